@@ -1,0 +1,46 @@
+"""Architectures: plain `nn.Module`s for one model. A file here adds one; see `mlp.py`."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from sweeps.recipe import Recipe
+
+Build = Callable[[tuple[int, ...], int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A builder and its recipes.
+
+    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits
+    (example, class). Recipes are per data set; the key "*" holds for those not named.
+    """
+
+    name: str
+    build: Build
+    recipes: Mapping[str, Recipe]
+
+    def recipe(self, dataset: str) -> Recipe:
+        """The recipe for a data set."""
+        return self.recipes.get(dataset, self.recipes.get("*", Recipe()))
+
+
+ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def architecture(recipes: Mapping[str, Recipe]) -> Callable[[Build], Build]:
+    """Register a builder under its function's name."""
+
+    def register(build: Build) -> Build:
+        ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes)
+        return build
+
+    return register
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

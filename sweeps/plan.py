@@ -1,0 +1,238 @@
+"""Plan and Task: what will be run, as frozen values. The only home of defaults; YAML in and out."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import yaml
+
+from sweeps.architectures import ARCHITECTURES
+from sweeps.datasets import DATASETS
+from sweeps.errors import WrongInput, unknown
+from sweeps.recipe import Recipe
+from tracking.policies import POLICIES, Tolerances
+
+TUNABLE = ("learning_rate", "weight_decay")
+RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, architecture and recipe, fixed while ε varies. Its name is `dataset/architecture`."""
+
+    dataset: str
+    architecture: str
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.architecture}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sweep, resolved.
+
+    Scientific: `epsilon` (range tried), `smoothing` (who receives ε). Nuisance: `tune` (ranges of `learning_rate` and
+    `weight_decay` tuned beside ε). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
+    seeds; the finalists are trained again with `confirm_seeds` fresh ones.
+    """
+
+    tasks: tuple[Task, ...]
+    epsilon: tuple[float, float] = (0.0, 0.4)
+    smoothing: str = "uniform"
+    tune: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    trials: int = 16
+    seeds: int = 6
+    confirm_seeds: int = 8
+    train_examples: int | None = None
+    policy: str = "safe"
+    tolerances: Tolerances = Tolerances()
+    random_state: int = 0
+    device: str = "auto"
+    storage: str = "sqlite:///optuna.db"
+    tracking_uri: str = "sqlite:///mlflow.db"
+    data_dir: str | None = None
+
+    def science(self, task: Task, digest: str) -> dict[str, Any]:
+        """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
+        return {
+            "task": task.name,
+            **{key: value for key, value in asdict(task.recipe).items() if key not in self.tune},
+            "epsilon": list(self.epsilon),
+            "smoothing": self.smoothing,
+            "tune": {key: list(value) for key, value in sorted(self.tune.items())},
+            "seeds": self.seeds,
+            "train_examples": self.train_examples,
+            "random_state": self.random_state,
+            "data": digest,
+        }
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The plan as plain values: what `from_mapping` reads back. A password in a URL is left out."""
+        mapping: dict[str, Any] = {"tasks": [{"task": task.name, **asdict(task.recipe)} for task in self.tasks]}
+        for entry in fields(self):
+            if entry.name != "tasks":
+                mapping[entry.name] = getattr(self, entry.name)
+        mapping["epsilon"] = list(self.epsilon)
+        mapping["tune"] = {key: list(value) for key, value in self.tune.items()}
+        mapping["tolerances"] = asdict(self.tolerances)
+        return {key: value for key, value in mapping.items() if not (key in ("storage", "tracking_uri") and has_secret(value))}
+
+    def to_yaml(self) -> str:
+        """YAML which, given to `--config`, reproduces the run."""
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False, default_flow_style=None, width=120)
+
+
+def has_secret(url: str) -> bool:
+    """Whether a URL carries a user's password or token before its host."""
+    return "@" in url.partition("://")[2]
+
+
+def key_of(science: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits which differ between scientific plans."""
+    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The mapping in a YAML plan. Errors: WrongInput, naming the file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            loaded = yaml.safe_load(stream)
+    except OSError as error:
+        raise WrongInput(f"cannot read the plan {path!r}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WrongInput(f"the plan {path!r} is not YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise WrongInput(f"the plan {path!r} holds no mapping; it should have lines such as 'trials: 16'.")
+    return loaded
+
+
+def resolve(values: Mapping[str, Any]) -> Plan:
+    """A Plan from plain values, as they come from YAML and flags. What is absent takes its default.
+
+    A recipe's field (epochs, batch_size, …) applies to every task; inside an entry of `tasks`, to that task.
+    Errors: WrongInput for any key, name, type or range that is not allowed.
+    """
+    known = {f.name for f in fields(Plan)} | set(RECIPE_KEYS)
+    for key in values:
+        if key not in known:
+            raise unknown("plan key", str(key), known)
+    given = {key: value for key, value in values.items() if value is not None}
+    everywhere = {key: given.pop(key) for key in RECIPE_KEYS if key in given}
+    given["tasks"] = resolve_tasks(given.get("tasks", ["digits/mlp"]), everywhere)
+    given["epsilon"] = read_range("epsilon", given.get("epsilon", Plan.epsilon))
+    tune = given.get("tune", {})
+    if not isinstance(tune, Mapping):
+        raise WrongInput(f"tune is {tune!r}; wanted a mapping such as {{learning_rate: [0.001, 0.01]}}.")
+    for key in tune:
+        if key not in TUNABLE:
+            raise unknown("tunable value", str(key), TUNABLE)
+    given["tune"] = {key: read_range(key, value) for key, value in tune.items()}
+    tolerances = given.get("tolerances", {})
+    allowed = [f.name for f in fields(Tolerances)]
+    if not isinstance(tolerances, Mapping):
+        raise WrongInput(f"tolerances is {tolerances!r}; wanted a mapping with keys among {', '.join(allowed)}.")
+    for key, value in tolerances.items():
+        if key not in allowed:
+            raise unknown("tolerance", str(key), allowed)
+        read_number(f"tolerances.{key}", value)
+    given["tolerances"] = Tolerances(**{key: float(value) for key, value in tolerances.items()})
+    for key, least in (("trials", 2), ("seeds", 1), ("confirm_seeds", 2), ("train_examples", 2), ("random_state", 0)):
+        if key in given:
+            read_count(key, given[key], least)
+    for key in ("smoothing", "policy", "device", "storage", "tracking_uri", "data_dir"):
+        if key in given and not (isinstance(given[key], str) and given[key]):
+            raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
+    plan = Plan(**given)
+    if "confirm_seeds" not in given:
+        plan = replace(plan, confirm_seeds=max(4, min(plan.seeds + 2, Plan.confirm_seeds)))
+    low, high = plan.epsilon
+    if not 0 <= low < high < 1:
+        raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with 0 <= LOW < HIGH < 1.")
+    for key, (lowest, highest) in plan.tune.items():
+        if not 0 < lowest < highest:
+            raise WrongInput(f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.")
+    from lscal.smoothing import DISTRIBUTIONS
+
+    if plan.smoothing not in DISTRIBUTIONS:
+        raise unknown("smoothing", plan.smoothing, DISTRIBUTIONS)
+    if plan.policy not in POLICIES:
+        raise unknown("policy", plan.policy, POLICIES)
+    return plan
+
+
+def resolve_tasks(entries: object, everywhere: Mapping[str, Any]) -> tuple[Task, ...]:
+    """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields."""
+    if isinstance(entries, str):
+        entries = [entries]
+    if not isinstance(entries, (list, tuple)) or not entries:
+        raise WrongInput(f"tasks is {entries!r}; wanted a list such as [digits/mlp].")
+    tasks: dict[str, Task] = {}
+    for entry in entries:
+        own: Mapping[str, Any] = {"task": entry} if isinstance(entry, str) else entry
+        if not isinstance(own, Mapping) or not isinstance(own.get("task"), str):
+            raise WrongInput(f"a task is {entry!r}; wanted a name such as digits/mlp, or a mapping with the key 'task'.")
+        for key in own:
+            if key not in ("task", *RECIPE_KEYS):
+                raise unknown("task key", str(key), ("task", *RECIPE_KEYS))
+        changes = {key: value for key, value in own.items() if key != "task"} | dict(everywhere)
+        for name in matching(own["task"]):
+            dataset, architecture = name.split("/")
+            recipe = ARCHITECTURES[architecture].recipe(dataset)
+            tasks[name] = Task(dataset, architecture, revise(recipe, changes))
+    return tuple(tasks.values())
+
+
+def matching(pattern: str) -> list[str]:
+    """The task names which a name or a pattern stands for."""
+    names = [f"{dataset}/{architecture}" for dataset in DATASETS for architecture in ARCHITECTURES]
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if found:
+        return found
+    dataset, slash, architecture = pattern.partition("/")
+    if slash and dataset not in DATASETS and "*" not in dataset:
+        raise unknown("dataset", dataset, DATASETS)
+    if slash and architecture not in ARCHITECTURES and "*" not in architecture:
+        raise unknown("architecture", architecture, ARCHITECTURES)
+    raise unknown("task", pattern, names)
+
+
+def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with some fields changed, each checked."""
+    for key, value in changes.items():
+        if key in ("epochs", "batch_size"):
+            read_count(key, value, 1)
+        elif read_number(key, value) < 0 or (key == "learning_rate" and value == 0):
+            raise WrongInput(f"{key} is {value!r}; allowed is a number {'above' if key == 'learning_rate' else 'of at least'} 0.")
+    return replace(recipe, **{key: value if key in ("epochs", "batch_size") else float(value) for key, value in changes.items()})
+
+
+def read_count(key: str, value: object, least: int) -> int:
+    """A whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise WrongInput(f"{key} is {value!r}; allowed is a whole number of at least {least}.")
+    return value
+
+
+def read_number(key: str, value: object) -> float:
+    """A finite number. YAML 1.1 reads `1e-3` as text, so text which is a number is taken as one."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise WrongInput(f"{key} is {value!r}; allowed is a finite number.")
+    return number
+
+
+def read_range(key: str, value: object) -> tuple[float, float]:
+    """`LOW:HIGH` or [LOW, HIGH]."""
+    ends = value.split(":") if isinstance(value, str) else value
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+        raise WrongInput(f"{key} is {value!r}; wanted LOW:HIGH, such as 0:0.4.")
+    return read_number(key, ends[0]), read_number(key, ends[1])

@@ -1,0 +1,153 @@
+"""The sweep of one task, from its study to its published recommendation."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import optuna
+from mlflow import MlflowClient
+
+from sweeps.confirm import confirm
+from sweeps.console import Console
+from sweeps.engine import Engine
+from sweeps.plan import Plan
+from sweeps.recorder import Recorder
+from sweeps.study import open_confirmation, open_study
+from sweeps.worker import work
+from tracking import summary
+from tracking.log import Facts, Sweep
+from tracking.policies import POLICIES, candidates, recommend
+from tracking.records import Outcome, Recommendation
+
+PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
+
+
+def sweep_task(plan: Plan, engine: Engine, storage: optuna.storages.RDBStorage, client: MlflowClient, console: Console) -> Recommendation | None:
+    """Screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged."""
+    task, dataset = engine.task, engine.dataset
+    study, message = open_study(storage, plan, task, dataset.digest)
+    console.say(f"{task.name}: {message}", style="bold")
+    console.say(f"  {describe(plan, engine)}")
+    sweep = Sweep(client, task.name, study.name, facts(replace(plan, tasks=(task,)), engine))
+    try:
+        recorder = Recorder(sweep, dataset, console.say)
+        recorder.catch_up(study.outcomes())
+        todo = (study.missing() + study.waiting()) * plan.seeds * task.recipe.epochs
+        with console.progress(f"screening {task.name}", todo) as advance:
+            work(study, engine, recorder.finish, advance, console.say)
+        outcomes = study.outcomes()
+        control = control_of(outcomes)
+        if control is None:
+            sweep.stop("FAILED")
+            console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
+            return None
+
+        chosen = candidates(outcomes)
+        confirmation = open_confirmation(storage, study, [one.point for one in (control, *chosen.values())])
+        recorder = Recorder(sweep, dataset, console.say)
+        recorder.catch_up(confirmation.outcomes())
+        todo = confirmation.waiting() * plan.confirm_seeds * task.recipe.epochs
+        with console.progress(f"confirming {task.name}", todo) as advance:
+            comparisons = confirm(confirmation, engine, recorder.finish, recorder.fetch, advance, console.say)
+        confirmed = {
+            one.uid: comparison for one in outcomes for comparison in comparisons.values() if comparison.outcome.point == one.point
+        }
+        if control.uid not in confirmed:
+            sweep.stop("FAILED")
+            console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
+            return None
+        recommendations = {
+            name: recommend(name, candidate, confirmed, confirmed[control.uid], plan.tolerances, sweep.parent)
+            for name, candidate in chosen.items()
+        }
+        finalists = [confirmed[uid] for uid in {one.uid: None for one in (control, *chosen.values())} if uid in confirmed]
+        tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(finalists)]
+        shown = recommendations[plan.policy]
+        pictures = recorder.figures(next(c.outcome for c in finalists if c.epsilon == shown.candidate))
+        sweep.publish(plan.policy, recommendations, finalists, tables, pictures)
+    except KeyboardInterrupt:
+        sweep.stop("KILLED")
+        raise
+    for table in tables:
+        console.table(table, mark=f"{shown.epsilon:.4g}")
+    console.say(summary.LEGEND, "dim")
+    closing(plan, shown, sweep, console)
+    return shown
+
+
+def control_of(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The trial at ε = 0 and the recipe's own values: the first one of them to be queued. None where it failed."""
+    return next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
+
+
+def describe(plan: Plan, engine: Engine) -> str:
+    """The resolved plan of a task in one line."""
+    examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
+    tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.tune.items())
+    return (
+        f"ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}, {plan.smoothing} smoothing; {plan.trials} trials × {plan.seeds} paired seeds × "
+        f"{engine.task.recipe.epochs} epochs; examples: {', '.join(f'{name} {n}' for name, n in examples.items())}; "
+        f"{'fused' if engine.fused else 'looped'} on {engine.device}"
+    )
+
+
+def facts(plan: Plan, engine: Engine) -> Facts:
+    """What a reader of a run needs to repeat it."""
+    task, dataset = engine.task, engine.dataset
+    recipe = {name: f"{value:g}" for name, value in asdict(task.recipe).items() if name not in plan.tune}
+    versions = {f"version.{package}": importlib.metadata.version(package) for package in PACKAGES}
+    commit = git_commit()
+    return Facts(
+        params={
+            "dataset": task.dataset,
+            "architecture": task.architecture,
+            "smoothing": plan.smoothing,
+            "train_examples": str(len(dataset.splits["train"].labels)),
+            **recipe,
+        },
+        tags={
+            **versions,
+            "version.python": platform.python_version(),
+            "device": str(engine.device),
+            "engine": "fused" if engine.fused else "looped",
+            **({"mlflow.source.git.commit": commit} if commit else {}),
+        },
+        dataset=dataset.name,
+        digest=dataset.digest,
+        where=dataset.where,
+        plan=plan.to_yaml(),
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of this code, None outside of a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def closing(plan: Plan, shown: Recommendation, sweep: Sweep, console: Console) -> None:
+    """The answer, and the exact next commands."""
+    console.say("")
+    console.say(f"Recommended ε for {shown.task}: {shown.epsilon:g} (policy {shown.policy})", "bold green")
+    console.say(f"  {shown.reason}")
+    if others := [name for name in POLICIES if name != shown.policy]:
+        console.say(f"  Other policies: --policy {' or '.join(others)} of tracking.recommend.")
+    console.say("")
+    if plan.tracking_uri.startswith("http"):
+        server = plan.tracking_uri
+    else:
+        uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {plan.tracking_uri}"
+        console.say(f"  Browse it:  mlflow server{uri}")
+        server = "http://127.0.0.1:5000"
+    console.say(f"  then open   {sweep.link(server)}")
+    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {plan.tracking_uri}"
+    console.say(f"  Pull the ε: python -m tracking.recommend {shown.task}{custom}")
+    console.say("")

@@ -1,0 +1,134 @@
+"""A worker: one device. Asks a batch of trials, trains their members as one population, scores, logs and tells them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lscal import BinnedStatistics, Report, Temperature
+from lscal.diagram import Reliability
+from sweeps.datasets import Dataset, SplitName
+from sweeps.engine import Engine, Progress, Trained
+from sweeps.plan import Plan, Task
+from sweeps.population import Member
+from sweeps.study import HEARTBEAT_SECONDS, Study, Trial
+from tracking.records import Bins, Outcome, Stage
+
+SCORED: dict[Stage, tuple[SplitName, ...]] = {"screen": ("select",), "confirm": ("select", "test")}
+"""Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
+
+SEEDS_BETWEEN_STAGES = 5_000
+SEEDS_BETWEEN_PLANS = 10_000
+
+Logits = Mapping[SplitName, Float[Tensor, "seed example class"]]
+Finish = Callable[[Outcome, Logits], Outcome]
+"""Takes a scored trial and its logits, logs them, and returns the outcome with the id of its run."""
+
+
+def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: Callable[[str], None]) -> None:
+    """Train trials until the study has as many as its plan wants.
+
+    Trials which other workers hold are waited for: they are finished there, or taken over when that worker falls silent.
+    On any interruption, what is unfinished is given back.
+    """
+    seeds = seeds_of(study.plan, study.stage)
+    with study.heartbeat():
+        try:
+            while True:
+                trials = study.ask(max(1, engine.size // len(seeds)))
+                if trials:
+                    run_batch(study, engine, trials, seeds, finish, progress, say)
+                elif others := study.elsewhere():
+                    say(f"waiting for {others} trials which another worker holds")
+                    time.sleep(HEARTBEAT_SECONDS)
+                else:
+                    return
+        finally:
+            study.release()
+
+
+def run_batch(
+    study: Study,
+    engine: Engine,
+    trials: Sequence[Trial],
+    seeds: Sequence[int],
+    finish: Finish,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """Train a batch of trials as one population and tell each of them."""
+    members = [member_of(engine.task, trial.point, seed) for trial in trials for seed in seeds]
+    trained = engine.train(members, progress)
+    splits: tuple[SplitName, ...] = ("calibrate", *SCORED[study.stage])
+    logits = {split: engine.logits(trained, split) for split in splits}
+    for index, trial in enumerate(trials):
+        rows = slice(index * len(seeds), (index + 1) * len(seeds))
+        if not all(trained.finite[rows]):
+            study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
+            say(f"trial {trial.number} failed: {study.diverged()[trial.number]}; the sweep goes on")
+            continue
+        own = {split: values[rows] for split, values in logits.items()}
+        outcome = score(study, trial, seeds, engine.dataset, own, trained, rows)
+        study.tell(trial, finish(outcome, own))
+
+
+def score(
+    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
+) -> Outcome:
+    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits."""
+    temperature = Temperature.fit(logits["calibrate"], dataset.splits["calibrate"].labels.cpu())
+    metrics: dict[str, tuple[float, ...]] = {}
+    bins: dict[str, Bins] = {}
+    for split in SCORED[study.stage]:
+        report = Report.of(logits[split], dataset.splits[split].labels.cpu(), temperature)
+        for name in report.raw:
+            metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
+            metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
+        bins[split] = bins_of(report.statistics)
+        bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
+    return Outcome(
+        uid=study.uid(trial),
+        task=study.task.name,
+        study=study.name,
+        stage=study.stage,
+        number=trial.number,
+        epsilon=trial.point["epsilon"],
+        classes=len(dataset.classes),
+        point=dict(trial.point),
+        seeds=tuple(seeds),
+        metrics=metrics,
+        curves={name: tuple(values[:, rows].double().mean(1).tolist()) for name, values in trained.curves.items()},
+        temperature=tuple(temperature.value.tolist()),
+        bins=bins,
+        seconds=trained.seconds * len(seeds) / len(trained.finite),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def member_of(task: Task, point: Mapping[str, float], seed: int) -> Member:
+    """A member: the point's values, and the recipe's for what is not tuned."""
+    recipe = replace(task.recipe, **{name: value for name, value in point.items() if name != "epsilon"})
+    return Member(point["epsilon"], seed, recipe.learning_rate, recipe.weight_decay)
+
+
+def seeds_of(plan: Plan, stage: Stage) -> tuple[int, ...]:
+    """The seeds of a stage, the same for every trial of it; no seed of the screening is used in the confirmation."""
+    first = plan.random_state * SEEDS_BETWEEN_PLANS
+    if stage == "screen":
+        return tuple(range(first, first + plan.seeds))
+    return tuple(range(first + SEEDS_BETWEEN_STAGES, first + SEEDS_BETWEEN_STAGES + plan.confirm_seeds))
+
+
+def bins_of(statistics: BinnedStatistics) -> Bins:
+    """Pooled bins as a record."""
+    diagram = asdict(Reliability.of("", statistics))
+    del diagram["title"]
+    return Bins(**diagram)
+
+
+def describe(point: Mapping[str, float]) -> str:
+    """A point of the search space in words."""
+    return ", ".join(f"{name} = {value:g}" for name, value in point.items())

@@ -1,0 +1,102 @@
+"""Summary: the tables which a person reads, as text cells; for the terminal and for MLflow's notes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracking.records import Comparison, Interval, Outcome, spread
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header and rows of text cells."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_markdown(self) -> str:
+        """A Markdown table under its title in bold."""
+        lines = [f"**{self.title}**", "", "| " + " | ".join(self.header) + " |", "|" + " ---: |" * len(self.header)]
+        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as a person reads it: scaled, with a unit and so many decimals."""
+
+    metric: str
+    heading: str
+    scale: float
+    decimals: int
+
+
+COLUMNS = (
+    Column("accuracy", "accuracy %", 100, 2),
+    Column("ece", "ECE %", 100, 2),
+    Column("ece_calibrated", "ECE+T %", 100, 2),
+    Column("confidence_gap", "gap pp", 100, 2),
+    Column("nll", "NLL", 1, 3),
+    Column("nll_calibrated", "NLL+T", 1, 3),
+    Column("aurc", "AURC ‰", 1000, 2),
+)
+LEGEND = (
+    "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean confidence - accuracy, below 0 is"
+    " underconfident. NLL in nats, unsmoothed. AURC: area under the risk-coverage curve, lower ranks errors better."
+)
+
+
+def screening(outcomes: Sequence[Outcome]) -> Table:
+    """A row per trial by ascending ε: each metric on *select* as mean ± standard deviation over the seeds."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.epsilon)
+    seeds = len(ordered[0].seeds)
+    rows = []
+    for outcome in ordered:
+        cells = [plus_minus(outcome.mean(f"select/{c.metric}"), outcome.spread(f"select/{c.metric}"), c) for c in COLUMNS]
+        rows.append((name(outcome), *cells))
+    return Table(f"On select: mean ± standard deviation over {seeds} seeds", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
+
+
+def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
+    """A row per trial by ascending ε: paired differences to ε = 0 on *select*, mean ± standard error over the seeds."""
+    rows = []
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
+        if outcome.uid == control.uid:
+            continue
+        cells = []
+        for column in COLUMNS:
+            paired = outcome.differences(f"select/{column.metric}", control)
+            mean = sum(paired) / len(paired)
+            cells.append(plus_minus(mean, spread(paired) / len(paired) ** 0.5, column, signed=True))
+        rows.append((name(outcome), *cells))
+    header = ("ε", *(f"Δ {c.heading}" for c in COLUMNS))
+    return Table("Difference to ε = 0, same seeds: mean ± standard error", header, tuple(rows))
+
+
+def confirmation(comparisons: Sequence[Comparison]) -> Table:
+    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy."""
+    rows = []
+    seeds = len(comparisons[0].outcome.seeds)
+    for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
+        cells = [bracketed(comparison.estimates[c.metric], c) for c in COLUMNS if not c.metric.startswith("nll")]
+        delta = comparison.differences["accuracy"]
+        control = comparison.epsilon == 0
+        rows.append((name(comparison.outcome), *cells, "" if control else bracketed(delta, COLUMNS[0], signed=True)))
+    header = ("ε", *(c.heading for c in COLUMNS if not c.metric.startswith("nll")), "Δ accuracy pp")
+    return Table(f"Confirmed on test with {seeds} fresh seeds: value [95 % interval]", header, tuple(rows))
+
+
+def name(outcome: Outcome) -> str:
+    """ε, and any other tuned value, in short."""
+    others = [f"{key} {value:.3g}" for key, value in outcome.point.items() if key != "epsilon"]
+    return " ".join([f"{outcome.epsilon:.4g}", *others])
+
+
+def plus_minus(value: float, deviation: float, column: Column, signed: bool = False) -> str:
+    sign = "+" if signed or column.metric == "confidence_gap" else ""
+    return f"{column.scale * value:{sign}.{column.decimals}f} ±{column.scale * deviation:.{column.decimals}f}"
+
+
+def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:
+    sign = "+" if signed or column.metric == "confidence_gap" else ""
+    value, low, high = (f"{column.scale * v:{sign}.{column.decimals}f}" for v in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
