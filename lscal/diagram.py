@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2a6f97", "#e76f51", "#6c757d"
+TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ def draw(diagrams: Sequence[Reliability]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(diagrams), 5.2), layout="constrained", dpi=110)
+    figure = Figure(figsize=(4.2 * len(diagrams), 5.2), dpi=100)
     axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", squeeze=False, gridspec_kw={"height_ratios": (3, 1)})
+    figure.subplots_adjust(left=0.6 / figure.get_figwidth(), right=0.98, bottom=0.09, top=0.9, hspace=0.06, wspace=0.12)
     for (upper, lower), diagram in zip(axes.T, diagrams, strict=True):
         draw_reliability(upper, diagram)
         draw_histogram(lower, diagram)
@@ -68,26 +70,22 @@ def draw(diagrams: Sequence[Reliability]) -> "Figure":
 
 def draw_reliability(axes: "Axes", diagram: Reliability) -> None:
     """The upper panel: a bar per filled bin up to its accuracy, the gap to its mean confidence hatched, n on top."""
-    width = 1 / len(diagram.count)
+    bins = len(diagram.count)
+    edges = [i / bins for i in range(bins + 1)]
+    pairs = [(c or 0.0, a or 0.0) for c, a in zip(diagram.confidence, diagram.accuracy, strict=True)]
+    lows, highs = [min(pair) for pair in pairs], [max(pair) for pair in pairs]
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--", label="perfect calibration")
-    labelled = False
-    for i, (n, confidence, accuracy) in enumerate(zip(diagram.count, diagram.confidence, diagram.accuracy, strict=True)):
-        if confidence is None or accuracy is None:
-            continue
-        middle = (i + 0.5) * width
-        axes.bar(middle, accuracy, width * 0.94, color=BLUE, label=None if labelled else "accuracy in the bin")
-        bottom, height = min(confidence, accuracy), abs(confidence - accuracy)
-        style = {"color": ORANGE, "alpha": 0.45, "hatch": "///", "linewidth": 0}
-        axes.bar(middle, height, width * 0.94, bottom, label=None if labelled else "gap to mean confidence", **style)
-        axes.text(middle, max(confidence, accuracy) + 0.012, f"{n}", ha="center", va="bottom", fontsize=5.5, color=GREY)
-        labelled = True
-    axes.set(xlim=(0, 1), ylim=(0, 1.08))
+    axes.stairs([a for _, a in pairs], edges, fill=True, color=BLUE, label="accuracy in the bin")
+    axes.stairs(highs, edges, baseline=lows, fill=True, facecolor=f"{ORANGE}70", hatch="///", edgecolor=ORANGE, label="gap to mean confidence")
+    for i, (high, count) in enumerate(zip(highs, diagram.count, strict=True)):
+        if count:
+            axes.text((i + 0.5) / bins, high + 0.012, f"{count}", ha="center", va="bottom", fontsize=5.5, color=GREY)
+    axes.set(xlim=(0, 1), ylim=(0, 1.08), xticks=TICKS, yticks=TICKS)
     axes.set_title(f"{diagram.title}\nECE {diagram.error:.1%} · confidence - accuracy {diagram.gap:+.1%}", fontsize=9)
 
 
 def draw_histogram(axes: "Axes", diagram: Reliability) -> None:
     """The lower panel: the share of examples in each confidence bin."""
     bins, total = len(diagram.count), sum(diagram.count)
-    middles = [(i + 0.5) / bins for i in range(bins)]
-    axes.bar(middles, [n / total for n in diagram.count], 0.94 / bins, color=GREY)
-    axes.set_xlabel("confidence")
+    axes.stairs([n / total for n in diagram.count], [i / bins for i in range(bins + 1)], fill=True, color=GREY)
+    axes.set(xlabel="confidence", xticks=TICKS)

@@ -1,6 +1,5 @@
 """Console: what a person sees in the terminal: lines, tables and one progress bar."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,16 @@ from tracking.summary import Table
 
 PLAIN_SECONDS = 10
 """Without a terminal, the progress is a plain line this often."""
+WIDTH = 130
+"""Tables are never cut to a narrower terminal: it wraps them, and nothing is lost."""
 
 
 class Console:
     """Writes for people to stdout, or to stderr where stdout is kept for JSON. The progress bar is always on stderr."""
 
     def __init__(self, to_stderr: bool):
-        width = None if sys.stdout.isatty() else 120
-        self.out = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True, width=width)
+        self.out = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self.out.width = max(self.out.width, WIDTH)
         self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str, style: str | None = None) -> None:

@@ -17,6 +17,7 @@ from sweeps.plan import Task
 from sweeps.population import FusedPopulation, LoopedPopulation, Member, Population, learning_rate_at
 
 CURVES = ("accuracy", "nll", "ece")
+FUSED_MEMBERS = 32
 WARM_STEPS, TIMED_STEPS = 1, 3
 
 Progress = Callable[[int], None]
@@ -112,12 +113,12 @@ def build_population(
 def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int) -> Engine:
     """Measure a few steps of a fused and of a looped population at the real shapes, and take the faster.
 
-    A fused population gains by size, so it holds up to 48 members; a looped one does not, so it holds one trial's
+    A fused population gains by size, so it holds up to 32 members; a looped one does not, so it holds one trial's
     seeds: its results come in sooner. The data are put on the device here.
     Errors: WrongInput where the architecture cannot take the data set's inputs.
     """
     on_device = dataset.to(device)
-    sizes = {True: seeds * max(1, 48 // seeds), False: seeds}
+    sizes = {True: seeds * max(1, FUSED_MEMBERS // seeds), False: seeds}
     timings = {fused: time_epoch(fused, size, task, on_device, smoothing, device) for fused, size in sizes.items()}
     fused = timings[True] < timings[False]
     return Engine(task, on_device, smoothing, device, fused, sizes[fused], timings[fused])

@@ -46,8 +46,8 @@ class Plan:
     epsilon: tuple[float, float] = (0.0, 0.4)
     smoothing: str = "uniform"
     tune: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    trials: int = 16
-    seeds: int = 6
+    trials: int = 8
+    seeds: int = 8
     confirm_seeds: int = 8
     train_examples: int | None = None
     policy: str = "safe"
@@ -150,7 +150,7 @@ def resolve(values: Mapping[str, Any]) -> Plan:
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
     plan = Plan(**given)
     if "confirm_seeds" not in given:
-        plan = replace(plan, confirm_seeds=max(4, min(plan.seeds + 2, Plan.confirm_seeds)))
+        plan = replace(plan, confirm_seeds=max(4, plan.seeds))
     low, high = plan.epsilon
     if not 0 <= low < high < 1:
         raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with 0 <= LOW < HIGH < 1.")

@@ -50,7 +50,7 @@ def parser() -> Parser:
     flags.add_argument("--epsilon", metavar="LOW:HIGH", help=f"range of ε (default {Plan.epsilon[0]:g}:{Plan.epsilon[1]:g}); ε = 0 is always tried")
     flags.add_argument("--trials", type=int, metavar="N", help=f"how many values of ε (default {Plan.trials})")
     flags.add_argument("--seeds", type=int, metavar="N", help=f"paired seeds of each trial (default {Plan.seeds})")
-    flags.add_argument("--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: 2 more than --seeds, from 4 to 8)")
+    flags.add_argument("--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: as many as --seeds, at least 4)")
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
     flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")

@@ -1,7 +1,7 @@
 """Summary: the tables which a person reads, as text cells; for the terminal and for MLflow's notes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracking.records import Comparison, Interval, Outcome, spread
 
@@ -80,7 +80,7 @@ def confirmation(comparisons: Sequence[Comparison]) -> Table:
         cells = [bracketed(comparison.estimates[c.metric], c) for c in COLUMNS if not c.metric.startswith("nll")]
         delta = comparison.differences["accuracy"]
         control = comparison.epsilon == 0
-        rows.append((name(comparison.outcome), *cells, "" if control else bracketed(delta, COLUMNS[0], signed=True)))
+        rows.append((name(comparison.outcome), *cells, "" if control else bracketed(delta, replace(COLUMNS[0], decimals=3), signed=True)))
     header = ("ε", *(c.heading for c in COLUMNS if not c.metric.startswith("nll")), "Δ accuracy pp")
     return Table(f"Confirmed on test with {seeds} fresh seeds: value [95 % interval]", header, tuple(rows))
 
@@ -97,6 +97,8 @@ def plus_minus(value: float, deviation: float, column: Column, signed: bool = Fa
 
 
 def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:
+    """The value and its interval, with a decimal less: an interval leaves no doubt about the last one."""
+    decimals = column.decimals - 1
     sign = "+" if signed or column.metric == "confidence_gap" else ""
-    value, low, high = (f"{column.scale * v:{sign}.{column.decimals}f}" for v in (interval.value, interval.low, interval.high))
+    value, low, high = (f"{column.scale * v:{sign}.{decimals}f}" for v in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
