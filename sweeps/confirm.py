@@ -10,7 +10,7 @@ from lscal.estimate import WEIGHTED, Resamples
 from sweeps.engine import Engine, Progress
 from sweeps.study import Study
 from sweeps.worker import Finish, Logits, member_of, seeds_of, work
-from tracking.records import Comparison, Difference, Interval, Outcome
+from tracking.records import Comparison, Interval, Outcome
 
 Fetch = Callable[[Outcome], Logits | None]
 """The logits of a trial which was finished earlier, or None where they are gone."""
@@ -84,7 +84,7 @@ def interval(name: str, value: float, replicates: Float[Tensor, " replicate"]) -
     return Interval(value, estimate.low if signed else max(0.0, estimate.low), estimate.high)
 
 
-def difference(value: float, replicates: Float[Tensor, " replicate"]) -> Difference:
-    """A difference with its two-sided 95 % interval and its one-sided 95 % bounds."""
-    both, sides = Estimate.of(value, replicates, 0.95), Estimate.of(value, replicates, 0.90)
-    return Difference(value, both.low, both.high, sides.low, sides.high)
+def difference(value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
+    """A difference with its two-sided 95 % interval."""
+    estimate = Estimate.of(value, replicates)
+    return Interval(value, estimate.low, estimate.high)

@@ -12,7 +12,10 @@ from lscal.diagram import Reliability, draw
 from sweeps.datasets import Dataset, SplitName
 from sweeps.worker import SCORED, Logits
 from tracking.log import Sweep
-from tracking.records import Bins, Outcome
+from tracking.records import Bins, Outcome, Stage
+
+DIAGRAMS: dict[Stage, tuple[str, ...]] = {"screen": ("select",), "confirm": ("test", "test_calibrated")}
+"""Which of an outcome's bins are drawn."""
 
 
 @dataclass
@@ -50,16 +53,16 @@ class Recorder:
                 self.finish(outcome, {})
 
     def figures(self, outcome: Outcome) -> dict[str, bytes]:
-        """Reliability diagrams as PNG, raw and after temperature: ε = 0, where it is known, and this ε beside it."""
+        """Reliability diagrams as PNG: ε = 0, where it is known, and this ε beside it. Confirmed: on *test*, also after temperature."""
         files = {}
-        for key, bins in outcome.bins.items():
+        for key in DIAGRAMS[outcome.stage]:
             split, _, calibrated = key.partition("_")
             outcomes = [outcome] if self.control is None or outcome.epsilon == 0 else [self.control, outcome]
-            after = ", after temperature" if calibrated else ""
-            shown = [diagram(f"ε = {one.epsilon:.4g}{after} · {one.task}, {split}", one.bins[key]) for one in outcomes]
+            after = " after temperature" if calibrated else ""
+            shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key]) for one in outcomes]
             stream = io.BytesIO()
             draw(shown).savefig(stream, format="png")
-            files[f"reliability/{split}{'_after_temperature' if calibrated else ''}.png"] = stream.getvalue()
+            files[f"reliability/{split}{after.replace(' ', '_')}.png"] = stream.getvalue()
         return files
 
     def pack(self, split: SplitName, outcome: Outcome, logits: torch.Tensor) -> bytes:

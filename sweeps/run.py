@@ -156,6 +156,7 @@ def run(plan: Plan, console: Console) -> list[Recommendation]:
     storage = open_storage(plan.storage)
     datasets: dict[str, Dataset] = {}
     engines = [prepare(plan, task, datasets) for task in plan.tasks]
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     from sweeps.sweep import sweep_task  # imports MLflow, which takes seconds: wrong input has been told by now
     from tracking.log import TrackingUnavailable, connect
 

@@ -88,8 +88,7 @@ def score(
             metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
             metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
         bins[split] = bins_of(report.statistics)
-        if study.stage == "confirm":
-            bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
+        bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
     return Outcome(
         uid=study.uid(trial),
         task=study.task.name,

@@ -24,8 +24,12 @@ from tracking.summary import LEGEND, Table, name
 DECIMALS = 7
 BATCH = 1000
 NOTE_LIMIT = 8000
-HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""MLflow's own would have a call to a dead server block for four minutes. What the user sets is left alone."""
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own would block for four minutes on a dead server
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Settings of MLflow for a sweep. What the user sets is left alone."""
 
 
 class TrackingUnavailable(RuntimeError):
@@ -54,9 +58,9 @@ class Facts:
 def connect(uri: str) -> MlflowClient:
     """A client of a tracking store that answers. Errors: TrackingUnavailable within 15 s, before anything is trained."""
     try:
+        for key, value in DEFAULTS.items():
+            os.environ.setdefault(key, value)
         if uri.startswith(("http://", "https://")):
-            for key, value in HTTP_DEFAULTS.items():
-                os.environ.setdefault(key, value)
             get_json(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get?experiment_id=0")  # touches its database
         for noisy in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -3,6 +3,8 @@
 A policy is a function with the decorator `policy`. It lists the conditions on which its candidate is adopted, judged on
 the confirmation (fresh seeds, *test*). Its candidate is chosen before, on the screening trials (*select*). Where a
 condition fails, the recommendation is ε = 0, and the reason says which one.
+
+Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds with the interval shown beside it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,15 +69,15 @@ def smallest_near_best(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def gains_accuracy(comparison: Comparison) -> Condition:
-    """The lower one-sided 95 % bound of Δaccuracy is above 0."""
+    """The whole 95 % interval of Δaccuracy lies above 0."""
     delta = comparison.differences["accuracy"]
-    verdict = "is a gain" if delta.lower > 0 else "cannot be told from zero" if delta.upper > 0 else "is a loss"
+    verdict = "is a gain" if delta.low > 0 else "is a loss" if delta.high < 0 else "cannot be told from zero"
     return Condition(
         name="accuracy gain",
         value=delta.value,
-        bound=delta.lower,
+        bound=delta.low,
         threshold=0.0,
-        met=delta.lower > 0,
+        met=delta.low > 0,
         sentence=f"its accuracy difference of {points(delta.value)} (95 % interval {points(delta.low)} to {points(delta.high)}) {verdict}",
     )
 
@@ -91,10 +93,10 @@ def safe(comparison: Comparison, tolerances: Tolerances) -> tuple[Condition, ...
         Condition(
             name="ranking kept",
             value=aurc.value,
-            bound=aurc.upper,
+            bound=aurc.high,
             threshold=tolerances.aurc_relative,
-            met=aurc.upper < tolerances.aurc_relative,
-            sentence=f"AURC after temperature changes by {aurc.value:+.1%}, at most {aurc.upper:+.1%} (tolerated: below "
+            met=aurc.high < tolerances.aurc_relative,
+            sentence=f"AURC after temperature changes by {aurc.value:+.1%}, at most {aurc.high:+.1%} (tolerated: below "
             f"{tolerances.aurc_relative:+.1%})",
         ),
         Condition(

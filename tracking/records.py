@@ -18,19 +18,6 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference(Interval):
-    """An interval of a paired difference to ε = 0, and the one-sided 95 % bounds which decisions use.
-
-    Attributes:
-        lower: the truth is above this with 95 % confidence.
-        upper: the truth is below this with 95 % confidence.
-    """
-
-    lower: float
-    upper: float
-
-
-@dataclass(frozen=True)
 class Bins:
     """A reliability diagram's data, pooled over the seeds: per equal-width confidence bin; None where a bin is empty."""
 
@@ -119,8 +106,8 @@ class Comparison:
 
     outcome: Outcome
     estimates: Mapping[str, Interval]
-    differences: Mapping[str, Difference]
-    relative: Mapping[str, Difference]
+    differences: Mapping[str, Interval]
+    relative: Mapping[str, Interval]
 
     @property
     def epsilon(self) -> float:
