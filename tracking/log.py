@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from tracking import view
 from tracking.recommend import DEFAULT_URI, POLICY_TAG, TAG, get_json, host_of
 from tracking.records import Comparison, Outcome, Recommendation
 from tracking.summary import LEGEND, Table, name
@@ -87,7 +88,8 @@ class Sweep:
         experiment = client.get_experiment_by_name(task)
         if experiment is not None and experiment.lifecycle_stage != "active":
             raise TrackingUnavailable(f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}")
-        self.experiment: str = client.create_experiment(task) if experiment is None else experiment.experiment_id
+        tags = {view.TAG: view.trials_view()}
+        self.experiment: str = client.create_experiment(task, tags=tags) if experiment is None else experiment.experiment_id
         found = self.runs(f"tags.role = 'sweep' AND tags.study = '{study}'")
         self.parent: str = found[0].info.run_id if found else self.create("sweep", f"sweep {study.rpartition('@')[2]}", {})
         client.update_run(self.parent, status="RUNNING")
@@ -104,10 +106,11 @@ class Sweep:
             if not token:
                 return found
 
-    def create(self, role: str, run_name: str, tags: Mapping[str, str]) -> str:
-        """A new run with everything of `Facts` on it."""
+    def create(self, role: str, run_name: str, tags: Mapping[str, str], seconds: float = 0.0) -> str:
+        """A new run, begun so many seconds ago, with everything of `Facts` on it."""
+        start = int(1000 * (time.time() - seconds))
         every = {"role": role, "task": self.task, "study": self.study, **self.facts.tags, **tags}
-        run_id: str = self.client.create_run(self.experiment, tags=every, run_name=run_name).info.run_id
+        run_id: str = self.client.create_run(self.experiment, start, every, run_name).info.run_id
         entity = Dataset(name=self.facts.dataset, digest=self.facts.digest, source_type="local", source=self.facts.where)
         self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "sweep")])])
         return run_id
@@ -118,7 +121,7 @@ class Sweep:
             return replace(outcome, run_id=self.logged[outcome.uid])
         suffix = {"screen": " (control)" if outcome.epsilon == 0 else "", "confirm": " confirmed"}[outcome.stage]
         tags = {"mlflow.parentRunId": self.parent, "uid": outcome.uid, "stage": outcome.stage}
-        run_id = self.create("trial", f"ε = {name(outcome)}{suffix}", tags)
+        run_id = self.create("trial", f"ε = {name(outcome)}{suffix}", tags, outcome.seconds)
         params = {
             **self.facts.params,
             **{key: f"{value:.6g}" for key, value in outcome.point.items()},
@@ -159,7 +162,8 @@ class Sweep:
             if comparison.epsilon == chosen.epsilon:
                 metrics += [metric(f"test/{key}", interval.value) for key, interval in comparison.estimates.items()]
                 metrics.append(metric("test/accuracy_delta", comparison.differences["accuracy"].value))
-        note = note_of(chosen, recommendations, tables)
+        best = next((one.outcome for one in confirmed if one.epsilon == chosen.candidate), confirmed[0].outcome)
+        note = note_of(chosen, recommendations, tables, self.link(""), self.logged.get(best.uid))
         tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": policy, "mlflow.note.content": note}
         params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
         self.write(self.parent, metrics, params, tags)
@@ -173,7 +177,7 @@ class Sweep:
 
     def link(self, server: str) -> str:
         """The address of the task's experiment in the MLflow UI."""
-        return f"{server.rstrip('/')}/#/experiments/{self.experiment}/runs?workflowType=machine_learning"
+        return f"{server.rstrip('/')}{'/' if server else ''}#/experiments/{self.experiment}/runs?workflowType=machine_learning&viewStateShareKey={view.KEY}"
 
     def stop(self, status: str) -> None:
         """Mark the parent run as KILLED or FAILED; a resumed sweep sets it RUNNING again."""
@@ -214,13 +218,20 @@ def metric(key: str, value: float, step: int = 0) -> Metric:
     return Metric(key, round(value, DECIMALS), int(time.time() * 1000), step)
 
 
-def note_of(chosen: Recommendation, recommendations: Mapping[str, Recommendation], tables: Iterable[Table]) -> str:
-    """Markdown which begins with the answer. MLflow cuts a note at 8000 characters: tables which do not fit are left out."""
+def note_of(
+    chosen: Recommendation, recommendations: Mapping[str, Recommendation], tables: Iterable[Table], link: str, pictured: str | None
+) -> str:
+    """Markdown which begins with the answer; `pictured` is the run whose reliability diagram it shows.
+
+    MLflow cuts a note at 8000 characters: tables which do not fit are left out.
+    """
     note = f"## Recommended ε = {chosen.epsilon:g} (policy {chosen.policy})\n\n{chosen.reason}\n\n"
-    note += f"Pull it: `python -m tracking.recommend {chosen.task}`\n"
+    note += f"[All trials by ε]({link}) · pull it: `python -m tracking.recommend {chosen.task}`\n"
     for other in recommendations.values():
         if other.policy != chosen.policy:
             note += f"\nPolicy {other.policy}: ε = {other.epsilon:g}. {other.reason}\n"
+    if pictured:
+        note += f"\n![reliability diagrams on test](get-artifact?path=reliability/test.png&run_uuid={pictured})\n"
     for table in tables:
         section = f"\n{table.to_markdown()}\n"
         if len(note) + len(section) + len(LEGEND) + 2 <= NOTE_LIMIT:
