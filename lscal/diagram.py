@@ -56,7 +56,7 @@ def draw(diagrams: Sequence[Reliability]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(diagrams), 5.2), dpi=100)
+    figure = Figure(figsize=(3.6 * len(diagrams), 4.8), dpi=100)
     axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", squeeze=False, gridspec_kw={"height_ratios": (3, 1)})
     figure.subplots_adjust(left=0.6 / figure.get_figwidth(), right=0.98, bottom=0.09, top=0.9, hspace=0.06, wspace=0.12)
     for (upper, lower), diagram in zip(axes.T, diagrams, strict=True):
@@ -76,7 +76,9 @@ def draw_reliability(axes: "Axes", diagram: Reliability) -> None:
     lows, highs = [min(pair) for pair in pairs], [max(pair) for pair in pairs]
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--", label="perfect calibration")
     axes.stairs([a for _, a in pairs], edges, fill=True, color=BLUE, label="accuracy in the bin")
-    axes.stairs(highs, edges, baseline=lows, fill=True, facecolor=f"{ORANGE}70", hatch="///", edgecolor=ORANGE, label="gap to mean confidence")
+    axes.stairs(
+        highs, edges, baseline=lows, fill=True, facecolor=f"{ORANGE}70", hatch="///", edgecolor=ORANGE, label="gap to mean confidence"
+    )
     for i, (high, count) in enumerate(zip(highs, diagram.count, strict=True)):
         if count:
             axes.text((i + 0.5) / bins, high + 0.012, f"{count}", ha="center", va="bottom", fontsize=5.5, color=GREY)

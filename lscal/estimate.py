@@ -68,7 +68,7 @@ class Resamples:
         Student's t at S-1 degrees of freedom to the normal quantile: a spread seen on few seeds is itself uncertain.
         """
         parts: dict[str, list[Tensor]] = {name: [] for name in WEIGHTED}
-        for weights in self.examples.split(CHUNK):
+        for weights in torch.split(self.examples, CHUNK):
             for name, function in WEIGHTED.items():
                 parts[name].append(function(predictions, weights).mean(-1))
         even = torch.full_like(self.examples[:1], 1 / self.examples.shape[1])

@@ -61,8 +61,8 @@ def check(logits: Float[Tensor, "*member example class"], labels: Int[Tensor, " 
         raise ValueError(f"there are {examples} examples of {classes} classes; wanted at least 1 example and 2 classes")
     bad = torch.isnan(logits) | torch.isposinf(logits)
     if bad.any():
-        place = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f"the logit at {place} is {logits[place].item()}; allowed are finite numbers and -inf")
+        where = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"the logit at {where} is {logits[where].item()}; allowed are finite numbers and -inf")
     if torch.isneginf(logits.amax(-1)).any():
         raise ValueError("every logit of a row is -inf; at least one class must be possible")
     outside = (labels < 0) | (labels >= classes)

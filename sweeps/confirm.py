@@ -42,9 +42,7 @@ def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], N
     return {"calibrate": engine.logits(trained, "calibrate"), "test": engine.logits(trained, "test")}
 
 
-def compare(
-    outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine
-) -> dict[str, Comparison]:
+def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine) -> dict[str, Comparison]:
     """Estimates on *test*, and their paired differences to the control on the same resamples of seeds and examples."""
     labels = {split: engine.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
     resamples = Resamples.draw(len(control.seeds), len(labels["test"]))

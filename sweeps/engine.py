@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lscal import DISTRIBUTIONS, METRICS, Predictions
 from sweeps.architectures import ARCHITECTURES

@@ -30,6 +30,7 @@ class Task:
 
     @property
     def name(self) -> str:
+        """`dataset/architecture`."""
         return f"{self.dataset}/{self.architecture}"
 
 
@@ -209,7 +210,8 @@ def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             read_count(key, value, 1)
         elif read_number(key, value) < 0 or (key == "learning_rate" and value == 0):
             raise WrongInput(f"{key} is {value!r}; allowed is a number {'above' if key == 'learning_rate' else 'of at least'} 0.")
-    return replace(recipe, **{key: value if key in ("epochs", "batch_size") else float(value) for key, value in changes.items()})
+    typed: dict[str, Any] = {key: value if key in ("epochs", "batch_size") else float(value) for key, value in changes.items()}
+    return replace(recipe, **typed)
 
 
 def read_count(key: str, value: object, least: int) -> int:

@@ -89,7 +89,7 @@ class FusedPopulation(Population):
         self.module.train()
         logits = self.on_own_inputs(self.parameters, self.buffers, inputs[self.seed_row])
         loss = smoothed_cross_entropy(logits, labels[self.seed_row], self.epsilon, self.noise).mean(-1)
-        loss.sum().backward()
+        torch.autograd.backward(loss.sum())
         self.optimiser.step(rate)
         return loss.detach()
 
@@ -97,7 +97,7 @@ class FusedPopulation(Population):
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         self.module.eval()
-        chunks = inputs.split(EVALUATION_CHUNK)
+        chunks = torch.split(inputs, EVALUATION_CHUNK)
         return torch.cat([self.on_same_inputs(self.parameters, self.buffers, chunk) for chunk in chunks], dim=1)
 
 
@@ -124,7 +124,7 @@ class LoopedPopulation(Population):
         for module, optimiser, row, epsilon in zip(self.modules, self.optimisers, rows, epsilons, strict=True):
             module.train()
             loss = smoothed_cross_entropy(module(batches[row]), labels[row], epsilon, self.noise).mean()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step(rate)
             losses.append(loss.detach())
         return torch.stack(losses)
@@ -132,7 +132,7 @@ class LoopedPopulation(Population):
     @override
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
-        chunks = [channels_last(chunk) for chunk in inputs.split(EVALUATION_CHUNK)]
+        chunks = [channels_last(chunk) for chunk in torch.split(inputs, EVALUATION_CHUNK)]
         for module in self.modules:
             module.eval()
         return torch.stack([torch.cat([module(chunk) for chunk in chunks]) for module in self.modules])

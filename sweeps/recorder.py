@@ -53,7 +53,7 @@ class Recorder:
                 self.finish(outcome, {})
 
     def figures(self, outcome: Outcome) -> dict[str, bytes]:
-        """Reliability diagrams as PNG: ε = 0, where it is known, and this ε beside it. Confirmed: on *test*, also after temperature."""
+        """Reliability diagrams as PNG: ε = 0, where it is known, with this ε beside it."""
         files = {}
         for key in DIAGRAMS[outcome.stage]:
             split, _, calibrated = key.partition("_")

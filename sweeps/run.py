@@ -46,11 +46,17 @@ def parser() -> Parser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    flags.add_argument("tasks", nargs="*", metavar="TASK", help="dataset/architecture, or a pattern such as 'fashion_mnist/*' (default: digits/mlp)")
-    flags.add_argument("--epsilon", metavar="LOW:HIGH", help=f"range of ε (default {Plan.epsilon[0]:g}:{Plan.epsilon[1]:g}); ε = 0 is always tried")
+    flags.add_argument(
+        "tasks", nargs="*", metavar="TASK", help="dataset/architecture, or a pattern such as 'fashion_mnist/*' (default: digits/mlp)"
+    )
+    flags.add_argument(
+        "--epsilon", metavar="LOW:HIGH", help=f"range of ε (default {Plan.epsilon[0]:g}:{Plan.epsilon[1]:g}); ε = 0 is always tried"
+    )
     flags.add_argument("--trials", type=int, metavar="N", help=f"how many values of ε (default {Plan.trials})")
     flags.add_argument("--seeds", type=int, metavar="N", help=f"paired seeds of each trial (default {Plan.seeds})")
-    flags.add_argument("--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: as many as --seeds, at least 4)")
+    flags.add_argument(
+        "--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: as many as --seeds, at least 4)"
+    )
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
     flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")
@@ -61,7 +67,9 @@ def parser() -> Parser:
     flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     flags.add_argument("--config", metavar="PLAN.YAML", help="a plan; flags win over it")
-    flags.add_argument("--dry-run", action="store_true", help="print the resolved plan, the members and an estimate of the time; train nothing")
+    flags.add_argument(
+        "--dry-run", action="store_true", help="print the resolved plan, the members and an estimate of the time; train nothing"
+    )
     flags.add_argument("--list", action="store_true", help="print the data sets, architectures and policies")
     flags.add_argument("--json", action="store_true", help="the recommendations as one JSON line on stdout, all else on stderr")
     return flags
@@ -145,6 +153,13 @@ def dry_run(plan: Plan, console: Console) -> int:
         )
     print(f"# in all about {duration(total)}, start-up not counted")
     return DONE
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def run(plan: Plan, console: Console) -> list[Recommendation]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -24,7 +24,7 @@ from tracking.records import Outcome, Stage
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 30
-DIRECTIONS = ("maximize", "minimize")  # accuracy, ECE, both on *select*
+DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
 OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
 
 
@@ -45,6 +45,7 @@ class Study:
 
     @property
     def name(self) -> str:
+        """The study's name in the database."""
         return self.study.study_name
 
     def uid(self, trial: Trial) -> str:
@@ -97,6 +98,7 @@ class Study:
         return len(held)
 
     def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, in whatever state."""
         return self.study.get_trials(deepcopy=False)
 
     def outcomes(self) -> list[Outcome]:
@@ -174,9 +176,7 @@ class Sobol(BaseSampler):
         return {}
 
     @override
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> float:
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> float:
         assert isinstance(param_distribution, FloatDistribution)
         earlier = (t for t in study.get_trials(deepcopy=False) if t.number < trial.number)
         index = self.skip + sum(not t.system_attrs.keys() & {"fixed_params", "failed_trial"} for t in earlier)

@@ -25,7 +25,9 @@ from tracking.records import Outcome, Recommendation
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
-def sweep_task(plan: Plan, engine: Engine, storage: optuna.storages.RDBStorage, client: MlflowClient, console: Console) -> Recommendation | None:
+def sweep_task(
+    plan: Plan, engine: Engine, storage: optuna.storages.RDBStorage, client: MlflowClient, console: Console
+) -> Recommendation | None:
     """Screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged."""
     task, dataset = engine.task, engine.dataset
     study, message = open_study(storage, plan, task, dataset.digest)
@@ -126,7 +128,12 @@ def git_commit() -> str | None:
     """The commit of this code, None outside of a git checkout."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from jaxtyping import Float
@@ -75,9 +75,7 @@ def run_batch(
         study.tell(trial, finish(outcome, own))
 
 
-def score(
-    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
-) -> Outcome:
+def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice) -> Outcome:
     """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits."""
     temperature = Temperature.fit(logits["calibrate"], dataset.splits["calibrate"].labels.cpu())
     metrics: dict[str, tuple[float, ...]] = {}
@@ -110,8 +108,13 @@ def score(
 
 def member_of(task: Task, point: Mapping[str, float], seed: int) -> Member:
     """A member: the point's values, and the recipe's for what is not tuned."""
-    recipe = replace(task.recipe, **{name: value for name, value in point.items() if name != "epsilon"})
-    return Member(point["epsilon"], seed, recipe.learning_rate, recipe.weight_decay)
+    recipe = task.recipe
+    return Member(
+        epsilon=point["epsilon"],
+        seed=seed,
+        learning_rate=point.get("learning_rate", recipe.learning_rate),
+        weight_decay=point.get("weight_decay", recipe.weight_decay),
+    )
 
 
 def seeds_of(plan: Plan, stage: Stage) -> tuple[int, ...]:

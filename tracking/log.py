@@ -87,7 +87,9 @@ class Sweep:
         self.client, self.task, self.study, self.facts = client, task, study, facts
         experiment = client.get_experiment_by_name(task)
         if experiment is not None and experiment.lifecycle_stage != "active":
-            raise TrackingUnavailable(f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}")
+            raise TrackingUnavailable(
+                f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}"
+            )
         tags = {view.TAG: view.trials_view()}
         self.experiment: str = client.create_experiment(task, tags=tags) if experiment is None else experiment.experiment_id
         found = self.runs(f"tags.role = 'sweep' AND tags.study = '{study}'")

@@ -63,7 +63,8 @@ def smallest_near_best(outcomes: Sequence[Outcome]) -> Outcome:
     def near(outcome: Outcome) -> bool:
         differences = outcome.differences("select/accuracy", best)
         mean = sum(differences) / len(differences)
-        return mean + spread(differences) / len(differences) ** 0.5 >= 0
+        error: float = spread(differences) / len(differences) ** 0.5
+        return mean + error >= 0
 
     return min((outcome for outcome in outcomes if near(outcome)), key=lambda outcome: outcome.epsilon)
 
@@ -119,7 +120,7 @@ def safe(comparison: Comparison, tolerances: Tolerances) -> tuple[Condition, ...
 
 
 @policy(choose=most_accurate)
-def accuracy(comparison: Comparison, tolerances: Tolerances) -> tuple[Condition, ...]:
+def accuracy(comparison: Comparison, _: Tolerances) -> tuple[Condition, ...]:
     """Only accuracy counts; still, a gain must be told from zero."""
     return (gains_accuracy(comparison),)
 
@@ -146,8 +147,10 @@ def recommend(
     if epsilon == 0:
         conditions: tuple[Condition, ...] = ()
         adopted = control
-        reason = "No ε above 0 was ahead of ε = 0 on select by more than one standard error." if name == "safe" else (
-            "No ε above 0 was more accurate than ε = 0 on select."
+        reason = (
+            "No ε above 0 was ahead of ε = 0 on select by more than one standard error."
+            if name == "safe"
+            else ("No ε above 0 was more accurate than ε = 0 on select.")
         )
     elif candidate.uid not in confirmed:
         conditions, adopted = (), control

@@ -77,10 +77,12 @@ class Outcome:
         return tuple(value - theirs[seed] for seed, value in zip(self.seeds, self.metrics[metric], strict=True))
 
     def to_json(self) -> str:
+        """The record as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """The record which `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         for name in ("seeds", "temperature"):
             values[name] = tuple(values[name])
@@ -111,6 +113,7 @@ class Comparison:
 
     @property
     def epsilon(self) -> float:
+        """The ε which was confirmed."""
         return self.outcome.epsilon
 
 
@@ -147,10 +150,12 @@ class Recommendation:
     created: str
 
     def to_json(self) -> str:
+        """The record as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """The record which `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         for name in ("accuracy", "ece", "ece_calibrated", "aurc", "delta_accuracy"):
             values[name] = Interval(**values[name])

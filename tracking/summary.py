@@ -92,6 +92,7 @@ def name(outcome: Outcome) -> str:
 
 
 def plus_minus(value: float, deviation: float, column: Column, signed: bool = False) -> str:
+    """A value and its spread in a column's scale."""
     sign = "+" if signed or column.metric == "confidence_gap" else ""
     return f"{column.scale * value:{sign}.{column.decimals}f} ±{column.scale * deviation:.{column.decimals}f}"
 

@@ -70,7 +70,7 @@ def slopes(
     """First and second derivative of the mean NLL of β·logits in β: mean(E_p[z] - z_label) and mean(Var_p[z])."""
     slope, curvature = torch.zeros_like(beta), torch.zeros_like(beta)
     scale = beta.unsqueeze(-1).unsqueeze(-1)
-    for z, y in zip(logits.split(CHUNK, 1), labels.split(CHUNK), strict=True):
+    for z, y in zip(torch.split(logits, CHUNK, 1), torch.split(labels, CHUNK), strict=True):
         z = z.to(torch.float64)
         z = z - z.amax(-1, keepdim=True)
         p = (scale * z).softmax(-1)

@@ -14,7 +14,7 @@ from sweeps.errors import WrongInput
 
 
 @dataset
-def digits(data_dir: Path | None) -> Source:
+def digits(_: Path | None) -> Source:
     """Pixels from 0 to 16 as uint8.
 
     Reads the file of `sklearn.datasets.load_digits` itself: importing that function takes seconds, the file a tenth of one.
