@@ -17,10 +17,10 @@ from sweeps.datasets import DATASETS, Dataset, load
 from sweeps.engine import Engine, choose, pick_device
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan, Task, has_secret, read_yaml, resolve
-from sweeps.study import mask, open_storage
+from sweeps.study import open_storage
 from tracking.policies import POLICIES
-from tracking.recommend import DEFAULT_URI
 from tracking.records import Recommendation
+from tracking.store import DEFAULT_URI, TrackingUnavailable, reach, shown
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
     @override
     def error(self, message: str) -> NoReturn:
         flags = [option for action in self._actions for option in action.option_strings]
-        typed = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        typed = [word.strip(":").partition("=")[0] for word in message.split() if word.startswith("--")]
         near = [match for word in typed if word not in flags for match in get_close_matches(word, flags, n=1)]
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise WrongInput(f"{message}.{hint} See python -m sweeps.run --help.")
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry:
             return dry_run(plan, console)
         found = run(plan, console)
-    except WrongInput as error:
+    except (WrongInput, TrackingUnavailable) as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -139,7 +139,7 @@ def dry_run(plan: Plan, console: Console) -> int:
     sys.stdout.flush()
     for url, name in ((plan.storage, "OPTUNA_STORAGE"), (plan.tracking_uri, "MLFLOW_TRACKING_URI")):
         if has_secret(url):
-            console.err.print(f"# {mask(url)} has a password, so it is not part of the YAML: set {name}", markup=False)
+            console.err.print(f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False)
     datasets: dict[str, Dataset] = {}
     total = 0.0
     for task in plan.tasks:
@@ -168,17 +168,15 @@ def run(plan: Plan, console: Console) -> list[Recommendation]:
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
     """
     pick_device(plan.device)
+    reach(plan.tracking_uri)
     storage = open_storage(plan.storage)
     datasets: dict[str, Dataset] = {}
     engines = [prepare(plan, task, datasets) for task in plan.tasks]
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     from sweeps.sweep import sweep_task  # imports MLflow, which takes seconds: wrong input has been told by now
-    from tracking.log import TrackingUnavailable, connect
+    from tracking.log import connect
 
-    try:
-        client = connect(plan.tracking_uri)
-    except TrackingUnavailable as error:
-        raise WrongInput(str(error)) from error
+    client = connect(plan.tracking_uri)
     found = [sweep_task(plan, engine, storage, client, console) for engine in engines]
     return [recommendation for recommendation in found if recommendation is not None]
 

@@ -19,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, Task, has_secret, key_of
+from sweeps.plan import Plan, Task, key_of
 from tracking.records import Outcome, Stage
+from tracking.store import shown
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 30
@@ -194,7 +195,6 @@ def radical_inverse(index: int) -> float:
 
 def open_storage(url: str) -> RDBStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
-    shown = mask(url)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -208,15 +208,9 @@ def open_storage(url: str) -> RDBStorage:
     except (SQLAlchemyError, ImportError, ValueError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise WrongInput(
-            f"cannot open the study store {shown}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
+            f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
             "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
         ) from error
-
-
-def mask(url: str) -> str:
-    """A URL without what stands before its host."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if has_secret(url) else url
 
 
 def open_study(storage: RDBStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
@@ -272,11 +266,11 @@ def create(storage: RDBStorage, plan: Plan, name: str) -> optuna.Study:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two scientific plans, in words."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} was {show(old.get(key))}, is {show(new.get(key))}" for key in keys)
+    return ", ".join(f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys)
 
 
-def show(value: Any) -> str:
+def written(value: Any) -> str:
     """A plan's value as a person writes it."""
     if isinstance(value, list):
-        return ":".join(show(entry) for entry in value)
+        return ":".join(written(entry) for entry in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,6 @@ import logging
 import os
 import tempfile
 import time
-import urllib.error
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,12 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from tracking import view
-from tracking.recommend import DEFAULT_URI, POLICY_TAG, TAG, get_json, host_of
+from tracking.recommend import POLICY_TAG, TAG
 from tracking.records import Comparison, Outcome, Recommendation
+from tracking.store import TrackingUnavailable, shown
 from tracking.summary import LEGEND, Table, name
 
 DECIMALS = 7
@@ -31,10 +32,6 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Settings of MLflow for a sweep. What the user sets is left alone."""
-
-
-class TrackingUnavailable(RuntimeError):
-    """The tracking store cannot be reached or written."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +54,17 @@ class Facts:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of a tracking store that answers. Errors: TrackingUnavailable within 15 s, before anything is trained."""
+    """A client of a tracking store that answers. Errors: TrackingUnavailable."""
+    for key, value in DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    for noisy in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        for key, value in DEFAULTS.items():
-            os.environ.setdefault(key, value)
-        if uri.startswith(("http://", "https://")):
-            get_json(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get?experiment_id=0")  # touches its database
-        for noisy in ("mlflow.store.db.utils", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise TrackingUnavailable(f"the MLflow server {host_of(uri)} answers {error.code} {error.reason}.") from error
-        return MlflowClient(uri)
-    except (OSError, MlflowException) as error:
-        shown = host_of(uri) if uri.startswith("http") else uri
-        raise TrackingUnavailable(
-            f"the MLflow tracking store {shown} does not answer: {str(getattr(error, 'reason', error)).splitlines()[0]}. Start it, or give another "
-            f"with --tracking-uri or MLFLOW_TRACKING_URI; without either, {DEFAULT_URI} in this directory is used."
-        ) from error
+    except (OSError, SQLAlchemyError, MlflowException) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise TrackingUnavailable(f"the MLflow tracking store {shown(uri)} does not answer: {cause}") from error
     return client
 
 

@@ -1,37 +1,28 @@
 """Publish and pull: `python -m tracking.recommend TASK` prints the recommended ε of a task.
 
-A published recommendation is a tag of the task's MLflow experiment, one per policy. Pulling reads that tag straight from
-the database or with one GET, as importing MLflow alone takes seconds.
+A published recommendation is a tag of the task's MLflow experiment, one per policy.
 """
 
 import argparse
-import base64
-import json
 import os
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 
 from tracking.records import Recommendation
+from tracking.store import DEFAULT_URI, TrackingUnavailable, experiment_tags
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 TAG = "lscal.recommendation."
 POLICY_TAG = "lscal.policy"
-SECONDS = 10
-"""How long a tracking server may take to answer."""
 
 
 class NotPublished(LookupError):
-    """There is no such recommendation, or the tracking store does not answer."""
+    """There is no such recommendation."""
 
 
 def recommended_epsilon(task: str, policy: str | None = None, tracking_uri: str | None = None) -> float:
     """The recommended label-smoothing mass ε of a task such as `digits/mlp`, in the ε/K convention of torch.
 
-    Args are those of `recommendation`. Errors: NotPublished.
+    Arguments and errors are those of `recommendation`.
     """
     return recommendation(task, policy, tracking_uri).epsilon
 
@@ -44,10 +35,13 @@ def recommendation(task: str, policy: str | None = None, tracking_uri: str | Non
         policy: by default the one which the latest sweep was run with.
         tracking_uri: by default MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db in the working directory.
 
-    Errors: NotPublished, saying which recommendations there are.
+    Errors: NotPublished, saying which recommendations there are; TrackingUnavailable.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    tags = experiment_tags(uri, task)
+    try:
+        tags = experiment_tags(uri, task)
+    except LookupError as error:
+        raise NotPublished(f"no sweep of task {task!r} is in the tracking store. {error} Run: python -m sweeps.run '{task}'") from error
     published = sorted(key.removeprefix(TAG) for key in tags if key.startswith(TAG))
     if not published:
         raise NotPublished(f"task {task!r} has no recommendation yet. Run: python -m sweeps.run '{task}'")
@@ -55,91 +49,6 @@ def recommendation(task: str, policy: str | None = None, tracking_uri: str | Non
     if name not in published:
         raise NotPublished(f"task {task!r} has no recommendation by policy {name!r}; there are: {', '.join(published)}.")
     return Recommendation.from_json(tags[TAG + name])
-
-
-def experiment_tags(uri: str, task: str) -> Mapping[str, str]:
-    """The tags of the MLflow experiment named like the task."""
-    scheme = uri.partition("://")[0].partition("+")[0]
-    if scheme in ("http", "https"):
-        return tags_by_http(uri, task)
-    if scheme in ("sqlite", "postgresql", "mysql", "mssql"):
-        return tags_by_sql(uri, task)
-    raise NotPublished(f"the tracking URI {uri!r} is not one we can read; allowed are http(s)://… and database URLs such as {DEFAULT_URI}.")
-
-
-def tags_by_sql(uri: str, task: str) -> Mapping[str, str]:
-    """Read MLflow's tables `experiments` and `experiment_tags`."""
-    import sqlalchemy
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    url = make_url(uri)
-    if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
-        raise NotPublished(f"there is no file {url.database!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
-    engine = sqlalchemy.create_engine(url)
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(
-                sqlalchemy.text(
-                    "SELECT e.name, t.key, t.value FROM experiments e LEFT JOIN experiment_tags t"
-                    " ON t.experiment_id = e.experiment_id AND e.name = :task WHERE e.lifecycle_stage = 'active'"
-                ),
-                {"task": task},
-            ).all()
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise NotPublished(f"the tracking store {url.render_as_string(hide_password=True)} does not answer: {cause}") from error
-    finally:
-        engine.dispose()
-    names = {row[0] for row in rows}
-    if task not in names:
-        raise missing(task, names)
-    return {key: value for name, key, value in rows if name == task and key is not None}
-
-
-def tags_by_http(uri: str, task: str) -> Mapping[str, str]:
-    """Ask an MLflow server for one experiment."""
-    query = urllib.parse.urlencode({"experiment_name": task})
-    try:
-        reply = get_json(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}")
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise missing(task, ()) from error
-        raise NotPublished(f"the tracking server {host_of(uri)} answers {error.code} {error.reason}.") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise NotPublished(f"the tracking server {host_of(uri)} does not answer: {getattr(error, 'reason', error)}.") from error
-    return {tag["key"]: tag["value"] for tag in reply["experiment"].get("tags", [])}
-
-
-def get_json(url: str) -> dict[str, dict[str, list[dict[str, str]]]]:
-    """GET with the credentials which MLflow itself reads from the environment or takes from the URL."""
-    parts = urllib.parse.urlsplit(url)
-    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))  # noqa: S310  # callers give http(s) only
-    if user and password:
-        credentials = base64.b64encode(f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}".encode()).decode()
-        request.add_header("Authorization", f"Basic {credentials}")
-    elif token:
-        request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
-        reply: dict[str, dict[str, list[dict[str, str]]]] = json.load(response)
-        return reply
-
-
-def host_of(uri: str) -> str:
-    """A server's URL without credentials."""
-    parts = urllib.parse.urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def missing(task: str, names: Sequence[str] | set[str]) -> NotPublished:
-    """The error for a task without an experiment, with the nearest names."""
-    near = get_close_matches(task, sorted(names), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return NotPublished(f"no sweep of task {task!r} is in the tracking store.{hint} Run: python -m sweeps.run '{task}'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = recommendation(options.task, options.policy, options.tracking_uri)
-    except NotPublished as error:
+    except (NotPublished, TrackingUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(found.to_json() if options.json else f"{found.epsilon:g}")

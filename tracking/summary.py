@@ -51,9 +51,10 @@ def screening(outcomes: Sequence[Outcome]) -> Table:
     seeds = len(ordered[0].seeds)
     rows = []
     for outcome in ordered:
-        cells = [plus_minus(outcome.mean(f"select/{c.metric}"), outcome.spread(f"select/{c.metric}"), c) for c in COLUMNS]
+        spreads = [outcome.spread(f"select/{c.metric}") if seeds > 1 else None for c in COLUMNS]
+        cells = [plus_minus(outcome.mean(f"select/{c.metric}"), deviation, c) for c, deviation in zip(COLUMNS, spreads, strict=True)]
         rows.append((name(outcome), *cells))
-    return Table(f"On select: mean ± standard deviation over {seeds} seeds", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
+    return Table(f"On select: mean ± standard deviation over {count(seeds)}", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
 
 
 def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
@@ -66,7 +67,8 @@ def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
         for column in COLUMNS:
             paired = outcome.differences(f"select/{column.metric}", control)
             mean = sum(paired) / len(paired)
-            cells.append(plus_minus(mean, spread(paired) / len(paired) ** 0.5, column, signed=True))
+            error = spread(paired) / len(paired) ** 0.5 if len(paired) > 1 else None
+            cells.append(plus_minus(mean, error, column, signed=True))
         rows.append((name(outcome), *cells))
     header = ("ε", *(f"Δ {c.heading}" for c in COLUMNS))
     return Table("Difference to ε = 0, same seeds: mean ± standard error", header, tuple(rows))
@@ -82,7 +84,12 @@ def confirmation(comparisons: Sequence[Comparison]) -> Table:
         control = comparison.epsilon == 0
         rows.append((name(comparison.outcome), *cells, "" if control else bracketed(delta, replace(COLUMNS[0], decimals=3), signed=True)))
     header = ("ε", *(c.heading for c in COLUMNS if not c.metric.startswith("nll")), "Δ accuracy pp")
-    return Table(f"Confirmed on test with {seeds} fresh seeds: value [95 % interval]", header, tuple(rows))
+    return Table(f"Confirmed on test with {count(seeds, 'fresh ')}: value [95 % interval]", header, tuple(rows))
+
+
+def count(seeds: int, kind: str = "") -> str:
+    """So many seeds."""
+    return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}"
 
 
 def name(outcome: Outcome) -> str:
@@ -91,10 +98,11 @@ def name(outcome: Outcome) -> str:
     return " ".join([f"{outcome.epsilon:.4g}", *others])
 
 
-def plus_minus(value: float, deviation: float, column: Column, signed: bool = False) -> str:
-    """A value and its spread in a column's scale."""
+def plus_minus(value: float, deviation: float | None, column: Column, signed: bool = False) -> str:
+    """A value and its spread in a column's scale; None where one seed has none."""
     sign = "+" if signed or column.metric == "confidence_gap" else ""
-    return f"{column.scale * value:{sign}.{column.decimals}f} ±{column.scale * deviation:.{column.decimals}f}"
+    text = f"{column.scale * value:{sign}.{column.decimals}f}"
+    return text if deviation is None else f"{text} ±{column.scale * deviation:.{column.decimals}f}"
 
 
 def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:

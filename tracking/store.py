@@ -1,0 +1,120 @@
+"""The tracking store, read without importing MLflow.
+
+`import mlflow` takes seconds. A pull has to answer at once, and a server that is away has to be told before a sweep starts.
+"""
+
+import base64
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+SECONDS = 5
+"""How long a tracking server may take to answer."""
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+class TrackingUnavailable(RuntimeError):
+    """The tracking store cannot be reached, read or written."""
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI is that of a server. Errors: TrackingUnavailable where it is neither server nor database."""
+    scheme = uri.partition("://")[0].partition("+")[0]
+    if scheme in ("http", "https"):
+        return True
+    if scheme in DATABASES and "://" in uri:
+        return False
+    raise TrackingUnavailable(f"the tracking URI is {shown(uri)!r}; allowed are http(s)://host and database URLs such as {DEFAULT_URI}.")
+
+
+def reach(uri: str) -> None:
+    """Ask a server for an experiment, which touches its database. Errors: TrackingUnavailable, within some seconds."""
+    if is_server(uri):
+        get(uri, "experiments/get?experiment_id=0")
+
+
+def experiment_tags(uri: str, name: str) -> Mapping[str, str]:
+    """The tags of the experiment of that name. Errors: TrackingUnavailable; LookupError with the nearest names."""
+    return tags_by_http(uri, name) if is_server(uri) else tags_by_sql(uri, name)
+
+
+def tags_by_sql(uri: str, name: str) -> Mapping[str, str]:
+    """Read MLflow's tables `experiments` and `experiment_tags`."""
+    try:
+        url = make_url(uri)
+        if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
+            raise TrackingUnavailable(f"there is no file {url.database!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
+        engine = sqlalchemy.create_engine(url)
+        query = sqlalchemy.text(
+            "SELECT e.name, t.key, t.value FROM experiments e LEFT JOIN experiment_tags t"
+            " ON t.experiment_id = e.experiment_id AND e.name = :name WHERE e.lifecycle_stage = 'active'"
+        )
+        try:
+            with engine.connect() as connection:
+                rows = connection.execute(query, {"name": name}).all()
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ArgumentError, ImportError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise TrackingUnavailable(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
+    names = {row[0] for row in rows}
+    if name not in names:
+        near = get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+        raise LookupError(f"Did you mean {' or '.join(repr(other) for other in near)}?" if near else "")
+    return {key: value for experiment, key, value in rows if experiment == name and key is not None}
+
+
+def tags_by_http(uri: str, name: str) -> Mapping[str, str]:
+    """Ask an MLflow server for one experiment."""
+    reply = get(uri, f"experiments/get-by-name?{urllib.parse.urlencode({'experiment_name': name})}")
+    if reply is None:
+        raise LookupError("")
+    return {tag["key"]: tag["value"] for tag in reply["experiment"].get("tags", [])}
+
+
+def get(uri: str, path: str) -> dict[str, Any] | None:
+    """GET of MLflow's REST API, None where the thing asked for does not exist.
+
+    Credentials are those which MLflow itself reads from the environment, or those in the URL.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    request = urllib.request.Request(f"{shown(uri).rstrip('/')}/api/2.0/mlflow/{path}")  # noqa: S310  # http(s), see is_server
+    if user and password:
+        credentials = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(credentials.encode()).decode()}")
+    elif token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+            reply: dict[str, Any] = json.load(response)
+            return reply
+    except urllib.error.HTTPError as error:
+        if error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in error.read().decode(errors="replace"):
+            return None
+        raise TrackingUnavailable(f"the MLflow server {shown(uri)} answers {error.code} {error.reason}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingUnavailable(
+            f"the MLflow server {shown(uri)} does not answer: {reason}. Start it, or give another with --tracking-uri or"
+            f" MLFLOW_TRACKING_URI; without either, {DEFAULT_URI} in this directory is used."
+        ) from error
+
+
+def shown(uri: str) -> str:
+    """A URI without the user and password before its host."""
+    scheme, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
