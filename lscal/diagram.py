@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lscal.binning import BinnedStatistics
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from lscal.binning import BinnedStatistics
 
 BLUE, ORANGE, GREY = "#2a6f97", "#e76f51", "#6c757d"
 TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -35,7 +35,7 @@ class Reliability:
     error: float
 
     @classmethod
-    def of(cls, title: str, statistics: BinnedStatistics) -> "Reliability":
+    def of(cls, title: str, statistics: "BinnedStatistics") -> "Reliability":
         """Pool the members' bins into one diagram; the error quoted is the mean of the members' own."""
         pooled = statistics.pooled()
         rows = list(zip(pooled.count.tolist(), pooled.confidence.tolist(), pooled.correct.tolist(), strict=True))

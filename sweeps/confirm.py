@@ -16,22 +16,20 @@ Fetch = Callable[[Outcome], Logits | None]
 """The logits of a trial which was finished earlier, or None where they are gone."""
 
 
-def confirm(
-    study: Study, engine: Engine, finish: Finish, fetch: Fetch, progress: Progress, say: Callable[[str], None]
-) -> dict[str, Comparison]:
-    """Train what is queued in a confirmation study, and compare every trial of it with its ε = 0, by uid."""
+def confirm(study: Study, engine: Engine, finish: Finish, fetch: Fetch, progress: Progress, say: Callable[[str], None]) -> list[Comparison]:
+    """Train what is queued in a confirmation study, and compare every trial of it with its ε = 0; none where that failed."""
     fresh: dict[str, Logits] = {}
 
-    def keep(outcome: Outcome, logits: Logits) -> Outcome:
+    def keep(outcome: Outcome, logits: Logits) -> None:
         fresh[outcome.uid] = logits
-        return finish(outcome, logits)
+        finish(outcome, logits)
 
     work(study, engine, keep, progress, say)
     outcomes = study.outcomes()
     logits = {outcome.uid: fresh.get(outcome.uid) or fetch(outcome) or again(study, engine, outcome, say) for outcome in outcomes}
     control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
     if control is None:
-        return {}
+        return []
     return compare(outcomes, logits, control, engine)
 
 
@@ -42,7 +40,7 @@ def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], N
     return {"calibrate": engine.logits(trained, "calibrate"), "test": engine.logits(trained, "test")}
 
 
-def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine) -> dict[str, Comparison]:
+def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine) -> list[Comparison]:
     """Estimates on *test*, and their paired differences to the control on the same resamples of seeds and examples."""
     labels = {split: engine.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
     resamples = Resamples.draw(len(control.seeds), len(labels["test"]))
@@ -59,18 +57,19 @@ def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: 
                 values[outcome.uid][name + suffix] = float(METRICS[name].function(predictions).mean())
                 replicates[outcome.uid][name + suffix] = drawn[name]
     base, base_replicates = values[control.uid], replicates[control.uid]
-    comparisons = {}
+    comparisons = []
     for outcome in outcomes:
         mine, drawn = values[outcome.uid], replicates[outcome.uid]
-        comparisons[outcome.uid] = Comparison(
-            outcome=outcome,
-            estimates={name: interval(name, mine[name], drawn[name]) for name in mine},
-            differences={name: difference(mine[name] - base[name], drawn[name] - base_replicates[name]) for name in mine},
-            relative={
-                name: difference((mine[name] - base[name]) / base[name], (drawn[name] - base_replicates[name]) / base[name])
-                for name in mine
-                if base[name] > 0
-            },
+        off = {name: (mine[name] - base[name], drawn[name] - base_replicates[name]) for name in mine}
+        comparisons.append(
+            Comparison(
+                outcome=outcome,
+                estimates={name: interval(name, mine[name], drawn[name]) for name in mine},
+                differences={name: difference(value, spread) for name, (value, spread) in off.items()},
+                relative={
+                    name: difference(value / base[name], spread / base[name]) for name, (value, spread) in off.items() if base[name] > 0
+                },
+            )
         )
     return comparisons
 

@@ -68,9 +68,9 @@ class Console:
             nonlocal done, last
             done += members
             now = time.monotonic()
-            if now - last >= PLAIN_SECONDS or done >= total:
+            if now - last >= PLAIN_SECONDS or done == total:
                 last = now
-                left = (now - started) * (total - done) / done
-                self.err.print(f"{what}: {done} of {total} member-epochs, {left:.0f} s left", markup=False)
+                left = (now - started) * max(0, total - done) / done
+                self.err.print(f"{what}: {done} of {total} member-epochs, about {left:.0f} s left", markup=False)
 
         return advance

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lscal import smoothed_cross_entropy
 
-EVALUATION_CHUNK = 2048
+EVALUATION_CHUNK = 512
 Batch = Float[Tensor, "seed example *shape"]
 Labels = Int[Tensor, "seed example"]
 

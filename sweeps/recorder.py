@@ -1,95 +1,107 @@
-"""Recorder: hands finished trials to MLflow with their pictures and logits, and fetches logits back."""
+"""Recorder: the worker's end of the line to the scribe, which writes to MLflow in a process of its own."""
 
-import io
+import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
 import torch
-from mlflow.exceptions import MlflowException
 
-from lscal.diagram import Reliability, draw
-from sweeps.datasets import Dataset, SplitName
+from sweeps.datasets import Dataset
+from sweeps.line import serve
 from sweeps.worker import SCORED, Logits
-from tracking.log import Sweep
-from tracking.records import Bins, Outcome, Stage
-
-DIAGRAMS: dict[Stage, tuple[str, ...]] = {"screen": ("select",), "confirm": ("test", "test_calibrated")}
-"""Which of an outcome's bins are drawn."""
+from tracking.records import Comparison, Facts, Outcome, Recommendation
+from tracking.store import TrackingUnavailable
+from tracking.summary import Table
 
 
-@dataclass
 class Recorder:
-    """Writes the trials of one study. Keeps the control, whose diagrams stand beside every other's."""
+    """Hands over what is to be written, in order, and does not wait for it. Close it: what was handed over is then written."""
 
-    sweep: Sweep
-    dataset: Dataset
-    say: Callable[[str], None]
-    control: Outcome | None = None
+    def __init__(self, uri: str):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, uri), daemon=True, name="scribe")
+        self.process.start()
+        theirs.close()
+        self.calls = ThreadPoolExecutor(1, "recorder")
+        self.pending: list[Future[Any]] = []
 
-    def finish(self, outcome: Outcome, logits: Logits) -> Outcome:
-        """Log a trial, and return it with the id of its run.
+    def __enter__(self) -> "Recorder":
+        return self
 
-        Where the tracking store fails, the outcome comes back without one: it is kept in the study, and the next run of
-        the same command logs it.
-        """
-        if outcome.epsilon == 0:
-            self.control = outcome
-        files = {f"logits/{split}.npz": self.pack(split, outcome, values) for split, values in logits.items()}
+    def __exit__(self, *_: object) -> None:
+        self.calls.shutdown()
+        self.connection.close()
+        self.process.join()
+
+    def call(self, method: str, *arguments: object) -> Any:
+        """Call a method of the Scribe and wait for its result. Errors: TrackingUnavailable."""
+        return self.post(method, *arguments).result()
+
+    def post(self, method: str, *arguments: object) -> "Future[Any]":
+        """Have a method of the Scribe called, after those posted before."""
+        return self.calls.submit(self.exchange, method, arguments)
+
+    def exchange(self, method: str, arguments: Sequence[object]) -> Any:
+        """One call over the line; runs in the one thread which uses it."""
         try:
-            return self.sweep.trial(outcome, {**files, **self.figures(outcome)})
-        except (MlflowException, OSError) as error:
-            self.say(
-                f"MLflow did not take trial {outcome.number}: {str(error).splitlines()[0]}. Its numbers are kept in the study; run the same "
-                "command again to log them."
-            )
-            return outcome
+            self.connection.send((method, arguments))
+            answer = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise TrackingUnavailable("the process which writes to MLflow has died; run the same command again") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class SweepRecorder:
+    """What a sweep of one task hands over."""
+
+    def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
+        self.recorder, self.dataset, self.say = recorder, dataset, say
+        self.opened = recorder.post("open", task, study, facts)
+        self.posted: list[tuple[Outcome, Future[Any]]] = []
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
-        """Log the outcomes which the tracking store does not have: of a store that was away, or of another one."""
-        self.control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
-        for outcome in outcomes:
-            if outcome.uid not in self.sweep.logged:
-                self.finish(outcome, {})
+        """Have the outcomes of earlier runs written which the tracking store lacks."""
+        if outcomes:
+            self.recorder.post("catch_up", list(outcomes))
 
-    def figures(self, outcome: Outcome) -> dict[str, bytes]:
-        """Reliability diagrams as PNG: ε = 0, where it is known, with this ε beside it."""
-        files = {}
-        for key in DIAGRAMS[outcome.stage]:
-            split, _, calibrated = key.partition("_")
-            outcomes = [outcome] if self.control is None or outcome.epsilon == 0 else [self.control, outcome]
-            after = " after temperature" if calibrated else ""
-            shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key]) for one in outcomes]
-            stream = io.BytesIO()
-            draw(shown).savefig(stream, format="png")
-            files[f"reliability/{split}{after.replace(' ', '_')}.png"] = stream.getvalue()
-        return files
-
-    def pack(self, split: SplitName, outcome: Outcome, logits: torch.Tensor) -> bytes:
-        """Logits (seed, example, class) float32 with labels, seeds, ε, temperature per seed and class names, as npz."""
-        stream = io.BytesIO()
-        np.savez(
-            stream,
-            logits=logits.numpy(),
-            labels=self.dataset.splits[split].labels.cpu().numpy(),
-            seeds=np.array(outcome.seeds),
-            epsilon=np.array(outcome.epsilon),
-            temperature=np.array(outcome.temperature),
-            classes=np.array(self.dataset.classes),
-        )
-        return stream.getvalue()
+    def finish(self, outcome: Outcome, logits: Logits) -> None:
+        """Hand over a finished trial. Errors: TrackingUnavailable where the store could not be opened at all."""
+        if self.opened.done():
+            self.opened.result()
+        labels = {split: self.dataset.splits[split].labels.cpu().numpy() for split in logits}
+        arrays = {split: values.numpy() for split, values in logits.items()}
+        self.posted.append((outcome, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes)))
 
     def fetch(self, outcome: Outcome) -> Logits | None:
-        """The logits of a trial which an earlier run logged; None where they are gone."""
-        found: dict[SplitName, torch.Tensor] = {}
-        for split in ("calibrate", *SCORED[outcome.stage]):
-            content = self.sweep.logits(outcome, split)
-            if content is None:
-                return None
-            found[split] = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False)["logits"])
-        return found
+        """The logits of a trial of an earlier run; None where they are gone."""
+        found = self.recorder.call("logits", outcome, ("calibrate", *SCORED[outcome.stage]))
+        return None if found is None else {split: torch.from_numpy(values) for split, values in found.items()}
 
+    def publish(
+        self, policy: str, recommendations: dict[str, Recommendation], confirmed: Sequence[Comparison], tables: Sequence[Table]
+    ) -> None:
+        """Wait for every trial to be written, then publish. Errors: TrackingUnavailable."""
+        self.drain()
+        self.recorder.call("publish", policy, recommendations, confirmed, tables)
 
-def diagram(title: str, bins: Bins) -> Reliability:
-    """A record's bins as a diagram."""
-    return Reliability(title, bins.count, bins.confidence, bins.accuracy, bins.gap, bins.error)
+    def stop(self, status: str) -> None:
+        """Wait for what is handed over, and mark the sweep as KILLED or FAILED."""
+        self.drain()
+        try:
+            self.recorder.call("stop", status)
+        except TrackingUnavailable as error:
+            self.say(f"MLflow: {error}")
+
+    def drain(self) -> None:
+        """Wait for the trials handed over, and tell of those which were not taken: they are kept in the study."""
+        posted, self.posted = self.posted, []
+        for outcome, future in posted:
+            if (error := future.exception()) is not None:
+                self.say(
+                    f"MLflow did not take trial {outcome.number} at ε = {outcome.epsilon:g}: {error}. Its numbers are kept in the study; run the "
+                    "same command again to log them."
+                )

@@ -65,6 +65,7 @@ class Study:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
                 trial = self.study.ask()
+            self.storage.record_heartbeat(trial._trial_id)  # at once: a trial without one is never found stale
             point = {name: trial.suggest_float(name, **bounds) for name, bounds in self.space(trial).items()}
             self.held[trial.number] = trial
             trials.append(Trial(trial.number, point))
@@ -119,6 +120,11 @@ class Study:
         """How many trials the plan wants beyond those finished, running or queued."""
         counted = [t for t in self.trials() if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
         return self.plan.trials - len(counted)
+
+    def unfinished(self) -> int:
+        """How many trials are still to be finished, by whomever."""
+        new = self.missing() if self.stage == "screen" else 0
+        return max(0, new) + self.waiting() + self.elsewhere()
 
     def elsewhere(self) -> int:
         """How many trials other workers hold."""
@@ -226,7 +232,7 @@ def open_study(storage: RDBStorage, plan: Plan, task: Task, digest: str) -> tupl
     opened = Study(study, storage, plan, task, "screen")
     if name in known:
         finished = len(opened.outcomes())
-        message = f"resumes study {name}: {finished} of {plan.trials} trials are finished"
+        message = f"resumes study {name}: {finished} trials are finished, {opened.unfinished()} are to do"
     else:
         message = f"new study {name}"
         if summaries:

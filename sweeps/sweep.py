@@ -7,76 +7,74 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import optuna
-from mlflow import MlflowClient
+from optuna.storages import RDBStorage
 
 from sweeps.confirm import confirm
 from sweeps.console import Console
 from sweeps.engine import Engine
 from sweeps.plan import Plan
-from sweeps.recorder import Recorder
+from sweeps.recorder import Recorder, SweepRecorder
 from sweeps.study import open_confirmation, open_study
+from sweeps.worker import describe as describe_point
 from sweeps.worker import work
 from tracking import summary
-from tracking.log import Facts, Sweep
 from tracking.policies import POLICIES, candidates, recommend
-from tracking.records import Outcome, Recommendation
+from tracking.records import Facts, Outcome, Recommendation
 
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
-def sweep_task(
-    plan: Plan, engine: Engine, storage: optuna.storages.RDBStorage, client: MlflowClient, console: Console
-) -> Recommendation | None:
-    """Screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged."""
+def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Recorder, console: Console) -> Recommendation | None:
+    """Screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
+
+    Errors: TrackingUnavailable where MLflow does not take the recommendation; all trials are kept in the study.
+    """
     task, dataset = engine.task, engine.dataset
     study, message = open_study(storage, plan, task, dataset.digest)
     console.say(f"{task.name}: {message}", style="bold")
     console.say(f"  {describe(plan, engine)}")
-    sweep = Sweep(client, task.name, study.name, facts(replace(plan, tasks=(task,)), engine))
+    records = SweepRecorder(recorder, dataset, study.name, task.name, facts(replace(plan, tasks=(task,)), engine), console.say)
     try:
-        recorder = Recorder(sweep, dataset, console.say)
-        recorder.catch_up(study.outcomes())
-        todo = (study.missing() + study.waiting()) * plan.seeds * task.recipe.epochs
+        records.catch_up(study.outcomes())
+        todo = study.unfinished() * plan.seeds * task.recipe.epochs
         with console.progress(f"screening {task.name}", todo) as advance:
-            work(study, engine, recorder.finish, advance, console.say)
+            work(study, engine, records.finish, advance, console.say)
         outcomes = study.outcomes()
         control = control_of(outcomes)
         if control is None:
-            sweep.stop("FAILED")
+            records.stop("FAILED")
             console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
             return None
 
         chosen = candidates(outcomes)
-        confirmation = open_confirmation(storage, study, [one.point for one in (control, *chosen.values())])
-        recorder = Recorder(sweep, dataset, console.say)
-        recorder.catch_up(confirmation.outcomes())
-        todo = confirmation.waiting() * plan.confirm_seeds * task.recipe.epochs
+        finalists = list({one.uid: one for one in (control, *chosen.values())}.values())
+        confirmation = open_confirmation(storage, study, [one.point for one in finalists])
+        records.catch_up(confirmation.outcomes())
+        todo = confirmation.unfinished() * plan.confirm_seeds * task.recipe.epochs
         with console.progress(f"confirming {task.name}", todo) as advance:
-            comparisons = confirm(confirmation, engine, recorder.finish, recorder.fetch, advance, console.say)
-        confirmed = {
-            one.uid: comparison for one in outcomes for comparison in comparisons.values() if comparison.outcome.point == one.point
-        }
+            comparisons = confirm(confirmation, engine, records.finish, records.fetch, advance, console.say)
+        found = {describe_point(comparison.outcome.point): comparison for comparison in comparisons}
+        confirmed = {one.uid: found[describe_point(one.point)] for one in finalists if describe_point(one.point) in found}
         if control.uid not in confirmed:
-            sweep.stop("FAILED")
+            records.stop("FAILED")
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
             return None
+
+        parent, link = records.opened.result()
         recommendations = {
-            name: recommend(name, candidate, confirmed, confirmed[control.uid], plan.tolerances, sweep.parent)
+            name: recommend(name, candidate, confirmed, confirmed[control.uid], plan.tolerances, parent)
             for name, candidate in chosen.items()
         }
-        finalists = [confirmed[uid] for uid in {one.uid: None for one in (control, *chosen.values())} if uid in confirmed]
-        tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(finalists)]
-        shown = recommendations[plan.policy]
-        pictures = recorder.figures(next(c.outcome for c in finalists if c.epsilon == shown.candidate))
-        sweep.publish(plan.policy, recommendations, finalists, tables, pictures)
+        tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(list(confirmed.values()))]
+        records.publish(plan.policy, recommendations, list(confirmed.values()), tables)
     except KeyboardInterrupt:
-        sweep.stop("KILLED")
+        records.stop("KILLED")
         raise
+    shown = recommendations[plan.policy]
     for table in tables:
         console.table(table, mark=f"{shown.epsilon:.4g}")
     console.say(summary.LEGEND, "dim")
-    closing(plan, shown, sweep, console)
+    closing(plan, shown, link, console)
     return shown
 
 
@@ -140,7 +138,7 @@ def git_commit() -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def closing(plan: Plan, shown: Recommendation, sweep: Sweep, console: Console) -> None:
+def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> None:
     """The answer, and the exact next commands."""
     console.say("")
     console.say(f"Recommended ε for {shown.task}: {shown.epsilon:g} (policy {shown.policy})", "bold green")
@@ -154,7 +152,7 @@ def closing(plan: Plan, shown: Recommendation, sweep: Sweep, console: Console) -
         uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {plan.tracking_uri}"
         console.say(f"  Browse it:  mlflow server{uri}")
         server = "http://127.0.0.1:5000"
-    console.say(f"  then open   {sweep.link(server)}")
+    console.say(f"  then open   {server.rstrip('/')}/{link}")
     custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {plan.tracking_uri}"
     console.say(f"  Pull the ε: python -m tracking.recommend {shown.task}{custom}")
     console.say("")

@@ -1,4 +1,4 @@
-"""A worker: one device. Asks a batch of trials, trains their members as one population, scores, logs and tells them."""
+"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells them, and hands them over to be logged."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ SEEDS_BETWEEN_STAGES = 5_000
 SEEDS_BETWEEN_PLANS = 10_000
 
 Logits = Mapping[SplitName, Float[Tensor, "seed example class"]]
-Finish = Callable[[Outcome, Logits], Outcome]
-"""Takes a scored trial and its logits, logs them, and returns the outcome with the id of its run."""
+Finish = Callable[[Outcome, Logits], None]
+"""Takes a finished trial and its logits."""
 
 
 def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: Callable[[str], None]) -> None:
@@ -72,7 +72,8 @@ def run_batch(
             continue
         own = {split: values[rows] for split, values in logits.items()}
         outcome = score(study, trial, seeds, engine.dataset, own, trained, rows)
-        study.tell(trial, finish(outcome, own))
+        study.tell(trial, outcome)
+        finish(outcome, own)
 
 
 def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice) -> Outcome:
@@ -134,4 +135,4 @@ def bins_of(statistics: BinnedStatistics) -> Bins:
 
 def describe(point: Mapping[str, float]) -> str:
     """A point of the search space in words."""
-    return ", ".join(f"{name} = {value:g}" for name, value in point.items())
+    return ", ".join(f"{name} = {value:.6g}" for name, value in point.items())

@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -19,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tracking import view
 from tracking.recommend import POLICY_TAG, TAG
-from tracking.records import Comparison, Outcome, Recommendation
+from tracking.records import Comparison, Facts, Outcome, Recommendation
 from tracking.store import TrackingUnavailable, shown
 from tracking.summary import LEGEND, Table, name
 
@@ -32,25 +31,6 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Settings of MLflow for a sweep. What the user sets is left alone."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a reader needs to repeat a sweep; written to every run of it.
-
-    Attributes:
-        params: the recipe and the plan's choices, by name.
-        tags: library versions and the git commit.
-        dataset, digest, where: name of the data set, a hash of its splits, and where it was read from.
-        plan: YAML which reproduces the sweep.
-    """
-
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    dataset: str
-    digest: str
-    where: str
-    plan: str
 
 
 def connect(uri: str) -> MlflowClient:
@@ -105,10 +85,8 @@ class Sweep:
         self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "sweep")])])
         return run_id
 
-    def trial(self, outcome: Outcome, files: Mapping[str, bytes]) -> Outcome:
-        """Write a finished trial, and return its outcome with the run's id. `files` are artifacts by path."""
-        if outcome.uid in self.logged:
-            return replace(outcome, run_id=self.logged[outcome.uid])
+    def trial(self, outcome: Outcome, files: Mapping[str, bytes]) -> None:
+        """Write a finished trial, whose uid is not in `logged`. `files` are artifacts by path."""
         suffix = {"screen": " (control)" if outcome.epsilon == 0 else "", "confirm": " confirmed"}[outcome.stage]
         tags = {"mlflow.parentRunId": self.parent, "uid": outcome.uid, "stage": outcome.stage}
         run_id = self.create("trial", f"ε = {name(outcome)}{suffix}", tags, outcome.seconds)
@@ -123,7 +101,6 @@ class Sweep:
         self.upload(run_id, {**files, "outcome.json": outcome.to_json().encode()})
         self.client.set_terminated(run_id)
         self.logged[outcome.uid] = run_id
-        return replace(outcome, run_id=run_id)
 
     def logits(self, outcome: Outcome, split: str) -> bytes | None:
         """The logits file of a logged trial, None where the store does not have it."""
@@ -140,7 +117,6 @@ class Sweep:
         recommendations: Mapping[str, Recommendation],
         confirmed: Sequence[Comparison],
         tables: Sequence[Table],
-        files: Mapping[str, bytes],
     ) -> None:
         """Write the recommendations to the parent run and to the experiment, with the tables and the way to the pictures.
 
@@ -158,7 +134,7 @@ class Sweep:
         params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
         self.write(self.parent, metrics, params, tags)
         records = {f"recommendation.{key}.json": record.to_json().encode() for key, record in recommendations.items()}
-        self.upload(self.parent, {**files, **records, "plan.yaml": self.facts.plan.encode(), "summary.md": note.encode()})
+        self.upload(self.parent, {**records, "plan.yaml": self.facts.plan.encode(), "summary.md": note.encode()})
         self.client.set_terminated(self.parent)
         for key, record in recommendations.items():
             self.client.set_experiment_tag(self.experiment, TAG + key, record.to_json())

@@ -1,4 +1,4 @@
-"""The records: Outcome, Comparison, Recommendation. Frozen values; JSON at the edge of Optuna and MLflow only."""
+"""The records: Outcome, Comparison, Recommendation, Facts. Frozen values; JSON at the edge of Optuna and MLflow only."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,6 @@ class Outcome:
         bins: `split` and `split_calibrated` -> the data of a reliability diagram.
         seconds: wall time of training, this trial's share of its population's.
         finished: ISO 8601, UTC.
-        run_id: of the trial's MLflow run, None while it has none.
     """
 
     uid: str
@@ -60,7 +59,6 @@ class Outcome:
     bins: Mapping[str, Bins]
     seconds: float
     finished: str
-    run_id: str | None = None
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds of a metric such as `select/accuracy`."""
@@ -161,6 +159,25 @@ class Recommendation:
             values[name] = Interval(**values[name])
         values["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a reader needs to repeat a sweep; written to every run of it.
+
+    Attributes:
+        params: the recipe and the plan's choices, by name.
+        tags: library versions and the git commit.
+        dataset, digest, where: name of the data set, a hash of its splits, and where it was read from.
+        plan: YAML which reproduces the sweep.
+    """
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: str
+    digest: str
+    where: str
+    plan: str
 
 
 def spread(values: tuple[float, ...]) -> float:

@@ -1,7 +1,6 @@
 """Calibrator: the interface of every recalibration."""
 
 from abc import ABC, abstractmethod
-from typing import Self
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,7 +11,7 @@ class Calibrator(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Int[Tensor, " example"]) -> Self:
+    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Int[Tensor, " example"]) -> "Calibrator":
         """Fit on held-out logits, every member by itself, all at once."""
 
     @abstractmethod

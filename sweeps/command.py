@@ -1,0 +1,181 @@
+"""The command line behind `python -m sweeps.run`: flags and YAML to a Plan, the Plan to its sweeps."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import optuna
+from typing_extensions import override
+
+from sweeps.architectures import ARCHITECTURES
+from sweeps.console import Console
+from sweeps.datasets import DATASETS, Dataset, load
+from sweeps.engine import Engine, choose, pick_device
+from sweeps.errors import WrongInput
+from sweeps.plan import Plan, Task, has_secret, read_yaml, resolve
+from sweeps.recorder import Recorder
+from sweeps.study import open_storage
+from sweeps.sweep import sweep_task
+from tracking.policies import POLICIES
+from tracking.records import Recommendation
+from tracking.store import DEFAULT_URI, TrackingUnavailable, reach, shown
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says which flag was meant, and leaves the exit code to `main`."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        flags = [option for action in self._actions for option in action.option_strings]
+        typed = [word.strip(":").partition("=")[0] for word in message.split() if word.startswith("--")]
+        near = [match for word in typed if word not in flags for match in get_close_matches(word, flags, n=1)]
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise WrongInput(f"{message}.{hint} See python -m sweeps.run --help.")
+
+
+def parser() -> Parser:
+    """The flags. Those which are keys of a plan have no default here: `Plan` is the only home of defaults."""
+    flags = Parser(
+        prog="python -m sweeps.run",
+        description="Sweep the label-smoothing mass ε of classification tasks, and recommend one for each.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (state is kept; the same command goes on).",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    flags.add_argument(
+        "tasks", nargs="*", metavar="TASK", help="dataset/architecture, or a pattern such as 'fashion_mnist/*' (default: digits/mlp)"
+    )
+    flags.add_argument(
+        "--epsilon", metavar="LOW:HIGH", help=f"range of ε (default {Plan.epsilon[0]:g}:{Plan.epsilon[1]:g}); ε = 0 is always tried"
+    )
+    flags.add_argument("--trials", type=int, metavar="N", help=f"how many values of ε (default {Plan.trials})")
+    flags.add_argument("--seeds", type=int, metavar="N", help=f"paired seeds of each trial (default {Plan.seeds})")
+    flags.add_argument(
+        "--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: as many as --seeds, at least 4)"
+    )
+    flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
+    flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
+    flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")
+    flags.add_argument("--tune", action="append", metavar="NAME=LOW:HIGH", help="tune learning_rate or weight_decay beside ε")
+    flags.add_argument("--policy", metavar="NAME", help=f"rule which chooses ε: {', '.join(POLICIES)} (default {Plan.policy})")
+    flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
+    flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
+    flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
+    flags.add_argument("--config", metavar="PLAN.YAML", help="a plan; flags win over it")
+    flags.add_argument(
+        "--dry-run", action="store_true", help="print the resolved plan, the members and an estimate of the time; train nothing"
+    )
+    flags.add_argument("--list", action="store_true", help="print the data sets, architectures and policies")
+    flags.add_argument("--json", action="store_true", help="the recommendations as one JSON line on stdout, all else on stderr")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    console = Console(to_stderr="--json" in words)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        options = vars(parser().parse_args(words))
+        config, dry, listing, as_json = (options.pop(key, None) for key in ("config", "dry_run", "list", "json"))
+        if listing:
+            return list_names(console)
+        plan = resolve(merge(options, read_yaml(config) if config else {}))
+        if dry:
+            return dry_run(plan, console)
+        found = run(plan, console)
+    except (WrongInput, TrackingUnavailable) as error:
+        console.err.print(f"error: {error}", style="red", markup=False)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        console.err.print(f"Interrupted. What is finished is kept; go on with: python -m sweeps.run {shlex.join(words)}", markup=False)
+        return INTERRUPTED
+    if as_json:
+        print("[" + ", ".join(recommendation.to_json() for recommendation in found) + "]")
+    return DONE if found else FAILED
+
+
+def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags win over the plan's YAML, that wins over the environment."""
+    environment = {
+        "storage": os.environ.get("OPTUNA_STORAGE"),
+        "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI"),
+        "data_dir": os.environ.get("LSCAL_DATA"),
+    }
+    given = {key: value for key, value in flags.items() if value != []}
+    if "tune" in given:
+        pairs = [text.partition("=") for text in given["tune"]]
+        given["tune"] = {name: value for name, _, value in pairs}
+    return {**{key: value for key, value in environment.items() if value}, **plan, **given}
+
+
+def list_names(console: Console) -> int:
+    """Print what there is."""
+    for title, names in (("Data sets", DATASETS), ("Architectures", ARCHITECTURES), ("Policies", POLICIES)):
+        console.say(f"{title}:", style="bold")
+        for name in sorted(names):
+            entry: Any = names[name]
+            documented = getattr(entry, "build", None) or getattr(entry, "judge", None) or entry
+            console.say(f"  {name:15} {(documented.__doc__ or '').strip().splitlines()[0]}")
+    console.say("A task is dataset/architecture, such as digits/mlp.")
+    return DONE
+
+
+def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset]) -> Engine:
+    """Read a task's data once, and choose its engine by measuring."""
+    if task.dataset not in datasets:
+        datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
+    return choose(task, datasets[task.dataset], plan.smoothing, pick_device(plan.device), plan.seeds)
+
+
+def dry_run(plan: Plan, console: Console) -> int:
+    """Print the plan as YAML, and what it would cost on this device."""
+    print(plan.to_yaml(), end="")
+    sys.stdout.flush()
+    for url, name in ((plan.storage, "OPTUNA_STORAGE"), (plan.tracking_uri, "MLFLOW_TRACKING_URI")):
+        if has_secret(url):
+            console.err.print(f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False)
+    datasets: dict[str, Dataset] = {}
+    total = 0.0
+    for task in plan.tasks:
+        engine = prepare(plan, task, datasets)
+        screened, confirmed = plan.trials * plan.seeds, (1 + len(POLICIES)) * plan.confirm_seeds
+        seconds = (screened + confirmed) * task.recipe.epochs * engine.seconds
+        total += seconds
+        print(
+            f"# {task.name}: {screened} members in {plan.trials} trials, at most {confirmed} more to confirm; {task.recipe.epochs} epochs each, "
+            f"{'fused' if engine.fused else 'looped'} on {engine.device}; about {duration(seconds)}, measured on this machine"
+        )
+    print(f"# in all about {duration(total)}, start-up not counted")
+    return DONE
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def run(plan: Plan, console: Console) -> list[Recommendation]:
+    """Sweep every task of a plan. A task at which ε = 0 diverges has no recommendation.
+
+    Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
+    """
+    pick_device(plan.device)
+    reach(plan.tracking_uri)
+    storage = open_storage(plan.storage)
+    datasets: dict[str, Dataset] = {}
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    with Recorder(plan.tracking_uri) as recorder:
+        engines = [prepare(plan, task, datasets) for task in plan.tasks]
+        found = [sweep_task(plan, engine, storage, recorder, console) for engine in engines]
+    storage.engine.dispose()
+    return [recommendation for recommendation in found if recommendation is not None]

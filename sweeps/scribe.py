@@ -1,0 +1,104 @@
+"""Scribe: writes finished trials to MLflow with their pictures and logits, in a process of its own.
+
+Drawing and MLflow are slow Python; the training runs on meanwhile. This module imports no torch, so that its process is
+there soon, and it is not reached by Ctrl-C: what was handed over is still written.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lscal.diagram import Reliability, draw
+from tracking.log import Sweep, connect
+from tracking.records import Bins, Comparison, Facts, Outcome, Recommendation, Stage
+from tracking.summary import Table
+
+Logits = npt.NDArray[np.float32]
+"""(seed, example, class)."""
+DIAGRAMS: dict[Stage, tuple[str, ...]] = {"screen": ("select",), "confirm": ("test", "test_calibrated")}
+"""Which of an outcome's bins are drawn."""
+
+
+class Scribe:
+    """The runs of one sweep after another. The controls are kept: their diagrams stand beside every other's."""
+
+    def __init__(self, uri: str):
+        self.client = connect(uri)
+        self.controls: dict[str, Outcome] = {}
+
+    def open(self, task: str, study: str, facts: Facts) -> tuple[str, str]:
+        """Begin or go on with a sweep. Returns the id of its parent run and the address of its trials in the UI."""
+        self.sweep = Sweep(self.client, task, study, facts)
+        return self.sweep.parent, self.sweep.link("")
+
+    def catch_up(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes which the tracking store does not have: it was away, or is another one. Their logits are gone."""
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
+            self.trial(outcome, {}, {}, ())
+
+    def trial(
+        self, outcome: Outcome, logits: Mapping[str, Logits], labels: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]
+    ) -> None:
+        """Write a finished trial."""
+        if outcome.epsilon == 0:
+            self.controls[outcome.study] = outcome
+        if outcome.uid in self.sweep.logged:
+            return
+        files = {f"logits/{split}.npz": pack(outcome, values, labels[split], classes) for split, values in logits.items()}
+        self.sweep.trial(outcome, {**files, **self.figures(outcome)})
+
+    def figures(self, outcome: Outcome) -> dict[str, bytes]:
+        """Reliability diagrams as PNG: ε = 0, where it is known, with this ε beside it."""
+        files = {}
+        control = self.controls.get(outcome.study)
+        for key in DIAGRAMS[outcome.stage]:
+            split, _, calibrated = key.partition("_")
+            outcomes = [outcome] if control is None or outcome.epsilon == 0 else [control, outcome]
+            after = " after temperature" if calibrated else ""
+            shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key]) for one in outcomes]
+            stream = io.BytesIO()
+            draw(shown).savefig(stream, format="png")
+            files[f"reliability/{split}{after.replace(' ', '_')}.png"] = stream.getvalue()
+        return files
+
+    def logits(self, outcome: Outcome, splits: Sequence[str]) -> dict[str, Logits] | None:
+        """The logits of a trial which an earlier run wrote; None where they are gone."""
+        found: dict[str, Logits] = {}
+        for split in splits:
+            content = self.sweep.logits(outcome, split)
+            if content is None:
+                return None
+            found[split] = np.load(io.BytesIO(content), allow_pickle=False)["logits"]
+        return found
+
+    def publish(
+        self, policy: str, recommendations: Mapping[str, Recommendation], confirmed: Sequence[Comparison], tables: Sequence[Table]
+    ) -> None:
+        """Write the recommendations, from now on to be pulled."""
+        self.sweep.publish(policy, recommendations, confirmed, tables)
+
+    def stop(self, status: str) -> None:
+        """Mark the sweep as KILLED or FAILED."""
+        self.sweep.stop(status)
+
+
+def pack(outcome: Outcome, logits: Logits, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> bytes:
+    """Logits (seed, example, class) float32 with labels, seeds, ε, temperature per seed and class names, as npz."""
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        logits=logits,
+        labels=labels,
+        seeds=np.array(outcome.seeds),
+        epsilon=np.array(outcome.epsilon),
+        temperature=np.array(outcome.temperature),
+        classes=np.array(classes),
+    )
+    return stream.getvalue()
+
+
+def diagram(title: str, bins: Bins) -> Reliability:
+    """A record's bins as a diagram."""
+    return Reliability(title, bins.count, bins.confidence, bins.accuracy, bins.gap, bins.error)

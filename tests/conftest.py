@@ -1,0 +1,19 @@
+"""Every test runs with the shapes and types of the packages checked; this comes before their first import."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook(["lscal", "sweeps"], "beartype.beartype")
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Types unchecked, as in production: for errors which the type checker would raise first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

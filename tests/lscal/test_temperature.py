@@ -1,0 +1,189 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.testing import assert_close
+
+from lscal.calibrators import Temperature
+from lscal.calibrators.temperature import CHUNK, slopes
+
+SCALES = [0.05, 0.2, 0.7, 1.0, 3.0, 12.0, 50.0]
+
+
+def drawn(seed: int, examples: int = 700, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits whose softmax is the very distribution of the labels: their T is 1 but for the draw."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 0.3 + 1.8 * torch.randn(examples, classes, generator=generator, dtype=torch.float64)
+    return logits, torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+
+
+def separable(classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits whose largest is the label's in every row."""
+    logits, labels = drawn(seed=6, classes=classes)
+    return 0.1 * logits + 2 * F.one_hot(labels, classes), labels
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_recovers_the_temperature_of_under_and_overconfident_models(seed: int, scale: float):
+    logits, labels = drawn(seed)
+    unscaled = float(Temperature.fit(logits, labels).value)
+    fitted = Temperature.fit(scale * logits, labels)
+    assert unscaled == pytest.approx(1, abs=0.15)
+    assert float(fitted.value) == pytest.approx(scale * unscaled, rel=1e-9)
+    assert bool(fitted.converged)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_agrees_with_scipy(scale: float):
+    logits, labels = drawn(seed=4)
+    logits = scale * logits
+
+    def nll(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
+
+    scipys = minimize_scalar(nll, bounds=(math.log(0.01), math.log(100)), method="bounded", options={"xatol": 1e-10})
+    ours = float(Temperature.fit(logits, labels).value)
+    assert ours == pytest.approx(math.exp(scipys.x), rel=1e-6)
+    assert nll(math.log(ours)) <= scipys.fun + 1e-14
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_slope_of_the_nll_is_zero_there(scale: float):
+    logits, labels = drawn(seed=5)
+    log_temperature = Temperature.fit(scale * logits, labels).value.log().requires_grad_()
+    F.cross_entropy(scale * logits / log_temperature.exp(), labels).backward()
+    assert log_temperature.grad is not None
+    assert abs(float(log_temperature.grad)) < 1e-11
+
+
+def test_a_smoothed_model_is_sharpened():
+    """Given the logits at which the loss with ε = 0.1 is least, where 19 in 20 answers are right."""
+    labels = torch.arange(200) % 4
+    answers = torch.where(torch.arange(200) % 20 == 7, (labels + 1) % 4, labels)
+    logits = 0.4 + math.log(1 + 4 * 0.9 / 0.1) * F.one_hot(answers, 4).to(torch.float64)
+    confidence = float(logits.softmax(-1).amax(-1)[0])
+    assert confidence == pytest.approx(0.925)
+    calibrated = Temperature.fit(logits, labels)
+    assert float(calibrated.value) < 1
+    assert_close(calibrated(logits).softmax(-1).amax(-1), torch.full((200,), 0.95, dtype=torch.float64), atol=1e-10, rtol=0)
+
+
+def test_a_member_of_a_population_gets_what_it_gets_alone():
+    logits, labels = drawn(seed=7)
+    generator = torch.Generator().manual_seed(8)
+    noise = 0.5 * torch.randn(len(SCALES), *logits.shape, generator=generator, dtype=torch.float64)
+    population = torch.tensor(SCALES, dtype=torch.float64).reshape(-1, 1, 1) * (logits + noise)
+    together = Temperature.fit(population, labels)
+    assert together.value.shape == (len(SCALES),)
+    for member, value in zip(population, together.value, strict=True):
+        alone = Temperature.fit(member, labels).value
+        assert alone.shape == ()
+        assert_close(value, alone, atol=0, rtol=1e-9)
+
+
+def test_a_separable_member_does_not_disturb_the_others():
+    logits, labels = drawn(seed=7)
+    population = torch.stack([0.2 * logits, 2.0 * F.one_hot(labels, 5) + 0.1 * logits, 9 * logits])
+    together = Temperature.fit(population, labels)
+    assert together.converged.tolist() == [True, False, True]
+    for i in (0, 2):
+        assert_close(together.value[i], Temperature.fit(population[i], labels).value, atol=0, rtol=1e-9)
+
+
+def test_two_member_dimensions():
+    logits, labels = drawn(seed=9)
+    grid = torch.tensor(SCALES[:6], dtype=torch.float64).reshape(2, 3, 1, 1) * logits
+    fitted = Temperature.fit(grid, labels)
+    assert fitted.value.shape == fitted.converged.shape == (2, 3)
+    assert_close(fitted.value[1, 0], Temperature.fit(grid[1, 0], labels).value, atol=0, rtol=1e-9)
+    assert_close(fitted(grid)[1, 2], grid[1, 2] / fitted.value[1, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_narrow_logits_are_fitted_in_float64(dtype: torch.dtype):
+    logits, labels = drawn(seed=10)
+    narrow = (3 * logits).to(dtype)
+    fitted = Temperature.fit(narrow, labels)
+    assert fitted.value.dtype == torch.float64
+    assert_close(fitted.value, Temperature.fit(narrow.double(), labels).value, atol=0, rtol=1e-12)
+    assert abs(float(fitted.value) - 1) > 1
+    assert fitted(narrow).dtype == torch.float64
+
+
+def test_more_examples_than_a_chunk():
+    logits, labels = drawn(seed=11, examples=CHUNK // 2 + 5, classes=3)
+    once = Temperature.fit(0.3 * logits, labels)
+    twice = Temperature.fit(0.3 * logits.repeat(2, 1), labels.repeat(2))
+    assert_close(twice.value, once.value, atol=0, rtol=1e-9)
+
+
+def test_the_slopes_are_the_derivatives_of_the_nll():
+    logits, labels = drawn(seed=12)
+    beta = torch.tensor([0.6], dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(F.cross_entropy(beta * logits, labels), beta, create_graph=True)
+    (second,) = torch.autograd.grad(first, beta)
+    slope, curvature = slopes(logits.unsqueeze(0), labels, beta.detach())
+    assert_close(slope, first.detach(), atol=1e-13, rtol=0)
+    assert_close(curvature, second, atol=1e-13, rtol=0)
+
+
+def test_a_masked_class_does_not_count():
+    logits, labels = drawn(seed=13)
+    column = torch.full((len(labels), 1), -math.inf, dtype=torch.float64)
+    masked = 4 * torch.cat([logits, column], -1)
+    fitted = Temperature.fit(masked, labels)
+    assert_close(fitted.value, Temperature.fit(4 * logits, labels).value, atol=0, rtol=1e-9)
+    assert torch.equal(fitted(masked).isneginf(), masked.isneginf())
+
+
+@pytest.mark.parametrize("sharpness", [0.05, 1.0, 20.0])
+def test_where_every_example_is_right_there_is_no_minimum(sharpness: float):
+    logits, labels = separable()
+    fitted = Temperature.fit(sharpness * logits, labels)
+    assert not bool(fitted.converged)
+    assert 0.01 <= float(fitted.value) <= 100
+    assert float(fitted.value) < 1
+
+
+@pytest.mark.parametrize("sharpness", [0.05, 1.0, 20.0])
+def test_where_every_example_is_wrong_there_is_no_minimum(sharpness: float):
+    logits, labels = separable()
+    fitted = Temperature.fit(-sharpness * logits, labels)
+    assert not bool(fitted.converged)
+    assert 0.01 <= float(fitted.value) <= 100
+    assert float(fitted.value) > 10
+
+
+@pytest.mark.parametrize("scale", [0.004, 300.0])
+def test_a_minimum_out_of_range_is_not_converged(scale: float):
+    logits, labels = drawn(seed=14)
+    fitted = Temperature.fit(scale * logits, labels)
+    assert not bool(fitted.converged)
+    assert 0.01 <= float(fitted.value) <= 100
+    assert float(fitted.value) == pytest.approx(0.01 if scale < 1 else 100, rel=1e-3)
+
+
+def test_dividing_keeps_the_answer_and_the_shape(logits: Tensor, labels: Tensor):
+    fitted = Temperature.fit(logits, labels)
+    calibrated = fitted(logits)
+    assert calibrated.shape == logits.shape
+    assert torch.equal(calibrated.argmax(-1), logits.argmax(-1))
+    for member, temperature in enumerate(fitted.value.tolist()):
+        assert_close(calibrated[member], logits[member] / temperature, atol=1e-13, rtol=0)
+    assert fitted.value[0] < fitted.value[1] < fitted.value[2]
+
+
+def test_the_nll_does_not_get_worse_where_it_was_fitted(logits: Tensor, labels: Tensor):
+    calibrated = Temperature.fit(logits, labels)(logits)
+    for before, after in zip(logits, calibrated, strict=True):
+        assert F.cross_entropy(after, labels) < F.cross_entropy(before, labels)
+
+
+def test_what_cannot_be_scored_cannot_be_fitted(logits: Tensor, labels: Tensor):
+    logits[0, 3, 2] = math.nan
+    with pytest.raises(ValueError, match=r"^the logit at \(0, 3, 2\) is nan;"):
+        Temperature.fit(logits, labels)

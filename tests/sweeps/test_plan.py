@@ -1,0 +1,89 @@
+import pytest
+import yaml
+
+from sweeps.command import merge, parser
+from sweeps.errors import WrongInput
+from sweeps.plan import Plan, has_secret, key_of, resolve
+
+
+def test_defaults_are_the_plan_of_the_first_command():
+    plan = resolve({})
+    assert [task.name for task in plan.tasks] == ["digits/mlp"]
+    assert plan.trials >= 8
+    assert plan.seeds >= 4
+    assert plan.epsilon == (0.0, 0.4)
+    assert plan.policy == "safe"
+
+
+def test_yaml_reproduces_the_plan():
+    plan = resolve(
+        {
+            "tasks": ["fashion_mnist/*", {"task": "digits/mlp", "epochs": 7}],
+            "epsilon": "0.05:0.3",
+            "tune": {"learning_rate": [0.001, 0.1]},
+            "tolerances": {"nll_relative": 0.02},
+            "seeds": 5,
+        }
+    )
+    assert resolve(yaml.safe_load(plan.to_yaml())) == plan
+    assert [task.name for task in plan.tasks] == ["fashion_mnist/cnn", "fashion_mnist/mlp", "digits/mlp"]
+    assert plan.tasks[2].recipe.epochs == 7
+
+
+def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///environment.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///environment-mlflow.db")
+    flags = vars(parser().parse_args(["--seeds", "3", "--epochs", "4"]))
+    plan = resolve(merge(flags, {"seeds": 9, "trials": 5, "storage": "sqlite:///yaml.db"}))
+    assert (plan.seeds, plan.trials, plan.tasks[0].recipe.epochs) == (3, 5, 4)
+    assert plan.storage == "sqlite:///yaml.db"
+    assert plan.tracking_uri == "sqlite:///environment-mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tasks": ["digts/mlp"]}, "Did you mean 'digits'"),
+        ({"tasks": ["digits/mpl"]}, "Did you mean 'mlp'"),
+        ({"tasks": ["mnist*/cnn"]}, "no task named"),
+        ({"tasks": []}, "wanted a list"),
+        ({"tasks": [{"task": "digits/mlp", "epoch": 3}]}, "Did you mean 'epochs'"),
+        ({"trils": 3}, "Did you mean 'trials'"),
+        ({"trials": 1}, "at least 2"),
+        ({"trials": True}, "whole number"),
+        ({"seeds": "many"}, "whole number"),
+        ({"epochs": 0}, "at least 1"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": "nan"}, "finite"),
+        ({"epsilon": "0:1"}, "HIGH < 1"),
+        ({"epsilon": "-0.1:0.2"}, "0 <= LOW"),
+        ({"epsilon": "0.3:0.2"}, "LOW < HIGH"),
+        ({"epsilon": "0.3"}, "LOW:HIGH"),
+        ({"epsilon": [0, 0.1, 0.2]}, "LOW:HIGH"),
+        ({"smoothing": "unifrom"}, "Did you mean 'uniform'"),
+        ({"policy": "save"}, "Did you mean 'safe'"),
+        ({"tune": {"epochs": [1, 2]}}, "no tunable value"),
+        ({"tune": {"learning_rate": [0, 1]}}, "0 < LOW"),
+        ({"tolerances": {"nll": 1}}, "no tolerance named"),
+        ({"device": 3}, "wanted some text"),
+    ],
+)
+def test_wrong_values_are_named(values, message):
+    with pytest.raises(WrongInput, match=message):
+        resolve(values)
+
+
+def test_the_key_depends_on_science_alone():
+    def key(**values):
+        plan = resolve(values)
+        return key_of(plan.science(plan.tasks[0], "abc"))
+
+    assert key() == key(trials=30, policy="accuracy", device="cpu", confirm_seeds=9)
+    assert len({key(), key(seeds=5), key(epochs=3), key(epsilon="0:0.3"), key(smoothing="class_prior"), key(train_examples=400)}) == 6
+
+
+def test_a_password_does_not_reach_the_yaml():
+    plan = resolve({"storage": "postgresql+psycopg://me:secret@host/db"})
+    assert has_secret(plan.storage)
+    assert "secret" not in plan.to_yaml()
+    assert Plan.storage not in plan.to_yaml()

