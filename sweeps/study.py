@@ -1,6 +1,7 @@
 """The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here."""
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -162,6 +163,22 @@ class Study:
         finally:
             stop.set()
             thread.join()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C to the end of the block, so that no trial is asked and not held, or told by half."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 class Sobol(BaseSampler):

@@ -14,7 +14,7 @@ from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import Engine, Progress, Trained
 from sweeps.plan import Plan, Task
 from sweeps.population import Member
-from sweeps.study import HEARTBEAT_SECONDS, Study, Trial
+from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
 from tracking.records import Bins, Outcome, Stage
 
 SCORED: dict[Stage, tuple[SplitName, ...]] = {"screen": ("select",), "confirm": ("select", "test")}
@@ -38,7 +38,8 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
     with study.heartbeat():
         try:
             while True:
-                trials = study.ask(max(1, engine.size // len(seeds)))
+                with uninterrupted():
+                    trials = study.ask(max(1, engine.size // len(seeds)))
                 if trials:
                     run_batch(study, engine, trials, seeds, finish, progress, say)
                 elif others := study.elsewhere():
@@ -72,8 +73,9 @@ def run_batch(
             continue
         own = {split: values[rows] for split, values in logits.items()}
         outcome = score(study, trial, seeds, engine.dataset, own, trained, rows)
-        study.tell(trial, outcome)
-        finish(outcome, own)
+        with uninterrupted():
+            study.tell(trial, outcome)
+            finish(outcome, own)
 
 
 def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice) -> Outcome:

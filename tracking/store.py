@@ -45,6 +45,8 @@ def reach(uri: str) -> None:
 
 def experiment_tags(uri: str, name: str) -> Mapping[str, str]:
     """The tags of the experiment of that name. Errors: TrackingUnavailable; LookupError with the nearest names."""
+    if not name:
+        raise LookupError("")
     return tags_by_http(uri, name) if is_server(uri) else tags_by_sql(uri, name)
 
 

@@ -17,20 +17,21 @@ def outcome(epsilon, accuracies, stage="screen"):
 
 def comparison(epsilon, gain=(0.012, 0.004, 0.02), aurc=(-0.1, -0.2, 0.01), nll=0.0, worst=0.0):
     same = Interval(0.0, 0.0, 0.0)
-    differences = {name: same for name in METRICS} | {
+    differences = dict.fromkeys(METRICS, same) | {
         "accuracy": Interval(*gain),
         "worst_class_accuracy": Interval(worst, worst - 0.1, worst + 0.1),
     }
-    relative = {name: same for name in METRICS} | {"aurc_calibrated": Interval(*aurc), "nll_calibrated": Interval(nll, nll - 1, nll + 1)}
+    relative = dict.fromkeys(METRICS, same) | {"aurc_calibrated": Interval(*aurc), "nll_calibrated": Interval(nll, nll - 1, nll + 1)}
     estimates = {name: Interval(0.9, 0.88, 0.92) for name in METRICS}
     return Comparison(outcome(epsilon, (0.9,), "confirm"), estimates, differences, relative)
 
 
+DEFAULT = Tolerances()
 CONTROL = comparison(0.0, gain=(0.0, 0.0, 0.0), aurc=(0.0, 0.0, 0.0))
 CANDIDATE = outcome(0.2, (0.95, 0.96))
 
 
-def decide(policy, confirmed, candidate=CANDIDATE, tolerances=Tolerances()):
+def decide(policy, confirmed, candidate=CANDIDATE, tolerances=DEFAULT):
     return recommend(policy, candidate, {CANDIDATE.uid: confirmed}, CONTROL, tolerances, "run")
 
 

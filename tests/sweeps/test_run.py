@@ -1,0 +1,277 @@
+"""The command line as a person uses it: real processes, real databases, in an empty directory."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import oracles
+import pytest
+from mlflow import MlflowClient
+from sklearn.metrics import accuracy_score, log_loss
+
+from tracking.records import Outcome
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--trials", "3", "--seeds", "2", "--epochs", "4")
+
+
+def run(folder, *arguments, timeout=240):
+    """A finished process of `python -m sweeps.run`."""
+    return subprocess.run(
+        [sys.executable, "-m", "sweeps.run", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def environment():
+    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
+    return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "90"}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A directory in which a small sweep has been run, and what it printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    done = run(folder, *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def runs(swept):
+    folder, _ = swept
+    with contextlib.chdir(folder):
+        client = MlflowClient("sqlite:///mlflow.db")
+        experiment = client.get_experiment_by_name("digits/mlp")
+        found = client.search_runs([experiment.experiment_id])
+    return client, experiment, found
+
+
+def artifact(folder, client, run_id, path):
+    with contextlib.chdir(folder):
+        return Path(client.download_artifacts(run_id, path)).read_bytes()
+
+
+def test_json_is_the_only_line_on_stdout(swept):
+    _, done = swept
+    (line,) = done.stdout.splitlines()
+    (record,) = json.loads(line)
+    assert record["task"] == "digits/mlp"
+    assert record["epsilon_wrong_classes"] == pytest.approx(0.9 * record["epsilon"])
+    for name in ("accuracy", "ece", "ece_calibrated", "aurc", "delta_accuracy"):
+        assert record[name]["low"] <= record[name]["value"] <= record[name]["high"]
+    for name in ("policy", "reason", "study", "run_id", "created"):
+        assert record[name]
+
+
+def test_the_terminal_shows_tables_the_answer_and_the_next_commands(swept):
+    _, done = swept
+    for words in (
+        "mean ± standard deviation over 2 seeds",
+        "Difference to ε = 0, same seeds",
+        "Confirmed on test with 4 fresh seeds",
+        "Recommended ε for digits/mlp:",
+        "mlflow server",
+        "python -m tracking.recommend digits/mlp",
+    ):
+        assert words in done.stderr
+    assert "…" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_mlflow_has_a_parent_and_a_child_per_trial(runs):
+    _, experiment, found = runs
+    roles = [one.data.tags["role"] for one in found]
+    assert roles.count("sweep") == 1
+    (parent,) = (one for one in found if one.data.tags["role"] == "sweep")
+    children = [one for one in found if one.data.tags["role"] == "trial"]
+    assert {one.data.tags["mlflow.parentRunId"] for one in children} == {parent.info.run_id}
+    screened = [one for one in children if one.data.tags["stage"] == "screen"]
+    assert sorted(float(one.data.params["epsilon"]) for one in screened) == [0, 0.1, 0.2]
+    assert not any(name.startswith("test/") for one in screened for name in one.data.metrics)
+    assert all(one.info.status == "FINISHED" for one in found)
+    assert f"Recommended ε = {parent.data.metrics['recommended_epsilon']:g}" in experiment.tags["mlflow.note.content"]
+    assert parent.data.tags["mlflow.note.content"].startswith("## Recommended ε")
+    assert parent.inputs.dataset_inputs[0].dataset.name == "digits"
+    assert parent.data.tags["version.torch"]
+
+
+def test_the_logged_logits_give_the_logged_metrics(swept, runs):
+    folder, _ = swept
+    client, _, found = runs
+    checked = 0
+    for one in found:
+        if one.data.tags["role"] != "trial":
+            continue
+        splits = ("select",) if one.data.tags["stage"] == "screen" else ("select", "test")
+        for split in splits:
+            file = np.load(io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")), allow_pickle=False)
+            labels = file["labels"]
+            assert float(file["epsilon"]) == pytest.approx(float(one.data.params["epsilon"]))
+            per_seed = []
+            for logits in file["logits"].astype(np.float64):
+                p = oracles.softmax(logits)
+                wrong = (p.argmax(1) != labels)[np.argsort(-p.max(1), kind="stable")]
+                aurc = np.mean(np.cumsum(wrong) / np.arange(1, len(labels) + 1))
+                per_seed.append(
+                    (
+                        accuracy_score(labels, p.argmax(1)),
+                        log_loss(labels, p, labels=range(10)),
+                        oracles.ece(p.max(1), p.argmax(1) == labels),
+                        aurc,
+                    )
+                )
+            for name, value in zip(("accuracy", "nll", "ece", "aurc"), np.mean(per_seed, axis=0), strict=True):
+                assert one.data.metrics[f"{split}/{name}"] == pytest.approx(value, abs=1e-6), (split, name)
+                checked += 1
+        assert artifact(folder, client, one.info.run_id, "logits/calibrate.npz")
+        picture = artifact(folder, client, one.info.run_id, f"reliability/{splits[-1]}.png")
+        assert picture.startswith(b"\x89PNG")
+    assert checked >= 16
+
+
+def test_curves_are_logged_epoch_by_epoch(swept, runs):
+    folder, _ = swept
+    client, _, found = runs
+    child = next(one for one in found if one.data.tags["role"] == "trial")
+    with contextlib.chdir(folder):
+        history = client.get_metric_history(child.info.run_id, "curves/select_accuracy")
+    assert [point.step for point in history] == [1, 2, 3, 4]
+    assert history[-1].value == pytest.approx(child.data.metrics["select/accuracy"], abs=1e-6)
+
+
+def test_the_same_command_trains_nothing_again_and_more_trials_add_the_rest(swept, tmp_path):
+    folder, first = swept
+    again = run(folder, *SMALL, "--json")
+    assert "3 trials are finished, 0 are to do" in again.stderr
+    assert "member-epochs" not in again.stderr
+    same, before = json.loads(again.stdout)[0], json.loads(first.stdout)[0]
+    assert {key: value for key, value in same.items() if key != "created"} == {k: v for k, v in before.items() if k != "created"}
+    more = run(folder, "--trials", "4", "--seeds", "2", "--epochs", "4")
+    assert "3 trials are finished, 1 are to do" in more.stderr + more.stdout
+    assert "screening digits/mlp: 8 of 8 member-epochs" in more.stderr
+    studies = [name for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db") if "confirm" not in name]
+    assert len(studies) == 1
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_command_goes_on(tmp_path):
+    arguments = ["--trials", "8", "--seeds", "8", "--epochs", "60"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps.run", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 150
+    while finished(tmp_path) < 4 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: python -m sweeps.run --trials 8 --seeds 8 --epochs 60" in errors
+    assert "Traceback" not in errors
+    states = [trial.state.name for trial in study_in(tmp_path).trials]
+    assert states.count("COMPLETE") >= 4
+    assert states.count("RUNNING") == 0
+    assert states.count("COMPLETE") + states.count("WAITING") in (4, 8)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("digits/mlp").experiment_id])
+    assert sum(one.data.tags["role"] == "trial" for one in found) == states.count("COMPLETE")
+    assert [one.info.status for one in found if one.data.tags["role"] == "sweep"] == ["KILLED"]
+
+
+def study_in(folder):
+    (name,) = (name for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db") if "confirm" not in name)
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/optuna.db")
+
+
+def finished(folder):
+    with contextlib.suppress(Exception):
+        return sum(trial.state.name == "COMPLETE" for trial in study_in(folder).trials)
+    return 0
+
+
+def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path):
+    done = run(tmp_path, *SMALL, "--tune", "learning_rate=1e25:1e30")
+    assert done.returncode == 0, done.stderr
+    assert "failed: the loss became NaN or infinite" in done.stdout
+    states = [trial.state.name for trial in study_in(tmp_path).trials]
+    assert states == ["COMPLETE", "FAIL", "FAIL"]
+    assert "Recommended ε for digits/mlp: 0 " in done.stdout
+
+
+def test_a_control_that_diverges_is_said(tmp_path):
+    (tmp_path / "plan.yaml").write_text("learning_rate: 1.0e+30\ntrials: 2\nseeds: 1\nepochs: 2\n")
+    done = run(tmp_path, "--config", "plan.yaml")
+    assert done.returncode == 1
+    assert "ε = 0 diverged" in done.stdout
+
+
+def test_a_dry_run_prints_yaml_which_reproduces_it(tmp_path):
+    first = run(tmp_path, *SMALL, "--epsilon", "0:0.3", "--dry-run")
+    assert first.returncode == 0
+    assert "6 members in 3 trials" in first.stdout
+    (tmp_path / "plan.yaml").write_text(first.stdout)
+    second = run(tmp_path, "--config", "plan.yaml", "--dry-run")
+    assert plan_lines(second.stdout) == plan_lines(first.stdout)
+    assert not (tmp_path / "optuna.db").exists()
+
+
+def plan_lines(text):
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digts/mlp"], "Did you mean 'digits'"),
+        (["--epochz", "3"], "Did you mean --epochs"),
+        (["--epsilon", "0:1"], "HIGH < 1"),
+        (["fashion_mnist/mlp"], "--data-dir DIR"),
+        (["--train-examples", "15"], "wanted at least 2 of each"),
+        (["--storage", "sqlite:////nowhere/x.db"], "cannot open the study store"),
+        (["--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
+        (["--config", "nowhere.yaml"], "No such file"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_a_sentence(arguments, message, tmp_path):
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_store_which_mlflow_lost_is_filled_again(swept, tmp_path):
+    folder, _ = swept
+    done = run(folder, *SMALL, "--tracking-uri", f"sqlite:///{tmp_path}/other.db")
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{tmp_path}/other.db")
+    found = client.search_runs([client.get_experiment_by_name("digits/mlp").experiment_id])
+    assert sum(one.data.tags["role"] == "trial" for one in found) >= 4
+    assert "trained again" in done.stdout
+
+
+def test_outcomes_are_in_the_study(swept):
+    folder, _ = swept
+    for trial in study_in(folder).trials:
+        if trial.state.name == "COMPLETE":
+            outcome = Outcome.from_json(trial.user_attrs["outcome"])
+            assert trial.values == pytest.approx([outcome.mean("select/accuracy"), outcome.mean("select/ece")])

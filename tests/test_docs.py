@@ -1,0 +1,54 @@
+"""The README is run: its commands, as a new user copies them, in an empty directory."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands(heading):
+    """The lines of shell blocks below a heading."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [
+        line.partition("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", section, re.S) for line in block.splitlines() if line
+    ]
+
+
+@pytest.mark.timeout(400)
+def test_the_first_command_runs_the_main_job_and_the_epsilon_can_be_pulled(tmp_path):
+    first = next(line for line in commands("Try it") if "sweeps.run" in line)
+    install, sweep = (part.strip() for part in first.split("&&"))
+    assert install == "pip install -e ."
+    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
+    environment = {**clean, "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    done = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    print(f"{time.perf_counter() - started:.0f} s")
+    assert "Recommended ε for digits/mlp:" in done.stdout
+    pull = next(line for line in commands("Try it") if "tracking.recommend" in line)
+    assert pull in done.stdout
+    pulled = subprocess.run(pull, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    record = subprocess.run(f"{pull} --json", shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert float(pulled.stdout) == json.loads(record.stdout)["epsilon"]
+
+
+def test_the_other_commands_of_the_readme_have_flags_that_exist(tmp_path):
+    from sweeps.command import parser
+
+    lines = [line for line in commands("What you get") if "sweeps.run" in line]
+    assert len(lines) >= 4
+    for line in lines:
+        words = [word.strip("'") for word in line.split("sweeps.run")[1].split()]
+        assert parser().parse_args(words)
+
+
+def test_every_file_named_in_the_readme_exists():
+    for name in re.findall(r"\]\(((?:docs|benchmarks)/[^)]+)\)", README):
+        assert (ROOT / name).exists(), name
