@@ -112,7 +112,7 @@ def ece(predictions: Predictions, weights: Weights) -> PerSeed:
     index = (predictions.confidence * BINS).long().clamp(0, BINS - 1)
     columns = []
     for row, bins in zip(residual, index, strict=True):
-        cells = torch.zeros(row.shape[0], BINS, dtype=torch.float64).scatter_(1, bins.unsqueeze(1), row.unsqueeze(1))
+        cells = torch.zeros(row.shape[0], BINS, dtype=torch.float64, device=row.device).scatter_(1, bins.unsqueeze(1), row.unsqueeze(1))
         columns.append((weights @ cells).abs().sum(-1))
     return torch.stack(columns, -1)
 

@@ -37,8 +37,14 @@ class Predictions:
         of only -inf, and labels outside [0, K). -inf (a masked class) is a probability of 0.
         """
         check(logits, labels)
-        log_probabilities = logits.to(torch.float64).log_softmax(-1)
-        log_confidence, predicted = log_probabilities.max(-1)
+        labels = labels.long()
+        logits = logits.to(torch.float64)
+        log_probabilities = logits.log_softmax(-1)
+        top, predicted = logits.max(-1, keepdim=True)
+        # 1 + Σ others: log_softmax rounds the sum to 1 where a confidence is nearly 1, log1p does not
+        others = (logits - top).exp().scatter(-1, predicted, 0.0).sum(-1)
+        predicted = predicted.squeeze(-1)
+        log_confidence = -others.log1p()
         at_label = log_probabilities.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         probabilities = log_probabilities.exp()
         return cls(

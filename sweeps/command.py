@@ -91,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry:
             return dry_run(plan, console)
         found = run(plan, console)
-    except (WrongInput, TrackingUnavailable) as error:
+    except TrackingUnavailable as error:
+        console.err.print(f"error: {error}", style="red", markup=False)
+        console.err.print(f"All that was measured is kept; go on with: python -m sweeps.run {shlex.join(words)}", markup=False)
+        return FAILED
+    except WrongInput as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -170,7 +174,10 @@ def run(plan: Plan, console: Console) -> list[Recommendation]:
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
     """
     pick_device(plan.device)
-    reach(plan.tracking_uri)
+    try:
+        reach(plan.tracking_uri)
+    except TrackingUnavailable as error:
+        raise WrongInput(str(error)) from error
     storage = open_storage(plan.storage)
     datasets: dict[str, Dataset] = {}
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported

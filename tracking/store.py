@@ -9,7 +9,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,9 +38,41 @@ def is_server(uri: str) -> bool:
 
 
 def reach(uri: str) -> None:
-    """Ask a server for an experiment, which touches its database. Errors: TrackingUnavailable, within some seconds."""
+    """Ask a server for an experiment, which touches its database, or a database for anything.
+
+    A SQLite file need not be there yet; its folder must be. Errors: TrackingUnavailable, within some seconds.
+    """
     if is_server(uri):
         get(uri, "experiments/get?experiment_id=0")
+    elif (path := sqlite_path(uri)) is not None and not os.path.exists(path):
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.access(folder, os.W_OK):
+            raise TrackingUnavailable(f"the tracking store {shown(uri)} cannot be made: {folder!r} is no folder that can be written.")
+    else:
+        rows(uri, "SELECT count(*) FROM sqlite_master" if path is not None else "SELECT 1", {})
+
+
+def sqlite_path(uri: str) -> str | None:
+    """The file of a SQLite URL, None for other databases."""
+    try:
+        url = make_url(uri)
+    except ArgumentError as error:
+        raise TrackingUnavailable(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
+    return url.database or "" if url.get_backend_name() == "sqlite" else None
+
+
+def rows(uri: str, query: str, parameters: Mapping[str, str]) -> Sequence[Any]:
+    """The rows of one query. Errors: TrackingUnavailable."""
+    try:
+        engine = sqlalchemy.create_engine(make_url(uri))
+        try:
+            with engine.connect() as connection:
+                return connection.execute(sqlalchemy.text(query), dict(parameters)).all()
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise TrackingUnavailable(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
 
 
 def experiment_tags(uri: str, name: str) -> Mapping[str, str]:
@@ -52,28 +84,19 @@ def experiment_tags(uri: str, name: str) -> Mapping[str, str]:
 
 def tags_by_sql(uri: str, name: str) -> Mapping[str, str]:
     """Read MLflow's tables `experiments` and `experiment_tags`."""
-    try:
-        url = make_url(uri)
-        if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
-            raise TrackingUnavailable(f"there is no file {url.database!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
-        engine = sqlalchemy.create_engine(url)
-        query = sqlalchemy.text(
-            "SELECT e.name, t.key, t.value FROM experiments e LEFT JOIN experiment_tags t"
-            " ON t.experiment_id = e.experiment_id AND e.name = :name WHERE e.lifecycle_stage = 'active'"
-        )
-        try:
-            with engine.connect() as connection:
-                rows = connection.execute(query, {"name": name}).all()
-        finally:
-            engine.dispose()
-    except (SQLAlchemyError, ArgumentError, ImportError) as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise TrackingUnavailable(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
-    names = {row[0] for row in rows}
+    if (path := sqlite_path(uri)) is not None and not os.path.exists(path):
+        raise TrackingUnavailable(f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
+    found = rows(
+        uri,
+        "SELECT e.name, t.key, t.value FROM experiments e LEFT JOIN experiment_tags t"
+        " ON t.experiment_id = e.experiment_id AND e.name = :name WHERE e.lifecycle_stage = 'active'",
+        {"name": name},
+    )
+    names = {row[0] for row in found}
     if name not in names:
         near = get_close_matches(name, sorted(names), n=3, cutoff=0.5)
         raise LookupError(f"Did you mean {' or '.join(repr(other) for other in near)}?" if near else "")
-    return {key: value for experiment, key, value in rows if experiment == name and key is not None}
+    return {key: value for experiment, key, value in found if experiment == name and key is not None}
 
 
 def tags_by_http(uri: str, name: str) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """Temperature scaling (Guo et al. 2017, section 4.2), every member at once."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,8 @@ class Temperature(Calibrator):
 
     Attributes:
         value: T of each member, within [0.01, 100].
-        converged: False where no temperature in that range is a minimum, such as when every example is right.
+        converged: False where no temperature in that range is a minimum, such as when every example is right. The value is
+            then the bound towards which the NLL falls.
     """
 
     value: Float[Tensor, "*member"]
@@ -40,22 +42,24 @@ class Temperature(Calibrator):
         check(logits, labels)
         *member, examples, classes = logits.shape
         rows = logits.reshape(-1, examples, classes)
-        low = torch.full((rows.shape[0],), -torch.tensor(HIGHEST).log().item(), dtype=torch.float64, device=logits.device)
-        high = torch.full_like(low, -torch.tensor(LOWEST).log().item())
-        inside = (slopes(rows, labels, low.exp())[0] < 0) & (slopes(rows, labels, high.exp())[0] > 0)
-        s = torch.zeros_like(low)
+        low = torch.full((rows.shape[0],), -math.log(HIGHEST), dtype=torch.float64, device=logits.device)
+        high = torch.full_like(low, -math.log(LOWEST))
+        falls, rises = slopes(rows, labels, low.exp())[0] < 0, slopes(rows, labels, high.exp())[0] > 0
+        inside = falls & rises
+        s = torch.where(inside, 0.0, torch.where(falls, high, low))
         for _ in range(STEPS):
             beta = s.exp()
             slope, curvature = slopes(rows, labels, beta)
             low, high = torch.where(slope < 0, s, low), torch.where(slope < 0, high, s)
             step = -(slope * beta) / (curvature * beta.square() + slope * beta)
             proposal = s + step
-            safe = (proposal > low) & (proposal < high)
+            safe = ((proposal > low) & (proposal < high)) | (step.abs() < TOLERANCE)
             proposal = torch.where(safe, proposal, (low + high) / 2)
+            proposal = torch.where(inside, proposal, s)
             moved, s = (proposal - s).abs(), proposal
             if bool((moved < TOLERANCE).all()):
                 break
-        return cls(value=(-s).exp().reshape(member), converged=inside.reshape(member))
+        return cls(value=(-s).exp().clamp(LOWEST, HIGHEST).reshape(member), converged=inside.reshape(member))
 
     @override
     def __call__(self, logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:

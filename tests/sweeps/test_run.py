@@ -247,10 +247,13 @@ def plan_lines(text):
         (["--train-examples", "15"], "wanted at least 2 of each"),
         (["--storage", "sqlite:////nowhere/x.db"], "cannot open the study store"),
         (["--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
+        (["--tracking-uri", "sqlite:////nowhere/x.db"], "'/nowhere' is no folder"),
+        (["--tracking-uri", "sqlite:///garbage.db"], "not a database"),
         (["--config", "nowhere.yaml"], "No such file"),
     ],
 )
 def test_wrong_input_ends_with_2_and_a_sentence(arguments, message, tmp_path):
+    (tmp_path / "garbage.db").write_text("this is no database at all, nor will it be one")
     done = run(tmp_path, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
