@@ -93,17 +93,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = run(plan, console)
     except TrackingUnavailable as error:
         console.err.print(f"error: {error}", style="red", markup=False)
-        console.err.print(f"All that was measured is kept; go on with: python -m sweeps.run {shlex.join(words)}", markup=False)
+        console.err.print(f"All that was measured is kept; go on with: {command(words)}", markup=False)
         return FAILED
     except WrongInput as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        console.err.print(f"Interrupted. What is finished is kept; go on with: python -m sweeps.run {shlex.join(words)}", markup=False)
+        console.err.print(f"Interrupted. What is finished is kept; go on with: {command(words)}", markup=False)
         return INTERRUPTED
     if as_json:
         print("[" + ", ".join(recommendation.to_json() for recommendation in found) + "]")
     return DONE if found else FAILED
+
+
+def command(words: Sequence[str]) -> str:
+    """The command which was given, without passwords: it is printed."""
+    return shlex.join(["python", "-m", "sweeps.run", *(shown(word) if "://" in word else word for word in words)])
 
 
 def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:

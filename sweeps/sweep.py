@@ -15,11 +15,11 @@ from sweeps.engine import Engine
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
 from sweeps.study import open_confirmation, open_study
-from sweeps.worker import describe as describe_point
 from sweeps.worker import work
 from tracking import summary
 from tracking.policies import POLICIES, candidates, recommend
 from tracking.records import Facts, Outcome, Recommendation
+from tracking.store import shown as shown_uri
 
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
@@ -53,8 +53,9 @@ def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Record
         todo = confirmation.unfinished() * plan.confirm_seeds * task.recipe.epochs
         with console.progress(f"confirming {task.name}", todo) as advance:
             comparisons = confirm(confirmation, engine, records.finish, records.fetch, advance, console.say)
-        found = {describe_point(comparison.outcome.point): comparison for comparison in comparisons}
-        confirmed = {one.uid: found[describe_point(one.point)] for one in finalists if describe_point(one.point) in found}
+        found = {frozenset(comparison.outcome.point.items()): comparison for comparison in comparisons}
+        points = {one.uid: frozenset(one.point.items()) for one in finalists}
+        confirmed = {uid: found[point] for uid, point in points.items() if point in found}
         if control.uid not in confirmed:
             records.stop("FAILED")
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
@@ -67,8 +68,8 @@ def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Record
         }
         tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(list(confirmed.values()))]
         records.publish(plan.policy, recommendations, list(confirmed.values()), tables)
-    except KeyboardInterrupt:
-        records.stop("KILLED")
+    except BaseException as error:  # the run in MLflow is closed, whatever happened
+        records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     shown = recommendations[plan.policy]
     for table in tables:
@@ -146,13 +147,14 @@ def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> N
     if others := [name for name in POLICIES if name != shown.policy]:
         console.say(f"  Other policies: --policy {' or '.join(others)} of tracking.recommend.")
     console.say("")
+    given = shown_uri(plan.tracking_uri)
     if plan.tracking_uri.startswith("http"):
-        server = plan.tracking_uri
+        server = given
     else:
-        uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {plan.tracking_uri}"
+        uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {given}"
         console.say(f"  Browse it:  mlflow server{uri}")
         server = "http://127.0.0.1:5000"
     console.say(f"  then open   {server.rstrip('/')}/{link}")
-    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {plan.tracking_uri}"
+    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {given}"
     console.say(f"  Pull the ε: python -m tracking.recommend {shown.task}{custom}")
     console.say("")
