@@ -78,10 +78,15 @@ def interval(name: str, value: float, replicates: Float[Tensor, " replicate"]) -
     """A value with its two-sided 95 % interval, cut at 0 for metrics which cannot be negative."""
     estimate = Estimate.of(value, replicates)
     signed = METRICS[name.removesuffix("_calibrated")].better == "nearer 0"
-    return Interval(value, estimate.low if signed else max(0.0, estimate.low), estimate.high)
+    return rounded(value, estimate.low if signed else max(0.0, estimate.low), estimate.high)
 
 
 def difference(value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
     """A difference with its two-sided 95 % interval."""
     estimate = Estimate.of(value, replicates)
-    return Interval(value, estimate.low, estimate.high)
+    return rounded(value, estimate.low, estimate.high)
+
+
+def rounded(value: float, low: float, high: float) -> Interval:
+    """To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record."""
+    return Interval(round(value, 9), round(low, 9), round(high, 9))
