@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def test_the_first_command_runs_the_main_job_and_the_epsilon_can_be_pulled(tmp_p
     install, sweep = (part.strip() for part in first.split("&&"))
     assert install == "pip install -e ."
     clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
-    environment = {**clean, "PYTHONPATH": str(ROOT)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"  # `python` is the one which runs this test
+    environment = {**clean, "PYTHONPATH": str(ROOT), "PATH": path}
     started = time.perf_counter()
     done = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     print(f"{time.perf_counter() - started:.0f} s")
