@@ -66,9 +66,7 @@ def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: 
                 outcome=outcome,
                 estimates={name: interval(name, mine[name], drawn[name]) for name in mine},
                 differences={name: difference(value, spread) for name, (value, spread) in off.items()},
-                relative={
-                    name: difference(value / base[name], spread / base[name]) for name, (value, spread) in off.items() if base[name] > 0
-                },
+                relative={name: share(base[name], value, spread) for name, (value, spread) in off.items()},
             )
         )
     return comparisons
@@ -85,6 +83,12 @@ def difference(value: float, replicates: Float[Tensor, " replicate"]) -> Interva
     """A difference with its two-sided 95 % interval."""
     estimate = Estimate.of(value, replicates)
     return rounded(value, estimate.low, estimate.high)
+
+
+def share(base: float, value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
+    """A difference as a share of the control's value; the difference itself where that is 0, as AURC is without an error."""
+    scale = base or 1.0
+    return difference(value / scale, replicates / scale)
 
 
 def rounded(value: float, low: float, high: float) -> Interval:

@@ -129,10 +129,9 @@ def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, s
     for threads in sorted({1, cores}):
         torch.set_num_threads(threads)
         for fused, size in sizes.items():
-            weight = 1.0 if threads == 1 else SECOND_CORE
-            timings[fused, threads] = weight * time_epoch(fused, size, task, on_device, smoothing, device)
+            timings[fused, threads] = time_epoch(fused, size, task, on_device, smoothing, device)
     torch.set_num_threads(cores)
-    (fused, threads), seconds = min(timings.items(), key=lambda item: item[1])
+    (fused, threads), seconds = min(timings.items(), key=lambda item: item[1] * (1 if item[0][1] == 1 else SECOND_CORE))
     return Engine(task, on_device, smoothing, device, fused, threads, sizes[fused], seconds)
 
 

@@ -25,7 +25,6 @@ class Recorder:
         self.process.start()
         theirs.close()
         self.calls = ThreadPoolExecutor(1, "recorder")
-        self.pending: list[Future[Any]] = []
 
     def __enter__(self) -> "Recorder":
         return self
@@ -61,12 +60,12 @@ class SweepRecorder:
     def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
         self.recorder, self.dataset, self.say = recorder, dataset, say
         self.opened = recorder.post("open", task, study, facts)
-        self.posted: list[tuple[Outcome, Future[Any]]] = []
+        self.posted: list[tuple[str, Future[Any]]] = []
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
         """Have the outcomes of earlier runs written which the tracking store lacks."""
         if outcomes:
-            self.recorder.post("catch_up", list(outcomes))
+            self.posted.append(("the trials of earlier runs", self.recorder.post("catch_up", list(outcomes))))
 
     def finish(self, outcome: Outcome, logits: Logits) -> None:
         """Hand over a finished trial. Errors: TrackingUnavailable where the store could not be opened at all."""
@@ -74,7 +73,8 @@ class SweepRecorder:
             self.opened.result()
         labels = {split: self.dataset.splits[split].labels.cpu().numpy() for split in logits}
         arrays = {split: values.numpy() for split, values in logits.items()}
-        self.posted.append((outcome, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes)))
+        what = f"trial {outcome.number} at ε = {outcome.epsilon:g}"
+        self.posted.append((what, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes)))
 
     def fetch(self, outcome: Outcome) -> Logits | None:
         """The logits of a trial of an earlier run; None where they are gone."""
@@ -97,11 +97,8 @@ class SweepRecorder:
             self.say(f"MLflow: {error}")
 
     def drain(self) -> None:
-        """Wait for the trials handed over, and tell of those which were not taken: they are kept in the study."""
+        """Wait for what was handed over, and tell what was not taken: it is kept in the study."""
         posted, self.posted = self.posted, []
-        for outcome, future in posted:
+        for what, future in posted:
             if (error := future.exception()) is not None:
-                self.say(
-                    f"MLflow did not take trial {outcome.number} at ε = {outcome.epsilon:g}: {error}. Its numbers are kept in the study; run the "
-                    "same command again to log them."
-                )
+                self.say(f"MLflow did not take {what}: {error}. The numbers are kept in the study; run the same command again to log them.")

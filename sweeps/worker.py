@@ -1,4 +1,7 @@
-"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells them, and hands them over to be logged."""
+"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells them.
+
+What is told is handed over to be logged.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +71,8 @@ def run_batch(
     for index, trial in enumerate(trials):
         rows = slice(index * len(seeds), (index + 1) * len(seeds))
         if not all(trained.finite[rows]):
-            study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
+            with uninterrupted():
+                study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
             say(f"trial {trial.number} failed: {study.diverged()[trial.number]}; the sweep goes on")
             continue
         own = {split: values[rows] for split, values in logits.items()}
