@@ -88,7 +88,7 @@ class FusedPopulation(Population):
     def step(self, inputs: Batch, labels: Labels, rate: float) -> Float[Tensor, " member"]:
         self.module.train()
         logits = self.on_own_inputs(self.parameters, self.buffers, inputs[self.seed_row])
-        loss = smoothed_cross_entropy(logits, labels[self.seed_row], self.epsilon, self.noise).mean(-1)
+        loss = smoothed_cross_entropy(logits, labels[self.seed_row], self.epsilon, self.noise, masked=False).mean(-1)
         torch.autograd.backward(loss.sum())
         self.optimiser.step(rate)
         return loss.detach()
@@ -123,7 +123,7 @@ class LoopedPopulation(Population):
         batches = [channels_last(batch) for batch in inputs]
         for module, optimiser, row, epsilon in zip(self.modules, self.optimisers, rows, epsilons, strict=True):
             module.train()
-            loss = smoothed_cross_entropy(module(batches[row]), labels[row], epsilon, self.noise).mean()
+            loss = smoothed_cross_entropy(module(batches[row]), labels[row], epsilon, self.noise, masked=False).mean()
             torch.autograd.backward(loss)
             optimiser.step(rate)
             losses.append(loss.detach())

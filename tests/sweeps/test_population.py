@@ -83,9 +83,12 @@ def test_a_member_alone_equals_itself_among_others(kind):
 
 def test_seeds_are_paired_across_epsilon_and_differ_otherwise():
     population = FusedPopulation(MEMBERS, build, NOISE, CPU)
+    for stacked in population.parameters.values():
+        assert torch.equal(stacked[0], stacked[2])
+        assert torch.equal(stacked[1], stacked[5])
     logits = population.logits(PROBE)
-    assert torch.equal(logits[0], logits[2])
-    assert torch.equal(logits[1], logits[5])
+    # batched matrix products may round otherwise where a slice is aligned otherwise in memory
+    torch.testing.assert_close(logits[0], logits[2], atol=1e-6, rtol=1e-6)
     assert not torch.allclose(logits[0], logits[1])
 
 
