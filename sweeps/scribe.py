@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lscal.diagram import Reliability, draw
+from lscal.diagrams import Reliability, draw
 from tracking.log import Sweep, connect
 from tracking.records import Bins, Comparison, Facts, Outcome, Recommendation, Stage
 from tracking.summary import Table
@@ -57,7 +57,7 @@ class Scribe:
             split, _, calibrated = key.partition("_")
             outcomes = [outcome] if control is None or outcome.epsilon == 0 else [control, outcome]
             after = " after temperature" if calibrated else ""
-            shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key]) for one in outcomes]
+            shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key], len(one.seeds)) for one in outcomes]
             stream = io.BytesIO()
             draw(shown).savefig(stream, format="png")
             files[f"reliability/{split}{after.replace(' ', '_')}.png"] = stream.getvalue()
@@ -99,6 +99,14 @@ def pack(outcome: Outcome, logits: Logits, labels: npt.NDArray[np.int64], classe
     return stream.getvalue()
 
 
-def diagram(title: str, bins: Bins) -> Reliability:
+def diagram(title: str, bins: Bins, seeds: int) -> Reliability:
     """A record's bins as a diagram."""
-    return Reliability(title, bins.count, bins.confidence, bins.accuracy, bins.gap, bins.error)
+    return Reliability.of_bins(
+        title,
+        count=bins.count,
+        confidence=bins.confidence,
+        accuracy=bins.accuracy,
+        gap=bins.gap,
+        error=bins.error,
+        members=seeds,
+    )

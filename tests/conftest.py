@@ -7,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook(["lscal", "sweeps"], "beartype.beartype")
+install_import_hook(["lscal", "sweeps"], "typechecker.checked")
 torch.set_num_threads(2)
 
 

@@ -1,0 +1,103 @@
+"""ConfidenceHistogram: how confident the right and the wrong predictions are."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lscal.diagrams import style
+from lscal.diagrams.style import ThemeName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from plotly import graph_objects as go
+
+    from lscal.binning import BinnedStatistics
+
+HEIGHT = 220
+
+
+@dataclass(frozen=True)
+class ConfidenceHistogram:
+    """Right and wrong predictions per confidence bin.
+
+    Attributes:
+        title: what is shown.
+        edges: where the bins begin and end, one more than there are bins.
+        right: right predictions per bin, summed over members.
+        wrong: wrong ones.
+    """
+
+    title: str
+    edges: tuple[float, ...]
+    right: tuple[int, ...]
+    wrong: tuple[int, ...]
+
+    @classmethod
+    def of(cls, title: str, statistics: "BinnedStatistics") -> "ConfidenceHistogram":
+        """Pool the members' bins. Errors: ValueError where every member has bins of its own."""
+        pooled = statistics.pooled()
+        right = tuple(round(n) for n in pooled.correct.tolist())
+        return cls(
+            title=title,
+            edges=tuple(pooled.edges.tolist()),
+            right=right,
+            wrong=tuple(round(n) - r for n, r in zip(pooled.count.tolist(), right, strict=True)),
+        )
+
+    @property
+    def notes(self) -> tuple[str]:
+        """The numbers below the title."""
+        right, wrong = sum(self.right), sum(self.wrong)
+        return (f"{right:,} right, {wrong:,} wrong · accuracy {right / max(1, right + wrong):.1%}",)
+
+    def draw(self, theme: ThemeName = "light", width: int = 400) -> "Figure":
+        """Draw for print, `width` pixels wide at 100 per inch.
+
+        Two outlines over each other, not a stack, on a logarithmic axis: wrong predictions are few beside right ones and most confidences
+        crowd into one bin, so that a linear axis shows one bar. Confident errors, which matter most, are then the hatched part at the
+        right. A bin without examples is empty.
+        """
+        from matplotlib.patches import Patch
+
+        colours = style.theme_of(theme)
+        kinds = (
+            ("right", self.right, *style.layers(colours.under, ""), "-"),
+            ("wrong", self.wrong, *style.layers(colours.over, "/"), (0, (4, 1.5))),
+        )
+        bold = [(name, counts, ({**veil, "linewidth": 1.6, "linestyle": dash}, hatching)) for name, counts, veil, hatching, dash in kinds]
+        entries = [style.Entry(name, tuple(Patch(**layer) for layer in layers)) for name, _, layers in bold]
+        figure, [[axes]] = style.sheet(colours, width, [(self.title, self.notes)], [HEIGHT], entries)
+        for _, counts, layers in bold:
+            for layer in layers:
+                axes.stairs([n or math.nan for n in counts], self.edges, baseline=style.FLOOR, fill=True, **layer)
+        axes.set(xlim=(0, 1), xticks=style.TICKS)
+        style.logarithmic(axes, max(*self.right, *self.wrong))
+        style.label(axes, colours, x="confidence", y="examples")
+        return figure
+
+    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
+        """The same for the browser; each bar tells its count."""
+        from plotly import graph_objects as go
+
+        colours = style.theme_of(theme)
+        figure = go.Figure()
+        centres = [(low + high) / 2 for low, high in zip(self.edges, self.edges[1:], strict=False)]
+        widths = [high - low for low, high in zip(self.edges, self.edges[1:], strict=False)]
+        for name, counts, colour, hatch in (("right", self.right, colours.under, ""), ("wrong", self.wrong, colours.over, "/")):
+            figure.add_bar(
+                x=centres,
+                width=widths,
+                y=counts,
+                name=name,
+                customdata=list(zip(self.edges, self.edges[1:], strict=False)),
+                marker={
+                    "color": style.veil(colour),
+                    "line": {"color": colour, "width": 1.5},
+                    "pattern": {"shape": hatch, "fgcolor": colour, "size": 6, "solidity": 0.2},
+                },
+                hovertemplate=f"%{{y:,}} {name}<br>confidence %{{customdata[0]:.4g}} to %{{customdata[1]:.4g}}<extra></extra>",
+            )
+        style.dress(figure, colours, self.title, self.notes, HEIGHT, entries=2)
+        figure.update_xaxes(title_text="confidence", range=[0, 1], tickvals=list(style.TICKS))
+        figure.update_yaxes(title_text="examples", **style.plotly_logarithmic(max(*self.right, *self.wrong)))
+        return figure
