@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lscal.binning import BinnedStatistics
-    from lscal.calibrators import Calibrator, Temperature
-    from lscal.estimate import Estimate
-    from lscal.losses import smoothed_cross_entropy
+    from lscal.calibrators import CALIBRATORS, Calibrator, PNorm, Temperature, VectorScaling
+    from lscal.classwise import one_class
+    from lscal.epsilon import estimate_epsilon
+    from lscal.estimate import Estimate, Resamples, differences, estimates
+    from lscal.losses import confidence_penalised_cross_entropy, margin_smoothed_cross_entropy, smoothed_cross_entropy
     from lscal.metrics import METRICS
     from lscal.predictions import Predictions
     from lscal.report import Report
@@ -15,28 +17,48 @@ if TYPE_CHECKING:
 
 HOMES = {
     "BinnedStatistics": "binning",
+    "CALIBRATORS": "calibrators",
     "Calibrator": "calibrators",
     "DISTRIBUTIONS": "smoothing",
     "Estimate": "estimate",
     "METRICS": "metrics",
+    "PNorm": "calibrators",
     "Predictions": "predictions",
     "Report": "report",
+    "Resamples": "estimate",
     "Smoothing": "smoothing",
     "Temperature": "calibrators",
+    "VectorScaling": "calibrators",
+    "confidence_penalised_cross_entropy": "losses",
+    "differences": "estimate",
+    "estimate_epsilon": "epsilon",
+    "estimates": "estimate",
+    "margin_smoothed_cross_entropy": "losses",
+    "one_class": "classwise",
     "smoothed_cross_entropy": "losses",
 }
 """Where each public name lives. It is imported when it is used: drawing a diagram does not need torch."""
 
 __all__ = [
+    "CALIBRATORS",
     "DISTRIBUTIONS",
     "METRICS",
     "BinnedStatistics",
     "Calibrator",
     "Estimate",
+    "PNorm",
     "Predictions",
     "Report",
+    "Resamples",
     "Smoothing",
     "Temperature",
+    "VectorScaling",
+    "confidence_penalised_cross_entropy",
+    "differences",
+    "estimate_epsilon",
+    "estimates",
+    "margin_smoothed_cross_entropy",
+    "one_class",
     "smoothed_cross_entropy",
 ]
 

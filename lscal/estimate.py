@@ -1,136 +1,239 @@
-"""Estimate: a value with its interval, from a bootstrap crossed over seeds × examples."""
+"""Estimate: a value with its interval, from a bootstrap over examples, or crossed over seeds × examples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
-from jaxtyping import Float
-from scipy.special import ndtri, stdtrit
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lscal.binning import BINS
+from lscal.metrics.metric import METRICS, applicable
 from lscal.predictions import Predictions
+from lscal.summary import GROUPS, Blocks, Resampled, Whole
 
 REPLICATES = 1000
-CHUNK = 100
+BLOCKS = 1024
+"""Random blocks of examples which are drawn as one. A variance from 1024 of them is itself known to 4 %."""
+
+AT_ONCE = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
-    """A value and the two-sided interval which covers the truth with probability `level`."""
+    """A value per member and the two-sided interval which covers the truth with probability `level`. All float64."""
 
-    value: float
-    low: float
-    high: float
+    value: Float[Tensor, "*member"]
+    low: Float[Tensor, "*member"]
+    high: Float[Tensor, "*member"]
     level: float = 0.95
 
     @classmethod
-    def of(cls, value: float, replicates: Float[Tensor, " replicate"], level: float = 0.95) -> "Estimate":
-        """The percentile interval of the replicates, moved so that they centre on `value`.
+    def of(
+        cls,
+        value: Float[Tensor, "*member"],
+        replicates: Float[Tensor, "replicate *member"],
+        level: float = 0.95,
+        bounds: tuple[float, float] = (-torch.inf, torch.inf),
+    ) -> "Estimate":
+        """An interval from replicates, cut at the bounds of the metric.
 
-        The move removes the bootstrap's own bias: resampled data look less calibrated than the data themselves.
+        At each end the wider of two: the percentiles of the replicates, moved so that they centre on `value`, and `value` ± z standard
+        deviations of them. The move removes the bootstrap's own bias: resampled data look less calibrated than the data themselves. The
+        second holds where few examples decide and percentiles fall on a lattice. Resamples on which the metric is not defined are left
+        out; a value which is not finite has no interval but itself.
         """
-        centred = replicates - replicates.mean() + value
         tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=replicates.device)
-        low, high = torch.quantile(centred, tails).tolist()
-        return cls(value, low, high, level)
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Random weights over seeds and over examples, the same for every model compared: that makes differences paired.
-
-    Seeds are drawn S-1 at a time (Rao and Wu 1988), which gives the mean over seeds its right variance even at S = 2.
-    With one seed there is nothing to resample, and the interval covers the examples only.
-    """
-
-    seeds: Float[Tensor, "replicate seed"]
-    examples: Float[Tensor, "replicate example"]
+        defined = replicates.where(torch.isfinite(replicates), torch.nan)
+        centred = defined - defined.nanmean(0) + value
+        spread = NormalDist().inv_cdf((1 + level) / 2) * (centred - value).square().nanmean(0).sqrt()
+        low, high = torch.nanquantile(centred, tails, dim=0)
+        low, high = torch.minimum(low, value - spread).clamp(*bounds), torch.maximum(high, value + spread).clamp(*bounds)
+        finite = torch.isfinite(value)
+        return cls(value, torch.where(finite, low, value), torch.where(finite, high, value), level)
 
     @classmethod
-    def draw(cls, seeds: int, examples: int, replicates: int = REPLICATES, random_state: int = 0) -> "Resamples":
-        """Weights, each row summing to 1, reproducible from `random_state`."""
-        generator = torch.Generator().manual_seed(random_state)
+    def crossed(
+        cls,
+        by_seed: Float[Tensor, " seed"],
+        replicates: Float[Tensor, "replicate seed"],
+        level: float = 0.95,
+        bounds: tuple[float, float] = (-torch.inf, torch.inf),
+    ) -> "Estimate":
+        """The mean over seeds, with an interval for other seeds and other examples, cut at the bounds of the metric.
 
-        def weights(draws: int, size: int) -> Tensor:
-            picks = torch.randint(size, (replicates, draws), generator=generator)
-            counts = torch.zeros(replicates, size, dtype=torch.float64)
-            return counts.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)) / draws
-
-        return cls(seeds=weights(max(1, seeds - 1), seeds), examples=weights(examples, examples))
-
-    def of(self, predictions: Predictions) -> dict[str, Float[Tensor, " replicate"]]:
-        """Every metric of `WEIGHTED`, averaged over the seeds, on each resample.
-
-        The deviations due to the drawn examples and to the drawn seeds are added. Redrawing both inside one value would
-        count the seed × example interaction three times (Owen 2007, "The pigeonhole bootstrap"); the sum counts it
-        twice, so an interval errs a little on the wide side. Deviations due to seeds are widened by the ratio of
-        Student's t at S-1 degrees of freedom to the normal quantile: a spread seen on few seeds is itself uncertain.
+        From the value of each seed and its replicates, on the same resamples of the examples: the variance of the seeds' mean over
+        resamples, plus what the seeds differ beyond what their examples explain, by analysis of variance; Student's t at Satterthwaite's
+        (1946) degrees of freedom. For a paired difference give the differences of both. One seed: the examples only. Two seeds can hardly say how far
+        seeds differ: the interval is wide and covers 85 to 96 %.
         """
-        parts: dict[str, list[Tensor]] = {name: [] for name in WEIGHTED}
-        for weights in torch.split(self.examples, CHUNK):
-            for name, function in WEIGHTED.items():
-                parts[name].append(function(predictions, weights).mean(-1))
-        even = torch.full_like(self.examples[:1], 1 / self.examples.shape[1])
-        seeds = self.seeds.shape[1]
-        widen = float(stdtrit(seeds - 1, 0.95) / ndtri(0.95)) if seeds > 1 else 0.0
-        replicates = {}
-        for name, function in WEIGHTED.items():
-            by_seed = function(predictions, even).squeeze(0)
-            replicates[name] = torch.cat(parts[name]) + widen * (self.seeds @ by_seed - by_seed.mean())
-        return replicates
+        seeds = len(by_seed)
+        mean = by_seed.mean()
+        if not bool(torch.isfinite(mean)):
+            return cls(mean, mean, mean, level)
+        replicates = replicates[torch.isfinite(replicates).all(1)]
+        examples = replicates.mean(1).var()
+        among, own = torch.zeros_like(mean), torch.zeros_like(mean)
+        if seeds > 1:
+            among = by_seed.var()
+            own = (replicates.var(0).sum() - seeds * examples) / (seeds - 1)
+        extra = (among - own).clamp(min=0) / seeds
+        variance = examples + extra
+        unsure = examples.square() / (BLOCKS - 1)
+        if seeds > 1 and bool(extra > 0):
+            unsure = unsure + (among / seeds).square() / (seeds - 1)
+        freedom = float(variance.square() / unsure) if bool(unsure > 0) else torch.inf
+        from scipy.special import stdtrit  # a fifth of a second to import
+
+        half = float(stdtrit(freedom, (1 + level) / 2)) * variance.sqrt()
+        return cls(mean, (mean - half).clamp(*bounds), (mean + half).clamp(*bounds), level)
+
+    def less(self, other: "Estimate", correlation: Float[Tensor, "*member"]) -> "Estimate":
+        """The difference to another estimate, from both intervals and the correlation of their errors (Zou and Donner 2008, "MOVER").
+
+        A lower limit of 0 has been cut off, so there the upper half of that interval stands for both.
+        """
+        up, other_up = self.high - self.value, other.high - other.value
+        down, other_down = (
+            torch.where(part.low > 0, part.value - part.low, torch.maximum(part.value, part.high - part.value)) for part in (self, other)
+        )
+
+        def half(one: Tensor, two: Tensor) -> Tensor:
+            return (one.square() + two.square() - 2 * correlation * one * two).clamp(min=0).sqrt()
+
+        value = self.value - other.value
+        return Estimate(value, value - half(down, other_up), value + half(up, other_down), self.level)
 
 
-Weights = Float[Tensor, "replicate example"]
-PerSeed = Float[Tensor, "replicate seed"]
-WEIGHTED: Mapping[str, Callable[[Predictions, Weights], PerSeed]]
-"""Metrics of predictions (seed, example) under example weights whose rows sum to 1; equal weights give `METRICS`."""
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Random weights over examples, the same for every model compared: that makes differences paired.
+
+    Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the plain bootstrap.
+    """
+
+    block: Int[Tensor, " example"]
+    weights: Float[Tensor, "replicate block"]
+
+    @classmethod
+    def draw(cls, examples: int, *, replicates: int = REPLICATES, random_state: int = 0) -> "Resamples":
+        """Resamples of so many examples, reproducible from `random_state`. Errors: ValueError for fewer than 1 of anything."""
+        if min(examples, replicates) < 1:
+            raise ValueError(f"there are {examples} examples and {replicates} replicates; wanted at least 1 of each")
+        generator = torch.Generator().manual_seed(random_state)
+        blocks = min(examples, BLOCKS)
+        block = torch.empty(examples, dtype=torch.int64)
+        block[torch.randperm(examples, generator=generator)] = torch.arange(examples) % blocks
+        picks = torch.randint(blocks, (replicates, blocks), generator=generator)
+        weights = torch.zeros(replicates, blocks, dtype=torch.float64)
+        return cls(block, weights.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)))
+
+    def of(self, predictions: Predictions, names: Sequence[str] | None = None) -> dict[str, Float[Tensor, "replicate *member"]]:
+        """Each metric on every resample of the examples."""
+        parts: dict[str, list[Tensor]] = {metric.name: [] for metric in applicable(predictions, names)}
+        for resampled in self.summaries(Whole(predictions)):
+            for name, collected in parts.items():
+                collected.append(METRICS[name].function(resampled))
+        return {name: torch.cat(collected) for name, collected in parts.items()}
+
+    def summaries(self, whole: Whole) -> Iterator[Resampled]:
+        """The sums on all resamples, as many at a time as lie in memory well. Errors: ValueError for another number of examples."""
+        if whole.own.examples != len(self.block):
+            raise ValueError(f"there are {whole.own.examples} examples; these resamples are of {len(self.block)}")
+        device = whole.own.labels.device
+        blocks = Blocks(whole, self.block.to(device), self.weights.shape[1])
+        members = max(1, whole.own.scores.shape[:-2].numel())
+        step = max(1, AT_ONCE // (3 * GROUPS * members))
+        for weights in torch.split(self.weights.to(device), step):
+            yield Resampled(blocks, weights)
 
 
-def accuracy(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Weighted share of correct examples."""
-    return weights @ predictions.correct.to(torch.float64).T
+def estimates(
+    predictions: Predictions, names: Sequence[str] | None = None, *, resamples: Resamples | None = None, level: float = 0.95
+) -> dict[str, Estimate]:
+    """Each metric with its interval over examples, for every member by itself.
+
+    `names` are keys of `METRICS`, None for all that the labels allow. `resamples` are 1000 of these examples where None; give the
+    same to other models on these examples. `level` is the probability to cover, in (0, 1).
+
+    Errors: ValueError for an unknown name.
+    """
+    resamples = Resamples.draw(predictions.examples) if resamples is None else resamples
+    parts = [found(Whole(part), resamples.of(part, names), level) for part in predictions.parts()]
+    return joined(parts, predictions.member)
 
 
-def worst_class_accuracy(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Lowest weighted accuracy among the classes drawn."""
-    onehot = torch.nn.functional.one_hot(predictions.labels.long(), predictions.classes).to(torch.float64)
-    mass = weights @ onehot
-    correct = predictions.correct.to(torch.float64)
-    right = torch.stack([(weights * row) @ onehot for row in correct], 1)
-    return torch.where(mass.unsqueeze(1) > 0, right / mass.unsqueeze(1), torch.inf).amin(-1)
+def found(whole: Whole, replicates: Mapping[str, Float[Tensor, "replicate *member"]], level: float) -> dict[str, Estimate]:
+    """Estimates from replicates; from the metric's own limits where it has some."""
+    estimates = {}
+    for name, drawn in replicates.items():
+        metric = METRICS[name]
+        value = metric.function(whole)
+        if metric.limits is None:
+            estimates[name] = Estimate.of(value, drawn, level, (metric.low, metric.high))
+        else:
+            estimates[name] = Estimate(value, *metric.limits(whole, level), level)
+    return estimates
 
 
-def nll(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Weighted mean of -log p(label)."""
-    return weights @ predictions.nll.T
+def differences(
+    first: Predictions,
+    second: Predictions,
+    names: Sequence[str] | None = None,
+    *,
+    resamples: Resamples | None = None,
+    level: float = 0.95,
+) -> dict[str, Estimate]:
+    """Each metric of `first` less that of `second`, on the same resamples of the same examples.
+
+    Members are paired; a dimension of 1 is compared with each of the other's.
+
+    Errors: ValueError where the labels are not the same, in the same order, or the member dimensions do not fit.
+    """
+    if not torch.equal(first.labels, second.labels):
+        raise ValueError("the two have other labels; a paired difference is of the same examples in the same order")
+    pairs = list(zip(first.member, second.member, strict=False))
+    if len(first.member) != len(second.member) or any(one != two and 1 not in (one, two) for one, two in pairs):
+        raise ValueError(f"the two have member dimensions {first.member} and {second.member}; wanted the same, or 1 for one against each")
+    resamples = Resamples.draw(first.examples) if resamples is None else resamples
+    if names is None:
+        names = [metric.name for metric in applicable(first) if metric in applicable(second)]
+    groups = [(first, second)]
+    if first.member == second.member and len(first.parts()) == len(second.parts()):
+        groups = list(zip(first.parts(), second.parts(), strict=True))
+    found = [paired(one, other, names, resamples, level) for one, other in groups]
+    return found[0] if len(found) == 1 else joined(found, first.member)
 
 
-def ece(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Weighted Σ_b |Σ(confidence - correct)| over 15 equal-width bins."""
-    residual = predictions.confidence - predictions.correct.to(torch.float64)
-    index = (predictions.confidence * BINS).long().clamp(0, BINS - 1)
-    columns = []
-    for row, bins in zip(residual, index, strict=True):
-        cells = torch.zeros(row.shape[0], BINS, dtype=torch.float64, device=row.device).scatter_(1, bins.unsqueeze(1), row.unsqueeze(1))
-        columns.append((weights @ cells).abs().sum(-1))
-    return torch.stack(columns, -1)
+def paired(first: Predictions, second: Predictions, names: Sequence[str], resamples: Resamples, level: float) -> dict[str, Estimate]:
+    """As `differences`, of members whose columns fit in memory."""
+    replicates = [resamples.of(own, names) for own in (first, second)]
+    estimates = [found(Whole(own), drawn, level) for own, drawn in zip((first, second), replicates, strict=True)]
+    differences = {}
+    for name in names:
+        of_first, of_second = (drawn[name] for drawn in replicates)
+        one, other = (own[name] for own in estimates)
+        if METRICS[name].limits is None:
+            differences[name] = Estimate.of(one.value - other.value, of_first - of_second, level)
+        else:
+            differences[name] = one.less(other, correlation(of_first, of_second))
+    return differences
 
 
-def confidence_gap(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Weighted mean confidence - accuracy."""
-    return weights @ (predictions.confidence - predictions.correct.to(torch.float64)).T
+def joined(parts: Sequence[dict[str, Estimate]], member: tuple[int, ...]) -> dict[str, Estimate]:
+    """Estimates of groups of members as those of all."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = {}
+    for name, estimate in parts[0].items():
+        columns = zip(*((part[name].value, part[name].low, part[name].high) for part in parts), strict=True)
+        value, low, high = (torch.cat(column).reshape(member) for column in columns)
+        whole[name] = Estimate(value, low, high, estimate.level)
+    return whole
 
 
-def aurc(predictions: Predictions, weights: Weights) -> PerSeed:
-    """Weighted mean of the selective risk; an example of weight w takes up w of the coverage."""
-    columns = []
-    for confidence, correct in zip(predictions.log_confidence, predictions.correct, strict=True):
-        order = confidence.sort(descending=True, stable=True).indices
-        drawn = weights[:, order]
-        wrong = (drawn * (~correct[order]).to(torch.float64)).cumsum(-1)
-        columns.append((drawn * wrong / drawn.cumsum(-1).clamp(min=torch.finfo(torch.float64).tiny)).sum(-1))
-    return torch.stack(columns, -1)
-
-
-WEIGHTED = {f.__name__: f for f in (accuracy, worst_class_accuracy, nll, ece, confidence_gap, aurc)}
+def correlation(first: Float[Tensor, "replicate *#member"], second: Float[Tensor, "replicate *#member"]) -> Float[Tensor, "..."]:
+    """The correlation of paired replicates, 0 where one of them does not vary."""
+    a, b = first - first.mean(0), second - second.mean(0)
+    scale = (a.square().sum(0) * b.square().sum(0)).sqrt()
+    return torch.where(scale > 0, (a * b).sum(0) / scale, 0).clamp(-1, 1)

@@ -1,16 +1,21 @@
 """Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lscal import METRICS, Estimate, Predictions, Temperature
-from lscal.estimate import WEIGHTED, Resamples
+from lscal.estimate import Resamples
 from sweeps.engine import Engine, Progress
 from sweeps.study import Study
 from sweeps.worker import Finish, Logits, member_of, seeds_of, work
 from tracking.records import Comparison, Interval, Outcome
+
+COMPARED = ("accuracy", "worst_class_accuracy", "nll", "ece", "confidence_gap", "aurc")
+"""Metrics which are compared with those of ε = 0."""
 
 Fetch = Callable[[Outcome], Logits | None]
 """The logits of a trial which was finished earlier, or None where they are gone."""
@@ -43,54 +48,61 @@ def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], N
 def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine) -> list[Comparison]:
     """Estimates on *test*, and their paired differences to the control on the same resamples of seeds and examples."""
     labels = {split: engine.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
-    resamples = Resamples.draw(len(control.seeds), len(labels["test"]))
-    values: dict[str, dict[str, float]] = {}
-    replicates: dict[str, dict[str, Float[Tensor, " replicate"]]] = {}
-    for outcome in outcomes:
-        own = logits[outcome.uid]
-        temperature = Temperature.fit(own["calibrate"], labels["calibrate"])
-        values[outcome.uid], replicates[outcome.uid] = {}, {}
-        for suffix, scored in (("", own["test"]), ("_calibrated", temperature(own["test"]))):
-            predictions = Predictions.from_logits(scored, labels["test"])
-            drawn = resamples.of(predictions)
-            for name in WEIGHTED:
-                values[outcome.uid][name + suffix] = float(METRICS[name].function(predictions).mean())
-                replicates[outcome.uid][name + suffix] = drawn[name]
-    base, base_replicates = values[control.uid], replicates[control.uid]
+    resamples = Resamples.draw(len(labels["test"]))
+    own = {outcome.uid: by_seed(logits[outcome.uid], labels, resamples) for outcome in outcomes}
+    control_values = own[control.uid]
     comparisons = []
     for outcome in outcomes:
-        mine, drawn = values[outcome.uid], replicates[outcome.uid]
-        off = {name: (mine[name] - base[name], drawn[name] - base_replicates[name]) for name in mine}
+        mine = own[outcome.uid]
+        off = {name: mine[name].less(control_values[name]) for name in mine}
         comparisons.append(
             Comparison(
                 outcome=outcome,
-                estimates={name: interval(name, mine[name], drawn[name]) for name in mine},
-                differences={name: difference(value, spread) for name, (value, spread) in off.items()},
-                relative={name: share(base[name], value, spread) for name, (value, spread) in off.items()},
+                estimates={name: values.interval(bounds(name)) for name, values in mine.items()},
+                differences={name: values.interval() for name, values in off.items()},
+                relative={name: off[name].share(control_values[name]).interval() for name in mine},
             )
         )
     return comparisons
 
 
-def interval(name: str, value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
-    """A value with its two-sided 95 % interval, cut at 0 for metrics which cannot be negative."""
-    estimate = Estimate.of(value, replicates)
-    signed = METRICS[name.removesuffix("_calibrated")].better == "nearer 0"
-    return rounded(value, estimate.low if signed else max(0.0, estimate.low), estimate.high)
+def by_seed(logits: Logits, labels: Mapping[str, Int[Tensor, " example"]], resamples: Resamples) -> dict[str, "BySeed"]:
+    """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*."""
+    raw = Predictions.from_logits(logits["test"], labels["test"])
+    calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], labels["calibrate"]))
+    found = {}
+    for suffix, predictions in (("", raw), ("_calibrated", calibrated)):
+        for name, drawn in resamples.of(predictions, COMPARED).items():
+            found[name + suffix] = BySeed(METRICS[name].function(predictions), drawn)
+    return found
 
 
-def difference(value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
-    """A difference with its two-sided 95 % interval."""
-    estimate = Estimate.of(value, replicates)
-    return rounded(value, estimate.low, estimate.high)
+@dataclass(frozen=True, eq=False)
+class BySeed:
+    """A metric of each seed, on the data and on resamples of the examples."""
+
+    values: Float[Tensor, " seed"]
+    replicates: Float[Tensor, "replicate seed"]
+
+    def less(self, other: "BySeed") -> "BySeed":
+        """The difference, seed by seed and resample by resample."""
+        return BySeed(self.values - other.values, self.replicates - other.replicates)
+
+    def share(self, base: "BySeed") -> "BySeed":
+        """As a share of the control's mean; unchanged where that is 0, as AURC is without an error."""
+        scale = float(base.values.mean()) or 1.0
+        return BySeed(self.values / scale, self.replicates / scale)
+
+    def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+        """The mean over seeds with its two-sided 95 % interval.
+
+        To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record.
+        """
+        estimate = Estimate.crossed(self.values, self.replicates, bounds=bounds)
+        return Interval(*(round(float(part), 9) for part in (estimate.value, estimate.low, estimate.high)))
 
 
-def share(base: float, value: float, replicates: Float[Tensor, " replicate"]) -> Interval:
-    """A difference as a share of the control's value; the difference itself where that is 0, as AURC is without an error."""
-    scale = base or 1.0
-    return difference(value / scale, replicates / scale)
-
-
-def rounded(value: float, low: float, high: float) -> Interval:
-    """To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record."""
-    return Interval(round(value, 9), round(low, 9), round(high, 9))
+def bounds(name: str) -> tuple[float, float]:
+    """The range of a metric."""
+    metric = METRICS[name.removesuffix("_calibrated")]
+    return metric.low, metric.high

@@ -5,14 +5,13 @@ What is told is handed over to be logged.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from jaxtyping import Float
 from torch import Tensor
 
 from lscal import BinnedStatistics, Report, Temperature
-from lscal.diagram import Reliability
+from lscal.diagrams import Reliability
 from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import Engine, Progress, Trained
 from sweeps.plan import Plan, Task
@@ -22,6 +21,24 @@ from tracking.records import Bins, Outcome, Stage
 
 SCORED: dict[Stage, tuple[SplitName, ...]] = {"screen": ("select",), "confirm": ("select", "test")}
 """Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
+
+REPORTED = (
+    "accuracy",
+    "worst_class_accuracy",
+    "nll",
+    "brier",
+    "confidence_gap",
+    "ece",
+    "debiased_ece",
+    "equal_mass_ece",
+    "classwise_ece",
+    "smooth_ece",
+    "mce",
+    "aurc",
+    "augrc",
+    "coverage_at_risk",
+)
+"""Metrics of every trial, raw and after temperature."""
 
 SEEDS_BETWEEN_STAGES = 5_000
 SEEDS_BETWEEN_PLANS = 10_000
@@ -88,7 +105,7 @@ def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, lo
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
     for split in SCORED[study.stage]:
-        report = Report.of(logits[split], dataset.splits[split].labels.cpu(), temperature)
+        report = Report.of(logits[split], dataset.splits[split].labels.cpu(), temperature, names=REPORTED)
         for name in report.raw:
             metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
             metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
@@ -134,9 +151,8 @@ def seeds_of(plan: Plan, stage: Stage) -> tuple[int, ...]:
 
 def bins_of(statistics: BinnedStatistics) -> Bins:
     """Pooled bins as a record."""
-    diagram = asdict(Reliability.of("", statistics))
-    del diagram["title"]
-    return Bins(**diagram)
+    diagram = Reliability.of("", statistics)
+    return Bins(diagram.count, diagram.confidence, diagram.accuracy, diagram.gap, diagram.error)
 
 
 def describe(point: Mapping[str, float]) -> str:

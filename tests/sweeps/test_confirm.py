@@ -1,21 +1,32 @@
 import pytest
 import torch
 
-from sweeps.confirm import difference, interval, share
+from sweeps.confirm import BySeed, bounds
 
-REPLICATES = torch.linspace(-0.02, 0.06, 1001, dtype=torch.float64)
+GENERATOR = torch.Generator().manual_seed(3)
+VALUES = torch.tensor([0.35, 0.47, 0.38], dtype=torch.float64)
+REPLICATES = VALUES + 0.02 * torch.randn(1000, 3, generator=GENERATOR, dtype=torch.float64)
+EPSILON = BySeed(VALUES + 0.02, REPLICATES + 0.02)
 
 
-def test_a_share_is_of_the_controls_value():
-    found = share(0.4, 0.02, REPLICATES)
-    assert found.value == pytest.approx(0.05)
-    assert found.low == pytest.approx(difference(0.02, REPLICATES).low / 0.4, abs=1e-8)
+def test_a_difference_is_taken_seed_by_seed_on_the_same_resamples():
+    difference = EPSILON.less(BySeed(VALUES, REPLICATES)).interval()
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.02, 0.02, 0.02), abs=1e-9)
+
+
+def test_a_share_is_of_the_controls_mean():
+    control = BySeed(VALUES, REPLICATES)
+    whole, share = EPSILON.interval(), EPSILON.share(control).interval()
+    assert share.value == pytest.approx(0.42 / 0.4)
+    assert share.low == pytest.approx(whole.low / 0.4, abs=1e-8)
 
 
 def test_a_control_without_an_error_gives_the_difference_itself():
-    assert share(0.0, 0.02, REPLICATES) == difference(0.02, REPLICATES)
+    nothing = BySeed(torch.zeros(3, dtype=torch.float64), torch.zeros(1000, 3, dtype=torch.float64))
+    assert EPSILON.share(nothing).interval() == EPSILON.interval()
 
 
 def test_an_interval_stops_at_zero_except_for_the_signed_gap():
-    assert interval("ece_calibrated", 0.02, REPLICATES).low == 0.0
-    assert interval("confidence_gap", 0.02, REPLICATES).low == pytest.approx(-0.018, abs=1e-3)
+    small = BySeed(VALUES - 0.38, REPLICATES - 0.38)
+    assert small.interval(bounds("ece_calibrated")).low == 0.0
+    assert small.interval(bounds("confidence_gap")).low < -0.05
