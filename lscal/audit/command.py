@@ -1,0 +1,162 @@
+"""The command line behind `python -m lscal.audit`."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lscal.audit import GENERATOR
+
+if TYPE_CHECKING:
+    from lscal.audit.files import Saved
+
+DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
+
+DESCRIPTION = "Say how far the confidence of a classifier can be trusted, from its saved predictions: a table here, and one HTML page."
+EPILOG = """\
+What a file holds, by the end of its name:
+  .npz, .safetensors   arrays `logits` (rows, classes) or (models, rows, classes), and `labels`: (rows,) whole numbers from 0, or
+                       (rows, classes) shares which add up to 1. If there: `classes` (names, npz), `seeds` (names of the models).
+                       The logits/*.npz which a sweep logs are such files.
+  .parquet, .csv       columns `logit_0`, `logit_1`, … and `label`, or `label_0`, `label_1`, … for shares. In parquet also a column
+                       of lists `logits`, and one of lists `label`.
+`probabilities`, `probability_0`, … go in place of logits. They lose what lies below the float's precision: prefer logits.
+Nothing is guessed from the values, and nothing is unpickled.
+
+Exit codes: 0 done, 2 wrong input, 130 interrupted.
+"""
+
+
+class Refused(Exception):
+    """A flag which cannot be followed: what came and what to do."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(
+        prog="python -m lscal.audit",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="predictions; a second file is compared with the first, row by row"
+    )
+    flags.add_argument("--out", type=Path, metavar="PAGE.html", help="the page (default: FILE.audit.html, beside the file)")
+    flags.add_argument("--kind", choices=("logits", "probabilities"), help="which to take where a file holds both")
+    flags.add_argument(
+        "--train",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="the same model's predictions of its training examples: from them, the ε it was trained with is estimated. Once for each file",
+    )
+    flags.add_argument("--member", type=int, metavar="I", help="only model I of files which hold several, from 0")
+    flags.add_argument("--ignore-index", type=int, metavar="LABEL", help="rows with this label do not count")
+    flags.add_argument("--replicates", type=int, default=1000, metavar="N", help="resamples behind each interval (default 1000)")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        run(options)
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # who read the table has seen enough of it; the page is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, audit, print and write."""
+    files: list[Path] = options.files
+    trains: list[Path] = options.train or []
+    if len(files) > 2:
+        raise Refused(f"{len(files)} files were given; one is audited, two are compared")
+    if trains and len(trains) != len(files):
+        raise Refused(f"--train was given {len(trains)} times for {len(files)} files; give it once for each, in their order")
+    if options.replicates < 1:
+        raise Refused(f"--replicates is {options.replicates}; allowed is 1 or more")
+    out = options.out or default_page(files)
+    check_page(out)
+
+    from lscal.audit import terminal
+    from lscal.audit.audit import Audit, Comparison
+    from lscal.audit.files import WrongFile, read, same_examples, same_model
+    from lscal.audit.page import page
+    from lscal.estimate import Resamples
+
+    def load(path: Path) -> "Saved":
+        return read(path, kind=options.kind, member=options.member, ignore_index=options.ignore_index)
+
+    try:
+        saved = [load(path) for path in files]
+        train = [load(path) for path in trains] if trains else [None for _ in files]
+        if len(saved) == 2:
+            same_examples(*saved)
+        for own, of_train in zip(saved, train, strict=True):
+            if of_train is not None:
+                same_model(own, of_train)
+        with terminal.working(f"scoring {' and '.join(names_of(files))}"):
+            resamples = Resamples.draw(saved[0].predictions.examples, replicates=options.replicates)
+            audits = [Audit.of(name, own, resamples, of_train) for name, own, of_train in zip(names_of(files), saved, train, strict=True)]
+            comparison = Comparison(*audits) if len(audits) == 2 else None
+            written = page(audits, comparison)
+    except WrongFile as error:
+        raise Refused(str(error)) from error
+    write(out, written)
+    terminal.show(audits, comparison)
+    print(f"\npage: {out}")
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """What the page calls the files: the name of one; of two what tells them apart, at best their names without endings."""
+    if len(files) == 1:
+        return [readable(files[0].name)]
+    parts = [path.resolve().parts for path in files]
+    choices = [
+        [path.stem for path in files],
+        *([os.sep.join(part[-length:]) for part in parts] for length in range(1, max(map(len, parts)) + 1)),
+    ]
+    apart = next((names for names in choices if len(set(names)) == len(names)), None)
+    return [readable(name) for name in apart or [f"{files[0].name} ({which})" for which in ("first", "second")]]
+
+
+def readable(name: str) -> str:
+    """The name with a question mark for each byte that is no text."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def default_page(files: Sequence[Path]) -> Path:
+    """Beside the first file."""
+    return files[0].with_name(f"{'.vs.'.join(path.stem for path in reversed(files))}.audit.html")
+
+
+def check_page(out: Path) -> None:
+    """Errors: Refused where the page cannot be written, or would replace a file which is no page of ours."""
+    if out.is_dir():
+        raise Refused(f"--out {out} is a folder; give the name of a page in it, such as {out / 'audit.html'}")
+    if not out.parent.is_dir():
+        raise Refused(f"--out {out}: there is no folder {out.parent}")
+    if out.exists() and f'content="{GENERATOR}"'.encode() not in out.read_bytes()[:1000]:
+        raise Refused(f"--out {out} exists and is no audit page; it is not replaced. Give another name")
+
+
+def write(out: Path, page: str) -> None:
+    """Write the page, whole or not at all. Errors: Refused where that is not possible."""
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False) as part:
+            part.write(page)
+        os.chmod(part.name, 0o644)
+        os.replace(part.name, out)
+    except OSError as error:
+        raise Refused(f"--out {out} cannot be written: {error}") from error
