@@ -44,8 +44,10 @@ class Scored:
     @classmethod
     def of(cls, predictions: Predictions, names: Sequence[str], resamples: Resamples) -> "Scored":
         """Score them."""
-        drawn = resamples.of(predictions, names)
-        each = found(Whole(predictions), drawn, LEVEL)
+        whole = Whole(predictions)
+        parts = [{name: METRICS[name].function(resampled) for name in names} for resampled in resamples.summaries(whole)]
+        drawn = {name: torch.cat([part[name] for part in parts]) for name in names}
+        each = found(whole, drawn, LEVEL)
         by_model = {name: estimate.value for name, estimate in each.items()}
         if predictions.member:
             each = {name: Estimate.crossed(by_model[name], drawn[name], bounds=(METRICS[name].low, METRICS[name].high)) for name in names}
