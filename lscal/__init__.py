@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lscal.binning import BinnedStatistics
-    from lscal.calibrators import CALIBRATORS, Calibrator, PNorm, Temperature, VectorScaling
+    from lscal.calibrators import CALIBRATORS, Calibrator, PNorm, Temperature, VectorScaling, calibrator_from_json
     from lscal.classwise import one_class
     from lscal.epsilon import estimate_epsilon
     from lscal.estimate import Estimate, Resamples, differences, estimates
@@ -29,6 +29,7 @@ HOMES = {
     "Smoothing": "smoothing",
     "Temperature": "calibrators",
     "VectorScaling": "calibrators",
+    "calibrator_from_json": "calibrators",
     "confidence_penalised_cross_entropy": "losses",
     "differences": "estimate",
     "estimate_epsilon": "epsilon",
@@ -53,6 +54,7 @@ __all__ = [
     "Smoothing",
     "Temperature",
     "VectorScaling",
+    "calibrator_from_json",
     "confidence_penalised_cross_entropy",
     "differences",
     "estimate_epsilon",

@@ -52,21 +52,24 @@ def unsigned(of: Figures) -> str:
 
 
 def calibration(audit: Audit) -> str:
-    """The ECE beside that of a calibrated model, and what a temperature makes of it."""
-    raw, scaled = audit.raw, audit.scaled
-    before, after = (figures(scored.estimates["ece"], "ece", like=raw.estimates["ece"]).value for scored in (raw, scaled))
-    floors = [figures(scored.estimates["calibrated_ece"], "ece", like=raw.estimates["ece"]).value for scored in (raw, scaled)]
-    start = f"Its calibration error (ECE) is {before}; a perfectly calibrated model would show {floors[0]} on {examples(audit)}."
-    if float(raw.estimates["debiased_ece"].low) <= 0 and not told_from_zero(raw.estimates["confidence_gap"]):
+    """The ECE beside that of a calibrated model, and what a temperature and a p-norm make of it."""
+    raw = audit.raw.estimates["ece"]
+    before, after, normed = (figures(one.estimates["ece"], "ece", like=raw).value for one in (audit.raw, audit.scaled, audit.normalised))
+    floor, floor_after = (figures(one.estimates["calibrated_ece"], "ece", like=raw).value for one in (audit.raw, audit.scaled))
+    start = f"Its calibration error (ECE) is {before}; a perfectly calibrated model would show {floor} on {examples(audit)}."
+    if float(audit.raw.estimates["debiased_ece"].low) <= 0 and not told_from_zero(audit.raw.estimates["confidence_gap"]):
         return f"{start} That is no more than chance explains: there is nothing to repair."
+    excess = [
+        float(one.estimates["ece"].value - one.estimates["calibrated_ece"].value) for one in (audit.raw, audit.scaled, audit.normalised)
+    ]
+    share, with_norm = (1 - left / excess[0] if excess[0] > 0 else 0.0 for left in excess[1:])
+    norm = f" A p-norm repairs more: ECE {before} → {normed}." if with_norm > share + SOME else ""
     if not bool(audit.temperature.converged.all()):
-        return f"{start} No temperature is best: {unbounded(audit)}."
-    excess = [float(scored.estimates["ece"].value - scored.estimates["calibrated_ece"].value) for scored in (raw, scaled)]
-    share = 1 - excess[1] / excess[0] if excess[0] > 0 else 0.0
+        return f"{start} No temperature is best: {unbounded(audit)}.{norm}"
     how_much = "nearly all" if share >= NEARLY_ALL else "most" if share >= MOST else "some" if share >= SOME else "nothing"
     return (
         f"{start} A temperature of {temperatures(audit)} repairs {how_much} of it: ECE {before} → {after}, "
-        f"where a calibrated model would show {floors[1]}."
+        f"where a calibrated model would show {floor_after}.{norm}"
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from lscal.audit.audit import told_from_zero
 from lscal.estimate import Estimate
 from lscal.metrics import METRICS
 
@@ -108,8 +107,8 @@ def change(estimate: Estimate, name: str) -> Figures:
     own = unit(name)
     places = decimals(estimate, own)
     nearest = own.factor * min(abs(float(estimate.low)), abs(float(estimate.high)))
-    if told_from_zero(estimate) and round(nearest, places) == 0:
-        places = min(4, places + 1)  # an interval which leaves 0 out should not seem to touch it
+    if nearest > NO_WIDTH and round(nearest, places) == 0:
+        places = min(4, places + 1)  # an end near 0 should show on which side it is
     return written(estimate, own, places, own.of_difference, signed=True)
 
 

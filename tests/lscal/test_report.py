@@ -1,6 +1,7 @@
 import oracles
 import pytest
 import torch
+from populations import population
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -15,14 +16,16 @@ HALF = 40
 ON_LABELS = [name for name, own in METRICS.items() if not own.of_distributions]
 
 
-@pytest.fixture
-def calibrator(logits: Tensor, labels: Tensor) -> Temperature:
+@pytest.fixture(scope="module")
+def calibrator() -> Temperature:
     """Fitted on the examples which the reports do not score."""
+    logits, labels = population(seed=20)
     return Temperature.fit(logits[:, :HALF], labels[:HALF])
 
 
-@pytest.fixture
-def report(logits: Tensor, labels: Tensor, calibrator: Temperature) -> Report:
+@pytest.fixture(scope="module")
+def report(calibrator: Temperature) -> Report:
+    logits, labels = population(seed=20)
     return Report.of(logits[:, HALF:], labels[HALF:], calibrator)
 
 
