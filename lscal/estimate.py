@@ -128,10 +128,11 @@ class Resamples:
         weights = torch.zeros(replicates, blocks, dtype=torch.float64)
         return cls(block, weights.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)))
 
-    def of(self, predictions: Predictions, names: Sequence[str] | None = None) -> dict[str, Float[Tensor, "replicate *member"]]:
-        """Each metric on every resample of the examples."""
-        parts: dict[str, list[Tensor]] = {metric.name: [] for metric in applicable(predictions, names)}
-        for resampled in self.summaries(Whole(predictions)):
+    def of(self, predictions: Predictions | Whole, names: Sequence[str] | None = None) -> dict[str, Float[Tensor, "replicate *member"]]:
+        """Each metric on every resample of the examples; a `Whole` keeps what was cross-fitted for its own values."""
+        whole = Whole(predictions) if isinstance(predictions, Predictions) else predictions
+        parts: dict[str, list[Tensor]] = {metric.name: [] for metric in applicable(whole.own, names)}
+        for resampled in self.summaries(whole):
             for name, collected in parts.items():
                 collected.append(METRICS[name].function(resampled))
         return {name: torch.cat(collected) for name, collected in parts.items()}
@@ -159,7 +160,8 @@ def estimates(
     Errors: ValueError for an unknown name.
     """
     resamples = Resamples.draw(predictions.examples) if resamples is None else resamples
-    parts = [found(Whole(part), resamples.of(part, names), level) for part in predictions.parts()]
+    wholes = map(Whole, predictions.parts())
+    parts = [found(whole, resamples.of(whole, names), level) for whole in wholes]
     return joined(parts, predictions.member)
 
 
@@ -207,8 +209,9 @@ def differences(
 
 def paired(first: Predictions, second: Predictions, names: Sequence[str], resamples: Resamples, level: float) -> dict[str, Estimate]:
     """As `differences`, of members whose columns fit in memory."""
-    replicates = [resamples.of(own, names) for own in (first, second)]
-    estimates = [found(Whole(own), drawn, level) for own, drawn in zip((first, second), replicates, strict=True)]
+    wholes = Whole(first), Whole(second)
+    replicates = [resamples.of(whole, names) for whole in wholes]
+    estimates = [found(whole, drawn, level) for whole, drawn in zip(wholes, replicates, strict=True)]
     differences = {}
     for name in names:
         of_first, of_second = (drawn[name] for drawn in replicates)

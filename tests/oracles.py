@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binom, foldnorm
+from scipy.stats import binom
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -193,6 +193,14 @@ def calibrated_ece(confidences: Array, right: Flags) -> float:
     return total / len(right)
 
 
+def folded_normal(mean: float, deviation: float) -> float:
+    """E|X| of a normal variable."""
+    if deviation == 0:
+        return abs(mean)
+    ratio = mean / deviation
+    return deviation * math.sqrt(2 / math.pi) * math.exp(-(ratio**2) / 2) + mean * math.erf(ratio / math.sqrt(2))
+
+
 def debiased_ece(confidences: Array, right: Flags) -> float:
     """Σ of the gaps that make the ECE observed the one to expect, all moved by t standard errors and none by more than t times itself."""
     observed, parts = 0.0, []
@@ -206,8 +214,7 @@ def debiased_ece(confidences: Array, right: Flags) -> float:
         return [max(0.0, gap + steps * min(gap, error)) for gap, error in parts]
 
     def excess(steps: float) -> float:
-        expected = [foldnorm.mean(own / error, scale=error) if error else own for own, (_, error) in zip(moved(steps), parts, strict=True)]
-        return sum(expected) - observed
+        return sum(folded_normal(own, error) for own, (_, error) in zip(moved(steps), parts, strict=True)) - observed
 
     if excess(-200) >= 0:
         return sum(moved(-200))

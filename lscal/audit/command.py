@@ -153,8 +153,17 @@ def check_page(out: Path) -> None:
         raise Refused(f"--out {out} is a folder; give the name of a page in it, such as {out / 'audit.html'}")
     if not out.parent.is_dir():
         raise Refused(f"--out {out}: there is no folder {out.parent}")
-    if out.exists() and f'content="{GENERATOR}"'.encode() not in out.read_bytes()[:1000]:
+    if out.exists() and not is_ours(out):
         raise Refused(f"--out {out} exists and is no audit page; it is not replaced. Give another name")
+
+
+def is_ours(out: Path) -> bool:
+    """Whether a file is a page that an audit wrote."""
+    try:
+        with out.open("rb") as file:
+            return f'content="{GENERATOR}"'.encode() in file.read(1000)
+    except OSError as error:
+        raise Refused(f"--out {out} cannot be read: {error}") from error
 
 
 def write(out: Path, page: str) -> None:

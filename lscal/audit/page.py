@@ -349,9 +349,10 @@ def glossary(scored: Scored) -> list[Markup]:
 
 
 METHOD = (
-    "Confidence is the largest probability of an answer; K is the number of classes, N that of examples. Intervals are from a bootstrap: "
-    "every number again on 1000 resamples of the examples. Temperature scaling divides all logits by one number; p-norm divides those of "
-    "each example by their own p-norm, which changes the order of the examples too. Neither changes an answer."
+    "Confidence is the largest probability of an answer; K is the number of classes, N that of examples. Intervals cover 95 %: those of "
+    "accuracies and of the debiased ECE have formulas of their own, all others come from resampling the examples. Temperature scaling "
+    "divides all logits by one number; p-norm divides those of each example by their own p-norm, which changes the order of the examples "
+    "too. Neither changes an answer."
 )
 
 

@@ -191,7 +191,15 @@ class ConfidenceDrop:
         for row, fall in enumerate(self.falls):
             axes.plot((fall.before, fall.after), (row, row), color=theme.muted, linewidth=1.2, zorder=2)
             axes.plot(
-                fall.before, row, marker="o", markersize=5, markerfacecolor=theme.paper, markeredgecolor=theme.ink, zorder=3, clip_on=False
+                fall.before,
+                row,
+                linestyle="none",
+                marker="o",
+                markersize=5,
+                markerfacecolor=theme.paper,
+                markeredgecolor=theme.ink,
+                zorder=3,
+                clip_on=False,
             )
             axes.plot(fall.after, row, markersize=5.5, zorder=3, clip_on=False, **{**looks[fall.state], "alpha": 1})
             top = (1 - box.y1) * height + ROW * row + 4

@@ -31,7 +31,7 @@ from lscal.audit import terminal, verdict
 from lscal.audit.audit import Audit, Comparison, Scored, break_even, by_class, crossfitted, risk_coverage
 from lscal.audit.command import main, names_of
 from lscal.audit.figures import drawable, inline
-from lscal.audit.files import read
+from lscal.audit.files import Saved, read
 from lscal.audit.markup import Markup, element
 from lscal.audit.page import page
 from lscal.audit.words import change, figures, number
@@ -109,6 +109,15 @@ def undrawn_figure(diagram, number, title):
 def undrawn(monkeypatch):
     """Drawing takes most of the time: it is done for the two pages below, once."""
     monkeypatch.setattr("lscal.audit.page.inline", undrawn_figure)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def serial():
+    """One thread from the first fixture on, as `one_thread` has it for the tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -422,6 +431,19 @@ def test_epsilon_is_told_from_training_predictions_alone(tmp_path, folder, singl
     assert said.endswith("take this with care.")
 
 
+def test_a_p_norm_is_said_to_repair_what_it_repairs():
+    random = np.random.default_rng(2)
+    evidence = 2.2 * random.normal(size=(700, 5))
+    p = np.exp(evidence) / np.exp(evidence).sum(-1, keepdims=True)
+    labels = (p.cumsum(-1) > random.random((700, 1))).argmax(-1)
+    scores = torch.from_numpy(evidence * np.exp(random.normal(size=(700, 1))))  # the size of a row's logits says nothing
+    predictions = Predictions.from_logits(scores, torch.from_numpy(labels))
+    audit = Audit.of("", Saved(Path(), predictions, (), (), None), Resamples.draw(700, replicates=REPLICATES))
+    said = " ".join(verdict.of_audit(audit))
+    assert re.search(r"A p-norm repairs more: ECE [\d.]+ % → [\d.]+ %\.", said)
+    assert re.search(r"A p-norm of the logits would rank its errors better: AURC [\d.]+ ‰ → [\d.]+ ‰, change −", said)
+
+
 # ---- edges -----------------------------------------------------------------------------------------------------------
 
 Z = 2 * np.random.default_rng(1).normal(size=(40, 3))
@@ -461,7 +483,7 @@ def estimate(value, low, high):
         ("accuracy", (0.91234, 0.906, 0.918), "91.2 % [90.6, 91.8]", "+91.2 pp [+90.6, +91.8]"),
         ("accuracy", (0.91234, 0.9119, 0.9127), "91.23 % [91.19, 91.27]", "+91.23 pp [+91.19, +91.27]"),
         ("accuracy", (1, 1, 1), "100.0 % [100.0, 100.0]", "+100.0 pp [+100.0, +100.0]"),
-        ("confidence_gap", (-0.068, -0.089, 0.0001), "−6.8 pp [−8.9, 0.0]", "−6.8 pp [−8.9, 0.0]"),
+        ("confidence_gap", (-0.068, -0.089, 0.0001), "−6.8 pp [−8.9, 0.0]", "−6.80 pp [−8.90, +0.01]"),
         ("nll", (0.2814, 0.2754, 0.2874), "0.281 [0.275, 0.287]", "+0.281 [+0.275, +0.287]"),
         ("nll", (float("inf"), float("inf"), float("inf")), "∞", "∞"),
         ("nll", (12345678, 12345678, 12345678), "1.23e+07 [1.23e+07, 1.23e+07]", "+1.23e+07 [+1.23e+07, +1.23e+07]"),

@@ -1,4 +1,5 @@
 import math
+from bisect import bisect
 from fractions import Fraction
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_edges_in_exact_arithmetic(bins: int):
     edges = np.arange(bins + 1) / bins
     values = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])
     exact = [Fraction(edge) for edge in edges[:-1]]
-    expected = [sum(edge <= Fraction(value) for edge in exact) - 1 for value in values]
+    expected = [bisect(exact, Fraction(value)) - 1 for value in values]
     assert equal_width(torch.from_numpy(values), bins).tolist() == expected
     for value in (0.0, 1.0, 5e-324, float(np.nextafter(1, 0))):
         assert equal_width(torch.tensor([value], dtype=torch.float64), bins).item() == (bins - 1 if value > 0.5 else 0)

@@ -132,3 +132,14 @@ def test_the_threshold_is_in_the_first_bin():
     """Entries are kept from SPARSE on; all of the other bins must lie above it."""
     assert equal_width(torch.tensor([classwise.SPARSE]), 15).item() == 0
     assert 15 * classwise.SPARSE > 0.99
+
+
+def test_many_cells_are_summed_in_float32(monkeypatch: pytest.MonkeyPatch):
+    logits, labels = population(seed=38, examples=60, classes=9)
+    predictions, block = Predictions.from_logits(logits, labels), torch.arange(60) % 5
+    exact = joined(ClasswiseResiduals.of(predictions, block, 5))
+    monkeypatch.setattr(classwise, "DOUBLE", 0)
+    found = ClasswiseResiduals.of(predictions, block, 5)
+    assert found.sums.dtype == torch.float32
+    assert_close(joined(found), exact, atol=1e-5, rtol=0)
+    assert not torch.equal(joined(found), exact)

@@ -137,7 +137,7 @@ def test_the_input_is_left_alone(logits: Tensor, labels: Tensor):
     assert torch.equal(labels, before[1])
 
 
-@pytest.mark.parametrize("size", [7, 50, 707, 1500])
+@pytest.mark.parametrize("size", [50, 707, 1500])
 @pytest.mark.parametrize("kind", ["logits", "masked", "probabilities", "calibrated"])
 def test_the_size_of_blocks_does_not_matter(logits: Tensor, labels: Tensor, size: int, kind: str, monkeypatch: pytest.MonkeyPatch):
     def made() -> Predictions:

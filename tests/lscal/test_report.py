@@ -11,6 +11,7 @@ from lscal.estimate import Resamples, estimates
 from lscal.metrics import METRICS, applicable
 from lscal.predictions import Predictions
 from lscal.report import Report
+from lscal.summary import Whole
 
 HALF = 40
 ON_LABELS = [name for name, own in METRICS.items() if not own.of_distributions]
@@ -38,9 +39,9 @@ def test_it_holds_every_metric_of_every_member(report: Report):
 
 
 def test_raw_is_the_metric_of_the_logits(report: Report, logits: Tensor, labels: Tensor):
-    predictions = Predictions.from_logits(logits[:, HALF:], labels[HALF:])
+    whole = Whole(Predictions.from_logits(logits[:, HALF:], labels[HALF:]))
     for name, values in report.raw.items():
-        assert torch.equal(values, METRICS[name].function(predictions))
+        assert torch.equal(values, METRICS[name].function(whole))
 
 
 @pytest.mark.parametrize("name", ON_LABELS)

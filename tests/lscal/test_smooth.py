@@ -36,7 +36,7 @@ KINDS = ["uniform", "nearly sure", "saturated", "narrow", "tied", "half", "mostl
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("examples", [1, 2, 37, 1000, 20_000])
+@pytest.mark.parametrize("examples", [1, 37, 5000])
 def test_agrees_with_the_reference(kind: str, examples: int):
     """relplot refines its grid at small bandwidths: 1e-3 was asked for."""
     confidence, chance = drawn(kind, examples)

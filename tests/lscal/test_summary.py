@@ -138,7 +138,7 @@ def test_bins_of_equal_mass_keep_their_bounds():
 def test_smooth_ece_moves_along_its_tangent(examples: int):
     """Against smooth ECE of the repeated examples, with a bandwidth of its own: they spread alike and differ little."""
     whole, logits, _ = scored(examples)
-    blocks, weights = blocks_of(whole), drawn(examples, 40)
+    blocks, weights = blocks_of(whole), drawn(examples, 25)
     values = METRICS["smooth_ece"].function(Resampled(blocks, weights.double()))
     exact = []
     for own in weights:
