@@ -13,7 +13,7 @@ BLOCK = 1 << 18
 """Numbers worked on at a time: 1 MB of float32, so that the steps of a block find it in the cache."""
 
 SWEEP = 1 << 23
-"""Numbers read at a time where one look at each is enough: few, long steps."""
+"""Numbers read at a time where nothing of their size is made of them: few, long steps, as every parallel step waits for all its threads."""
 
 SUM_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float32: 1e-3, torch.float64: 1e-3}
 """How far the probabilities of a row may be from summing to 1: what rounding them explains, and no more."""
@@ -224,17 +224,10 @@ class Predictions:
         confidence = top.clamp(max=1) if self._probabilities else torch.empty_like(top)
         correct = torch.empty_like(top, dtype=torch.bool)
         for members, rows, block in self.blocks(SWEEP if self._probabilities else BLOCK):
-            labels, highest = self.labels[rows], top[members, rows]
+            highest = top[members, rows]
             if not self._probabilities:
                 confidence[members, rows] = (block - highest.unsqueeze(-1)).exp_().sum(-1).reciprocal_()
-            hit = at(block, labels) == highest
-            # only a probability of up to one half, and what SUM_TOLERANCE adds, can have an equal
-            unsure = (hit & (confidence[members, rows] <= 0.53)).flatten().nonzero().squeeze(-1)
-            candidates = block.reshape(-1, self.classes).index_select(0, unsure)
-            tied = (candidates == highest.reshape(-1)[unsure].unsqueeze(-1)).sum(-1) > 1
-            if tied.any():
-                hit.view(-1)[unsure[tied]] = candidates[tied].argmax(-1) == labels[unsure[tied] % len(labels)]
-            correct[members, rows] = hit
+            correct[members, rows] = hits(block, self.labels[rows], highest, confidence[members, rows])
         shape = (*self.member, self.examples)
         return confidence.to(torch.float64).reshape(shape), correct.reshape(shape)
 
@@ -310,6 +303,7 @@ class Predictions:
         """The largest score of each row; ValueError, naming the place, where a row cannot be scored."""
         members = max(1, self.scores.shape[:-2].numel())
         top = torch.empty(members, self.examples, dtype=self._dtype, device=self.scores.device)
+        correct = torch.empty(members, self.examples, dtype=torch.bool, device=self.scores.device)
         ones = torch.ones(self.classes, dtype=self._dtype, device=self.scores.device)
         for part, rows, block in self.blocks(SWEEP):
             highest = top[part, rows] = row_max(block)  # NaN where the row has one
@@ -318,9 +312,13 @@ class Predictions:
                     self._refuse(block, ~torch.isfinite(highest), part, rows)
             else:
                 tolerance, off = SUM_TOLERANCE[self.scores.dtype], (block @ ones).sub_(1).abs_()
-                if not bool((off.amax() <= tolerance) & (block.amin() >= -1e-6)):
+                if not bool((off.amax() <= tolerance) & (block.min() >= -1e-6)):
                     self._refuse(block, ~(off <= tolerance) | (block.amin(-1) < -1e-6), part, rows)
-        return top.reshape(*self.member, self.examples)
+                correct[part, rows] = hits(block, self.labels[rows], highest, highest)  # while the block is in the cache
+        shape = (*self.member, self.examples)
+        if self.kind == "probabilities":
+            self.__dict__["_outcomes"] = top.clamp(max=1).to(torch.float64).reshape(shape), correct.reshape(shape)
+        return top.reshape(shape)
 
     def _refuse(self, block: Tensor, bad: Tensor, members: slice, rows: slice) -> None:
         """Raise the ValueError for the first bad row of a block."""
@@ -379,6 +377,19 @@ def probability_columns(block: Float[Tensor, "member rows class"], labels: Int[T
         own / squares.sqrt(),
         (block > own.unsqueeze(-1)).sum(-1),
     )
+
+
+def hits(block: Tensor, labels: Tensor, top: Tensor, confidence: Tensor) -> Bool[Tensor, "member rows"]:
+    """Whether the label is the first of each row's largest scores."""
+    hit = at(block, labels) == top
+    # only a probability of up to one half, and what SUM_TOLERANCE adds, can have an equal
+    unsure = (hit & (confidence <= 0.53)).flatten().nonzero().squeeze(-1)
+    candidates = block.reshape(-1, block.shape[-1]).index_select(0, unsure)
+    equal = (candidates == top.reshape(-1)[unsure].unsqueeze(-1)).to(block.dtype)
+    tied = equal @ torch.ones_like(equal[0] if len(equal) else block[0, 0]) > 1
+    if tied.any():
+        hit.view(-1)[unsure[tied]] = candidates[tied].argmax(-1) == labels[unsure[tied] % len(labels)]
+    return hit
 
 
 def at(block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]) -> Float[Tensor, "member rows"]:
