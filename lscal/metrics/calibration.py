@@ -125,7 +125,7 @@ def ks_error(of: Summary) -> Float[Tensor, "*member"]:
 
     Looked at between groups of equal confidence only. Range [0, 1], lower is better. Source: Gupta et al. 2021, equation 7.
     """
-    return of.groups.gap.flip(-1).cumsum(-1).abs().amax(-1)
+    return of.groups.gap.flip(-1).cumsum(-1).abs().amax(-1).clamp(max=1)
 
 
 @metric("nearer 0", -INF, INF)

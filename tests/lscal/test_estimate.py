@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lscal import estimate as module
+from lscal import predictions as predictions_module
 from lscal.estimate import BLOCKS, Estimate, Resamples, correlation, differences, estimates
 from lscal.metrics import METRICS, applicable
 from lscal.predictions import Predictions
@@ -218,6 +219,34 @@ def test_members_do_not_depend_on_each_other(predictions: Predictions, logits: T
             assert replicates.shape == (60,)
             tolerance = 1e-8 if name in FITTED else 1e-12
             assert_close(together[name][:, member], replicates, atol=tolerance, rtol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["plain", "masked", "calibrated", "calibrated float32", "distributions", "grid"])
+def test_many_members_are_scored_in_groups(logits: Tensor, labels: Tensor, kind: str, monkeypatch: pytest.MonkeyPatch):
+    """As few at a time as fit in memory, with the same results."""
+    if kind == "grid":
+        logits = torch.stack([logits, logits.roll(1, -1)])
+    if kind == "calibrated float32":
+        logits = logits.float()
+    answers = 0.4 / 7 + 0.6 * torch.nn.functional.one_hot(labels, 7).double() if kind == "distributions" else labels
+    mask = torch.arange(101) % 3 != 0 if kind in {"masked", "calibrated"} else None
+    predictions = Predictions.from_logits(logits, answers, mask=mask)
+    if "calibrated" in kind:
+        predictions = predictions.calibrated(lambda z: z * torch.linspace(0.7, 1.4, 3, dtype=torch.float64).reshape(3, 1, 1))
+    resamples = Resamples.draw(predictions.examples, replicates=30)
+    expected = estimates(predictions, resamples=resamples)
+    itself = differences(predictions, predictions, ["nll", "ece"], resamples=resamples)
+    monkeypatch.setattr(predictions_module, "TOGETHER", 2 * predictions.examples)
+    assert [part.member for part in predictions.parts()] == ([(2,), (2,), (2,)] if kind == "grid" else [(2,), (1,)])
+    found = estimates(predictions, resamples=resamples)
+    assert list(found) == list(expected)
+    tolerance = 1e-5 if kind == "calibrated float32" else 1e-8
+    for name, estimate in found.items():
+        for part in ("value", "low", "high"):
+            assert_close(getattr(estimate, part), getattr(expected[name], part), atol=tolerance, rtol=tolerance, equal_nan=True)
+    for name, estimate in differences(predictions, predictions, ["nll", "ece"], resamples=resamples).items():
+        assert torch.equal(estimate.value, itself[name].value)
+        assert_close(estimate.low, itself[name].low, atol=1e-12, rtol=0)
 
 
 def test_replicates_are_the_same_whichever_part_they_fall_in(predictions: Predictions, monkeypatch: pytest.MonkeyPatch):

@@ -174,6 +174,17 @@ def test_duplicated_examples_change_no_mean(name: str, logits: Tensor, labels: T
     assert_close(twice, value(name, logits, labels), atol=1e-6 if name == "smooth_ece" else 1e-13, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1, 60])
+def test_the_size_of_blocks_does_not_matter(logits: Tensor, labels: Tensor, size: int, monkeypatch: pytest.MonkeyPatch):
+    whole = Whole(Predictions.from_logits(logits, labels))
+    expected = {name: METRICS[name].function(whole) for name in ON_LABELS}
+    read = Predictions.blocks
+    monkeypatch.setattr(Predictions, "blocks", lambda self, _=0: read(self, size))
+    parts = Whole(Predictions.from_logits(logits, labels))
+    for name in ON_LABELS:
+        assert_close(METRICS[name].function(parts), expected[name], atol=1e-13, rtol=1e-13)
+
+
 def test_netcal_agrees_on_ece(logits: Tensor, labels: Tensor):
     for z, ece in zip(logits, value("ece", logits, labels).tolist(), strict=True):
         assert ece == pytest.approx(ECE(15).measure(oracles.softmax(z.numpy()), labels.numpy()), abs=1e-13)

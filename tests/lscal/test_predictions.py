@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lscal import predictions as module
+from lscal.binning import BinnedStatistics, equal_mass_bounds
 from lscal.metrics import METRICS
 from lscal.predictions import Predictions, row_max
 
@@ -205,6 +206,11 @@ def test_a_file_larger_than_memory_is_scored_batch_by_batch(tmp_path: Path, logi
         assert torch.equal(torch.cat([column(name, part) for part in parts]), column(name, whole))
     nll = sum(part.examples * METRICS["nll"].function(part) for part in parts) / 101
     assert_close(nll, METRICS["nll"].function(whole), atol=1e-14, rtol=0)
+    first, *rest = [BinnedStatistics.of(part.confidence, part.correct) for part in parts]
+    assert_close(sum(rest, start=first).calibration_error(), METRICS["ece"].function(whole), atol=1e-15, rtol=0)
+    bounds = equal_mass_bounds(whole.confidence)
+    first, *rest = [BinnedStatistics.of(part.confidence, part.correct, bounds=bounds) for part in parts]
+    assert_close(sum(rest, start=first).calibration_error(), METRICS["equal_mass_ece"].function(whole), atol=1e-15, rtol=0)
 
 
 # ---- extremes ------------------------------------------------------------------------------------------------------------
