@@ -234,11 +234,14 @@ def test_many_members_are_scored_in_groups(logits: Tensor, labels: Tensor, kind:
     if "calibrated" in kind:
         predictions = predictions.calibrated(lambda z: z * torch.linspace(0.7, 1.4, 3, dtype=torch.float64).reshape(3, 1, 1))
     resamples = Resamples.draw(predictions.examples, replicates=30)
-    expected = estimates(predictions, resamples=resamples)
+    names = (
+        None if kind == "plain" else ["accuracy", "nll", "ece", "debiased_ece", "classwise_ece", "smooth_ece", "aurc", "brier_refinement"]
+    )
+    expected = estimates(predictions, names, resamples=resamples)
     itself = differences(predictions, predictions, ["nll", "ece"], resamples=resamples)
     monkeypatch.setattr(predictions_module, "TOGETHER", 2 * predictions.examples)
     assert [part.member for part in predictions.parts()] == ([(2,), (2,), (2,)] if kind == "grid" else [(2,), (1,)])
-    found = estimates(predictions, resamples=resamples)
+    found = estimates(predictions, names, resamples=resamples)
     assert list(found) == list(expected)
     tolerance = 1e-5 if kind == "calibrated float32" else 1e-8
     for name, estimate in found.items():
