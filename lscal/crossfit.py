@@ -9,6 +9,7 @@ from lscal.predictions import Predictions
 
 FOLDS = 5
 ROWS_TIMES_CLASSES = 1 << 23
+"""Numbers a temperature is fitted on at most, of all members together: 32 MB of float32 are copied for it."""
 
 
 def folds(examples: int) -> list[tuple[Int[Tensor, " held"], Int[Tensor, " others"]]]:
@@ -24,8 +25,9 @@ def temperature(predictions: Predictions) -> Predictions:
 
     device = predictions.labels.device
     beta = torch.ones(*predictions.member, predictions.examples, dtype=torch.float64, device=device)
+    row = predictions.classes * max(1, predictions.scores.shape[:-2].numel())
     for held, others in folds(predictions.examples):
-        few = others[: max(FOLDS, ROWS_TIMES_CLASSES // predictions.classes)].to(device)
+        few = others[: max(FOLDS, ROWS_TIMES_CLASSES // row)].to(device)
         fitted = Temperature.fit(predictions.logits(few), predictions.labels[few])
         beta[..., held.to(device)] = 1 / fitted.value.unsqueeze(-1)
     before = predictions.through
