@@ -33,7 +33,7 @@ class Temperature(Calibrator):
     Attributes:
         value: T of each member, within [0.01, 1000].
         converged: False where no temperature in that range is a minimum, such as when every example is right. The value is
-            then the bound towards which the NLL falls.
+            then the bound towards which the NLL falls, or 1 where it is the same for all.
     """
 
     method: ClassVar[str] = "temperature"
@@ -94,7 +94,8 @@ def search(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " exa
     for _ in range(STEPS):
         at = cumulants(logits, labels, math.exp(s))
         if at.observed == 0:
-            return top, False  # every label has the largest logit of its row
+            # every label has the largest logit of its row; where no other logit is lower, T changes nothing and stays 1
+            return (top if at.expected < 0 else 0.0), False
         low, high = (low, s) if at.expected > at.observed else (s, high)
         step, exact = step_from(at, tolerance)
         proposal = min(max(s + step, bottom), top)

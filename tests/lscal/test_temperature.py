@@ -298,3 +298,9 @@ def test_what_cannot_be_scored_cannot_be_fitted(logits: Tensor, labels: Tensor):
     logits[0, 3, 2] = math.nan
     with pytest.raises(ValueError, match=r"^the logit at \(0, 3, 2\) is nan;"):
         Temperature.fit(logits, labels)
+
+
+def test_logits_which_say_nothing_leave_the_temperature_at_one():
+    fitted = Temperature.fit(torch.full((4, 3), 0.7), torch.tensor([0, 2, 1, 1]))
+    assert float(fitted.value) == 1
+    assert not bool(fitted.converged)
