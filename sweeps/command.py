@@ -12,11 +12,12 @@ import optuna
 from typing_extensions import override
 
 from sweeps.architectures import ARCHITECTURES
+from sweeps.choice import choose, pick_device
 from sweeps.console import Console
 from sweeps.datasets import DATASETS, Dataset, load
-from sweeps.engine import Engine, choose, pick_device
+from sweeps.engine import Engine
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, Task, has_secret, read_yaml, resolve
+from sweeps.plan import MODES, Plan, Task, has_secret, read_yaml, resolve
 from sweeps.recorder import Recorder
 from sweeps.study import open_storage
 from sweeps.sweep import sweep_task
@@ -64,6 +65,7 @@ def parser() -> Parser:
     flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")
     flags.add_argument("--tune", action="append", metavar="NAME=LOW:HIGH", help="tune learning_rate or weight_decay beside ε")
     flags.add_argument("--policy", metavar="NAME", help=f"rule which chooses ε: {', '.join(POLICIES)} (default {Plan.policy})")
+    flags.add_argument("--engine", metavar="NAME", help=f"how members are trained: {', '.join(MODES)} (default auto: measured)")
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
     flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
@@ -141,7 +143,7 @@ def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset]) -> Engine:
     """Read a task's data once, and choose its engine by measuring."""
     if task.dataset not in datasets:
         datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
-    return choose(task, datasets[task.dataset], plan.smoothing, pick_device(plan.device), plan.seeds)
+    return choose(task, datasets[task.dataset], plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
 
 
 def dry_run(plan: Plan, console: Console) -> int:
@@ -156,11 +158,11 @@ def dry_run(plan: Plan, console: Console) -> int:
     for task in plan.tasks:
         engine = prepare(plan, task, datasets)
         screened, confirmed = plan.trials * plan.seeds, (1 + len(POLICIES)) * plan.confirm_seeds
-        seconds = (screened + confirmed) * task.recipe.epochs * engine.seconds
+        seconds = (screened + confirmed) * task.recipe.epochs * engine.way.seconds
         total += seconds
         print(
             f"# {task.name}: {screened} members in {plan.trials} trials, at most {confirmed} more to confirm; {task.recipe.epochs} epochs each, "
-            f"{'fused' if engine.fused else 'looped'} on {engine.device}; about {duration(seconds)}, measured on this machine"
+            f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
         )
     print(f"# in all about {duration(total)}, start-up not counted")
     return DONE

@@ -41,7 +41,9 @@ def confirm(study: Study, engine: Engine, finish: Finish, fetch: Fetch, progress
 def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], None]) -> Logits:
     """The logits of a finished trial whose file is gone: train its members once more."""
     say(f"the logits of ε = {outcome.epsilon:g} are not in the tracking store; its {len(outcome.seeds)} members are trained again")
-    trained = engine.train([member_of(engine.task, outcome.point, seed) for seed in seeds_of(study.plan, "confirm")], lambda _: None)
+    trained = engine.train(
+        [member_of(engine.task, study.plan.smoothing, outcome.point, seed) for seed in seeds_of(study.plan, "confirm")], lambda _: None
+    )
     return {"calibrate": engine.logits(trained, "calibrate"), "test": engine.logits(trained, "test")}
 
 

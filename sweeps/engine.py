@@ -1,184 +1,239 @@
 """The engine: trains a population of members on data that lie on the device. The loop reads from top to bottom."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lscal import DISTRIBUTIONS, METRICS, Predictions
-from sweeps.architectures import ARCHITECTURES
+from lscal import METRICS, Predictions, Temperature
+from sweeps.checkpoint import Checkpoint
 from sweeps.datasets import Dataset, SplitName
-from sweeps.errors import WrongInput
+from sweeps.feed import Feed
+from sweeps.member import Member
 from sweeps.plan import Task
-from sweeps.population import FusedPopulation, LoopedPopulation, Member, Population, learning_rate_at
+from sweeps.population import EVALUATION_CHUNK, Population, learning_rate_at
+from sweeps.way import Way
 
 CURVES = ("accuracy", "nll", "ece")
-FUSED_MEMBERS = 32
-SECOND_CORE = 1.3
-"""All cores have to be this much faster than one to be taken."""
-WARM_STEPS, TIMED_STEPS = 1, 3
+"""Scored on *select* after every epoch."""
 
 Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
+Curves = dict[str, Float[Tensor, "epoch member"]]
+Rung = Callable[[Curves], Sequence[bool]]
+"""Which members go on, given all curves so far; members which were dropped earlier are told apart by their last values, NaN."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Members which one core trains, or all of a GPU's. `rows` are their places among all members."""
+
+    population: Population
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A population at the end of its training.
+    """Members at the end of their training.
 
     Attributes:
-        population: the members, trained.
-        curves: by name, one value per epoch and member: `train_loss` (smoothed) and `select_…` metrics.
-        finite: False for members whose loss or logits became NaN or infinite.
+        lanes: the members which reached the end.
+        curves: by name, one value per epoch and member, NaN after a member was dropped: `train_loss` (smoothed) and `select_…` metrics.
+        finite: False for members whose loss or logits became NaN or infinite while they were trained.
+        epochs: how many epochs each member was trained.
         seconds: wall time of the training.
     """
 
-    population: Population
-    curves: dict[str, Float[Tensor, "epoch member"]]
+    lanes: tuple[Lane, ...]
+    curves: Curves
     finite: tuple[bool, ...]
+    epochs: tuple[int, ...]
     seconds: float
+
+
+@dataclass
+class Course:
+    """Members under training: where they are, and what was measured so far.
+
+    Attributes:
+        lanes: the members that are still trained.
+        epochs: how many epochs each member was trained, those which were dropped included.
+        history: what was measured after each epoch, a value per member.
+    """
+
+    lanes: list[Lane]
+    epochs: Int[Tensor, " member"]
+    history: list[dict[str, Float[Tensor, " member"]]] = field(default_factory=list)
+
+    def curves(self) -> Curves:
+        """Everything measured so far."""
+        return {name: torch.stack([point[name] for point in self.history]) for name in self.history[0]}
+
+    def note(self, measured: Sequence[dict[str, Tensor]]) -> None:
+        """Take down what the lanes measured after an epoch."""
+        self.history.append(spread(measured, self.lanes, len(self.epochs)))
+        for lane in self.lanes:
+            self.epochs[list(lane.rows)] += 1
+
+    def keep(self, alive: Sequence[bool]) -> None:
+        """Drop the others: their lanes are compacted."""
+        lanes = []
+        for lane in self.lanes:
+            stay = [index for index, row in enumerate(lane.rows) if alive[row]]
+            if len(stay) == len(lane.rows):
+                lanes.append(lane)
+            elif stay:
+                lanes.append(Lane(lane.population.kept(stay), tuple(lane.rows[index] for index in stay)))
+        self.lanes = lanes
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How populations of one task are trained on one device: chosen once by `choose`, by measuring.
+    """How populations of one task are trained on one device.
 
     Attributes:
-        fused: whether all members share one pass (`FusedPopulation`) or take turns (`LoopedPopulation`).
-        threads: how many CPU cores torch uses. For small members the others serve better elsewhere: the scribe has its process.
-        size: how many members to train at a time.
-        seconds: measured time of one member for one epoch, at that size.
+        feed: the batches.
+        way: chosen by `sweeps.way.choose`, by measuring.
+        noises: the distributions which members may name as their `smoothing`.
     """
 
     task: Task
     dataset: Dataset
-    smoothing: str
+    feed: Feed
+    noises: dict[str, Tensor]
     device: torch.device
-    fused: bool
-    threads: int
-    size: int
-    seconds: float
+    way: Way
+
+    def train(
+        self,
+        members: Sequence[Member],
+        progress: Progress,
+        rungs: dict[int, Rung] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Train members by the task's recipe, scoring each on *select* after every epoch.
+
+        At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped, and the rest is
+        written to `checkpoint`. Where that file is there already, the training goes on from it, to the same bits.
+        """
+        started = time.perf_counter()
+        rungs = rungs or {}
+        course = self.begin(members)
+        if checkpoint is not None and checkpoint.exists():
+            self.resume(course, members, Checkpoint.read(checkpoint))
+        stop = threading.Event()
+        with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
+            try:
+                for epoch in range(len(course.history), self.task.recipe.epochs):
+                    course.note(list(pool.map(lambda lane, epoch=epoch: self.train_epoch(lane, epoch, stop), course.lanes)))
+                    progress(sum(len(lane.rows) for lane in course.lanes))
+                    if rule := rungs.get(epoch + 1):
+                        course.keep(rule(course.curves()))
+                        if not course.lanes:
+                            break
+                        if checkpoint is not None:
+                            self.checkpoint(course, members).write(checkpoint)
+            finally:
+                stop.set()
+        return finished(course, time.perf_counter() - started)
+
+    def train_epoch(self, lane: Lane, epoch: int, stop: threading.Event) -> dict[str, Float[Tensor, " member"]]:
+        """One pass over *train*, then the scores on *select*."""
+        population, feed = lane.population, self.feed
+        losses = torch.zeros(len(lane.rows), device=self.device)
+        population.begin(epoch)
+        for step, (inputs, labels) in enumerate(feed.epoch(population.seeds, epoch)):
+            losses += population.step(inputs, labels, learning_rate_at(epoch * feed.steps + step, self.task.recipe.epochs * feed.steps))
+            if stop.is_set():
+                break
+        scored = scores(
+            self.evaluate(population, "select"), feed.labels["select"], self.evaluate(population, "calibrate"), feed.labels["calibrate"]
+        )
+        return {name: values.cpu() for name, values in ({"train_loss": losses / feed.steps} | scored).items()}
+
+    def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member example class"]:
+        """A population's logits of a split, on the device."""
+        return torch.cat([population.logits(inputs) for inputs, _ in self.feed.chunks(split, EVALUATION_CHUNK)], dim=1)
+
+    def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
+        """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""
+        with ThreadPoolExecutor(max(1, len(trained.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
+            found = list(pool.map(lambda lane: {"logits": self.evaluate(lane.population, split).float().cpu()}, trained.lanes))
+        return spread(found, trained.lanes, len(trained.epochs))["logits"]
+
+    def begin(self, members: Sequence[Member]) -> Course:
+        """Fresh members, divided over the cores: seeds together, as they share their batches."""
+        by_seed = sorted(range(len(members)), key=lambda row: members[row].seed)
+        cuts = [len(members) * lane // self.way.lanes for lane in range(self.way.lanes + 1)]
+        parts = [tuple(sorted(by_seed[low:high])) for low, high in pairwise(cuts) if low < high]
+        return Course(
+            [Lane(self.population([members[row] for row in rows]), rows) for rows in parts], torch.zeros(len(members), dtype=torch.int64)
+        )
 
     def population(self, members: Sequence[Member]) -> Population:
         """Freshly initialised members."""
-        return build_population(self.fused, members, self.task, self.dataset, self.smoothing, self.device)
+        return self.way.population(members, self.task, self.dataset, self.noises, self.device)
 
-    def train(self, members: Sequence[Member], progress: Progress) -> Trained:
-        """Train members by the task's recipe, scoring each on *select* after every epoch."""
-        started = time.perf_counter()
-        torch.set_num_threads(self.threads)
-        recipe, train, select = self.task.recipe, self.dataset.splits["train"], self.dataset.splits["select"]
-        population = self.population(members)
-        orders = [torch.Generator().manual_seed(seed) for seed in population.seeds]
-        examples = len(train.labels)
-        batch = min(recipe.batch_size, examples)
-        steps = examples // batch
-        seen = self.dataset.prepare(select.inputs)
-        history = []
-        for epoch in range(recipe.epochs):
-            losses = torch.zeros(len(members), device=self.device)
-            order = torch.stack([torch.randperm(examples, generator=generator) for generator in orders]).to(self.device)
-            for step in range(steps):
-                rows = order[:, step * batch : (step + 1) * batch]
-                rate = learning_rate_at(epoch * steps + step, recipe.epochs * steps)
-                losses += population.step(self.dataset.prepare(train.inputs[rows]), train.labels[rows], rate)
-            history.append({"train_loss": losses / steps} | scores(population.logits(seen), select.labels))
-            progress(len(members))
-        curves = {name: torch.stack([point[name] for point in history]).cpu() for name in history[0]}
-        finite = torch.stack([values.isfinite().all(0) for values in curves.values()]).all(0)
-        return Trained(population, curves, tuple(finite.tolist()), time.perf_counter() - started)
+    def checkpoint(self, course: Course, members: Sequence[Member]) -> Checkpoint:
+        """All that a training needs to go on."""
+        states = [lane.population.state() for lane in course.lanes]
+        rows = [row for lane in course.lanes for row in lane.rows]
+        state = {name: torch.cat([one[name] for one in states]) for name in states[0]}
+        return Checkpoint(self.identity(members), tuple(rows), state, course.curves(), course.epochs)
 
-    def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
-        """A trained population's logits of a split, on the CPU, float32."""
-        return trained.population.logits(self.dataset.prepare(self.dataset.splits[split].inputs)).float().cpu()
+    def resume(self, course: Course, members: Sequence[Member], saved: Checkpoint) -> None:
+        """Take over what a checkpoint holds, whichever way and over however many cores its members were trained."""
+        saved.check(self.identity(members))
+        course.keep([row in saved.rows for row in range(len(members))])
+        for lane in course.lanes:
+            places = [saved.rows.index(row) for row in lane.rows]
+            lane.population.load({name: value[places] for name, value in saved.state.items()})
+        course.epochs = saved.epochs
+        course.history = [{name: values[epoch] for name, values in saved.curves.items()} for epoch in range(int(saved.epochs.max()))]
+
+    def identity(self, members: Sequence[Member]) -> str:
+        """What a checkpoint has to agree in with the training that goes on from it."""
+        return f"{self.task} on {self.dataset.digest}: {list(members)}"
 
 
-def scores(logits: Float[Tensor, "member example class"], labels: Int[Tensor, " example"]) -> dict[str, Float[Tensor, " member"]]:
-    """The metrics named in `CURVES` of each member, NaN for members whose logits are not finite."""
-    finite = logits.isfinite().all(-1).all(-1)
+def finished(course: Course, seconds: float) -> Trained:
+    """What a course led to."""
+    curves = course.curves()
+    wrong = ~torch.stack(list(curves.values())).isfinite().all(0)
+    while_trained = torch.arange(len(wrong))[:, None] < course.epochs
+    finite = ~(wrong & while_trained).any(0)
+    return Trained(tuple(course.lanes), curves, tuple(finite.tolist()), tuple(course.epochs.tolist()), seconds)
+
+
+def scores(
+    logits: Float[Tensor, "member example class"],
+    labels: Int[Tensor, " example"],
+    calibrate_logits: Float[Tensor, "member row class"],
+    calibrate_labels: Int[Tensor, " row"],
+) -> dict[str, Float[Tensor, " member"]]:
+    """The metrics named in `CURVES` of each member, and its NLL after the temperature of other examples; NaN for members whose logits
+    are not finite.
+    """
+    finite = logits.isfinite().all(-1).all(-1) & calibrate_logits.isfinite().all(-1).all(-1)
     predictions = Predictions.from_logits(torch.where(finite[:, None, None], logits, 0.0), labels)
+    temperature = Temperature.fit(torch.where(finite[:, None, None], calibrate_logits, 0.0), calibrate_labels)
     values = {f"select_{name}": METRICS[name].function(predictions) for name in CURVES}
+    values["select_nll_calibrated"] = METRICS["nll"].function(predictions.calibrated(temperature))
     return {name: torch.where(finite, value, torch.nan).float() for name, value in values.items()}
 
 
-def build_population(
-    fused: bool, members: Sequence[Member], task: Task, dataset: Dataset, smoothing: str, device: torch.device
-) -> Population:
-    """A population of a task's architecture, whose noise distribution is estimated from *train*."""
-    build = partial(ARCHITECTURES[task.architecture].build, dataset.shape, len(dataset.classes))
-    noise = DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))
-    kind = FusedPopulation if fused else LoopedPopulation
-    return kind(members, build, noise, device)
-
-
-def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int) -> Engine:
-    """Measure a few steps of a fused and of a looped population at the real shapes, on one core and on all; take the fastest.
-
-    A fused population gains by size, so it holds up to 32 members; a looped one does not, so it holds one trial's
-    seeds: its results come in sooner. The data are put on the device here.
-    Errors: WrongInput where the architecture cannot take the data set's inputs.
-    """
-    on_device = dataset.to(device)
-    sizes = {True: seeds * max(1, FUSED_MEMBERS // seeds), False: seeds}
-    cores = torch.get_num_threads()
-    timings: dict[tuple[bool, int], float] = {}
-    for threads in sorted({1, cores}):
-        torch.set_num_threads(threads)
-        for fused, size in sizes.items():
-            timings[fused, threads] = time_epoch(fused, size, task, on_device, smoothing, device)
-    torch.set_num_threads(cores)
-    (fused, threads), seconds = min(timings.items(), key=lambda item: item[1] * (1 if item[0][1] == 1 else SECOND_CORE))
-    return Engine(task, on_device, smoothing, device, fused, threads, sizes[fused], seconds)
-
-
-def time_epoch(fused: bool, size: int, task: Task, dataset: Dataset, smoothing: str, device: torch.device) -> float:
-    """Seconds for one epoch of one member in a population of `size`, from a few steps, the scoring included."""
-    timed = size if fused else 1
-    members = [Member(0.1, seed, task.recipe.learning_rate, task.recipe.weight_decay) for seed in range(timed)]
-    try:
-        population = build_population(fused, members, task, dataset, smoothing, device)
-        train = dataset.splits["train"]
-        batch = min(task.recipe.batch_size, len(train.labels))
-        rows = torch.arange(batch, device=device).expand(timed, batch)
-        inputs, labels = dataset.prepare(train.inputs[rows]), train.labels[rows]
-        for _ in range(WARM_STEPS):
-            population.step(inputs, labels, 0.0)
-        started = clock(device)
-        for _ in range(TIMED_STEPS):
-            population.step(inputs, labels, 0.0)
-        step = (clock(device) - started) / TIMED_STEPS
-    except (RuntimeError, ValueError) as error:
-        raise WrongInput(
-            f"{task.architecture} cannot be trained on {dataset.name}, whose inputs have shape {dataset.shape}: {error}"
-        ) from error
-    started = clock(device)
-    held_out = dataset.splits["select"].inputs[:batch]
-    population.logits(dataset.prepare(held_out))
-    scoring = (clock(device) - started) * len(dataset.splits["select"].labels) / len(held_out)
-    return (step * (len(train.labels) // batch) + scoring) / timed
-
-
-def clock(device: torch.device) -> float:
-    """Seconds, after everything queued on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU where there is none. Errors: WrongInput for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise WrongInput(f"no device named {name!r}; allowed are auto, cpu, cuda and cuda:N.") from error
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise WrongInput(f"the device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs. Use --device cpu.")
-    if device.type not in ("cpu", "cuda"):
-        raise WrongInput(f"the device {name!r} is not supported; allowed are auto, cpu, cuda and cuda:N.")
-    return device
+def spread(values: Sequence[dict[str, Tensor]], lanes: Sequence[Lane], members: int) -> dict[str, Float[Tensor, "member ..."]]:
+    """The lanes' values as one tensor over all members, NaN for those in no lane."""
+    whole = {}
+    for name, first in values[0].items():
+        whole[name] = torch.full((members, *first.shape[1:]), torch.nan)
+        for lane, own in zip(lanes, values, strict=True):
+            whole[name][list(lane.rows)] = own[name]
+    return whole

@@ -6,16 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
 from sweeps.architectures import ARCHITECTURES
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput, unknown
-from sweeps.recipe import Recipe
+from sweeps.recipe import OPTIMISERS, Recipe
 from tracking.policies import POLICIES, Tolerances
 
+Mode = Literal["auto", "fused", "looped"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 TUNABLE = ("learning_rate", "weight_decay")
 RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
 
@@ -40,7 +42,8 @@ class Plan:
 
     Scientific: `epsilon` (range tried), `smoothing` (who receives ε). Nuisance: `tune` (ranges of `learning_rate` and
     `weight_decay` tuned beside ε). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
-    seeds; the finalists are trained again with `confirm_seeds` fresh ones.
+    seeds; the finalists are trained again with `confirm_seeds` fresh ones. `engine` is how members are trained, see
+    `sweeps.way`; measured unless given.
     """
 
     tasks: tuple[Task, ...]
@@ -55,6 +58,7 @@ class Plan:
     tolerances: Tolerances = Tolerances()
     random_state: int = 0
     device: str = "auto"
+    engine: Mode = "auto"
     storage: str = "sqlite:///optuna.db"
     tracking_uri: str = "sqlite:///mlflow.db"
     data_dir: str | None = None
@@ -63,7 +67,7 @@ class Plan:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
         return {
             "task": task.name,
-            **{key: value for key, value in asdict(task.recipe).items() if key not in self.tune},
+            **{key: value for key, value in task.recipe.to_mapping().items() if key not in self.tune},
             "epsilon": list(self.epsilon),
             "smoothing": self.smoothing,
             "tune": {key: list(value) for key, value in sorted(self.tune.items())},
@@ -75,7 +79,7 @@ class Plan:
 
     def to_mapping(self) -> dict[str, Any]:
         """The plan as plain values: what `from_mapping` reads back. A password in a URL is left out."""
-        mapping: dict[str, Any] = {"tasks": [{"task": task.name, **asdict(task.recipe)} for task in self.tasks]}
+        mapping: dict[str, Any] = {"tasks": [{"task": task.name, **task.recipe.to_mapping()} for task in self.tasks]}
         for entry in fields(self):
             if entry.name != "tasks":
                 mapping[entry.name] = getattr(self, entry.name)
@@ -146,7 +150,7 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for key, least in (("trials", 2), ("seeds", 1), ("confirm_seeds", 2), ("train_examples", 2), ("random_state", 0)):
         if key in given:
             read_count(key, given[key], least)
-    for key in ("smoothing", "policy", "device", "storage", "tracking_uri", "data_dir"):
+    for key in ("smoothing", "policy", "device", "engine", "storage", "tracking_uri", "data_dir"):
         if key in given and not (isinstance(given[key], str) and given[key]):
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
     plan = Plan(**given)
@@ -162,6 +166,8 @@ def resolve(values: Mapping[str, Any]) -> Plan:
 
     if plan.smoothing not in DISTRIBUTIONS:
         raise unknown("smoothing", plan.smoothing, DISTRIBUTIONS)
+    if plan.engine not in MODES:
+        raise unknown("engine", plan.engine, MODES)
     if plan.policy not in POLICIES:
         raise unknown("policy", plan.policy, POLICIES)
     return plan
@@ -205,12 +211,23 @@ def matching(pattern: str) -> list[str]:
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """A recipe with some fields changed, each checked."""
+    typed: dict[str, Any] = {}
     for key, value in changes.items():
         if key in ("epochs", "batch_size"):
-            read_count(key, value, 1)
-        elif read_number(key, value) < 0 or (key == "learning_rate" and value == 0):
-            raise WrongInput(f"{key} is {value!r}; allowed is a number {'above' if key == 'learning_rate' else 'of at least'} 0.")
-    typed: dict[str, Any] = {key: value if key in ("epochs", "batch_size") else float(value) for key, value in changes.items()}
+            typed[key] = read_count(key, value, 1)
+        elif key == "optimiser":
+            if value not in OPTIMISERS:
+                raise unknown("optimiser", str(value), OPTIMISERS)
+            typed[key] = value
+        elif key == "augment":
+            words = value.split(",") if isinstance(value, str) else value
+            if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+                raise WrongInput(f"augment is {value!r}; wanted a list such as [flip, translate:2].")
+            typed[key] = tuple(word.strip() for word in words if word.strip())
+        else:
+            typed[key] = read_number(key, value)
+            if typed[key] < 0 or (key in ("learning_rate", "clip") and typed[key] == 0):
+                raise WrongInput(f"{key} is {value!r}; allowed is a number {'of at least' if key == 'weight_decay' else 'above'} 0.")
     return replace(recipe, **typed)
 
 

@@ -295,5 +295,5 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def written(value: Any) -> str:
     """A plan's value as a person writes it."""
     if isinstance(value, list):
-        return ":".join(written(entry) for entry in value)
+        return (":" if all(isinstance(entry, float) for entry in value) else ",").join(written(entry) for entry in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

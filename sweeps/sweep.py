@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from optuna.storages import RDBStorage
@@ -14,7 +14,7 @@ from sweeps.console import Console
 from sweeps.engine import Engine
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import open_confirmation, open_study
+from sweeps.study import open_confirmation, open_study, written
 from sweeps.worker import work
 from tracking import summary
 from tracking.policies import POLICIES, candidates, recommend
@@ -91,14 +91,14 @@ def describe(plan: Plan, engine: Engine) -> str:
     return (
         f"ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}, {plan.smoothing} smoothing; {plan.trials} trials × {plan.seeds} paired seeds × "
         f"{engine.task.recipe.epochs} epochs; examples: {', '.join(f'{name} {n}' for name, n in examples.items())}; "
-        f"{'fused' if engine.fused else 'looped'} on {engine.device}"
+        f"{engine.way} on {engine.device}"
     )
 
 
 def facts(plan: Plan, engine: Engine) -> Facts:
     """What a reader of a run needs to repeat it."""
     task, dataset = engine.task, engine.dataset
-    recipe = {name: f"{value:g}" for name, value in asdict(task.recipe).items() if name not in plan.tune}
+    recipe = {name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune}
     versions = {f"version.{package}": importlib.metadata.version(package) for package in PACKAGES}
     commit = git_commit()
     return Facts(
@@ -113,7 +113,8 @@ def facts(plan: Plan, engine: Engine) -> Facts:
             **versions,
             "version.python": platform.python_version(),
             "device": str(engine.device),
-            "engine": "fused" if engine.fused else "looped",
+            "engine": engine.way.kind,
+            "precision": engine.way.precision,
             **({"mlflow.source.git.commit": commit} if commit else {}),
         },
         dataset=dataset.name,

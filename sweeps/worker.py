@@ -3,6 +3,7 @@
 What is told is handed over to be logged.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,8 +15,8 @@ from lscal import BinnedStatistics, Report, Temperature
 from lscal.diagrams import Reliability
 from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import Engine, Progress, Trained
+from sweeps.member import Member
 from sweeps.plan import Plan, Task
-from sweeps.population import Member
 from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
 from tracking.records import Bins, Outcome, Stage
 
@@ -59,7 +60,7 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
         try:
             while True:
                 with uninterrupted():
-                    trials = study.ask(max(1, engine.size // len(seeds)))
+                    trials = study.ask(max(1, engine.way.members // len(seeds)))
                 if trials:
                     run_batch(study, engine, trials, seeds, finish, progress, say)
                 elif others := study.elsewhere():
@@ -81,7 +82,7 @@ def run_batch(
     say: Callable[[str], None],
 ) -> None:
     """Train a batch of trials as one population and tell each of them."""
-    members = [member_of(engine.task, trial.point, seed) for trial in trials for seed in seeds]
+    members = [member_of(engine.task, study.plan.smoothing, trial.point, seed) for trial in trials for seed in seeds]
     trained = engine.train(members, progress)
     splits: tuple[SplitName, ...] = ("calibrate", *SCORED[study.stage])
     logits = {split: engine.logits(trained, split) for split in splits}
@@ -130,7 +131,7 @@ def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, lo
     )
 
 
-def member_of(task: Task, point: Mapping[str, float], seed: int) -> Member:
+def member_of(task: Task, smoothing: str, point: Mapping[str, float], seed: int) -> Member:
     """A member: the point's values, and the recipe's for what is not tuned."""
     recipe = task.recipe
     return Member(
@@ -138,6 +139,8 @@ def member_of(task: Task, point: Mapping[str, float], seed: int) -> Member:
         seed=seed,
         learning_rate=point.get("learning_rate", recipe.learning_rate),
         weight_decay=point.get("weight_decay", recipe.weight_decay),
+        smoothing=smoothing,
+        clip=math.inf if recipe.clip is None else recipe.clip,
     )
 
 

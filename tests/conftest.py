@@ -1,5 +1,7 @@
 """Every test runs with the shapes and types of the packages checked; this comes before their first import."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import jaxtyping
@@ -9,6 +11,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["lscal", "sweeps"], "typechecker.checked")
 torch.set_num_threads(2)
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lscal-tests-")  # where the engine remembers what it measured
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib
+import math
 import pkgutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,6 +21,8 @@ from sweeps.errors import WrongInput, unknown
 SplitName = Literal["train", "select", "calibrate", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Array = npt.NDArray[np.generic]
+CHUNK = 2048
+"""Examples read at a time from data which may lie in a file."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Source:
     """What a data set's file returns: all examples, before they are split.
 
     Attributes:
-        inputs: uint8 images (example, channel, height, width), or other numbers (example, …).
+        inputs: uint8 images (example, channel, height, width), or other numbers (example, …). A `numpy.memmap` stays in its file.
         labels: integers from 0, one per example.
         classes: the name of each class.
         test: how many examples at the end are the official test split; 0 when there is none.
@@ -42,32 +46,57 @@ class Source:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are stored; `Dataset.prepare` makes network inputs of them."""
+    """Examples as they are stored; `Dataset.prepare` makes network inputs of them.
 
-    inputs: Shaped[Tensor, "example *shape"]
+    Attributes:
+        stored: the inputs of the examples; where `rows` are given, those of the whole source, memory-mapped.
+        rows: which row of `stored` is each example.
+    """
+
+    stored: Shaped[Tensor, "row *shape"]
     labels: Int[Tensor, " example"]
+    rows: Int[Tensor, " example"] | None = None
+
+    @property
+    def inputs(self) -> Shaped[Tensor, "example *shape"]:
+        """All inputs at once. From a memory-mapped split they are read and copied; `take` reads a part."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    def take(self, examples: Int[Tensor, "*batch"], out: Tensor | None = None) -> Shaped[Tensor, "..."]:
+        """The inputs of some examples (*batch, *shape), written to `out` if given."""
+        rows = examples if self.rows is None else self.rows[examples]
+        flat = torch.index_select(self.stored, 0, rows.flatten(), out=None if out is None else out.view(-1, *self.stored.shape[1:]))
+        return flat.view(*rows.shape, *self.stored.shape[1:])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Four disjoint splits: *train*, *select* (choose ε), *calibrate* (fit temperature), *test* (opened once, at the end)."""
+    """Four disjoint splits: *train*, *select* (choose ε), *calibrate* (fit temperature), *test* (opened once, at the end).
+
+    `mean` and `deviation` (standard, 1 where it would be 0) are those of *train*, one of each per channel of images and one
+    for all else.
+    """
 
     name: str
     splits: dict[SplitName, Split]
     classes: tuple[str, ...]
-    mean: float
-    deviation: float
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
     digest: str
     where: str
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input."""
-        return tuple(self.splits["train"].inputs.shape[1:])
+        return tuple(self.splits["train"].stored.shape[1:])
 
     def prepare(self, inputs: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Standardise stored inputs with the mean and standard deviation of *train*, float32."""
-        return (inputs.float() - self.mean) / self.deviation
+        prepared = inputs.to(torch.float32, copy=True)
+        channels = (prepared,) if len(self.mean) == 1 else prepared.unbind(-3)
+        for channel, mean, deviation in zip(channels, self.mean, self.deviation, strict=True):
+            channel.sub_(mean).div_(deviation)
+        return prepared
 
     def to(self, device: torch.device) -> "Dataset":
         """The same with every split on a device."""
@@ -107,20 +136,50 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
     digest = hashlib.sha256()
     splits: dict[SplitName, Split] = {}
     for split in SPLITS:
-        inputs, labels = source.inputs[rows[split]], source.labels[rows[split]].astype(np.int64)
-        digest.update(np.ascontiguousarray(inputs).tobytes())
+        labels = source.labels[rows[split]].astype(np.int64)
+        for chunk in chunks(source.inputs, rows[split]):
+            digest.update(np.ascontiguousarray(chunk).data)
         digest.update(labels.tobytes())
-        splits[split] = Split(torch.from_numpy(inputs), torch.from_numpy(labels))
-    train = source.inputs[rows["train"]].astype(np.float64)
+        if isinstance(source.inputs, np.memmap):
+            splits[split] = Split(mapped(source.inputs), torch.from_numpy(labels), torch.from_numpy(rows[split]))
+        else:
+            splits[split] = Split(torch.from_numpy(source.inputs[rows[split]]), torch.from_numpy(labels))
+    mean, deviation = moments(source.inputs, rows["train"])
     return Dataset(
         name=name,
         splits=splits,
         classes=source.classes,
-        mean=float(train.mean()),
-        deviation=float(train.std()),
+        mean=mean,
+        deviation=deviation,
         digest=digest.hexdigest()[:16],
         where=source.where,
     )
+
+
+def chunks(inputs: Array, rows: Array) -> Iterator[Array]:
+    """Some rows of an array which may be larger than the memory, CHUNK at a time."""
+    for first in range(0, len(rows), CHUNK):
+        yield inputs[rows[first : first + CHUNK]]
+
+
+def mapped(inputs: Array) -> Tensor:
+    """A memory-mapped array as a tensor of the same memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+        return torch.from_numpy(inputs)
+
+
+def moments(inputs: Array, rows: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (1 where it is 0) of some rows: per channel of images (example, channel, height, width),
+    otherwise one of all numbers. In float64, read twice in chunks.
+    """
+    images = inputs.ndim == 4
+    axes = (0, 2, 3) if images else None
+    count = len(rows) * math.prod(inputs.shape[2:] if images else inputs.shape[1:])
+    mean = sum(chunk.sum(axes, np.float64, keepdims=True) for chunk in chunks(inputs, rows)) / count
+    variance = sum(((chunk - mean) ** 2).sum(axes) for chunk in chunks(inputs, rows)) / count
+    deviation = np.sqrt(variance)
+    return tuple(np.ravel(mean).tolist()), tuple(np.ravel(np.where(deviation > 0, deviation, 1.0)).tolist())
 
 
 def split_rows(source: Source) -> dict[SplitName, Array]:

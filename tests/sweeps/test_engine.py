@@ -1,52 +1,176 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lscal import METRICS, Predictions
-from sweeps.datasets import load
-from sweeps.engine import choose, pick_device
+from lscal import METRICS, Predictions, Temperature
+from sweeps.choice import choose, pick_device
+from sweeps.datasets import Dataset, Split, load
 from sweeps.errors import WrongInput
+from sweeps.member import Member
 from sweeps.plan import resolve
-from sweeps.population import Member
+from sweeps.way import Way, cache, cores, recall, remember
+
+CPU = torch.device("cpu")
+FUSED, LOOPED = Way("fused", "float32", 2, 8), Way("looped", "float32", 2, 8)
+MEMBERS = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2, 0.3) for seed in (0, 1, 2)]
+
+
+def nothing(_):
+    """Progress which nobody sees."""
 
 
 @pytest.fixture(scope="module")
 def engine():
-    plan = resolve({"epochs": 3})
-    return choose(plan.tasks[0], load("digits"), "uniform", torch.device("cpu"), seeds=2)
+    return replace(choose(resolve({"epochs": 4}).tasks[0], load("digits"), "uniform", CPU, 2, "fused"), way=FUSED)
 
 
-def test_a_trained_population_has_curves_and_logits(engine):
+def test_trained_members_have_curves_and_logits(engine):
     told = []
-    members = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2) for seed in (0, 1)]
-    trained = engine.train(members, told.append)
-    assert told == [4, 4, 4]
-    assert trained.finite == (True,) * 4
+    trained = engine.train(MEMBERS, told.append)
+    assert told == [9] * 4
+    assert trained.finite == (True,) * 9
+    assert trained.epochs == (4,) * 9
+    assert sorted(row for lane in trained.lanes for row in lane.rows) == list(range(9))
     logits = engine.logits(trained, "select")
-    assert logits.shape == (4, 271, 10)
+    assert logits.shape == (9, 271, 10)
     predictions = Predictions.from_logits(logits, engine.dataset.splits["select"].labels)
     for name in ("accuracy", "nll", "ece"):
         torch.testing.assert_close(trained.curves[f"select_{name}"][-1].double(), METRICS[name].function(predictions), atol=1e-6, rtol=1e-5)
+    temperature = Temperature.fit(engine.logits(trained, "calibrate"), engine.dataset.splits["calibrate"].labels)
+    expected = METRICS["nll"].function(predictions.calibrated(temperature))
+    torch.testing.assert_close(trained.curves["select_nll_calibrated"][-1].double(), expected, atol=1e-6, rtol=1e-5)
     assert (trained.curves["train_loss"][-1] < trained.curves["train_loss"][0]).all()
 
 
-def test_training_again_gives_the_same_numbers(engine):
-    members = [Member(0.1, seed, 3e-3, 1e-2) for seed in (4, 5)]
-    first, second = (engine.logits(engine.train(members, lambda _: None), "test") for _ in range(2))
-    assert torch.equal(first, second)
+@pytest.mark.parametrize("way", [FUSED, LOOPED])
+def test_numbers_do_not_depend_on_how_many_cores_there_are(engine, way):
+    logits = []
+    for lanes in (1, 2, 3):
+        one = replace(engine, way=replace(way, lanes=lanes))
+        logits.append(one.logits(one.train(MEMBERS, nothing), "test"))
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+
+
+def test_both_ways_agree(engine):
+    fused, looped = (one.logits(one.train(MEMBERS, nothing), "test") for one in (engine, replace(engine, way=LOOPED)))
+    torch.testing.assert_close(fused, looped, atol=1e-4, rtol=1e-4)
 
 
 def test_a_diverged_member_is_marked(engine):
-    trained = engine.train([Member(0.1, 0, 3e-3, 0.0), Member(0.1, 0, 1e30, 0.0)], lambda _: None)
-    assert trained.finite == (True, False)
+    trained = engine.train([Member(0.1, 0, 3e-3, 0.0), Member(0.1, 0, 1e38, 0.0), Member(0.2, 1, 3e-3, 0.0)], nothing)
+    assert trained.finite == (True, False, True)
+
+
+def test_members_dropped_at_a_rung_change_nobody_else(engine):
+    whole = engine.train(MEMBERS, nothing)
+    told, seen = [], []
+
+    def rung(curves):
+        seen.append({name: tuple(values.shape) for name, values in curves.items()})
+        return [row not in (0, 4, 5) for row in range(9)]
+
+    trained = engine.train(MEMBERS, told.append, {2: rung})
+    assert told == [9, 9, 6, 6]
+    assert seen == [dict.fromkeys(whole.curves, (2, 9))]
+    assert trained.epochs == (2, 4, 4, 4, 2, 2, 4, 4, 4)
+    assert trained.finite == (True,) * 9
+    stay = [1, 2, 3, 6, 7, 8]
+    assert torch.equal(engine.logits(trained, "select")[stay], engine.logits(whole, "select")[stay])
+    assert engine.logits(trained, "select")[[0, 4, 5]].isnan().all()
+    for name, values in trained.curves.items():
+        assert torch.equal(values[:, stay], whole.curves[name][:, stay])
+        assert values[2:, [0, 4, 5]].isnan().all()
+        assert values[:2].isfinite().all()
+
+
+def test_all_members_may_be_dropped(engine):
+    trained = engine.train(MEMBERS, nothing, {1: lambda _: [False] * 9})
+    assert trained.epochs == (1,) * 9
+    assert trained.lanes == ()
+
+
+class Killed(BaseException):
+    """What ends a training in the middle."""
+
+
+@pytest.mark.parametrize("other", [FUSED, LOOPED, replace(FUSED, lanes=3)])
+def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, tmp_path):
+    """On the way that it began on, also over another number of cores; on the other way to rounding."""
+    path = tmp_path / "members.safetensors"
+    rungs = {2: lambda _: [row != 3 for row in range(9)]}
+    whole = engine.train(MEMBERS, nothing, rungs)
+    epochs = iter((None, None, Killed()))
+
+    def killed(_):
+        if error := next(epochs):
+            raise error
+
+    with pytest.raises(Killed):
+        engine.train(MEMBERS, killed, rungs, path)
+    told = []
+    resumed = replace(engine, way=other).train(MEMBERS, told.append, rungs, path)
+    assert told == [8, 8]
+    assert resumed.epochs == whole.epochs
+    one, two = engine.logits(whole, "test"), engine.logits(resumed, "test")
+    torch.testing.assert_close(one, two, equal_nan=True, **({"atol": 1e-4, "rtol": 1e-4} if other is LOOPED else {"atol": 0, "rtol": 0}))
+    with pytest.raises(WrongInput, match="of another training"):
+        engine.train(MEMBERS[:3], nothing, rungs, path)
+
+
+def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
+    slow = replace(engine, task=replace(engine.task, recipe=replace(engine.task.recipe, epochs=10**6)))
+    steps = []
+
+    class Watched(type(slow.feed)):
+        """Counts batches; the third interrupts."""
+
+        def epoch(self, seeds, epoch):
+            for batch in super().epoch(seeds, epoch):
+                steps.append(1)
+                if len(steps) == 3:
+                    raise Killed
+                yield batch
+
+    feed = Watched(**{name: getattr(slow.feed, name) for name in slow.feed.__dataclass_fields__})
+    with pytest.raises(Killed):
+        replace(slow, feed=feed).train(MEMBERS, nothing)
+    assert len(steps) < 2 * feed.steps
 
 
 def test_what_cannot_be_trained_is_told_before():
     plan = resolve({"tasks": ["digits/cnn"]})
     digits = load("digits")
-    flat = {name: type(split)(split.inputs.reshape(-1, 64), split.labels) for name, split in digits.splits.items()}
-    broken = type(digits)("flat", flat, digits.classes, digits.mean, digits.deviation, "x", "here")
+    flat = {name: Split(split.inputs.reshape(-1, 64), split.labels) for name, split in digits.splits.items()}
+    broken = Dataset("flat", flat, digits.classes, digits.mean, digits.deviation, "x", "here")
     with pytest.raises(WrongInput, match=r"cnn cannot be trained on flat, whose inputs have shape \(64,\)"):
-        choose(plan.tasks[0], broken, "uniform", torch.device("cpu"), 2)
+        choose(plan.tasks[0], broken, "uniform", CPU, 2)
+
+
+@pytest.mark.parametrize("mode", ["fused", "looped"])
+def test_a_way_can_be_asked_for_and_is_remembered(mode):
+    task = resolve({"epochs": 4}).tasks[0]
+    cache().unlink(missing_ok=True)
+    chosen = choose(task, load("digits"), "uniform", CPU, 3, mode).way
+    assert chosen.kind == mode
+    assert chosen.lanes == min(8, cores())
+    assert chosen.members % 3 == 0
+    assert chosen.seconds > 0
+    assert choose(task, load("digits"), "uniform", CPU, 3, mode).way == chosen
+    assert choose(task, load("digits"), "uniform", CPU, 4, mode).way != chosen
+
+
+def test_a_spoilt_memory_of_ways_is_ignored():
+    remember("a", FUSED)
+    assert recall("a") == FUSED
+    cache().write_text('{"a": {"kind": "fused"}, "b": 3}')
+    assert recall("a") is None
+    assert recall("b") is None
+    cache().write_text("[1")
+    assert recall("a") is None
+    remember("a", LOOPED)
+    assert recall("a") == LOOPED
 
 
 def test_devices():

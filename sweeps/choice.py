@@ -1,0 +1,154 @@
+"""Choice of the way in which a task's members are trained: a few real steps of each way, side by side on all cores."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, repeat
+from math import lcm
+
+import torch
+
+from lscal import DISTRIBUTIONS
+from sweeps.datasets import Dataset
+from sweeps.engine import Engine, Lane
+from sweeps.errors import WrongInput
+from sweeps.feed import Feed
+from sweeps.member import Member
+from sweeps.plan import Mode, Task
+from sweeps.population import EVALUATION_CHUNK
+from sweeps.way import Precision, Way, cores, key_of, recall, remember
+
+PROBED = 4
+"""Members per lane in a first, small measurement."""
+HOPELESS = 1.5
+"""A way which is this much slower than another in the first measurement is not measured at its full size."""
+FUSED_MEMBERS = {"cpu": (8, 16, 32), "cuda": (16, 64, 256)}
+"""How many members a fused population may hold. On a CPU, more than 32 leave its caches."""
+LOOPED_MEMBERS = {"cpu": 1, "cuda": 16}
+"""How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing by more."""
+MOST_LANES = 8
+"""More threads than this would wait for each other's Python."""
+SECONDS = 0.2
+"""A measurement takes as many steps as fit, at least two."""
+MEMORY_SHARE = 0.8
+"""Of a GPU's free memory."""
+
+
+def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int, mode: Mode = "auto") -> Engine:
+    """An engine which trains in the fastest way, or in the way that `mode` names. The data are put on the device here.
+
+    Errors: WrongInput where the architecture cannot take the data set's inputs, or where it is to be fused and cannot.
+    """
+    feed = Feed.of(dataset, task.recipe, device)
+    noises = {smoothing: DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))}
+    lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1
+    engine = Engine(task, feed.dataset, feed, noises, device, Way("looped", "float32", lanes, seeds))
+    key = key_of(task, dataset.shape, seeds, device, mode)
+    way = recall(key)
+    if way is None:
+        way = fastest(engine, seeds, mode)
+        remember(key, way)
+    return replace(engine, way=way)
+
+
+def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
+    """The way with the shortest measured time per member and epoch."""
+    kind, lanes = engine.device.type, engine.way.lanes
+    group = lcm(seeds, lanes)  # whole trials, and no lane with more members than another
+    looped = -(-LOOPED_MEMBERS[kind] // group) * group
+    ways = [Way("looped", precision, lanes, looped) for precision in precisions(engine.device)]
+    try:
+        measured = [measure(engine, way, min(looped, PROBED * lanes), seeds) for way in ways]
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise WrongInput(
+            f"{engine.task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {error}"
+        ) from error
+    if mode == "looped":
+        return min(measured, key=lambda way: way.seconds)
+    fused = [Way("fused", precision, lanes, PROBED * lanes) for precision in precisions(engine.device)]
+    try:
+        probed = [measure(engine, way, way.members, seeds) for way in fused]
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        if mode == "fused":
+            raise WrongInput(f"{engine.task.architecture} cannot be fused: {error}. Use --engine looped or auto.") from error
+        probed = []
+    worth = HOPELESS * min(way.seconds for way in measured) if mode == "auto" else float("inf")
+    if mode == "fused":
+        measured = []
+    for way in probed:
+        if way.seconds < worth:
+            measured.extend(sized(engine, way, seeds, group))
+    best = min(way.seconds for way in measured)
+    again = [measure(engine, way, way.members, seeds) for way in measured if way.seconds < 1.3 * best]
+    return min([*measured, *again], key=lambda way: way.seconds)
+
+
+def sized(engine: Engine, way: Way, seeds: int, group: int) -> Iterator[Way]:
+    """A fused way measured at its sizes, as far as the device's memory goes."""
+    for size in FUSED_MEMBERS[engine.device.type]:
+        members = max(1, size * way.lanes // group) * group
+        if engine.device.type == "cuda":
+            per_member = torch.cuda.max_memory_allocated(engine.device) / way.members
+            if members * per_member > MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[0]:
+                return
+        yield measure(engine, replace(way, members=members), members, seeds)
+
+
+def precisions(device: torch.device) -> tuple[Precision, ...]:
+    """float32, and bfloat16 where the device computes in it."""
+    if device.type == "cuda":
+        return ("float32", "bfloat16") if torch.cuda.is_bf16_supported() else ("float32",)
+    return ("float32", "bfloat16") if torch.cpu._is_avx512_bf16_supported() else ("float32",)
+
+
+def measure(engine: Engine, way: Way, members: int, seeds: int) -> Way:
+    """The way with its seconds per member and epoch, from a few steps of so many members; scoring included."""
+    recipe = engine.task.recipe
+    trial = [Member(0.1, seed, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises))) for seed in range(seeds)]
+    course = replace(engine, way=way).begin((trial * -(-members // seeds))[:members])
+    with ThreadPoolExecutor(len(course.lanes), "lane", torch.set_num_threads, (1,)) as pool:
+        seconds = list(pool.map(lambda lane: time_epoch(engine, lane), course.lanes))
+    return replace(way, seconds=1 / sum(1 / one for one in seconds))
+
+
+def time_epoch(engine: Engine, lane: Lane) -> float:
+    """Seconds of an epoch per member of a lane, which the other lanes' time is not part of."""
+    population, feed, device = lane.population, engine.feed, engine.device
+    population.begin(0)
+    batches = chain.from_iterable(feed.epoch(population.seeds, epoch) for epoch in repeat(0))
+    for _ in range(2):
+        population.step(*next(batches), 0.0)
+    started, steps = clock(device), 0
+    while steps < 2 or clock(device) - started < SECONDS:
+        population.step(*next(batches), 0.0)
+        steps += 1
+    epoch = (clock(device) - started) / steps * feed.steps
+    inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK))
+    population.logits(inputs)
+    started = clock(device)
+    population.logits(inputs)
+    scored = len(feed.labels["select"]) + len(feed.labels["calibrate"])
+    return (epoch + (clock(device) - started) * scored / len(inputs)) / len(lane.rows)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, after everything queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU where there is none. Errors: WrongInput for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise WrongInput(f"no device named {name!r}; allowed are auto, cpu, cuda and cuda:N.") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise WrongInput(f"the device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs. Use --device cpu.")
+    if device.type not in ("cpu", "cuda"):
+        raise WrongInput(f"the device {name!r} is not supported; allowed are auto, cpu, cuda and cuda:N.")
+    return device

@@ -1,0 +1,112 @@
+"""Way: how populations of a task are trained on a device. `sweeps.choice` finds the fastest; here it is remembered."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sweeps.architectures import ARCHITECTURES
+from sweeps.datasets import Dataset
+from sweeps.member import Member
+from sweeps.plan import Mode, Task
+from sweeps.population import FusedPopulation, LoopedPopulation, Population
+
+Kind = Literal["fused", "looped"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How members are trained.
+
+    Attributes:
+        kind: "fused", all members of a lane in one pass, or "looped", one after another.
+        precision: of forward and backward passes.
+        lanes: how many populations are trained side by side, one on each core; a GPU has one.
+        members: how many to train at a time, in all lanes.
+        seconds: measured time of one member for one epoch.
+    """
+
+    kind: Kind
+    precision: Precision
+    lanes: int
+    members: int
+    seconds: float = 0.0
+
+    def population(
+        self, members: Sequence[Member], task: Task, dataset: Dataset, noises: Mapping[str, Tensor], device: torch.device
+    ) -> Population:
+        """Freshly initialised members of a task."""
+        build = partial(ARCHITECTURES[task.architecture].build, dataset.shape, len(dataset.classes))
+        population = FusedPopulation if self.kind == "fused" else LoopedPopulation
+        return population(members, build, noises, device, task.recipe.optimiser, getattr(torch, self.precision))
+
+    def __str__(self) -> str:
+        precision = "" if self.precision == "float32" else f", {self.precision}"
+        return f"{self.kind}{precision}, {self.members} members at a time in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
+
+
+def key_of(task: Task, shape: tuple[int, ...], seeds: int, device: torch.device, mode: Mode) -> str:
+    """All that may decide which way is the fastest."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
+    about = {
+        "architecture": task.architecture,
+        "shape": shape,
+        "batch_size": task.recipe.batch_size,
+        "optimiser": task.recipe.optimiser,
+        "augment": task.recipe.augment,
+        "seeds": seeds,
+        "device": name,
+        "cores": cores(),
+        "torch": torch.__version__,
+        "mode": mode,
+    }
+    return json.dumps(about)
+
+
+def cores() -> int:
+    """CPU cores which this process may use: those of its affinity, at most OMP_NUM_THREADS where that is set."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
+
+
+def cache() -> Path:
+    """Where ways are remembered: `lscal/ways.json` in XDG_CACHE_HOME, or else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lscal" / "ways.json"
+
+
+def remembered() -> dict[str, dict[str, Any]]:
+    """All remembered ways by key. None where the file is missing or is not ours."""
+    try:
+        found = json.loads(cache().read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def recall(key: str) -> Way | None:
+    """The way which was remembered under a key."""
+    try:
+        return Way(**remembered()[key])
+    except (KeyError, TypeError):
+        return None
+
+
+def remember(key: str, way: Way) -> None:
+    """Remember a way. Where there is no place to write to, it is measured again the next time."""
+    path = cache()
+    partial_path = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_path.write_text(json.dumps(remembered() | {key: asdict(way)}, indent=1))
+        partial_path.replace(path)
+    except OSError:
+        return
