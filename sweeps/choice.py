@@ -15,6 +15,7 @@ from sweeps.engine import Engine, Lane
 from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
+from sweeps.memory import keep_freed_memory
 from sweeps.plan import Mode, Task
 from sweeps.population import EVALUATION_CHUNK
 from sweeps.way import Precision, Way, cores, key_of, recall, remember
@@ -40,6 +41,7 @@ def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, s
 
     Errors: WrongInput where the architecture cannot take the data set's inputs, or where it is to be fused and cannot.
     """
+    keep_freed_memory()
     feed = Feed.of(dataset, task.recipe, device)
     noises = {smoothing: DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))}
     lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1

@@ -64,6 +64,9 @@ def parser() -> Parser:
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
     flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")
     flags.add_argument("--tune", action="append", metavar="NAME=LOW:HIGH", help="tune learning_rate or weight_decay beside ε")
+    flags.add_argument(
+        "--rungs", action=argparse.BooleanOptionalAction, help="drop trials which can no longer change the recommendation (default on)"
+    )
     flags.add_argument("--policy", metavar="NAME", help=f"rule which chooses ε: {', '.join(POLICIES)} (default {Plan.policy})")
     flags.add_argument("--engine", metavar="NAME", help=f"how members are trained: {', '.join(MODES)} (default auto: measured)")
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")

@@ -42,7 +42,8 @@ class Plan:
 
     Scientific: `epsilon` (range tried), `smoothing` (who receives ε). Nuisance: `tune` (ranges of `learning_rate` and
     `weight_decay` tuned beside ε). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
-    seeds; the finalists are trained again with `confirm_seeds` fresh ones. `engine` is how members are trained, see
+    seeds; the finalists are trained again with `confirm_seeds` fresh ones. `rungs` has trials dropped which can no longer
+    change the recommendation of `policy`, see `sweeps.rungs`. `engine` is how members are trained, see
     `sweeps.way`; measured unless given.
     """
 
@@ -54,6 +55,7 @@ class Plan:
     seeds: int = 8
     confirm_seeds: int = 8
     train_examples: int | None = None
+    rungs: bool = True
     policy: str = "safe"
     tolerances: Tolerances = Tolerances()
     random_state: int = 0
@@ -153,6 +155,8 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for key in ("smoothing", "policy", "device", "engine", "storage", "tracking_uri", "data_dir"):
         if key in given and not (isinstance(given[key], str) and given[key]):
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
+    if not isinstance(given.get("rungs", True), bool):
+        raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
     plan = Plan(**given)
     if "confirm_seeds" not in given:
         plan = replace(plan, confirm_seeds=max(4, plan.seeds))

@@ -53,7 +53,7 @@ class Scribe:
         """Reliability diagrams as PNG: ε = 0, where it is known, with this ε beside it."""
         files = {}
         control = self.controls.get(outcome.study)
-        for key in DIAGRAMS[outcome.stage]:
+        for key in DIAGRAMS[outcome.stage] if outcome.bins else ():
             split, _, calibrated = key.partition("_")
             outcomes = [outcome] if control is None or outcome.epsilon == 0 else [control, outcome]
             after = " after temperature" if calibrated else ""

@@ -92,6 +92,11 @@ class Study:
         self.held[trial.number].set_user_attr(DIVERGED, why)
         self.study.tell(self.held.pop(trial.number), state=TrialState.FAIL, skip_if_finished=True)
 
+    def tell_dropped(self, trial: Trial, outcome: Outcome) -> None:
+        """Record a trial which was dropped at a rung, with its curves. It is not tried again."""
+        self.held[trial.number].set_user_attr(OUTCOME, outcome.to_json())
+        self.study.tell(self.held.pop(trial.number), state=TrialState.PRUNED, skip_if_finished=True)
+
     def release(self) -> int:
         """Give back the trials which are asked and unfinished: each is marked as failed, and its point queued again."""
         held, self.held = list(self.held.values()), {}
@@ -108,6 +113,11 @@ class Study:
         """The outcomes of all finished trials, whoever trained them, in the order of their numbers."""
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in complete]
+
+    def dropped(self) -> list[Outcome]:
+        """The trials which were dropped at a rung."""
+        pruned = [trial for trial in self.trials() if trial.state == TrialState.PRUNED]
+        return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in pruned]
 
     def diverged(self) -> dict[int, str]:
         """Why trials diverged, by number."""

@@ -35,7 +35,7 @@ def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Record
     console.say(f"  {describe(plan, engine)}")
     records = SweepRecorder(recorder, dataset, study.name, task.name, facts(replace(plan, tasks=(task,)), engine), console.say)
     try:
-        records.catch_up(study.outcomes())
+        records.catch_up([*study.outcomes(), *study.dropped()])
         todo = study.unfinished() * plan.seeds * task.recipe.epochs
         with console.progress(f"screening {task.name}", todo) as advance:
             work(study, engine, records.finish, advance, console.say)

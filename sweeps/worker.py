@@ -6,15 +6,17 @@ What is told is handed over to be logged.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lscal import BinnedStatistics, Report, Temperature
+from lscal import BinnedStatistics, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
 from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import Engine, Progress, Trained
+from sweeps.ladder import METRICS, Ladder
 from sweeps.member import Member
 from sweeps.plan import Plan, Task
 from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
@@ -56,13 +58,14 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
     On any interruption, what is unfinished is given back.
     """
     seeds = seeds_of(study.plan, study.stage)
+    ladder = Ladder(study, say)
     with study.heartbeat():
         try:
             while True:
                 with uninterrupted():
                     trials = study.ask(max(1, engine.way.members // len(seeds)))
                 if trials:
-                    run_batch(study, engine, trials, seeds, finish, progress, say)
+                    run_batch(study, engine, trials, seeds, ladder, finish, progress, say)
                 elif others := study.elsewhere():
                     say(f"waiting for {others} trials which another worker holds")
                     time.sleep(HEARTBEAT_SECONDS)
@@ -77,15 +80,16 @@ def run_batch(
     engine: Engine,
     trials: Sequence[Trial],
     seeds: Sequence[int],
+    ladder: Ladder,
     finish: Finish,
     progress: Progress,
     say: Callable[[str], None],
 ) -> None:
     """Train a batch of trials as one population and tell each of them."""
     members = [member_of(engine.task, study.plan.smoothing, trial.point, seed) for trial in trials for seed in seeds]
-    trained = engine.train(members, progress)
+    trained = engine.train(members, progress, ladder.rungs(trials, len(seeds)))
     splits: tuple[SplitName, ...] = ("calibrate", *SCORED[study.stage])
-    logits = {split: engine.logits(trained, split) for split in splits}
+    logits = {split: engine.logits(trained, split) for split in splits} if trained.lanes else {}
     for index, trial in enumerate(trials):
         rows = slice(index * len(seeds), (index + 1) * len(seeds))
         if not all(trained.finite[rows]):
@@ -93,15 +97,28 @@ def run_batch(
                 study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
             say(f"trial {trial.number} failed: {study.diverged()[trial.number]}; the sweep goes on")
             continue
+        if reason := ladder.reasons.get(trial.number):
+            outcome = replace(unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason)
+            with uninterrupted():
+                study.tell_dropped(trial, outcome)
+                finish(outcome, {})
+            progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
+            continue
         own = {split: values[rows] for split, values in logits.items()}
-        outcome = score(study, trial, seeds, engine.dataset, own, trained, rows)
+        outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
+        ladder.note(outcome.epsilon, losses)
         with uninterrupted():
             study.tell(trial, outcome)
             finish(outcome, own)
 
 
-def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice) -> Outcome:
-    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits."""
+def score(
+    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
+) -> tuple[Outcome, Float[Tensor, " example"]]:
+    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits.
+
+    Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
+    """
     temperature = Temperature.fit(logits["calibrate"], dataset.splits["calibrate"].labels.cpu())
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
@@ -112,6 +129,17 @@ def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, lo
             metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
         bins[split] = bins_of(report.statistics)
         bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
+    outcome = replace(
+        unscored(study, trial, seeds, dataset, trained, rows), metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins
+    )
+    select = Predictions.from_logits(logits["select"], dataset.splits["select"].labels.cpu())
+    return outcome, select.calibrated(temperature).nll.mean(0)
+
+
+def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice) -> Outcome:
+    """What is known of a trial from its training alone."""
+    epochs = trained.epochs[rows.start]
+    curves = {name: values[:epochs, rows] for name, values in trained.curves.items()}
     return Outcome(
         uid=study.uid(trial),
         task=study.task.name,
@@ -122,12 +150,13 @@ def score(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, lo
         classes=len(dataset.classes),
         point=dict(trial.point),
         seeds=tuple(seeds),
-        metrics=metrics,
-        curves={name: tuple(values[:, rows].double().mean(1).tolist()) for name, values in trained.curves.items()},
-        temperature=tuple(temperature.value.tolist()),
-        bins=bins,
-        seconds=trained.seconds * len(seeds) / len(trained.finite),
+        metrics={},
+        curves={name: tuple(values.double().mean(1).tolist()) for name, values in curves.items()},
+        temperature=(),
+        bins={},
+        seconds=trained.seconds * epochs * len(seeds) / sum(trained.epochs),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        by_seed={name: tuple(tuple(epoch) for epoch in curves[name].tolist()) for name in METRICS.values()},
     )
 
 

@@ -89,6 +89,9 @@ class Sweep:
         """Write a finished trial, whose uid is not in `logged`. `files` are artifacts by path."""
         suffix = {"screen": " (control)" if outcome.epsilon == 0 else "", "confirm": " confirmed"}[outcome.stage]
         tags = {"mlflow.parentRunId": self.parent, "uid": outcome.uid, "stage": outcome.stage}
+        if outcome.dropped:
+            suffix = " dropped"
+            tags |= {"dropped": outcome.dropped, "mlflow.note.content": outcome.dropped}
         run_id = self.create("trial", f"ε = {name(outcome)}{suffix}", tags, outcome.seconds)
         params = {
             **self.facts.params,
@@ -99,7 +102,7 @@ class Sweep:
         }
         self.write(run_id, metrics_of(outcome), params, {})
         self.upload(run_id, {**files, "outcome.json": outcome.to_json().encode()})
-        self.client.set_terminated(run_id)
+        self.client.set_terminated(run_id, "KILLED" if outcome.dropped else "FINISHED")
         self.logged[outcome.uid] = run_id
 
     def logits(self, outcome: Outcome, split: str) -> bytes | None:
@@ -172,7 +175,8 @@ def metrics_of(outcome: Outcome) -> list[Metric]:
     for key in outcome.metrics:
         points.append(metric(key, outcome.mean(key)))
         points.append(metric(f"{key}_sd", outcome.spread(key)))
-    points.append(metric("temperature", sum(outcome.temperature) / len(outcome.temperature)))
+    if outcome.temperature:
+        points.append(metric("temperature", sum(outcome.temperature) / len(outcome.temperature)))
     points.append(metric("train_seconds", outcome.seconds))
     for key, values in outcome.curves.items():
         points += [metric(f"curves/{key}", value, epoch) for epoch, value in enumerate(values, start=1)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 Stage = Literal["screen", "confirm"]
@@ -30,7 +30,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One finished trial: one point of the search space, trained with S paired seeds.
+    """One trial: one point of the search space, trained with S paired seeds to its end or to the rung where it was dropped.
 
     Attributes:
         uid: names the trial among all, in every store.
@@ -42,6 +42,8 @@ class Outcome:
         bins: `split` and `split_calibrated` -> the data of a reliability diagram.
         seconds: wall time of training, this trial's share of its population's.
         finished: ISO 8601, UTC.
+        by_seed: name -> after each epoch, one value per seed: the curves which rungs compare.
+        dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. "" for all others.
     """
 
     uid: str
@@ -59,6 +61,8 @@ class Outcome:
     bins: Mapping[str, Bins]
     seconds: float
     finished: str
+    by_seed: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    dropped: str = ""
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds of a metric such as `select/accuracy`."""
@@ -86,6 +90,7 @@ class Outcome:
             values[name] = tuple(values[name])
         for name in ("metrics", "curves"):
             values[name] = {key: tuple(entries) for key, entries in values[name].items()}
+        values["by_seed"] = {key: tuple(tuple(epoch) for epoch in epochs) for key, epochs in values.get("by_seed", {}).items()}
         values["bins"] = {
             key: Bins(tuple(b["count"]), tuple(b["confidence"]), tuple(b["accuracy"]), b["gap"], b["error"])
             for key, b in values["bins"].items()

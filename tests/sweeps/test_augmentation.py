@@ -81,8 +81,9 @@ def test_an_image_is_augmented_alike_in_every_batch():
     assert (augmentation(images[:, some], choices[:, some]) == whole[:, some]).all()
 
 
-def test_the_images_given_stay_as_they_are():
-    augmentation = Augmentation.parse(ALL, SHAPE)
+@pytest.mark.parametrize("names", [("flip",), ("cutout:4",), ALL])
+def test_the_images_given_stay_as_they_are(names):
+    augmentation = Augmentation.parse(names, SHAPE)
     images = torch.randn(1, 30, *SHAPE, generator=torch.Generator().manual_seed(1))
     before = images.clone()
     augmentation(images, augmentation.draw([8], 0, 30))

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import os
 from dataclasses import replace
@@ -145,6 +146,13 @@ def test_a_mapped_file_gives_the_same_and_is_not_copied(monkeypatch, tmp_path, m
     monkeypatch.setitem(DATASETS, "colours", lambda _: source)
     monkeypatch.setitem(DATASETS, "mapped", lambda _: replace(source, inputs=file))
     held, mapped = load("colours"), load("mapped")
+    digest = hashlib.sha256()
+    for name in SPLITS:
+        digest.update(held.splits[name].inputs.numpy().tobytes() + held.splits[name].labels.numpy().tobytes())
+    assert held.digest == digest.hexdigest()[:16]
+    train = held.splits["train"].inputs.double().numpy()
+    assert held.mean == pytest.approx(train.mean((0, 2, 3)), rel=1e-12)
+    assert held.deviation[:2] == pytest.approx(train.std((0, 2, 3))[:2], rel=1e-12)
     assert (mapped.digest, mapped.mean, mapped.deviation, mapped.shape) == (held.digest, held.mean, held.deviation, held.shape)
     for name in SPLITS:
         ours, theirs = mapped.splits[name], held.splits[name]

@@ -1,0 +1,79 @@
+"""Ladder: the rungs of a study's screening, and what its trials have to show there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sweeps.engine import Curves, Rung
+from sweeps.rungs import Curve, Verdict, claim_of, survivors
+from sweeps.study import Study, Trial
+from tracking.records import Outcome
+
+SHARES = (1 / 4, 1 / 2, 3 / 4)
+"""Of the epochs: where the rungs are."""
+METRICS = {"accuracy": "select_accuracy", "nll_calibrated": "select_nll_calibrated"}
+"""What is compared at a rung, and the engine's curves of it."""
+
+
+class Ladder:
+    """Which trials of a study go on at its rungs. Other workers' finished trials count as much as this one's."""
+
+    def __init__(self, study: Study, say: Callable[[str], None]):
+        self.study, self.say = study, say
+        self.epochs = study.task.recipe.epochs
+        self.losses: dict[float, Float[Tensor, " example"]] = {}
+        self.reasons: dict[int, str] = {}
+
+    def note(self, epsilon: float, losses: Float[Tensor, " example"]) -> None:
+        """Take down the recalibrated loss of a finished trial on each example of *select*, mean over seeds."""
+        self.losses[epsilon] = losses
+
+    def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
+        """The rungs for trials with so many members each, in their order. None where the plan wants none, tunes more than ε, or confirms."""
+        plan = self.study.plan
+        if not plan.rungs or plan.tune or self.study.stage != "screen":
+            return {}
+        return {max(1, round(share * self.epochs)): lambda curves: self.alive(trials, seeds, curves) for share in SHARES if self.epochs > 1}
+
+    def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
+        """Which members go on: those of trials which may still change the recommendation. What has diverged does not go on either."""
+        rows = {trial.number: slice(index * seeds, (index + 1) * seeds) for index, trial in enumerate(trials)}
+        sound = [trial for trial in trials if curves_of(curves, rows[trial.number])["accuracy"].isfinite().all()]
+        running = [Curve(trial.point["epsilon"], curves_of(curves, rows[trial.number])) for trial in sound]
+        keep = {trial.number: verdict for trial, verdict in zip(sound, self.verdicts(running), strict=True)}
+        for number, verdict in keep.items():
+            if not verdict.keep:
+                self.reasons[number] = verdict.reason
+                self.say(f"trial {number} is dropped after {len(curves['train_loss'])} of {self.epochs} epochs: {verdict.reason}")
+        return [trial.number in keep and keep[trial.number].keep for trial in trials for _ in range(seeds)]
+
+    def verdicts(self, running: Sequence[Curve]) -> list[Verdict]:
+        """What the rule says of each running trial."""
+        finished = [curve_of(outcome) for outcome in self.study.outcomes() if outcome.by_seed]
+        claim = claim_of(self.study.plan.policy, self.study.plan.tolerances, self.error())
+        if claim is None:
+            return [Verdict(True, 1.0, {}, "the policy is not known to the rungs")] * len(running)
+        if self.error() == 0:
+            claim = replace(claim, vetoes=())  # nobody knows how sure the veto is: then nobody is excluded by it
+        return survivors(running, finished, self.epochs, [claim])
+
+    def error(self) -> float:
+        """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
+        control = self.losses.get(0.0)
+        if control is None or len(self.losses) < 2:
+            return 0.0
+        errors = [(losses - control).std() / len(control) ** 0.5 / control.mean() for epsilon, losses in self.losses.items() if epsilon]
+        return float(torch.stack(errors).max())
+
+
+def curves_of(curves: Mapping[str, Tensor], rows: slice) -> dict[str, Float[Tensor, "epoch seed"]]:
+    """What is compared, of the members in `rows`."""
+    return {metric: curves[name][:, rows] for metric, name in METRICS.items()}
+
+
+def curve_of(outcome: Outcome) -> Curve:
+    """The curve of a finished trial."""
+    return Curve(outcome.epsilon, {metric: torch.tensor(outcome.by_seed[name]) for metric, name in METRICS.items()})
