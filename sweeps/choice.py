@@ -126,7 +126,7 @@ def time_epoch(engine: Engine, lane: Lane) -> float:
         population.step(*next(batches), 0.0)
         steps += 1
     epoch = (clock(device) - started) / steps * feed.steps
-    inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK))
+    inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK[device.type]))
     population.logits(inputs)
     started = clock(device)
     population.logits(inputs)

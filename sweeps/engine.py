@@ -160,7 +160,7 @@ class Engine:
 
     def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member example class"]:
         """A population's logits of a split, on the device."""
-        return torch.cat([population.logits(inputs) for inputs, _ in self.feed.chunks(split, EVALUATION_CHUNK)], dim=1)
+        return torch.cat([population.logits(inputs) for inputs, _ in self.feed.chunks(split, EVALUATION_CHUNK[self.device.type])], dim=1)
 
     def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
         """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""

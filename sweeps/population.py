@@ -21,7 +21,8 @@ from sweeps.randomness import stream
 from sweeps.recipe import Optimiser as OptimiserName
 from sweeps.replay import Replay, side_streams
 
-EVALUATION_CHUNK = 512
+EVALUATION_CHUNK = {"cpu": 512, "cuda": 8192}
+"""Examples scored at a time: what a core's cache takes, what keeps a GPU busy."""
 
 Batch = Float[Tensor, "seed example *shape"]
 Labels = Int[Tensor, "seed example"]
@@ -200,7 +201,7 @@ class FusedPopulation(Population):
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         self.module.eval()
-        chunks = torch.split(inputs, EVALUATION_CHUNK)
+        chunks = torch.split(inputs, EVALUATION_CHUNK[self.device.type])
         logits = torch.cat([self.on_same_inputs(self.parameters, self.buffers, chunk, ()) for chunk in chunks], dim=1)
         return logits[: len(self.members)]
 
@@ -265,7 +266,7 @@ class LoopedPopulation(Population):
     @override
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
-        chunks = [channels_last(chunk) for chunk in torch.split(inputs, EVALUATION_CHUNK)]
+        chunks = [channels_last(chunk) for chunk in torch.split(inputs, EVALUATION_CHUNK[self.device.type])]
         return torch.stack([torch.cat([single.module.eval()(chunk) for chunk in chunks]) for single in self.singles])
 
     @override

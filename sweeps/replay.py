@@ -27,7 +27,7 @@ class Replay:
                 function(*self.inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a streamed feed copies meanwhile
             self.result = function(*self.inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:

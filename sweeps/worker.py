@@ -114,7 +114,7 @@ def run_batch(
 
 def score(
     study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
-) -> tuple[Outcome, Float[Tensor, " example"]]:
+) -> tuple[Outcome, Float[Tensor, " row"]]:
     """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits.
 
     Beside it, the recalibrated loss of each example of *select*, mean over the seeds.

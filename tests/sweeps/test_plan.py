@@ -18,7 +18,13 @@ def test_defaults_are_the_plan_of_the_first_command():
 def test_yaml_reproduces_the_plan():
     plan = resolve(
         {
-            "tasks": ["fashion_mnist/*", {"task": "digits/mlp", "epochs": 7}],
+            "tasks": [
+                "fashion_mnist/?*p",
+                "fashion_mnist/cnn",
+                {"task": "digits/resnet8", "epochs": 7, "augment": "flip, translate:1", "clip": 2},
+            ],
+            "engine": "looped",
+            "rungs": False,
             "epsilon": "0.05:0.3",
             "tune": {"learning_rate": [0.001, 0.1]},
             "tolerances": {"nll_relative": 0.02},
@@ -26,8 +32,10 @@ def test_yaml_reproduces_the_plan():
         }
     )
     assert resolve(yaml.safe_load(plan.to_yaml())) == plan
-    assert [task.name for task in plan.tasks] == ["fashion_mnist/cnn", "fashion_mnist/mlp", "digits/mlp"]
+    assert [task.name for task in plan.tasks] == ["fashion_mnist/mlp", "fashion_mnist/cnn", "digits/resnet8"]
     assert plan.tasks[2].recipe.epochs == 7
+    assert plan.tasks[2].recipe.augment == ("flip", "translate:1")
+    assert plan.tasks[2].recipe.clip == 2
 
 
 def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
