@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lscal import METRICS, Predictions, Temperature
@@ -23,6 +24,8 @@ from sweeps.way import Way
 
 CURVES = ("accuracy", "nll", "ece")
 """Scored on *select* after every epoch."""
+CALIBRATED = "select_nll_calibrated"
+"""The curve of the NLL after temperature: known at rungs and at the end, NaN elsewhere."""
 
 Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
@@ -132,7 +135,8 @@ class Engine:
         with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
             try:
                 for epoch in range(len(course.history), self.task.recipe.epochs):
-                    course.note(list(pool.map(lambda lane, epoch=epoch: self.train_epoch(lane, epoch, stop), course.lanes)))
+                    one = partial(self.train_epoch, epoch=epoch, decisive=epoch + 1 in {*rungs, self.task.recipe.epochs}, stop=stop)
+                    course.note(list(pool.map(one, course.lanes)))
                     progress(sum(len(lane.rows) for lane in course.lanes))
                     if rule := rungs.get(epoch + 1):
                         course.keep(rule(course.curves()))
@@ -144,8 +148,8 @@ class Engine:
                 stop.set()
         return finished(course, time.perf_counter() - started)
 
-    def train_epoch(self, lane: Lane, epoch: int, stop: threading.Event) -> dict[str, Float[Tensor, " member"]]:
-        """One pass over *train*, then the scores on *select*."""
+    def train_epoch(self, lane: Lane, epoch: int, decisive: bool, stop: threading.Event) -> dict[str, Float[Tensor, " member"]]:
+        """One pass over *train*, then the scores on *select*; where it is decisive, those after a temperature from *calibrate* too."""
         population, feed = lane.population, self.feed
         losses = torch.zeros(len(lane.rows), device=self.device)
         population.begin(epoch)
@@ -153,10 +157,13 @@ class Engine:
             losses += population.step(inputs, labels, learning_rate_at(epoch * feed.steps + step, self.task.recipe.epochs * feed.steps))
             if stop.is_set():
                 break
-        scored = scores(
-            self.evaluate(population, "select"), feed.labels["select"], self.evaluate(population, "calibrate"), feed.labels["calibrate"]
-        )
-        return {name: values.cpu() for name, values in ({"train_loss": losses / feed.steps} | scored).items()}
+        logits = self.evaluate(population, "select")
+        measured = {"train_loss": losses / feed.steps} | scores(logits, feed.labels["select"])
+        measured[CALIBRATED] = torch.full_like(losses, torch.nan)
+        if decisive:
+            held_out = self.evaluate(population, "calibrate")
+            measured[CALIBRATED] = calibrated_nll(logits, feed.labels["select"], held_out, feed.labels["calibrate"])
+        return {name: values.cpu() for name, values in measured.items()}
 
     def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member example class"]:
         """A population's logits of a split, on the device."""
@@ -206,27 +213,36 @@ class Engine:
 def finished(course: Course, seconds: float) -> Trained:
     """What a course led to."""
     curves = course.curves()
-    wrong = ~torch.stack(list(curves.values())).isfinite().all(0)
+    wrong = ~torch.stack([values for name, values in curves.items() if name != CALIBRATED]).isfinite().all(0)
     while_trained = torch.arange(len(wrong))[:, None] < course.epochs
     finite = ~(wrong & while_trained).any(0)
     return Trained(tuple(course.lanes), curves, tuple(finite.tolist()), tuple(course.epochs.tolist()), seconds)
 
 
-def scores(
+def scores(logits: Float[Tensor, "member example class"], labels: Int[Tensor, " example"]) -> dict[str, Float[Tensor, " member"]]:
+    """The metrics named in `CURVES` of each member, NaN for members whose logits are not finite."""
+    finite = finite_members(logits)
+    predictions = Predictions.from_logits(torch.where(finite[:, None, None], logits, 0.0), labels)
+    values = {f"select_{name}": METRICS[name].function(predictions) for name in CURVES}
+    return {name: torch.where(finite, value, torch.nan).float() for name, value in values.items()}
+
+
+def calibrated_nll(
     logits: Float[Tensor, "member example class"],
     labels: Int[Tensor, " example"],
-    calibrate_logits: Float[Tensor, "member row class"],
-    calibrate_labels: Int[Tensor, " row"],
-) -> dict[str, Float[Tensor, " member"]]:
-    """The metrics named in `CURVES` of each member, and its NLL after the temperature of other examples; NaN for members whose logits
-    are not finite.
-    """
-    finite = logits.isfinite().all(-1).all(-1) & calibrate_logits.isfinite().all(-1).all(-1)
+    held_out: Float[Tensor, "member row class"],
+    held_out_labels: Int[Tensor, " row"],
+) -> Float[Tensor, " member"]:
+    """The NLL of each member after a temperature fitted on held-out examples, NaN for members whose logits are not finite."""
+    finite = finite_members(logits) & finite_members(held_out)
+    temperature = Temperature.fit(torch.where(finite[:, None, None], held_out, 0.0), held_out_labels)
     predictions = Predictions.from_logits(torch.where(finite[:, None, None], logits, 0.0), labels)
-    temperature = Temperature.fit(torch.where(finite[:, None, None], calibrate_logits, 0.0), calibrate_labels)
-    values = {f"select_{name}": METRICS[name].function(predictions) for name in CURVES}
-    values["select_nll_calibrated"] = METRICS["nll"].function(predictions.calibrated(temperature))
-    return {name: torch.where(finite, value, torch.nan).float() for name, value in values.items()}
+    return torch.where(finite, METRICS["nll"].function(predictions.calibrated(temperature)), torch.nan).float()
+
+
+def finite_members(logits: Float[Tensor, "member example class"]) -> Bool[Tensor, " member"]:
+    """Members all of whose logits are finite."""
+    return logits.isfinite().all(-1).all(-1)
 
 
 def spread(values: Sequence[dict[str, Tensor]], lanes: Sequence[Lane], members: int) -> dict[str, Float[Tensor, "member ..."]]:

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sweeps.engine import Curves, Rung
+from sweeps.engine import CALIBRATED, Curves, Rung
 from sweeps.rungs import Curve, Verdict, claim_of, survivors
 from sweeps.study import Study, Trial
 from tracking.records import Outcome
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Of the epochs: where the rungs are."""
-METRICS = {"accuracy": "select_accuracy", "nll_calibrated": "select_nll_calibrated"}
+METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 """What is compared at a rung, and the engine's curves of it."""
 
 
@@ -36,13 +36,14 @@ class Ladder:
         plan = self.study.plan
         if not plan.rungs or plan.tune or self.study.stage != "screen":
             return {}
-        return {max(1, round(share * self.epochs)): lambda curves: self.alive(trials, seeds, curves) for share in SHARES if self.epochs > 1}
+        return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in points(self.epochs)[:-1]}
 
     def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
         """Which members go on: those of trials which may still change the recommendation. What has diverged does not go on either."""
+        past = [epoch for epoch in points(self.epochs) if epoch <= len(curves["train_loss"])]
         rows = {trial.number: slice(index * seeds, (index + 1) * seeds) for index, trial in enumerate(trials)}
-        sound = [trial for trial in trials if curves_of(curves, rows[trial.number])["accuracy"].isfinite().all()]
-        running = [Curve(trial.point["epsilon"], curves_of(curves, rows[trial.number])) for trial in sound]
+        sound = [trial for trial in trials if curves_at(past, curves, rows[trial.number])["accuracy"].isfinite().all()]
+        running = [Curve(trial.point["epsilon"], curves_at(past, curves, rows[trial.number])) for trial in sound]
         keep = {trial.number: verdict for trial, verdict in zip(sound, self.verdicts(running), strict=True)}
         for number, verdict in keep.items():
             if not verdict.keep:
@@ -58,7 +59,7 @@ class Ladder:
             return [Verdict(True, 1.0, {}, "the policy is not known to the rungs")] * len(running)
         if self.error() == 0:
             claim = replace(claim, vetoes=())  # nobody knows how sure the veto is: then nobody is excluded by it
-        return survivors(running, finished, self.epochs, [claim])
+        return survivors(running, finished, len(points(self.epochs)), [claim])
 
     def error(self) -> float:
         """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
@@ -69,11 +70,16 @@ class Ladder:
         return float(torch.stack(errors).max())
 
 
-def curves_of(curves: Mapping[str, Tensor], rows: slice) -> dict[str, Float[Tensor, "epoch seed"]]:
-    """What is compared, of the members in `rows`."""
-    return {metric: curves[name][:, rows] for metric, name in METRICS.items()}
+def points(epochs: int) -> list[int]:
+    """After which epochs trials are compared: at the rungs, and at the end. A curve of `sweeps.rungs` has a value for each."""
+    return sorted({max(1, round(share * epochs)) for share in SHARES} | {epochs})
+
+
+def curves_at(epochs: Sequence[int], curves: Mapping[str, Tensor], rows: slice) -> dict[str, Float[Tensor, "point seed"]]:
+    """What is compared, after some epochs, of the members in `rows`."""
+    return {metric: curves[name][[epoch - 1 for epoch in epochs], rows] for metric, name in METRICS.items()}
 
 
 def curve_of(outcome: Outcome) -> Curve:
     """The curve of a finished trial."""
-    return Curve(outcome.epsilon, {metric: torch.tensor(outcome.by_seed[name]) for metric, name in METRICS.items()})
+    return Curve(outcome.epsilon, {metric: torch.tensor(outcome.by_seed[metric]) for metric in METRICS})

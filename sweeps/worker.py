@@ -15,8 +15,8 @@ from torch import Tensor
 from lscal import BinnedStatistics, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
 from sweeps.datasets import Dataset, SplitName
-from sweeps.engine import Engine, Progress, Trained
-from sweeps.ladder import METRICS, Ladder
+from sweeps.engine import CALIBRATED, Engine, Progress, Trained
+from sweeps.ladder import Ladder, curves_at, points
 from sweeps.member import Member
 from sweeps.plan import Plan, Task
 from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
@@ -139,7 +139,9 @@ def score(
 def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice) -> Outcome:
     """What is known of a trial from its training alone."""
     epochs = trained.epochs[rows.start]
-    curves = {name: values[:epochs, rows] for name, values in trained.curves.items()}
+    curves = {name: values[:epochs, rows] for name, values in trained.curves.items() if name != CALIBRATED}
+    compared = curves_at([epoch for epoch in points(study.task.recipe.epochs) if epoch <= epochs], trained.curves, rows)
+    known = all(bool(values.isfinite().all()) for values in compared.values())
     return Outcome(
         uid=study.uid(trial),
         task=study.task.name,
@@ -156,7 +158,7 @@ def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset,
         bins={},
         seconds=trained.seconds * epochs * len(seeds) / sum(trained.epochs),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        by_seed={name: tuple(tuple(epoch) for epoch in curves[name].tolist()) for name in METRICS.values()},
+        by_seed={name: tuple(tuple(seeds) for seeds in values.tolist()) for name, values in compared.items()} if known else {},
     )
 
 
