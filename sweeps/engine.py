@@ -25,7 +25,7 @@ from sweeps.way import Way
 CURVES = ("accuracy", "nll", "ece")
 """Scored on *select* after every epoch."""
 CALIBRATED = "select_nll_calibrated"
-"""The curve of the NLL after temperature: known at rungs and at the end, NaN elsewhere."""
+"""The curve of the NLL after temperature: known after every epoch where there are rungs, otherwise at the end alone, NaN elsewhere."""
 
 Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
@@ -135,7 +135,7 @@ class Engine:
         with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
             try:
                 for epoch in range(len(course.history), self.task.recipe.epochs):
-                    one = partial(self.train_epoch, epoch=epoch, decisive=epoch + 1 in {*rungs, self.task.recipe.epochs}, stop=stop)
+                    one = partial(self.train_epoch, epoch=epoch, decisive=bool(rungs) or epoch + 1 == self.task.recipe.epochs, stop=stop)
                     course.note(list(pool.map(one, course.lanes)))
                     progress(sum(len(lane.rows) for lane in course.lanes))
                     if rule := rungs.get(epoch + 1):

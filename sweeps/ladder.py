@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sweeps.engine import CALIBRATED, Curves, Rung
-from sweeps.rungs import Curve, Verdict, claim_of, survivors
+from sweeps.rungs import FINISHED, Curve, Verdict, claim_of, relative_error, survivors
 from sweeps.study import Study, Trial
 from tracking.records import Outcome
 
@@ -32,18 +32,29 @@ class Ladder:
         self.losses[epsilon] = losses
 
     def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
-        """The rungs for trials with so many members each, in their order. None where the plan wants none, tunes more than ε, or confirms."""
+        """The rungs for trials with so many members each, in their order.
+
+        None where the plan wants none, tunes more than ε, or confirms; nor where nothing will come of them: too few trials have
+        finished, and none are left for which these would count as finished.
+        """
         plan = self.study.plan
         if not plan.rungs or plan.tune or self.study.stage != "screen":
             return {}
-        return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in points(self.epochs)[:-1]}
+        if len(self.finished()) < FINISHED and self.study.missing() + self.study.waiting() <= 0:
+            return {}
+        epochs = {max(1, round(share * self.epochs)) for share in SHARES} - {self.epochs}
+        return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in sorted(epochs)}
+
+    def finished(self) -> list[Curve]:
+        """The finished trials of which whole curves are known."""
+        return [curve_of(outcome) for outcome in self.study.outcomes() if outcome.by_seed]
 
     def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
         """Which members go on: those of trials which may still change the recommendation. What has diverged does not go on either."""
-        past = [epoch for epoch in points(self.epochs) if epoch <= len(curves["train_loss"])]
+        past = len(curves["train_loss"])
         rows = {trial.number: slice(index * seeds, (index + 1) * seeds) for index, trial in enumerate(trials)}
-        sound = [trial for trial in trials if curves_at(past, curves, rows[trial.number])["accuracy"].isfinite().all()]
-        running = [Curve(trial.point["epsilon"], curves_at(past, curves, rows[trial.number])) for trial in sound]
+        sound = [trial for trial in trials if curves_of(curves, rows[trial.number], past)["accuracy"].isfinite().all()]
+        running = [Curve(trial.point["epsilon"], curves_of(curves, rows[trial.number], past)) for trial in sound]
         keep = {trial.number: verdict for trial, verdict in zip(sound, self.verdicts(running), strict=True)}
         for number, verdict in keep.items():
             if not verdict.keep:
@@ -53,31 +64,25 @@ class Ladder:
 
     def verdicts(self, running: Sequence[Curve]) -> list[Verdict]:
         """What the rule says of each running trial."""
-        finished = [curve_of(outcome) for outcome in self.study.outcomes() if outcome.by_seed]
         claim = claim_of(self.study.plan.policy, self.study.plan.tolerances, self.error())
         if claim is None:
             return [Verdict(True, 1.0, {}, "the policy is not known to the rungs")] * len(running)
         if self.error() == 0:
             claim = replace(claim, vetoes=())  # nobody knows how sure the veto is: then nobody is excluded by it
-        return survivors(running, finished, len(points(self.epochs)), [claim])
+        return survivors(running, self.finished(), self.epochs, [claim])
 
     def error(self) -> float:
         """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
         control = self.losses.get(0.0)
         if control is None or len(self.losses) < 2:
             return 0.0
-        errors = [(losses - control).std() / len(control) ** 0.5 / control.mean() for epsilon, losses in self.losses.items() if epsilon]
-        return float(torch.stack(errors).max())
+        others = torch.stack([losses for epsilon, losses in self.losses.items() if epsilon])
+        return relative_error(others[:, None], control[None])
 
 
-def points(epochs: int) -> list[int]:
-    """After which epochs trials are compared: at the rungs, and at the end. A curve of `sweeps.rungs` has a value for each."""
-    return sorted({max(1, round(share * epochs)) for share in SHARES} | {epochs})
-
-
-def curves_at(epochs: Sequence[int], curves: Mapping[str, Tensor], rows: slice) -> dict[str, Float[Tensor, "point seed"]]:
-    """What is compared, after some epochs, of the members in `rows`."""
-    return {metric: curves[name][[epoch - 1 for epoch in epochs], rows] for metric, name in METRICS.items()}
+def curves_of(curves: Mapping[str, Tensor], rows: slice, epochs: int) -> dict[str, Float[Tensor, "epoch seed"]]:
+    """What is compared, of the members in `rows`, as long as they were trained."""
+    return {metric: curves[name][:epochs, rows] for metric, name in METRICS.items()}
 
 
 def curve_of(outcome: Outcome) -> Curve:

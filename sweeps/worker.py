@@ -16,7 +16,7 @@ from lscal import BinnedStatistics, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
 from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import CALIBRATED, Engine, Progress, Trained
-from sweeps.ladder import Ladder, curves_at, points
+from sweeps.ladder import Ladder, curves_of
 from sweeps.member import Member
 from sweeps.plan import Plan, Task
 from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
@@ -140,7 +140,7 @@ def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset,
     """What is known of a trial from its training alone."""
     epochs = trained.epochs[rows.start]
     curves = {name: values[:epochs, rows] for name, values in trained.curves.items() if name != CALIBRATED}
-    compared = curves_at([epoch for epoch in points(study.task.recipe.epochs) if epoch <= epochs], trained.curves, rows)
+    compared = curves_of(trained.curves, rows, epochs)
     known = all(bool(values.isfinite().all()) for values in compared.values())
     return Outcome(
         uid=study.uid(trial),

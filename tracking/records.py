@@ -42,7 +42,7 @@ class Outcome:
         bins: `split` and `split_calibrated` -> the data of a reliability diagram.
         seconds: wall time of training, this trial's share of its population's.
         finished: ISO 8601, UTC.
-        by_seed: metric -> at each rung and at the end, one value per seed: what rungs compare. Empty where there were none.
+        by_seed: metric -> after each epoch, one value per seed: what rungs compare. Empty where there were none.
         dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. "" for all others.
     """
 
