@@ -28,6 +28,10 @@ FUSED_MEMBERS = {"cpu": (8, 16, 32), "cuda": (16, 64, 256)}
 """How many members a fused population may hold. On a CPU, more than 32 leave its caches."""
 LOOPED_MEMBERS = {"cpu": 1, "cuda": 16}
 """How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing by more."""
+CLOSE = 1.3
+"""Ways within this factor of the fastest are measured a second time."""
+EQUAL = 1.05
+"""Of ways within this factor of the fastest, the one with the fewest members is taken: its results come sooner, and rungs have more to say."""
 MOST_LANES = 8
 """More threads than this would wait for each other's Python."""
 SECONDS = 0.2
@@ -82,19 +86,31 @@ def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
         if way.seconds < worth:
             measured.extend(sized(engine, way, seeds, group))
     best = min(way.seconds for way in measured)
-    again = [measure(engine, way, way.members, seeds) for way in measured if way.seconds < 1.3 * best]
-    return min([*measured, *again], key=lambda way: way.seconds)
+    again = [measure(engine, way, way.members, seeds) for way in measured if way.seconds < CLOSE * best]
+    twice = [min(first, second, key=lambda way: way.seconds) for first in measured for second in again if same(first, second)]
+    best = min(way.seconds for way in twice)
+    return min((way for way in twice if way.seconds <= EQUAL * best), key=lambda way: way.members)
+
+
+def same(one: Way, other: Way) -> bool:
+    """Whether two measurements are of the same way."""
+    return replace(one, seconds=0.0) == replace(other, seconds=0.0)
 
 
 def sized(engine: Engine, way: Way, seeds: int, group: int) -> Iterator[Way]:
-    """A fused way measured at its sizes, as far as the device's memory goes."""
+    """A fused way measured at its sizes, until one is slower than the one before, as far as the device's memory goes."""
+    before = way.seconds
     for size in FUSED_MEMBERS[engine.device.type]:
         members = max(1, size * way.lanes // group) * group
         if engine.device.type == "cuda":
             per_member = torch.cuda.max_memory_allocated(engine.device) / way.members
             if members * per_member > MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[0]:
                 return
-        yield measure(engine, replace(way, members=members), members, seeds)
+        larger = measure(engine, replace(way, members=members), members, seeds)
+        yield larger
+        if larger.seconds > before:
+            return
+        before = larger.seconds
 
 
 def precisions(device: torch.device) -> tuple[Precision, ...]:

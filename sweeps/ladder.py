@@ -14,6 +14,8 @@ from tracking.records import Outcome
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Of the epochs: where the rungs are."""
+WORTH_SECONDS = 60
+"""A screening that is expected to take less has no rungs: their scoring and smaller populations would cost more than they save."""
 METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 """What is compared at a rung, and the engine's curves of it."""
 
@@ -21,9 +23,14 @@ METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 class Ladder:
     """Which trials of a study go on at its rungs. Other workers' finished trials count as much as this one's."""
 
-    def __init__(self, study: Study, say: Callable[[str], None]):
+    def __init__(self, study: Study, seconds: float, say: Callable[[str], None]):
+        """A ladder for a study whose members take so many seconds an epoch."""
         self.study, self.say = study, say
-        self.epochs = study.task.recipe.epochs
+        plan, self.epochs = study.plan, study.task.recipe.epochs
+        wanted = plan.rungs and study.stage == "screen" and not plan.tune  # with other learning rates, gains are no function of ε
+        self.active = wanted and plan.trials * plan.seeds * self.epochs * seconds > WORTH_SECONDS
+        self.most = max(FINISHED, -(-plan.trials // 2)) if self.active else plan.trials
+        """Trials to train at a time: those of the first half tell something about the others."""
         self.losses: dict[float, Float[Tensor, " example"]] = {}
         self.reasons: dict[int, str] = {}
 
@@ -34,11 +41,10 @@ class Ladder:
     def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
         """The rungs for trials with so many members each, in their order.
 
-        None where the plan wants none, tunes more than ε, or confirms; nor where nothing will come of them: too few trials have
-        finished, and none are left for which these would count as finished.
+        None where the ladder is not active, nor where nothing will come of them: too few trials have finished, and none are
+        left for which these would count as finished.
         """
-        plan = self.study.plan
-        if not plan.rungs or plan.tune or self.study.stage != "screen":
+        if not self.active:
             return {}
         if len(self.finished()) < FINISHED and self.study.missing() + self.study.waiting() <= 0:
             return {}

@@ -58,12 +58,12 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
     On any interruption, what is unfinished is given back.
     """
     seeds = seeds_of(study.plan, study.stage)
-    ladder = Ladder(study, say)
+    ladder = Ladder(study, engine.way.seconds, say)
     with study.heartbeat():
         try:
             while True:
                 with uninterrupted():
-                    trials = study.ask(max(1, engine.way.members // len(seeds)))
+                    trials = study.ask(min(ladder.most, max(1, engine.way.members // len(seeds))))
                 if trials:
                     run_batch(study, engine, trials, seeds, ladder, finish, progress, say)
                 elif others := study.elsewhere():

@@ -58,7 +58,7 @@ def finished(study, trial, generator):
 def engine():
     task = resolve({"epochs": EPOCHS}).tasks[0]
     chosen = choose(task, load("digits"), "uniform", torch.device("cpu"), SEEDS, "looped")
-    return replace(chosen, way=Way("looped", "float32", 2, SEEDS))
+    return replace(chosen, way=Way("looped", "float32", 2, SEEDS, seconds=3.0))
 
 
 def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine):
@@ -93,13 +93,31 @@ def test_without_rungs_every_trial_is_trained_to_its_end(study, engine):
 
 def test_nothing_is_dropped_where_more_than_epsilon_is_tuned(study):
     trials = study.ask(2)
-    assert sorted(Ladder(study, print).rungs(trials, SEEDS)) == [2, 4, 6]
+    assert sorted(Ladder(study, 3.0, print).rungs(trials, SEEDS)) == [2, 4, 6]
     study.plan = replace(study.plan, tune={"learning_rate": (1e-3, 1e-2)})
-    assert Ladder(study, print).rungs(trials, SEEDS) == {}
+    assert Ladder(study, 3.0, print).rungs(trials, SEEDS) == {}
+
+
+def test_a_short_screening_has_no_rungs(study):
+    trials = study.ask(2)
+    ladder = Ladder(study, 60 / (5 * SEEDS * EPOCHS) - 1e-6, print)
+    assert ladder.rungs(trials, SEEDS) == {}
+    assert ladder.most == 5
+    assert Ladder(study, 60 / (5 * SEEDS * EPOCHS) + 1e-6, print).most == 3
+
+
+def test_the_last_batch_has_no_rungs_where_too_few_trials_have_finished(tmp_path):
+    plan = resolve({"trials": 4, "seeds": SEEDS, "epochs": EPOCHS})
+    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
+    study, _ = open_study(storage, plan, plan.tasks[0], "digest")
+    ladder = Ladder(study, 3.0, print)
+    assert ladder.rungs(study.ask(3), SEEDS)  # the fourth will be compared with these
+    assert ladder.rungs(study.ask(1), SEEDS) == {}
+    storage.engine.dispose()
 
 
 def test_the_error_of_the_veto_is_that_of_a_relative_difference(study):
-    ladder = Ladder(study, print)
+    ladder = Ladder(study, 3.0, print)
     assert ladder.error() == 0
     losses = torch.rand(400, generator=torch.Generator().manual_seed(1)) + 0.5
     ladder.note(0.0, losses)
