@@ -42,5 +42,11 @@ def architecture(recipes: Mapping[str, Recipe]) -> Callable[[Build], Build]:
     return register
 
 
+def check_image(shape: tuple[int, ...], smallest: int) -> None:
+    """Raise ValueError unless a shape is (channel, height, width) with at least `smallest` pixels a side."""
+    if len(shape) != 3 or min(shape[1:]) < smallest:
+        raise ValueError(f"inputs have shape {shape}; wanted images (channel, height, width) of at least {smallest} pixels a side")
+
+
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

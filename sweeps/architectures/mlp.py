@@ -11,6 +11,7 @@ from sweeps.recipe import Recipe
 @architecture(
     recipes={
         "digits": Recipe(epochs=50, batch_size=64, learning_rate=3e-3, weight_decay=1e-2),
+        "fashion_mnist": Recipe(epochs=20, batch_size=128, learning_rate=2e-3, weight_decay=1e-2),
         "*": Recipe(epochs=20, batch_size=128, learning_rate=2e-3, weight_decay=1e-2),
     }
 )
