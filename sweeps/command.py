@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import optuna
+import torch
 from typing_extensions import override
 
 from sweeps.architectures import ARCHITECTURES
@@ -184,6 +185,7 @@ def run(plan: Plan, console: Console) -> list[Recommendation]:
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
     """
     pick_device(plan.device)
+    torch.set_num_threads(1)  # each core has a lane while members are trained, and the scribe beside what comes between
     try:
         reach(plan.tracking_uri)
     except TrackingUnavailable as error:

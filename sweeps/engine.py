@@ -103,7 +103,7 @@ class Engine:
 
     Attributes:
         feed: the batches.
-        way: chosen by `sweeps.way.choose`, by measuring.
+        way: chosen by `sweeps.choice.choose`, by measuring.
         noises: the distributions which members may name as their `smoothing`.
     """
 

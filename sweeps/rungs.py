@@ -238,10 +238,16 @@ class End:
             known = finals[0, self.running :].mean(-1)
             lowest = next((claim.sign < 0 for claim in self.claims if claim.metric == metric), True)
             best = int(known.argmin() if lowest else known.argmax())
-            rival = f"{float(known[best]):.4f} at ε = {float(self.epsilons[self.running + best]):g}"
-            told.append(f"{metric} {predicted[metric].value:.4f} [{low:.4f}, {high:.4f}] against {rival}")
+            scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
+            mean, low, high, rival = (f"{scale * value:.{digits}f}" for value in (predicted[metric].value, low, high, float(known[best])))
+            what = metric.replace("nll_calibrated", "NLL after temperature")
+            told.append(
+                f"{what} {mean}{unit} [{low}, {high}], best so far {rival}{unit} at ε = {float(self.epsilons[self.running + best]):g}"
+            )
         verdict = "goes on" if keep else "is dropped"
-        reason = f"ε = {epsilon:g} {verdict}: predicted final {', '.join(told)}; it decides the recommendation with probability {risk:.1%}."
+        reason = (
+            f"ε = {epsilon:g} {verdict}: predicted {'; '.join(told)}; the chance that it changes the recommendation is {100 * risk:.1f} %."
+        )
         return Verdict(keep, risk, predicted, "ε = 0 goes on: it is the control." if epsilon == 0 else reason)
 
 

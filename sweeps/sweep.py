@@ -67,6 +67,8 @@ def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Record
             for name, candidate in chosen.items()
         }
         tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(list(confirmed.values()))]
+        if dropped := study.dropped():
+            tables.append(summary.dropped(dropped, plan.policy))
         records.publish(plan.policy, recommendations, list(confirmed.values()), tables)
     except BaseException as error:  # the run in MLflow is closed, whatever happened
         records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -74,6 +74,16 @@ def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
     return Table("Difference to ε = 0, same seeds: mean ± standard error", header, tuple(rows))
 
 
+def dropped(outcomes: Sequence[Outcome], policy: str) -> Table:
+    """A row per trial that was dropped at a rung, by ascending ε: how far it came, and its accuracy then."""
+    rows = []
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
+        accuracy = outcome.curves["select_accuracy"]
+        rows.append((name(outcome), str(len(accuracy)), f"{100 * accuracy[-1]:.2f}"))
+    title = f"Dropped at a rung, as they can no longer change the recommendation of policy {policy}"
+    return Table(title, ("ε", "epochs", "accuracy % then"), tuple(rows))
+
+
 def confirmation(comparisons: Sequence[Comparison]) -> Table:
     """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy."""
     rows = []

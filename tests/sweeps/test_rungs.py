@@ -58,8 +58,8 @@ def test_what_cannot_win_is_dropped_and_the_reason_says_why():
     assert last.predicted["accuracy"].low < 0.8375 < last.predicted["accuracy"].high < best
     interval = last.predicted["accuracy"]
     assert last.reason == (
-        f"ε = 0.35 is dropped: predicted final accuracy {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] against {best:.4f} at "
-        f"ε = 0.1; it decides the recommendation with probability {last.risk:.1%}."
+        f"ε = 0.35 is dropped: predicted accuracy {100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}], "
+        f"best so far {100 * best:.2f} % at ε = 0.1; the chance that it changes the recommendation is {100 * last.risk:.1f} %."
     )
 
 
