@@ -13,6 +13,7 @@ from sweeps.plan import resolve
 from sweeps.study import open_storage, open_study
 from sweeps.way import Way
 from sweeps.worker import work
+from tracking import summary
 from tracking.records import Outcome
 
 EPOCHS, SEEDS = 8, 3
@@ -81,6 +82,10 @@ def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine):
     assert sum(advanced) == 2 * SEEDS * EPOCHS  # the progress counts what is saved
     assert Outcome.from_json(first.to_json()) == first
     assert study.missing() == study.unfinished() == 0
+    table = summary.dropped([first, second], "accuracy")
+    assert table.title.endswith("the recommendation of policy accuracy")
+    assert [row[:2] for row in table.rows] == [("0.05", "2"), ("0.3", "2")]
+    assert table.rows[1][2] == f"{100 * first.curves['select_accuracy'][-1]:.2f}"
 
 
 def test_without_rungs_every_trial_is_trained_to_its_end(study, engine):
