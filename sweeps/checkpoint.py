@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Checkpoint:
         """Write a safetensors file; the one before it is replaced when the new one is complete on the disk."""
         tensors = {STATE + name: value.detach().cpu().contiguous().clone() for name, value in self.state.items()}
         tensors |= {CURVE + name: value.contiguous() for name, value in self.curves.items()}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.partial")
         save_file(tensors | {"epochs": self.epochs}, partial, {"identity": self.identity, "rows": json.dumps(self.rows)})
         with partial.open("rb") as written:
             os.fsync(written.fileno())
@@ -61,9 +62,12 @@ class Checkpoint:
         except (SafetensorError, KeyError, TypeError, OSError) as error:
             raise WrongInput(f"{path} is no checkpoint of a training: {error}. Delete it to train from the start.") from error
 
-    def check(self, identity: str) -> None:
-        """Raise WrongInput where the checkpoint belongs to another training."""
+    def check(self, identity: str, names: Collection[str]) -> None:
+        """Raise WrongInput where the checkpoint belongs to another training, or lacks what a population's state is made of."""
         if identity != self.identity:
             raise WrongInput(
                 f"the checkpoint is of another training: {self.identity}; this one is {identity}. Delete it to train from the start."
             )
+        if self.state.keys() != set(names):
+            odd = ", ".join(sorted(self.state.keys() ^ set(names)))
+            raise WrongInput(f"the checkpoint and the training do not both have: {odd}. Delete it to train from the start.")

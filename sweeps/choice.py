@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from math import lcm
 
 import torch
@@ -36,6 +36,8 @@ MOST_LANES = 8
 """More threads than this would wait for each other's Python."""
 SECONDS = 0.2
 """A measurement takes as many steps as fit, at least two."""
+CANNOT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
+"""What a module raises that cannot take the inputs, and vmap where it cannot map a module."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory."""
 
@@ -50,7 +52,7 @@ def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, s
     noises = {smoothing: DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))}
     lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1
     engine = Engine(task, feed.dataset, feed, noises, device, Way("looped", "float32", lanes, seeds))
-    key = key_of(task, dataset.shape, seeds, device, mode)
+    key = key_of(task, dataset, seeds, device, mode)
     way = recall(key)
     if way is None:
         way = fastest(engine, seeds, mode)
@@ -60,36 +62,82 @@ def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, s
 
 def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
     """The way with the shortest measured time per member and epoch."""
-    kind, lanes = engine.device.type, engine.way.lanes
+    lanes = engine.way.lanes
     group = lcm(seeds, lanes)  # whole trials, and no lane with more members than another
-    looped = -(-LOOPED_MEMBERS[kind] // group) * group
-    ways = [Way("looped", precision, lanes, looped) for precision in precisions(engine.device)]
-    try:
-        measured = [measure(engine, way, min(looped, PROBED * lanes), seeds) for way in ways]
-    except (RuntimeError, ValueError, TypeError) as error:
+    members = -(-LOOPED_MEMBERS[engine.device.type] // group) * group
+    found: list[Way] = []
+    why: Exception | None = None
+    for precision in precisions(engine.device):
+        try:
+            found.append(measure(engine, Way("looped", precision, lanes, members), min(members, PROBED * lanes), seeds))
+        except CANNOT as error:
+            why = error
+    if not found:
         raise WrongInput(
-            f"{engine.task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {error}"
-        ) from error
+            f"{engine.task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {why}"
+        ) from why
     if mode == "looped":
-        return min(measured, key=lambda way: way.seconds)
-    fused = [Way("fused", precision, lanes, PROBED * lanes) for precision in precisions(engine.device)]
-    try:
-        probed = [measure(engine, way, way.members, seeds) for way in fused]
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        if mode == "fused":
-            raise WrongInput(f"{engine.task.architecture} cannot be fused: {error}. Use --engine looped or auto.") from error
-        probed = []
-    worth = HOPELESS * min(way.seconds for way in measured) if mode == "auto" else float("inf")
+        return min(found, key=lambda way: way.seconds)
+    limit = HOPELESS * min(way.seconds for way in found) if mode == "auto" else float("inf")
+    fused, doubts = fused_ways(engine, seeds, group, limit)
     if mode == "fused":
-        measured = []
-    for way in probed:
-        if way.seconds < worth:
-            measured.extend(sized(engine, way, seeds, group))
-    best = min(way.seconds for way in measured)
-    again = [measure(engine, way, way.members, seeds) for way in measured if way.seconds < CLOSE * best]
-    twice = [min(first, second, key=lambda way: way.seconds) for first in measured for second in again if same(first, second)]
+        if not fused:
+            raise WrongInput(f"{engine.task.architecture} cannot be fused: {doubts}. Use --engine looped or auto.")
+        found = []
+    found += fused
+    best = min(way.seconds for way in found)
+    again = [measure(engine, way, way.members, seeds) for way in found if way.seconds < CLOSE * best]
+    twice = [min(first, second, key=lambda way: way.seconds) for first in found for second in again if same(first, second)]
     best = min(way.seconds for way in twice)
     return min((way for way in twice if way.seconds <= EQUAL * best), key=lambda way: way.members)
+
+
+def fused_ways(engine: Engine, seeds: int, group: int, limit: float) -> tuple[list[Way], str]:
+    """The fused ways which work, measured, none where a small measurement took more than `limit`; and why others do not."""
+    ways: list[Way] = []
+    doubts = ""
+    for precision in precisions(engine.device):
+        small = Way("fused", precision, engine.way.lanes, PROBED * engine.way.lanes)
+        try:
+            if engine.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(engine.device)
+            before = torch.cuda.memory_allocated(engine.device) if engine.device.type == "cuda" else 0
+            small = measure(engine, small, small.members, seeds)
+            per_member = (torch.cuda.max_memory_allocated(engine.device) - before) / small.members if engine.device.type == "cuda" else 0.0
+            if small.seconds > limit:
+                continue
+            with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
+                doubt = pool.submit(doubt_of, engine, small).result()
+            if doubt:
+                doubts = doubt
+                continue
+            ways.extend(sized(engine, small, seeds, group, per_member))
+        except CANNOT as error:  # what was measured before remains; a GPU may be out of memory at a size
+            doubts = str(error)
+    return ways, doubts
+
+
+def doubt_of(engine: Engine, way: Way) -> str:
+    """Why a fused population of this architecture would not hold its members' own numbers; "" where nothing is found.
+
+    Five equal members take two steps. On a CPU they have to stay equal to the last bit, since then no kernel looks at a
+    member's place among the others; and their buffers have to be those of a looped member.
+    """
+    recipe = engine.task.recipe
+    member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
+    states = []
+    for one, count in ((way, 5), (replace(way, kind="looped"), 1)):
+        population = replace(engine, way=one).population([member] * count)
+        for inputs, labels in islice(engine.feed.epoch([0], 0), 2):
+            population.step(inputs, labels, 0.0)
+        states.append(population.state())
+    fused, looped = states
+    for name, values in fused.items():
+        if engine.device.type == "cpu" and not all(torch.equal(values[row], values[0]) for row in range(1, 5)):
+            return f"with kernels of this device, {name} depends on a member's place among the others"
+        if name.startswith("buffer/") and not torch.allclose(values[0].double(), looped[name][0].double(), rtol=1e-2, atol=1e-4):
+            return f"{name} is not updated in place, so vmap does not see it"
+    return ""
 
 
 def same(one: Way, other: Way) -> bool:
@@ -97,15 +145,13 @@ def same(one: Way, other: Way) -> bool:
     return replace(one, seconds=0.0) == replace(other, seconds=0.0)
 
 
-def sized(engine: Engine, way: Way, seeds: int, group: int) -> Iterator[Way]:
-    """A fused way measured at its sizes, until one is slower than the one before, as far as the device's memory goes."""
+def sized(engine: Engine, way: Way, seeds: int, group: int, per_member: float) -> Iterator[Way]:
+    """A fused way measured at its sizes, until one is slower than the one before, as far as a GPU's memory goes (bytes per member)."""
     before = way.seconds
     for size in FUSED_MEMBERS[engine.device.type]:
         members = max(1, size * way.lanes // group) * group
-        if engine.device.type == "cuda":
-            per_member = torch.cuda.max_memory_allocated(engine.device) / way.members
-            if members * per_member > MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[0]:
-                return
+        if engine.device.type == "cuda" and members * per_member > MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[0]:
+            return
         larger = measure(engine, replace(way, members=members), members, seeds)
         yield larger
         if larger.seconds > before:

@@ -1,5 +1,6 @@
 """Dropout of a population: masks which a seed decides, whoever else is trained beside it."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
+
+GLOBAL_RANDOM = threading.Lock()
+"""Held by who seeds torch's own generator and draws from it: lanes are threads, and the generator is one."""
 
 PER_CHANNEL: dict[Any, int | None] = {functional.dropout: None, functional.dropout1d: 2, functional.dropout2d: 2, functional.dropout3d: 2}
 """torch's functions, and how many leading dimensions their masks have: all, or example and channel."""
@@ -79,7 +83,7 @@ class Applying(Masking):
 def calls_of(module: nn.Module, inputs: Float[Tensor, "example *shape"]) -> tuple[list[Call], bool]:
     """The calls of dropout in a training step on such inputs, and whether the module draws other random numbers too.
 
-    The module is left as it was, and the global random state.
+    The module is left as it was, and the global random state. Only one thread may draw from that: hold `GLOBAL_RANDOM`.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     training = module.training

@@ -1,5 +1,6 @@
 """The engine: trains a population of members on data that lie on the device. The loop reads from top to bottom."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from lscal import METRICS, Predictions, Temperature
 from sweeps.checkpoint import Checkpoint
 from sweeps.datasets import Dataset, SplitName
+from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import Task
@@ -87,6 +89,8 @@ class Course:
 
     def keep(self, alive: Sequence[bool]) -> None:
         """Drop the others: their lanes are compacted."""
+        if len(alive) != len(self.epochs):
+            raise ValueError(f"a rung told of {len(alive)} members; there are {len(self.epochs)}")
         lanes = []
         for lane in self.lanes:
             stay = [index for index, row in enumerate(lane.rows) if alive[row]]
@@ -127,6 +131,10 @@ class Engine:
         written to `checkpoint`. Where that file is there already, the training goes on from it, to the same bits.
         """
         started = time.perf_counter()
+        if not members:
+            raise ValueError("there are no members to train")
+        if checkpoint is not None and not checkpoint.parent.is_dir():
+            raise WrongInput(f"there is no folder {checkpoint.parent} for the checkpoint {checkpoint.name}. Make it.")
         rungs = rungs or {}
         course = self.begin(members)
         if checkpoint is not None and checkpoint.exists():
@@ -153,10 +161,14 @@ class Engine:
         population, feed = lane.population, self.feed
         losses = torch.zeros(len(lane.rows), device=self.device)
         population.begin(epoch)
-        for step, (inputs, labels) in enumerate(feed.epoch(population.seeds, epoch)):
-            losses += population.step(inputs, labels, learning_rate_at(epoch * feed.steps + step, self.task.recipe.epochs * feed.steps))
-            if stop.is_set():
-                break
+        try:
+            for step, (inputs, labels) in enumerate(feed.epoch(population.seeds, epoch)):
+                losses += population.step(inputs, labels, learning_rate_at(epoch * feed.steps + step, self.task.recipe.epochs * feed.steps))
+                if stop.is_set():
+                    break
+        except BaseException:
+            stop.set()  # the other lanes need not finish an epoch which comes to nothing
+            raise
         logits = self.evaluate(population, "select")
         measured = {"train_loss": losses / feed.steps} | scores(logits, feed.labels["select"])
         measured[CALIBRATED] = torch.full_like(losses, torch.nan)
@@ -197,7 +209,7 @@ class Engine:
 
     def resume(self, course: Course, members: Sequence[Member], saved: Checkpoint) -> None:
         """Take over what a checkpoint holds, whichever way and over however many cores its members were trained."""
-        saved.check(self.identity(members))
+        saved.check(self.identity(members), course.lanes[0].population.state().keys())
         course.keep([row in saved.rows for row in range(len(members))])
         for lane in course.lanes:
             places = [saved.rows.index(row) for row in lane.rows]
@@ -207,7 +219,8 @@ class Engine:
 
     def identity(self, members: Sequence[Member]) -> str:
         """What a checkpoint has to agree in with the training that goes on from it."""
-        return f"{self.task} on {self.dataset.digest}: {list(members)}"
+        tables = {name: hashlib.sha256(noise.double().cpu().numpy().tobytes()).hexdigest()[:8] for name, noise in self.noises.items()}
+        return f"{self.task} on {self.dataset.digest}, noise {tables}: {list(members)}"
 
 
 def finished(course: Course, seconds: float) -> Trained:

@@ -26,10 +26,12 @@ class PopulationLayers(TorchFunctionMode):
 
     @override
     def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        if func is functional.linear and mapped(args[1]):
+        if func is functional.linear:
             return linear(*args, **(kwargs or {}))
-        if func in (functional.conv1d, functional.conv2d) and mapped(args[1]):
+        if func in (functional.conv1d, functional.conv2d):
             return convolution(func, *args, **(kwargs or {}))
+        if func is functional.batch_norm and torch.is_autocast_enabled("cpu"):  # its statistics are float32, and vmap mixes no types
+            return func(args[0].float(), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -40,14 +42,26 @@ def mapped(tensor: Tensor) -> bool:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
     """As `functional.linear`."""
+    if not mapped(weight):
+        return functional.linear(input, weight, bias)
+    if torch.is_autocast_enabled("cpu"):
+        precision = torch.get_autocast_dtype("cpu")
+        input, weight, bias = input.to(precision), weight.to(precision), None if bias is None else bias.to(precision)  # noqa: A001
     result: Tensor = Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
     return result
 
 
 def convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:  # noqa: A002
     """As `func`, which is `functional.conv1d` or `functional.conv2d`."""
+    if not mapped(weight):
+        return func(input, weight, bias, *rest, **named)
     result: Tensor = Convolution.apply(partial(func, **named), input, weight, bias, *rest)  # type: ignore[no-untyped-call]
     return result
+
+
+def by_member(tensor: Tensor, dim: int | None, members: int) -> Tensor:
+    """A tensor with the member as its first dimension; one which vmap does not map is the same for all."""
+    return tensor.expand(members, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
 class Linear(torch.autograd.Function):
@@ -66,7 +80,8 @@ class Linear(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:  # noqa: A002
         """With vmap: tensors have the member dimension at `in_dims`, the result has it first."""
         members = info.batch_size
-        rows = input.expand(members, *input.shape) if in_dims[0] is None else input.movedim(in_dims[0], 0)
+        rows, weight = by_member(input, in_dims[0], members), by_member(weight, in_dims[1], members)
+        bias = None if bias is None else by_member(bias, in_dims[2], members)
         product: Tensor = BatchedLinear.apply(rows.reshape(members, -1, rows.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
         return product.reshape(*rows.shape[:-1], product.shape[-1]), 0
 
@@ -94,9 +109,10 @@ class Convolution(torch.autograd.Function):
         *rest: Any,
     ) -> tuple[Tensor, int]:
         """With vmap: tensors have the member dimension at `in_dims`, the result has it first."""
-        inputs = [input] * info.batch_size if in_dims[1] is None else input.unbind(in_dims[1])
-        biases = [None] * info.batch_size if bias is None else bias.unbind(in_dims[3])
-        return torch.stack([func(*own, *rest) for own in zip(inputs, weight.unbind(in_dims[2]), biases, strict=True)]), 0
+        members = info.batch_size
+        inputs, weights = by_member(input, in_dims[1], members), by_member(weight, in_dims[2], members)
+        biases = [None] * members if bias is None else by_member(bias, in_dims[3], members)
+        return torch.stack([func(*own, *rest) for own in zip(inputs, weights, biases, strict=True)]), 0
 
 
 class BatchedLinear(torch.autograd.Function):

@@ -5,7 +5,8 @@ import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Parameters of glibc's `mallopt`."""
-LARGEST = 1 << 30
+LARGEST, LARGEST_OF_OLD = 1 << 30, 32 << 20
+"""Bytes; older versions of glibc refuse more than 32 MiB."""
 
 
 def keep_freed_memory() -> None:
@@ -20,5 +21,7 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return
-    for parameter, value in ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, 2**31 - 1), (ARENA_MAX, 1)):
-        library.mallopt(parameter, value)
+    if not library.mallopt(MMAP_THRESHOLD, LARGEST):
+        library.mallopt(MMAP_THRESHOLD, LARGEST_OF_OLD)
+    library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    library.mallopt(ARENA_MAX, 1)

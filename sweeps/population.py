@@ -2,8 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import final
 
 import torch
@@ -13,7 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from typing_extensions import override
 
 from lscal import smoothed_cross_entropy
-from sweeps.dropout import Applying, Call, calls_of
+from sweeps.dropout import GLOBAL_RANDOM, Applying, Call, calls_of
 from sweeps.layers import VECTOR, PopulationLayers
 from sweeps.member import Member
 from sweeps.optimiser import KERNELS, Optimiser
@@ -53,7 +54,7 @@ class Population(ABC):
         self.members = tuple(members)
         self.build, self.noises, self.device, self.optimiser_name, self.precision = build, noises, device, optimiser, precision
         self.seeds = tuple(sorted({member.seed for member in members}))
-        self.seed_row = torch.tensor([self.seeds.index(member.seed) for member in members], device=device)
+        self.seed_rows = [self.seeds.index(member.seed) for member in members]
         with torch.random.fork_rng(devices=[]):
             self.initial = {seed: initialised(build, seed) for seed in self.seeds}
         self.calls: list[Call] | None = None
@@ -69,17 +70,19 @@ class Population(ABC):
     def step(self, inputs: Batch, labels: Labels, rate: float) -> Float[Tensor, " member"]:
         """One optimiser step on each member at `rate` times its learning rate. Returns the mean smoothed loss before it."""
         if self.calls is None:
-            self.calls, self.random = calls_of(self.initial[self.seeds[0]], inputs[0].to("cpu"))
+            with GLOBAL_RANDOM:
+                self.calls, self.random = calls_of(self.initial[self.seeds[0]], inputs[0].to("cpu"))
         masks = [torch.stack([call.mask(stream) for stream in self.streams]) for call in self.calls]
         self.steps += 1
         if self.device.type == "cpu" or self.random:
             return self.update(inputs, labels, rate, *masks)
-        rates = torch.full((), rate, device=self.device)
-        if self.replay is None:
-            before = {name: value.clone() for name, value in self.state().items()}
-            self.replay = Replay(self.update, inputs, labels, rates, *masks)
-            self.load(before)
-        return self.replay(inputs, labels, rates, *masks).clone()
+        with torch.cuda.device(self.device):
+            rates = torch.full((), rate, device=self.device)
+            if self.replay is None:
+                before = {name: value.clone() for name, value in self.state().items()}
+                self.replay = Replay(self.update, inputs, labels, rates, *masks)
+                self.load(before)
+            return self.replay(inputs, labels, rates, *masks).clone()
 
     @abstractmethod
     def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
@@ -111,9 +114,10 @@ class Population(ABC):
         noise = self.noises[smoothing]
         return None if torch.allclose(noise, noise.mean()) else noise.to(self.device, torch.float32)
 
-    def autocast(self) -> torch.autocast | nullcontext[None]:
-        """The precision of the training."""
-        return nullcontext() if self.precision == torch.float32 else torch.autocast(self.device.type, self.precision)
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast | nullcontext[None]:
+    """The precision of forward passes."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
 
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -143,11 +147,12 @@ class FusedPopulation(Population):
         super().__init__(members, build, noises, device, optimiser, precision)
         self.stacked = self.members if len(members) > 1 else self.members * 2
         parameters, buffers = stack_module_state([self.initial[member.seed] for member in self.stacked])
+        self.module = module = self.initial[self.seeds[0]]
+        frozen = {name: parameters.pop(name) for name, value in module.named_parameters() if not value.requires_grad}
         self.shapes = {name: value.shape[1:] for name, value in parameters.items()}
         self.storage = {name: padded(value.detach().to(device)) for name, value in parameters.items()}
         self.parameters = {name: self.view(name, storage).requires_grad_() for name, storage in self.storage.items()}
-        self.buffers = {name: value.detach().to(device).clone() for name, value in buffers.items()}
-        self.module = self.initial[self.seeds[0]]
+        self.buffers = {name: value.detach().to(device).clone() for name, value in (buffers | frozen).items()}
         self.optimiser = KERNELS[optimiser](list(self.storage.values()), self.stacked)
         self.rows = torch.tensor([self.seeds.index(member.seed) for member in self.stacked], device=device)
         self.groups = [
@@ -160,16 +165,13 @@ class FusedPopulation(Population):
         ]
 
         def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
-            with self.layers(), Applying(masks) if masks else nullcontext():
-                logits: Tensor = functional_call(self.module, (parameters, buffers), (inputs,))
+            layers = PopulationLayers() if device.type == "cpu" else nullcontext()  # on a GPU, vmap's own rules serve well
+            with layers, Applying(masks) if masks else nullcontext():
+                logits: Tensor = functional_call(module, (parameters, buffers), (inputs,))
             return logits
 
         self.on_own_inputs = vmap(forward, in_dims=(0, 0, 0, 0))
         self.on_same_inputs = vmap(forward, in_dims=(0, 0, None, None))
-
-    def layers(self) -> PopulationLayers | nullcontext[None]:
-        """What vmap makes of layers: on a GPU its own rules serve well."""
-        return PopulationLayers() if self.device.type == "cpu" else nullcontext()
 
     def view(self, name: str, storage: Float[Tensor, "member number"]) -> Float[Tensor, "member ..."]:
         """The numbers of a parameter in their shape, without the padding."""
@@ -180,7 +182,7 @@ class FusedPopulation(Population):
     def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
         self.module.train()
         own = inputs[self.rows]
-        with self.autocast():
+        with autocast(self.device, self.precision):
             logits = self.on_own_inputs(self.parameters, self.buffers, own, tuple(mask[self.rows] for mask in masks))
         losses = self.losses(logits.float(), labels[self.rows])
         self.optimiser.step(torch.autograd.grad(losses.sum(), list(self.parameters.values()), materialize_grads=True), rate)
@@ -201,8 +203,7 @@ class FusedPopulation(Population):
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         self.module.eval()
-        chunks = torch.split(inputs, EVALUATION_CHUNK[self.device.type])
-        logits = torch.cat([self.on_same_inputs(self.parameters, self.buffers, chunk, ()) for chunk in chunks], dim=1)
+        logits: Tensor = self.on_same_inputs(self.parameters, self.buffers, inputs, ())
         return logits[: len(self.members)]
 
     @override
@@ -236,7 +237,7 @@ class FusedPopulation(Population):
 
 @final
 class LoopedPopulation(Population):
-    """One member after another, each an ordinary module; convolutions see channels_last inputs."""
+    """One member after another, each an ordinary module; convolutions see channels_last inputs where the module takes them."""
 
     @override
     def __init__(
@@ -249,25 +250,53 @@ class LoopedPopulation(Population):
         precision: torch.dtype = torch.float32,
     ):
         super().__init__(members, build, noises, device, optimiser, precision)
-        self.singles = [Single(self, member) for member in self.members]
+        self.order = torch.channels_last
+        self.singles = self.made()
+
+    def made(self) -> list["Single"]:
+        """Fresh members."""
+        return [
+            Single(deepcopy(self.initial[member.seed]), member, self.noise(member.smoothing), self.device, self.optimiser_name, self.order)
+            for member in self.members
+        ]
 
     @override
     def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
-        batches = [channels_last(batch) for batch in inputs]
+        try:
+            return self.update_all(inputs, labels, rate, *masks)
+        except RuntimeError:  # a `view` after a convolution wants torch's own memory order: nothing has moved yet, try that
+            if self.order == torch.contiguous_format or self.steps > 1:
+                raise
+        before, self.order = self.state(), torch.contiguous_format
+        self.singles = self.made()
+        self.load(before)
+        return self.update_all(inputs, labels, rate, *masks)
+
+    def update_all(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
+        """One step of every member, in turn."""
+        batches = [ordered(batch, self.order) for batch in inputs]
         losses: list[Tensor] = []
-        for single, on in zip(self.singles, side_streams(self.device, len(self.singles)), strict=True):
-            row = single.seed_row
-            if self.random:
-                torch.manual_seed(stream(single.member.seed, self.epoch * 10_000_000 + self.steps, "dropout").initial_seed())
-            with on:
+        for single, row, on in zip(self.singles, self.seed_rows, side_streams(self.device, len(self.singles)), strict=True):
+            with on, self.seeded(single.member), autocast(self.device, self.precision):
                 losses.append(single.update(batches[row], labels[row], rate, [mask[row] for mask in masks]))
         return torch.stack(losses)
+
+    @contextmanager
+    def seeded(self, member: Member) -> Iterator[None]:
+        """For a module which draws random numbers itself: torch's generator, seeded by the member's seed and the step."""
+        if not self.random:
+            yield
+            return
+        seed = stream(member.seed, self.epoch, "module").initial_seed() + self.steps
+        with GLOBAL_RANDOM, torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
 
     @override
     @torch.no_grad()
     def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
-        chunks = [channels_last(chunk) for chunk in torch.split(inputs, EVALUATION_CHUNK[self.device.type])]
-        return torch.stack([torch.cat([single.module.eval()(chunk) for chunk in chunks]) for single in self.singles])
+        inputs = ordered(inputs, self.order)
+        return torch.stack([single.module.eval()(inputs) for single in self.singles])
 
     @override
     def state(self) -> State:
@@ -284,24 +313,29 @@ class LoopedPopulation(Population):
 
 @final
 class Single:
-    """A member of a looped population: a module with its optimiser."""
+    """A member of a looped population: a module with its optimiser. `order` is the memory order of its images and their kernels."""
 
-    def __init__(self, population: Population, member: Member):
-        self.member, self.population = member, population
-        self.seed_row = population.seeds.index(member.seed)
-        self.noise = population.noise(member.smoothing)
-        with torch.random.fork_rng(devices=[]):
-            self.module = initialised(population.build, member.seed).to(population.device)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parameters = dict(self.module.named_parameters())
-        self.optimiser: Optimiser = KERNELS[population.optimiser_name](
+    def __init__(
+        self,
+        module: nn.Module,
+        member: Member,
+        noise: Tensor | None,
+        device: torch.device,
+        optimiser: OptimiserName,
+        order: torch.memory_format,
+    ):
+        self.module, self.member, self.noise = module.to(device), member, noise
+        for parameter in self.module.parameters():
+            parameter.data = ordered(parameter.data, order)
+        self.parameters = {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+        self.optimiser: Optimiser = KERNELS[optimiser](
             [parameter.detach().unsqueeze(0) for parameter in self.parameters.values()], [member]
         )
 
     def update(self, inputs: Tensor, labels: Tensor, rate: float | Tensor, masks: Sequence[Tensor]) -> Float[Tensor, ""]:
         """One step. Returns the loss before it."""
         self.module.train()
-        with self.population.autocast(), Applying(masks) if masks else nullcontext():
+        with Applying(masks) if masks else nullcontext():
             logits = self.module(inputs)
         loss = smoothed_cross_entropy(logits.float(), labels, self.member.epsilon, self.noise, masked=False).mean()
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
@@ -309,9 +343,10 @@ class Single:
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors themselves, without a member dimension."""
+        """The tensors themselves, without a member dimension. Parameters which are not trained are among the buffers."""
         state = {f"parameter/{name}": value.detach() for name, value in self.parameters.items()}
         state |= {f"buffer/{name}": value for name, value in self.module.named_buffers()}
+        state |= {f"buffer/{name}": value for name, value in self.module.named_parameters() if name not in self.parameters}
         for kind, values in self.optimiser.state().items():
             state |= {f"{kind}/{name}": value[0] for name, value in zip(self.parameters, values, strict=True)}
         return state | {"steps": self.optimiser.count}
@@ -328,9 +363,9 @@ def padded(value: Float[Tensor, "member ..."]) -> Float[Tensor, "member number"]
     return storage
 
 
-def channels_last(batch: Tensor) -> Tensor:
-    """Images in the memory order which CPU and GPU convolutions prefer; other inputs as they are."""
-    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+def ordered(values: Tensor, order: torch.memory_format) -> Tensor:
+    """Images, and kernels of convolutions over them, in a memory order; other tensors as they are."""
+    return values.contiguous(memory_format=order) if values.ndim == 4 else values
 
 
 def learning_rate_at(step: int, steps: int) -> float:

@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["order", "augmentation", "dropout"]
-PURPOSES: tuple[Purpose, ...] = ("order", "augmentation", "dropout")
+Purpose = Literal["order", "augmentation", "dropout", "module"]
+PURPOSES: tuple[Purpose, ...] = ("order", "augmentation", "dropout", "module")
 
 
 def stream(seed: int, epoch: int, purpose: Purpose, device: torch.device | None = None) -> torch.Generator:

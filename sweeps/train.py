@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from lscal import METRICS, Predictions
 from sweeps.choice import choose, pick_device
-from sweeps.command import DONE, WRONG_INPUT, Parser
+from sweeps.command import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
@@ -25,7 +25,7 @@ def parser() -> Parser:
     """The flags. Those of a plan have no default here."""
     flags = Parser(prog="python -m sweeps.train", description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     flags.add_argument("tasks", nargs=1, metavar="TASK", help="dataset/architecture")
-    flags.add_argument("--epsilon", dest="at", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)")
+    flags.add_argument("--epsilon", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)")
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds, from 0 on (default 3)")
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
@@ -39,11 +39,15 @@ def parser() -> Parser:
 def train(arguments: Sequence[str], console: Console) -> None:
     """Train, and print accuracy, NLL and ECE of every seed."""
     values = vars(parser().parse_args(arguments))
-    epsilon = values.pop("at")
+    epsilon = values.pop("epsilon")
     plan = resolve({"data_dir": os.environ.get("LSCAL_DATA"), **values})
     if not 0 <= epsilon < 1:
         raise WrongInput(f"--epsilon is {epsilon:g}; allowed is 0 <= ε < 1.")
-    (task,) = plan.tasks
+    if len(plan.tasks) > 1:
+        raise WrongInput(
+            f"{values['tasks'][0]} names {len(plan.tasks)} tasks; wanted one of {', '.join(task.name for task in plan.tasks)}."
+        )
+    task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
@@ -72,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WrongInput as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         return WRONG_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return DONE
 
 

@@ -53,15 +53,13 @@ class Way:
         return f"{self.kind}{precision}, {self.members} members at a time in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
 
 
-def key_of(task: Task, shape: tuple[int, ...], seeds: int, device: torch.device, mode: Mode) -> str:
+def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode: Mode) -> str:
     """All that may decide which way is the fastest."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
     about = {
         "architecture": task.architecture,
-        "shape": shape,
-        "batch_size": task.recipe.batch_size,
-        "optimiser": task.recipe.optimiser,
-        "augment": task.recipe.augment,
+        "data": dataset.digest,
+        **{name: value for name, value in task.recipe.to_mapping().items() if name != "epochs"},
         "seeds": seeds,
         "device": name,
         "cores": cores(),

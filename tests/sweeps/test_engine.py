@@ -2,11 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from lscal import METRICS, Predictions, Temperature
+from sweeps.architectures import ARCHITECTURES, Architecture
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import Dataset, Split, load
 from sweeps.errors import WrongInput
+from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import resolve
 from sweeps.way import Way, cache, cores, recall, remember
@@ -122,23 +125,114 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
 
 
 def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
-    slow = replace(engine, task=replace(engine.task, recipe=replace(engine.task.recipe, epochs=10**6)))
-    steps = []
+    long = replace(engine, task=replace(engine.task, recipe=replace(engine.task.recipe, batch_size=1)))
+    counts = {}
 
-    class Watched(type(slow.feed)):
-        """Counts batches; the third interrupts."""
+    class Watched(type(engine.feed)):
+        """The second lane's third batch interrupts; the first lane has 629 of them."""
 
         def epoch(self, seeds, epoch):
             for batch in super().epoch(seeds, epoch):
-                steps.append(1)
-                if len(steps) == 3:
+                counts[seeds] = counts.get(seeds, 0) + 1
+                if seeds == (7,) and counts[seeds] == 3:
                     raise Killed
                 yield batch
 
-    feed = Watched(**{name: getattr(slow.feed, name) for name in slow.feed.__dataclass_fields__})
+    feed = Feed.of(long.dataset, long.task.recipe, CPU)
+    watched = Watched(**{name: getattr(feed, name) for name in feed.__dataclass_fields__})
+    members = [Member(0.1, seed, 3e-3, 1e-2) for seed in (0, 7)]
     with pytest.raises(Killed):
-        replace(slow, feed=feed).train(MEMBERS, nothing)
-    assert len(steps) < 2 * feed.steps
+        replace(long, feed=watched).train(members, nothing)
+    assert counts[(0,)] < 300
+
+
+class Noisy(nn.Module):
+    """Draws random numbers of its own."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.last = nn.Linear(shape[-1] ** 2, classes)
+
+    def forward(self, inputs):
+        inputs = inputs.flatten(1)
+        return self.last(nn.functional.alpha_dropout(inputs, 0.2, self.training))
+
+
+class Narrow(nn.Module):
+    """BatchNorm over few numbers: its kernel treats members by their place."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(shape[-1] ** 2, 33), nn.BatchNorm1d(33), nn.Linear(33, classes)
+
+    def forward(self, inputs):
+        return self.last(torch.relu(self.norm(self.first(inputs.flatten(1)))))
+
+
+class Assigning(nn.Module):
+    """Assigns its buffer instead of changing it in place."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.last = nn.Linear(shape[-1] ** 2, classes)
+        self.register_buffer("mean", torch.zeros(shape[-1] ** 2))
+
+    def forward(self, inputs):
+        inputs = inputs.flatten(1)
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * inputs.mean(0)
+        return self.last(inputs - self.mean)
+
+
+@pytest.fixture
+def brought(monkeypatch):
+    """Adds an architecture for a test, and returns its task."""
+
+    def bring(module):
+        name = module.__name__.lower()
+        monkeypatch.setitem(ARCHITECTURES, name, Architecture(name, module, {}))
+        return resolve({"tasks": [f"digits/{name}"], "epochs": 2}).tasks[0]
+
+    return bring
+
+
+def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_lanes(brought):
+    chosen = choose(brought(Noisy), load("digits"), "uniform", CPU, 3)
+    assert chosen.way.kind == "looped"
+    logits = []
+    for lanes in (1, 2, 3, 3):
+        one = replace(chosen, way=replace(chosen.way, lanes=lanes))
+        logits.append(one.logits(one.train(MEMBERS, nothing), "test"))
+    assert all(torch.equal(logits[0], other) for other in logits[1:])
+    with pytest.raises(WrongInput, match="noisy cannot be fused: vmap: .*random"):
+        choose(brought(Noisy), load("digits"), "uniform", CPU, 3, "fused")
+
+
+@pytest.mark.parametrize(
+    ("module", "why"), [(Narrow, "depends on a member's place among the others"), (Assigning, "buffer/mean is not updated in place")]
+)
+def test_a_module_whose_members_would_not_be_their_own_is_not_fused(brought, module, why):
+    with pytest.raises(WrongInput, match=why):
+        choose(brought(module), load("digits"), "uniform", CPU, 3, "fused")
+
+
+def test_lanes_leave_the_global_random_state_alone(engine):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    replace(engine, way=replace(LOOPED, lanes=4)).train(MEMBERS, nothing)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_the_engine_is_given_is_checked(engine, tmp_path):
+    with pytest.raises(ValueError, match="no members to train"):
+        engine.train([], nothing)
+    with pytest.raises(ValueError, match="a rung told of 2 members; there are 9"):
+        engine.train(MEMBERS, nothing, {1: lambda _: [True, False]})
+    with pytest.raises(WrongInput, match="no folder .*nowhere for the checkpoint"):
+        engine.train(MEMBERS, nothing, checkpoint=tmp_path / "nowhere" / "file")
+    alone = engine.train(MEMBERS[:1], nothing)
+    assert torch.equal(engine.logits(alone, "test")[0], engine.logits(engine.train(MEMBERS, nothing), "test")[0])
 
 
 def test_what_cannot_be_trained_is_told_before():
@@ -161,6 +255,8 @@ def test_a_way_can_be_asked_for_and_is_remembered(mode):
     assert chosen.seconds > 0
     assert choose(task, load("digits"), "uniform", CPU, 3, mode).way == chosen
     assert choose(task, load("digits"), "uniform", CPU, 4, mode).way != chosen
+    fewer = choose(task, load("digits", None, 100), "uniform", CPU, 3, mode).way
+    assert fewer.seconds < chosen.seconds  # what is remembered of few examples says nothing about many
 
 
 def test_a_spoilt_memory_of_ways_is_ignored():

@@ -217,9 +217,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00not json")
     with pytest.raises(WrongInput, match=r"broken is no checkpoint of a training: .* Delete it"):
         Checkpoint.read(path)
-    saved = Checkpoint("these", (0,), {"steps": torch.ones(1)}, {}, torch.ones(1, dtype=torch.int64))
+    saved = Checkpoint("these", (0,), {"steps": torch.ones(1), "momentum/a": torch.ones(1)}, {}, torch.ones(1, dtype=torch.int64))
+    saved.check("these", ["steps", "momentum/a"])
     with pytest.raises(WrongInput, match="of another training: these; this one is those"):
-        saved.check("those")
+        saved.check("those", ["steps", "momentum/a"])
+    with pytest.raises(WrongInput, match="do not both have: first/a, momentum/a"):
+        saved.check("these", ["steps", "first/a"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -275,6 +278,75 @@ def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeats_them_by_s
     assert not torch.allclose(whole["parameter/last.weight"][0], textbook(MEMBERS[0], Noisy).last.weight, atol=1e-3)
     with pytest.raises(RuntimeError, match="random"):
         trained(FusedPopulation, MEMBERS, Noisy)
+
+
+class Viewing(nn.Module):
+    """Takes a view of what a convolution yields: torch's own memory order is needed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)
+        self.last = nn.Linear(64, 5)
+
+    def forward(self, inputs):
+        hidden = torch.relu(self.first(inputs))
+        return self.last(hidden.view(len(hidden), -1))
+
+
+def volumes():
+    """A convolution over volumes: its parameters have five dimensions."""
+    return nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 4, (1, 3, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+
+
+class ByKeyword(nn.Module):
+    """Calls its layers' functions with names, and shares a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 36) / 6)
+        self.register_buffer("shift", torch.arange(5.0))
+
+    def forward(self, inputs):
+        hidden = nn.functional.linear(inputs.flatten(1), weight=self.weight, bias=self.shift)
+        return nn.functional.linear(hidden @ self.weight, self.weight)
+
+
+@pytest.mark.parametrize("make", [Viewing, volumes, ByKeyword])
+@pytest.mark.parametrize("kind", KINDS)
+def test_unusual_modules_are_trained_as_by_the_textbook_loop(kind, make):
+    population, _ = trained(kind, MEMBERS, make, "sgd")
+    for row, member in zip(population.logits(IMAGES), MEMBERS, strict=True):
+        torch.testing.assert_close(row, textbook(member, make, "sgd")(IMAGES).detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_which_are_frozen_stay(kind):
+    def make():
+        module = perceptron()
+        module[1].requires_grad_(False)
+        return module
+
+    population, _ = trained(kind, MEMBERS, make)
+    state = population.state()
+    for row, member in enumerate(MEMBERS):
+        torch.manual_seed(member.seed)
+        assert torch.equal(state["buffer/1.weight"][row], make()[1].weight)
+    assert "parameter/1.weight" not in state
+    assert "first/3.weight" in state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [perceptron, Convolutional])
+def test_bfloat16_trains_as_float32_does_to_its_precision(kind, make):
+    rough = kind(MEMBERS, make, NOISES, CPU, "sgd", torch.bfloat16)
+    for step, (inputs, labels) in enumerate(batches(rough.seeds)):
+        losses = rough.step(inputs, labels, learning_rate_at(step, STEPS))
+    exact, found = trained(kind, MEMBERS, make, "sgd")
+    assert losses.dtype == rough.logits(IMAGES).dtype == torch.float32
+    torch.testing.assert_close(losses, found[-1], atol=0.05, rtol=0.05)
+    assert not torch.equal(losses, found[-1])
+    for name, values in rough.state().items():
+        assert values.dtype == exact.state()[name].dtype
 
 
 def test_seeds_are_paired_across_epsilon_and_differ_otherwise():
