@@ -1,6 +1,7 @@
 """Dropout of a population: masks which a seed decides, whoever else is trained beside it."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +35,12 @@ class Call:
         return kept / (1 - self.share)
 
 
-class Masking(TorchFunctionMode):
+class Masking(TorchFunctionMode, ABC):
     """While this mode is active, each call of dropout in training is given to `self.drop`, in place of torch's random numbers."""
 
+    @abstractmethod
     def drop(self, values: Tensor, call: Call) -> Tensor:
         """Drop values as the call asks."""
-        raise NotImplementedError
 
     @override
     def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
