@@ -61,6 +61,11 @@ class Population(ABC):
         self.random = False
         self.replay: Replay | None = None
         self.begin(0)
+        self.make()
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make fresh members of the initial modules."""
 
     def begin(self, epoch: int) -> None:
         """Start an epoch: dropout draws from streams of the seeds and the epoch."""
@@ -135,17 +140,9 @@ class FusedPopulation(Population):
     """
 
     @override
-    def __init__(
-        self,
-        members: Sequence[Member],
-        build: Callable[[], nn.Module],
-        noises: Mapping[str, Float[Tensor, " class"] | Float[Tensor, "class class"]],
-        device: torch.device,
-        optimiser: OptimiserName = "adamw",
-        precision: torch.dtype = torch.float32,
-    ):
-        super().__init__(members, build, noises, device, optimiser, precision)
-        self.stacked = self.members if len(members) > 1 else self.members * 2
+    def make(self) -> None:
+        device = self.device
+        self.stacked = self.members if len(self.members) > 1 else self.members * 2
         parameters, buffers = stack_module_state([self.initial[member.seed] for member in self.stacked])
         self.module = module = self.initial[self.seeds[0]]
         frozen = {name: parameters.pop(name) for name, value in module.named_parameters() if not value.requires_grad}
@@ -153,7 +150,7 @@ class FusedPopulation(Population):
         self.storage = {name: padded(value.detach().to(device)) for name, value in parameters.items()}
         self.parameters = {name: self.view(name, storage).requires_grad_() for name, storage in self.storage.items()}
         self.buffers = {name: value.detach().to(device).clone() for name, value in (buffers | frozen).items()}
-        self.optimiser = KERNELS[optimiser](list(self.storage.values()), self.stacked)
+        self.optimiser = KERNELS[self.optimiser_name](list(self.storage.values()), self.stacked)
         self.rows = torch.tensor([self.seeds.index(member.seed) for member in self.stacked], device=device)
         self.groups = [
             (
@@ -239,23 +236,11 @@ class FusedPopulation(Population):
 class LoopedPopulation(Population):
     """One member after another, each an ordinary module; convolutions see channels_last inputs where the module takes them."""
 
-    @override
-    def __init__(
-        self,
-        members: Sequence[Member],
-        build: Callable[[], nn.Module],
-        noises: Mapping[str, Float[Tensor, " class"] | Float[Tensor, "class class"]],
-        device: torch.device,
-        optimiser: OptimiserName = "adamw",
-        precision: torch.dtype = torch.float32,
-    ):
-        super().__init__(members, build, noises, device, optimiser, precision)
-        self.order = torch.channels_last
-        self.singles = self.made()
+    order = torch.channels_last
 
-    def made(self) -> list["Single"]:
-        """Fresh members."""
-        return [
+    @override
+    def make(self) -> None:
+        self.singles = [
             Single(deepcopy(self.initial[member.seed]), member, self.noise(member.smoothing), self.device, self.optimiser_name, self.order)
             for member in self.members
         ]
@@ -268,7 +253,7 @@ class LoopedPopulation(Population):
             if self.order == torch.contiguous_format or self.steps > 1:
                 raise
         before, self.order = self.state(), torch.contiguous_format
-        self.singles = self.made()
+        self.make()
         self.load(before)
         return self.update_all(inputs, labels, rate, *masks)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -91,11 +91,13 @@ def remembered() -> dict[str, dict[str, Any]]:
 
 
 def recall(key: str) -> Way | None:
-    """The way which was remembered under a key."""
+    """The way which was remembered under a key; None where there is none, or where the file holds something else."""
     try:
-        return Way(**remembered()[key])
+        way = Way(**remembered()[key])
+        sound = way.kind in get_args(Kind) and way.precision in get_args(Precision) and min(way.lanes, way.members) > 0 < way.seconds
     except (KeyError, TypeError):
         return None
+    return way if sound else None
 
 
 def remember(key: str, way: Way) -> None:

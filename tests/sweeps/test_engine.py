@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -259,16 +260,20 @@ def test_a_way_can_be_asked_for_and_is_remembered(mode):
     assert fewer.seconds < chosen.seconds  # what is remembered of few examples says nothing about many
 
 
-def test_a_spoilt_memory_of_ways_is_ignored():
-    remember("a", FUSED)
-    assert recall("a") == FUSED
+def test_a_spoilt_memory_of_ways_is_ignored(unchecked):
+    good = replace(FUSED, seconds=0.5)
+    remember("a", good)
+    assert recall("a") == good
+    for wrong in ({"kind": "melted"}, {"precision": "float8"}, {"lanes": 0}, {"members": "8"}):
+        cache().write_text(json.dumps({"a": asdict(good) | wrong}))
+        assert recall("a") is None
     cache().write_text('{"a": {"kind": "fused"}, "b": 3}')
     assert recall("a") is None
     assert recall("b") is None
     cache().write_text("[1")
     assert recall("a") is None
-    remember("a", LOOPED)
-    assert recall("a") == LOOPED
+    remember("a", good)
+    assert recall("a") == good
 
 
 def test_devices():
