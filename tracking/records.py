@@ -1,20 +1,36 @@
 """The records: Outcome, Comparison, Recommendation, Facts. Frozen values; JSON at the edge of Optuna and MLflow only."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-Stage = Literal["screen", "confirm"]
+Stage = Literal["pilot", "screen", "confirm"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its two-sided 95 % interval."""
+    """A value with its two-sided 95 % interval, and what its uncertainty is made of.
+
+    The variance of the value is `examples`² + `seeds`² / S, where S is how many seeds it is the mean of.
+
+    Attributes:
+        examples: standard deviation due to the examples alone: what is left with any number of seeds.
+        seeds: standard deviation of a single seed, beyond what its examples explain.
+        freedom: degrees of freedom of that variance (Satterthwaite 1946).
+    """
 
     value: float
     low: float
     high: float
+    examples: float = 0.0
+    seeds: float = 0.0
+    freedom: float = math.inf
+
+    def error(self, seeds: int) -> float:
+        """The standard error with so many seeds."""
+        return math.hypot(self.examples, self.seeds / seeds**0.5)
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class Outcome:
         seconds: wall time of training, this trial's share of its population's.
         finished: ISO 8601, UTC.
         by_seed: metric -> after each epoch, one value per seed: what rungs compare. Empty where there were none.
+        risks: `split` and `split_calibrated` -> per seed the error rate among the 1 %, 2 %, …, 100 % most confident examples.
         dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. "" for all others.
     """
 
@@ -62,6 +79,7 @@ class Outcome:
     seconds: float
     finished: str
     by_seed: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    risks: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     dropped: str = ""
 
     def mean(self, metric: str) -> float:
@@ -90,7 +108,8 @@ class Outcome:
             values[name] = tuple(values[name])
         for name in ("metrics", "curves"):
             values[name] = {key: tuple(entries) for key, entries in values[name].items()}
-        values["by_seed"] = {key: tuple(tuple(epoch) for epoch in epochs) for key, epochs in values.get("by_seed", {}).items()}
+        for name in ("by_seed", "risks"):
+            values[name] = {key: tuple(tuple(row) for row in rows) for key, rows in values.get(name, {}).items()}
         values["bins"] = {
             key: Bins(tuple(b["count"]), tuple(b["confidence"]), tuple(b["accuracy"]), b["gap"], b["error"])
             for key, b in values["bins"].items()
@@ -99,20 +118,42 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That a metric is better than at ε = 0, tested at one or more looks as seeds were added (`tracking.sequential`).
+
+    Attributes:
+        p: sequential one-sided p-value: valid at whatever look the seeds stopped.
+        low, high: repeated 95 % interval of the difference at the last look, valid in the same sense.
+        seeds: how many seeds there were at each look.
+        values: the paired difference at each look.
+    """
+
+    p: float
+    low: float
+    high: float
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A confirmed ε on *test*, with fresh seeds: its metrics, and their paired differences to ε = 0.
 
     Attributes:
-        estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …) -> interval.
+        outcome: the confirmation trial; its seeds are those of all looks.
+        estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …, `cost`) -> interval.
         differences: metric -> paired difference to ε = 0; all zero for ε = 0 itself.
         relative: metric -> that difference as a share of the value at ε = 0.
-        outcome: the confirmation trial.
+        claims: metric (`accuracy`, `nll_calibrated`, `cost`) -> the claim that it is better than at ε = 0; none for ε = 0 itself.
+        coverage: the share of examples to decide without a review at which the expected cost is least, chosen on *calibrate*.
     """
 
     outcome: Outcome
     estimates: Mapping[str, Interval]
     differences: Mapping[str, Interval]
     relative: Mapping[str, Interval]
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    coverage: float = 1.0
 
     @property
     def epsilon(self) -> float:
@@ -122,23 +163,50 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of a policy: what was found, the bound that was compared, the threshold, and the verdict."""
+    """One condition of a policy.
+
+    Attributes:
+        value, low, high: what was found, with its 95 % interval.
+        bound: the end of the interval, or the value, that was compared with the threshold.
+        threshold: in the same unit.
+        met: the verdict.
+        sentence: all of it in words.
+        remedy: what would change the verdict, such as "12 more seeds would settle it"; "" where nothing needs to.
+    """
 
     name: str
     value: float
+    low: float
+    high: float
     bound: float
     threshold: float
     met: bool
     sentence: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The ε to train a task with, and why. `epsilon_wrong_classes` is the same in the other convention, ε(K-1)/K."""
+    """The ε to train a task with, and why.
+
+    Attributes:
+        epsilon: in the ε/K convention; `epsilon_wrong_classes` is the same in the other one, ε(K-1)/K.
+        point: every tuned value to train with, ε included.
+        accuracy, ece, ece_calibrated, aurc: on *test*, at the recommended ε.
+        delta_accuracy: paired difference to ε = 0, on *test*.
+        candidate: the ε that was put to the conditions; `conditions` are empty where it is 0.
+        seeds, examples: how many fresh seeds and test examples the numbers rest on.
+        coverage: share of examples to decide without a review, at the plan's prices.
+        openings: how often the test split has been opened for this plan.
+        study: the Optuna study. run_id: the MLflow run which carries the evidence.
+        created: ISO 8601, UTC.
+    """
 
     task: str
     epsilon: float
     epsilon_wrong_classes: float
+    smoothing: str
+    point: Mapping[str, float]
     policy: str
     reason: str
     accuracy: Interval
@@ -148,22 +216,41 @@ class Recommendation:
     delta_accuracy: Interval
     candidate: float
     conditions: tuple[Condition, ...]
+    seeds: int
+    examples: int
+    coverage: float
+    openings: int
     study: str
     run_id: str | None
     created: str
 
     def to_json(self) -> str:
-        """The record as one line of JSON."""
-        return json.dumps(asdict(self))
+        """The record as one line of JSON; an infinite number of degrees of freedom is written as null."""
+        return json.dumps(without_infinity(asdict(self)), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The record which `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         for name in ("accuracy", "ece", "ece_calibrated", "aurc", "delta_accuracy"):
-            values[name] = Interval(**values[name])
+            values[name] = interval_of(values[name])
         values["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
         return cls(**values)
+
+
+def without_infinity(value: Any) -> Any:
+    """Plain values with None for numbers which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_infinity(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_infinity(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def interval_of(values: Mapping[str, Any]) -> Interval:
+    """An Interval from plain values."""
+    freedom = values.get("freedom")
+    return Interval(**{**values, "freedom": math.inf if freedom is None else freedom})
 
 
 @dataclass(frozen=True)
