@@ -60,33 +60,8 @@ class Estimate:
         level: float = 0.95,
         bounds: tuple[float, float] = (-torch.inf, torch.inf),
     ) -> "Estimate":
-        """The mean over seeds, with an interval for other seeds and other examples, cut at the bounds of the metric.
-
-        From the value of each seed and its replicates, on the same resamples of the examples: the variance of the seeds' mean over
-        resamples, plus what the seeds differ beyond what their examples explain, by analysis of variance; Student's t at Satterthwaite's
-        (1946) degrees of freedom. For a paired difference give the differences of both. One seed: the examples only. Two seeds can hardly say how far
-        seeds differ: the interval is wide and covers 85 to 96 %.
-        """
-        seeds = len(by_seed)
-        mean = by_seed.mean()
-        if not bool(torch.isfinite(mean)):
-            return cls(mean, mean, mean, level)
-        replicates = replicates[torch.isfinite(replicates).all(1)]
-        examples = replicates.mean(1).var()
-        among, own = torch.zeros_like(mean), torch.zeros_like(mean)
-        if seeds > 1:
-            among = by_seed.var()
-            own = (replicates.var(0).sum() - seeds * examples) / (seeds - 1)
-        extra = (among - own).clamp(min=0) / seeds
-        variance = examples + extra
-        unsure = examples.square() / (BLOCKS - 1)
-        if seeds > 1 and bool(extra > 0):
-            unsure = unsure + (among / seeds).square() / (seeds - 1)
-        freedom = float(variance.square() / unsure) if bool(unsure > 0) else torch.inf
-        from scipy.special import stdtrit  # a fifth of a second to import
-
-        half = float(stdtrit(freedom, (1 + level) / 2)) * variance.sqrt()
-        return cls(mean, (mean - half).clamp(*bounds), (mean + half).clamp(*bounds), level)
+        """The mean over seeds, with an interval for other seeds and other examples, cut at the bounds of the metric; see `Crossed`."""
+        return Crossed.of(by_seed, replicates).interval(level, bounds)
 
     def less(self, other: "Estimate", correlation: Float[Tensor, "*member"]) -> "Estimate":
         """The difference to another estimate, from both intervals and the correlation of their errors (Zou and Donner 2008, "MOVER").
@@ -103,6 +78,61 @@ class Estimate:
 
         value = self.value - other.value
         return Estimate(value, value - half(down, other_up), value + half(up, other_down), self.level)
+
+
+@dataclass(frozen=True, eq=False)
+class Crossed:
+    """The mean of a metric over S seeds, and what its variance is made of: `examples`² + `seeds`² / S. Scalars, float64.
+
+    Attributes:
+        examples: standard deviation due to the examples alone, which any number of seeds leaves.
+        seeds: standard deviation of one seed beyond that.
+        error: the standard error of the mean.
+        freedom: Satterthwaite's (1946) degrees of freedom of it.
+    """
+
+    mean: Float[Tensor, ""]
+    examples: Float[Tensor, ""]
+    seeds: Float[Tensor, ""]
+    error: Float[Tensor, ""]
+    freedom: float
+
+    @classmethod
+    def of(cls, by_seed: Float[Tensor, " seed"], replicates: Float[Tensor, "replicate seed"]) -> "Crossed":
+        """From the value of each seed and its replicates, on the same resamples of the examples.
+
+        The variance of the seeds' mean over resamples, plus what the seeds differ beyond what their examples explain, by analysis of
+        variance. For a paired difference give the differences of both. One seed: the examples only. Two seeds can hardly say how far
+        seeds differ: the interval is wide and covers 85 to 96 %. Resamples on which some seed is not defined are left out.
+        """
+        seeds = len(by_seed)
+        mean = by_seed.mean()
+        nothing = torch.zeros_like(mean)
+        if not bool(torch.isfinite(mean)):
+            return cls(mean, nothing, nothing, nothing, torch.inf)
+        replicates = replicates[torch.isfinite(replicates).all(1)]
+        examples = replicates.mean(1).var()
+        among, own = nothing, nothing
+        if seeds > 1:
+            among = by_seed.var()
+            own = (replicates.var(0).sum() - seeds * examples) / (seeds - 1)
+        extra = (among - own).clamp(min=0) / seeds
+        variance = examples + extra
+        unsure = examples.square() / (BLOCKS - 1)
+        if seeds > 1 and bool(extra > 0):
+            unsure = unsure + (among / seeds).square() / (seeds - 1)
+        freedom = float(variance.square() / unsure) if bool(unsure > 0) else torch.inf
+        own = own.clamp(min=0).minimum(seeds * examples)
+        return cls(mean, (examples - own / seeds).sqrt(), (own + seeds * extra).sqrt(), variance.sqrt(), freedom)
+
+    def interval(self, level: float = 0.95, bounds: tuple[float, float] = (-torch.inf, torch.inf)) -> Estimate:
+        """The two-sided interval by Student's t, cut at the bounds of the metric. A mean which is not finite has none but itself."""
+        if not bool(torch.isfinite(self.mean)):
+            return Estimate(self.mean, self.mean, self.mean, level)
+        from scipy.special import stdtrit  # a fifth of a second to import
+
+        half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
+        return Estimate(self.mean, (self.mean - half).clamp(*bounds), (self.mean + half).clamp(*bounds), level)
 
 
 @dataclass(frozen=True, eq=False)

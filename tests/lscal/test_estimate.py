@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from lscal import estimate as module
 from lscal import predictions as predictions_module
-from lscal.estimate import BLOCKS, Estimate, Resamples, correlation, differences, estimates
+from lscal.estimate import BLOCKS, Crossed, Estimate, Resamples, correlation, differences, estimates
 from lscal.metrics import METRICS, applicable
 from lscal.predictions import Predictions
 from lscal.summary import Whole
@@ -509,3 +509,18 @@ def test_intervals_of_no_difference_cover_zero():
 def test_intervals_of_a_large_difference_do_not_cover_zero():
     for name, seen in simulated(advantage=1.5, simulations=15).items():
         assert sum(not float(estimate.low) <= 0 <= float(estimate.high) for estimate in seen) >= 14, name
+
+
+def test_the_parts_of_a_crossed_variance():
+    """Seeds differ by 0.03 beyond the examples, single seeds' examples by 0.02, all seeds' examples together by 0.01."""
+    seeds, replicates = 400, 1000
+    common = 0.01 * normal(replicates, 1)
+    drawn = common + 0.02 * normal(replicates, seeds, seed=3)
+    by_seed = 0.5 + math.hypot(0.03, 0.02) * normal(seeds, seed=2)
+    found = Crossed.of(by_seed, by_seed + drawn)
+    assert float(found.examples) == pytest.approx(0.01, rel=0.06)
+    assert float(found.seeds) == pytest.approx(math.hypot(0.03, 0.02), rel=0.08)
+    assert float(found.error) == pytest.approx(float((found.examples.square() + found.seeds.square() / seeds).sqrt()))
+    alone = Crossed.of(by_seed[:1], (by_seed + drawn)[:, :1])
+    assert float(alone.seeds) == 0.0
+    assert float(alone.examples) == pytest.approx(float(alone.error))
