@@ -18,10 +18,12 @@ from sweeps.console import Console
 from sweeps.datasets import DATASETS, Dataset, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
+from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
 from sweeps.plan import MODES, Plan, Task, has_secret, read_yaml, resolve
 from sweeps.recorder import Recorder
 from sweeps.study import open_storage
 from sweeps.sweep import sweep_task
+from tracking.evidence import Pilot
 from tracking.policies import POLICIES
 from tracking.records import Recommendation
 from tracking.store import DEFAULT_URI, TrackingUnavailable, reach, shown
@@ -59,7 +61,23 @@ def parser() -> Parser:
     flags.add_argument("--trials", type=int, metavar="N", help=f"how many values of ε (default {Plan.trials})")
     flags.add_argument("--seeds", type=int, metavar="N", help=f"paired seeds of each trial (default {Plan.seeds})")
     flags.add_argument(
-        "--confirm-seeds", type=int, metavar="N", help="fresh seeds of each finalist (default: as many as --seeds, at least 4)"
+        "--confirm-seeds",
+        type=int,
+        metavar="N",
+        help="at most so many fresh seeds of each finalist (default: what --effect needs, by the pilot)",
+    )
+    flags.add_argument(
+        "--effect",
+        type=float,
+        metavar="PP",
+        help=f"smallest gain in accuracy of interest, in percentage points (default {100 * Plan.effect:g})",
+    )
+    flags.add_argument("--price-per-hour", type=float, metavar="PRICE", help="of the device: the pilot then says what the sweep costs")
+    flags.add_argument(
+        "--prices",
+        metavar="WRONG:REVIEW:RIGHT",
+        help="what a decision costs, for policy utility (default "
+        f"{Plan.prices.wrong:g}:{Plan.prices.review:g}:{Plan.prices.right:g}; a negative price is an income)",
     )
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
@@ -78,6 +96,10 @@ def parser() -> Parser:
     flags.add_argument(
         "--dry-run", action="store_true", help="print the resolved plan, the members and an estimate of the time; train nothing"
     )
+    flags.add_argument("--pilot-only", action="store_true", help="train four members, say what the sweep could find out and cost, and stop")
+    flags.add_argument(
+        "--reopen-test", action="store_true", help="confirm other finalists on a test split which was opened before; all claims are counted"
+    )
     flags.add_argument("--list", action="store_true", help="print the data sets, architectures and policies")
     flags.add_argument("--json", action="store_true", help="the recommendations as one JSON line on stdout, all else on stderr")
     return flags
@@ -91,12 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = vars(parser().parse_args(words))
         config, dry, listing, as_json = (options.pop(key, None) for key in ("config", "dry_run", "list", "json"))
+        pilot_only, reopen = options.pop("pilot_only", False), options.pop("reopen_test", False)
         if listing:
             return list_names(console)
         plan = resolve(merge(options, read_yaml(config) if config else {}))
         if dry:
             return dry_run(plan, console)
-        found = run(plan, console)
+        found = run(plan, console, pilot_only=pilot_only, reopen=reopen)
     except TrackingUnavailable as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         console.err.print(f"All that was measured is kept; go on with: {command(words)}", markup=False)
@@ -108,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.err.print(f"Interrupted. What is finished is kept; go on with: {command(words)}", markup=False)
         return INTERRUPTED
     if as_json:
-        print("[" + ", ".join(recommendation.to_json() for recommendation in found) + "]")
+        print("[" + ", ".join(one.to_json() for one in found) + "]")
     return DONE if found else FAILED
 
 
@@ -125,10 +148,22 @@ def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         "data_dir": os.environ.get("LSCAL_DATA"),
     }
     given = {key: value for key, value in flags.items() if value != []}
+    if "effect" in given:
+        given["effect"] /= 100
+    if "prices" in given:
+        given["prices"] = prices_of(given["prices"])
     if "tune" in given:
         pairs = [text.partition("=") for text in given["tune"]]
         given["tune"] = {name: value for name, _, value in pairs}
     return {**{key: value for key, value in environment.items() if value}, **plan, **given}
+
+
+def prices_of(text: str) -> dict[str, str]:
+    """`WRONG:REVIEW:RIGHT` as the mapping which a plan has."""
+    words = text.split(":")
+    if len(words) != 3:
+        raise WrongInput(f"--prices is {text!r}; wanted WRONG:REVIEW:RIGHT, such as 1:0.1:0.")
+    return dict(zip(("wrong", "review", "right"), words, strict=True))
 
 
 def list_names(console: Console) -> int:
@@ -161,11 +196,12 @@ def dry_run(plan: Plan, console: Console) -> int:
     total = 0.0
     for task in plan.tasks:
         engine = prepare(plan, task, datasets)
-        screened, confirmed = plan.trials * plan.seeds, (1 + len(POLICIES)) * plan.confirm_seeds
-        seconds = (screened + confirmed) * task.recipe.epochs * engine.way.seconds
+        screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
+        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
         total += seconds
         print(
-            f"# {task.name}: {screened} members in {plan.trials} trials, at most {confirmed} more to confirm; {task.recipe.epochs} epochs each, "
+            f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about {confirmed} or fewer to confirm; "
+            f"{task.recipe.epochs} epochs each, "
             f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
         )
     print(f"# in all about {duration(total)}, start-up not counted")
@@ -179,8 +215,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def run(plan: Plan, console: Console) -> list[Recommendation]:
-    """Sweep every task of a plan. A task at which ε = 0 diverges has no recommendation.
+def run(plan: Plan, console: Console, *, pilot_only: bool = False, reopen: bool = False) -> list[Recommendation | Pilot]:
+    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result.
 
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
     """
@@ -195,6 +231,6 @@ def run(plan: Plan, console: Console) -> list[Recommendation]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     with Recorder(plan.tracking_uri) as recorder:
         engines = [prepare(plan, task, datasets) for task in plan.tasks]
-        found = [sweep_task(plan, engine, storage, recorder, console) for engine in engines]
+        found = [sweep_task(plan, engine, storage, recorder, console, pilot_only=pilot_only, reopen=reopen) for engine in engines]
     storage.engine.dispose()
-    return [recommendation for recommendation in found if recommendation is not None]
+    return [one for one in found if one is not None]

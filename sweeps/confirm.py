@@ -1,82 +1,192 @@
-"""Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens."""
+"""Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens.
+
+Seeds are added a few at a time. After each batch the claims are looked at; finalists whose question is settled get no more.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lscal import METRICS, Estimate, Predictions, Temperature
-from lscal.estimate import Resamples
-from sweeps.engine import Engine, Progress
-from sweeps.study import Study
-from sweeps.worker import Finish, Logits, member_of, seeds_of, work
-from tracking.records import Comparison, Interval, Outcome
+from lscal import METRICS, Predictions, Temperature
+from lscal.estimate import Crossed, Resamples
+from lscal.selective import risk_at
+from lscal.summary import Summary, Whole
+from sweeps.datasets import Dataset
+from sweeps.worker import Logits
+from tracking.policies import TARGETS, Target, Terms, settled
+from tracking.prices import Prices
+from tracking.records import Claim, Comparison, Interval, Outcome
+from tracking.sequential import claim, looks
 
-COMPARED = ("accuracy", "worst_class_accuracy", "nll", "ece", "confidence_gap", "aurc")
+COMPARED = ("accuracy", "worst_class_accuracy", "nll", "brier", "ece", "confidence_gap", "aurc")
 """Metrics which are compared with those of ε = 0."""
-
-Fetch = Callable[[Outcome], Logits | None]
-"""The logits of a trial which was finished earlier, or None where they are gone."""
-
-
-def confirm(study: Study, engine: Engine, finish: Finish, fetch: Fetch, progress: Progress, say: Callable[[str], None]) -> list[Comparison]:
-    """Train what is queued in a confirmation study, and compare every trial of it with its ε = 0; none where that failed."""
-    fresh: dict[str, Logits] = {}
-
-    def keep(outcome: Outcome, logits: Logits) -> None:
-        fresh[outcome.uid] = logits
-        finish(outcome, logits)
-
-    work(study, engine, keep, progress, say)
-    outcomes = study.outcomes()
-    logits = {outcome.uid: fresh.get(outcome.uid) or fetch(outcome) or again(study, engine, outcome, say) for outcome in outcomes}
-    control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
-    if control is None:
-        return []
-    return compare(outcomes, logits, control, engine)
+Train = Callable[[Sequence[int], Sequence[str]], Mapping[str, tuple[Outcome, Logits]]]
+"""Trains points, given by key, with some of the planned seeds, given by place. Returns what was finished, by key."""
 
 
-def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], None]) -> Logits:
-    """The logits of a finished trial whose file is gone: train its members once more."""
-    say(f"the logits of ε = {outcome.epsilon:g} are not in the tracking store; its {len(outcome.seeds)} members are trained again")
-    trained = engine.train(
-        [member_of(engine.task, study.plan.smoothing, outcome.point, seed) for seed in seeds_of(study.plan, "confirm")], lambda _: None
-    )
-    return {"calibrate": engine.logits(trained, "calibrate"), "test": engine.logits(trained, "test")}
+def batches(seeds: int) -> list[tuple[int, int]]:
+    """The first of each batch of so many planned seeds, and how many it has: there is a look after each."""
+    stops = looks(seeds)
+    return [(before, stop - before) for before, stop in zip((0, *stops), stops, strict=False)]
 
 
-def compare(outcomes: Sequence[Outcome], logits: Mapping[str, Logits], control: Outcome, engine: Engine) -> list[Comparison]:
-    """Estimates on *test*, and their paired differences to the control on the same resamples of seeds and examples."""
-    labels = {split: engine.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
-    resamples = Resamples.draw(len(labels["test"]))
-    own = {outcome.uid: by_seed(logits[outcome.uid], labels, resamples) for outcome in outcomes}
-    control_values = own[control.uid]
-    comparisons = []
-    for outcome in outcomes:
-        mine = own[outcome.uid]
-        off = {name: mine[name].less(control_values[name]) for name in mine}
-        comparisons.append(
-            Comparison(
-                outcome=outcome,
-                estimates={name: values.interval(bounds(name)) for name, values in mine.items()},
-                differences={name: values.interval() for name, values in off.items()},
-                relative={name: off[name].share(control_values[name]).interval() for name in mine},
-            )
+@dataclass
+class Confirmation:
+    """What is known of the finalists so far.
+
+    Attributes:
+        planned: how many seeds there may be.
+        runs: by point, the measurements of every batch of seeds.
+        stops: how many seeds there were at each look.
+    """
+
+    dataset: Dataset
+    terms: Terms
+    planned: int
+    control: str
+    runs: dict[str, "Run"] = field(default_factory=dict)
+    stops: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.labels = {split: self.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
+        self.resamples = Resamples.draw(len(self.labels["test"]))
+
+    def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:
+        """Take in a batch of seeds."""
+        for key, (outcome, logits) in found.items():
+            if key not in self.runs:
+                self.runs[key] = Run(best_coverage(outcome, self.terms.prices))
+            self.runs[key].add(outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1))
+        if self.control in self.runs:
+            self.stops.append(len(self.runs[self.control].outcome.seeds))
+
+    def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
+        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a coverage."""
+        raw = Predictions.from_logits(logits["test"], self.labels["test"])
+        calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], self.labels["calibrate"]))
+        metrics = {name: METRICS[name].function for name in COMPARED}
+        found = drawn(raw, metrics, self.resamples)
+        with_cost = metrics | {"cost": lambda summary: cost(summary, coverage, self.terms.prices)}
+        return found | {
+            name if name == "cost" else f"{name}_calibrated": values
+            for name, values in drawn(calibrated, with_cost, self.resamples).items()
+        }
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """Every point against ε = 0, by key."""
+        return {key: self.compare(key) for key in self.runs}
+
+    def compare(self, key: str) -> Comparison:
+        """One point: estimates on *test*, and paired differences on the same resamples of seeds and examples."""
+        mine, base = self.runs[key], self.runs[self.control]
+        seeds = len(mine.outcome.seeds)
+        control = {name: values.first(seeds) for name, values in base.values.items()}
+        off = {name: mine.values[name].less(control[name]) for name in mine.values}
+        share = {name: off[name].share(control[name]) for name in off}
+        counts = [stop for stop in self.stops if stop <= seeds]
+        return Comparison(
+            outcome=mine.outcome,
+            estimates={name: values.interval(bounds(name)) for name, values in mine.values.items()},
+            differences={name: values.interval() for name, values in off.items()},
+            relative={name: values.interval() for name, values in share.items()},
+            claims={}
+            if key == self.control
+            else {target.metric: self.claimed(target, share if target.relative else off, counts) for target in TARGETS},
+            coverage=mine.coverage,
         )
-    return comparisons
+
+    def claimed(self, target: Target, differences: Mapping[str, "BySeed"], counts: Sequence[int]) -> Claim:
+        """The claim that a metric is better than at ε = 0, at all looks so far."""
+        values = differences[target.metric]
+        return claim({seeds: values.first(seeds).interval() for seeds in counts}, self.planned, target.sign)
+
+    def unsettled(self, finalists: Mapping[str, Sequence[str]]) -> list[str]:
+        """The points which need more seeds; `finalists` holds the policies of each."""
+        control = self.compare(self.control)
+        return [key for key in finalists if key in self.runs and not settled(finalists[key], self.compare(key), control, self.terms)]
 
 
-def by_seed(logits: Logits, labels: Mapping[str, Int[Tensor, " example"]], resamples: Resamples) -> dict[str, "BySeed"]:
-    """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*."""
-    raw = Predictions.from_logits(logits["test"], labels["test"])
-    calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], labels["calibrate"]))
-    found = {}
-    for suffix, predictions in (("", raw), ("_calibrated", calibrated)):
-        for name, drawn in resamples.of(predictions, COMPARED).items():
-            found[name + suffix] = BySeed(METRICS[name].function(predictions), drawn)
-    return found
+def confirm(confirmation: Confirmation, finalists: Mapping[str, Sequence[str]], train: Train) -> None:
+    """Train the finalists and ε = 0, a batch of seeds at a time, until every question is settled or the planned seeds are used up.
+
+    `finalists` holds, for each point, the policies whose candidate it is. Without finalists ε = 0 alone gets its first batch. A point
+    whose training diverges is given up.
+    """
+    going = list(finalists)
+    for first, count in batches(confirmation.planned):
+        wanted = [confirmation.control, *going]
+        found = train(range(first, first + count), wanted)
+        for diverged in set(wanted) - set(found):
+            confirmation.runs.pop(diverged, None)
+        confirmation.add(found)
+        if confirmation.control not in confirmation.runs:
+            return
+        going = confirmation.unsettled({key: finalists[key] for key in going})
+        if not going:
+            return
+
+
+@dataclass
+class Run:
+    """A point under confirmation: the outcome and the values of all its seeds so far.
+
+    Attributes:
+        coverage: the share of examples to decide without a review, chosen on *calibrate* with the first batch.
+        values: metric -> its values on *test*.
+        probabilities, confidence: of each example of *test*, raw, mean over seeds; confidence is the highest probability of each seed.
+    """
+
+    coverage: float
+    outcomes: list[Outcome] = field(default_factory=list)
+    values: dict[str, "BySeed"] = field(default_factory=dict)
+    probabilities: Float[Tensor, "example class"] | None = None
+    confidence: Float[Tensor, " example"] | None = None
+
+    def add(self, outcome: Outcome, values: Mapping[str, "BySeed"], probabilities: Float[Tensor, "seed example class"]) -> None:
+        """Take in a batch."""
+        before = sum(len(one.seeds) for one in self.outcomes)
+        now = before + len(outcome.seeds)
+        self.outcomes.append(outcome)
+        self.values = {name: self.values[name].with_more(more) if self.values else more for name, more in values.items()}
+        sums = probabilities.sum(0), probabilities.amax(-1).sum(0)
+        if self.probabilities is None or self.confidence is None:
+            self.probabilities, self.confidence = sums[0] / now, sums[1] / now
+        else:
+            self.probabilities = (self.probabilities * before + sums[0]) / now
+            self.confidence = (self.confidence * before + sums[1]) / now
+
+    @property
+    def outcome(self) -> Outcome:
+        """All batches as one outcome."""
+        return Outcome.joined(self.outcomes)
+
+
+def best_coverage(outcome: Outcome, prices: Prices) -> float:
+    """The coverage of least expected cost on *calibrate*, by the mean over seeds."""
+    rows = outcome.risks["calibrate_calibrated"]
+    return prices.best_coverage([sum(column) / len(rows) for column in zip(*rows, strict=True)])
+
+
+def cost(summary: Summary, coverage: float, prices: Prices) -> Float[Tensor, "*lead"]:
+    """The expected cost of an example, where the most confident share `coverage` is decided and the rest reviewed."""
+    if coverage == 0:
+        return torch.full_like(summary.mean(summary.predictions.nll), prices.review)
+    risk = risk_at(summary.groups, coverage)
+    return coverage * (risk * prices.wrong + (1 - risk) * prices.right) + (1 - coverage) * prices.review
+
+
+def drawn(predictions: Predictions, metrics: Mapping[str, Callable[[Summary], Tensor]], resamples: Resamples) -> dict[str, "BySeed"]:
+    """Metrics of each seed, on the data and on the resamples."""
+    whole = Whole(predictions)
+    replicates: dict[str, list[Tensor]] = {name: [] for name in metrics}
+    for resampled in resamples.summaries(whole):
+        for name, metric in metrics.items():
+            replicates[name].append(metric(resampled))
+    return {name: BySeed(metric(whole), torch.cat(replicates[name])) for name, metric in metrics.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +205,30 @@ class BySeed:
         scale = float(base.values.mean()) or 1.0
         return BySeed(self.values / scale, self.replicates / scale)
 
+    def with_more(self, more: "BySeed") -> "BySeed":
+        """With another batch of seeds."""
+        return BySeed(torch.cat([self.values, more.values]), torch.cat([self.replicates, more.replicates], 1))
+
+    def first(self, seeds: int) -> "BySeed":
+        """The first so many seeds."""
+        return BySeed(self.values[:seeds], self.replicates[:, :seeds])
+
     def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-        """The mean over seeds with its two-sided 95 % interval.
+        """The mean over seeds with its two-sided 95 % interval and what its variance is made of.
 
         To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record.
         """
-        estimate = Estimate.crossed(self.values, self.replicates, bounds=bounds)
-        return Interval(*(round(float(part), 9) for part in (estimate.value, estimate.low, estimate.high)))
+        crossed = Crossed.of(self.values, self.replicates)
+        estimate = crossed.interval(bounds=bounds)
+        value, low, high, examples, seeds = (
+            round(float(part), 9) for part in (estimate.value, estimate.low, estimate.high, crossed.examples, crossed.seeds)
+        )
+        return Interval(value, low, high, examples, seeds, round(crossed.freedom, 6))
 
 
 def bounds(name: str) -> tuple[float, float]:
     """The range of a metric."""
+    if name == "cost":
+        return -math.inf, math.inf
     metric = METRICS[name.removesuffix("_calibrated")]
     return metric.low, metric.high

@@ -14,7 +14,8 @@ from sweeps.architectures import ARCHITECTURES
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput, unknown
 from sweeps.recipe import OPTIMISERS, Recipe
-from tracking.policies import POLICIES, Tolerances
+from tracking.policies import POLICIES, Terms, Tolerances
+from tracking.prices import Prices
 
 Mode = Literal["auto", "fused", "looped"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -42,9 +43,11 @@ class Plan:
 
     Scientific: `epsilon` (range tried), `smoothing` (who receives ε). Nuisance: `tune` (ranges of `learning_rate` and
     `weight_decay` tuned beside ε). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
-    seeds; the finalists are trained again with `confirm_seeds` fresh ones. `rungs` has trials dropped which can no longer
-    change the recommendation of `policy`, see `sweeps.rungs`. `engine` is how members are trained, see
-    `sweeps.way`; measured unless given.
+    seeds; the finalists are trained again with up to `confirm_seeds` fresh ones, as many as `effect`, the smallest gain in accuracy
+    of interest (a share: 0.003 is 0.3 pp), needs by the pilot unless given. `rungs` has trials dropped which can no longer
+    change the recommendation of `policy`, see `sweeps.rungs`. `tolerances` and `prices` are what the policies judge by;
+    `price_per_hour` is that of the device, for the pilot's estimate. `engine` is how members are trained, see `sweeps.way`;
+    measured unless given.
     """
 
     tasks: tuple[Task, ...]
@@ -53,17 +56,25 @@ class Plan:
     tune: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     trials: int = 8
     seeds: int = 8
-    confirm_seeds: int = 8
+    confirm_seeds: int | None = None
+    effect: float = 0.003
     train_examples: int | None = None
     rungs: bool = True
     policy: str = "safe"
     tolerances: Tolerances = Tolerances()
+    prices: Prices = Prices()
+    price_per_hour: float | None = None
     random_state: int = 0
     device: str = "auto"
     engine: Mode = "auto"
     storage: str = "sqlite:///optuna.db"
     tracking_uri: str = "sqlite:///mlflow.db"
     data_dir: str | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What it says about deciding."""
+        return Terms(self.policy, self.tolerances, self.prices, self.effect)
 
     def science(self, task: Task, digest: str) -> dict[str, Any]:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
@@ -87,7 +98,7 @@ class Plan:
                 mapping[entry.name] = getattr(self, entry.name)
         mapping["epsilon"] = list(self.epsilon)
         mapping["tune"] = {key: list(value) for key, value in self.tune.items()}
-        mapping["tolerances"] = asdict(self.tolerances)
+        mapping["tolerances"], mapping["prices"] = asdict(self.tolerances), asdict(self.prices)
         return {key: value for key, value in mapping.items() if not (key in ("storage", "tracking_uri") and has_secret(value))}
 
     def to_yaml(self) -> str:
@@ -140,15 +151,15 @@ def resolve(values: Mapping[str, Any]) -> Plan:
         if key not in TUNABLE:
             raise unknown("tunable value", str(key), TUNABLE)
     given["tune"] = {key: read_range(key, value) for key, value in tune.items()}
-    tolerances = given.get("tolerances", {})
-    allowed = [f.name for f in fields(Tolerances)]
-    if not isinstance(tolerances, Mapping):
-        raise WrongInput(f"tolerances is {tolerances!r}; wanted a mapping with keys among {', '.join(allowed)}.")
-    for key, value in tolerances.items():
-        if key not in allowed:
-            raise unknown("tolerance", str(key), allowed)
-        read_number(f"tolerances.{key}", value)
-    given["tolerances"] = Tolerances(**{key: float(value) for key, value in tolerances.items()})
+    given["tolerances"] = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
+    given["prices"] = read_prices(given.get("prices", {}))
+    for key in ("effect", "price_per_hour"):
+        if key in given:
+            given[key] = read_number(key, given[key])
+    if not 0 < given.get("effect", Plan.effect) < 1:
+        raise WrongInput(f"effect is {given['effect']!r}; allowed is a share between 0 and 1: 0.003 is 0.3 percentage points.")
+    if (given.get("price_per_hour") or 0) < 0:
+        raise WrongInput(f"price_per_hour is {given['price_per_hour']!r}; allowed is a number of at least 0.")
     for key, least in (("trials", 2), ("seeds", 1), ("confirm_seeds", 2), ("train_examples", 2), ("random_state", 0)):
         if key in given:
             read_count(key, given[key], least)
@@ -158,8 +169,6 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     if not isinstance(given.get("rungs", True), bool):
         raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
     plan = Plan(**given)
-    if "confirm_seeds" not in given:
-        plan = replace(plan, confirm_seeds=max(4, plan.seeds))
     low, high = plan.epsilon
     if not 0 <= low < high < 1:
         raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with 0 <= LOW < HIGH < 1.")
@@ -240,6 +249,30 @@ def read_count(key: str, value: object, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise WrongInput(f"{key} is {value!r}; allowed is a whole number of at least {least}.")
     return value
+
+
+def read_numbers(key: str, value: object, kind: type[Tolerances] | type[Prices]) -> dict[str, float]:
+    """A mapping from names of fields to finite numbers. Fields which are absent take their default."""
+    allowed = [entry.name for entry in fields(kind)]
+    if isinstance(value, kind):
+        return asdict(value)
+    if not isinstance(value, Mapping):
+        raise WrongInput(f"{key} is {value!r}; wanted a mapping with keys among {', '.join(allowed)}.")
+    for name in value:
+        if name not in allowed:
+            raise unknown(key.rstrip("s"), str(name), allowed)
+    return {name: read_number(f"{key}.{name}", entry) for name, entry in value.items()}
+
+
+def read_prices(value: object) -> Prices:
+    """Prices by which a right decision costs least and a wrong one most."""
+    prices = Prices(**read_numbers("prices", value, Prices))
+    if not prices.right <= prices.review < prices.wrong:
+        raise WrongInput(
+            f"prices are {prices.wrong:g} for a wrong decision, {prices.review:g} for a review and {prices.right:g} for a right decision; "
+            "wanted right <= review < wrong. A negative price is an income."
+        )
+    return prices
 
 
 def read_number(key: str, value: object) -> float:

@@ -1,7 +1,7 @@
 """Recorder: the worker's end of the line to the scribe, which writes to MLflow in a process of its own."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +10,10 @@ import torch
 from sweeps.datasets import Dataset
 from sweeps.line import serve
 from sweeps.worker import SCORED, Logits
-from tracking.records import Comparison, Facts, Outcome, Recommendation
+from tracking.evidence import Evidence
+from tracking.inputs import Inputs
+from tracking.model import ExportedModel
+from tracking.records import Facts, Outcome
 from tracking.store import TrackingUnavailable
 from tracking.summary import Table
 
@@ -59,7 +62,7 @@ class SweepRecorder:
 
     def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
         self.recorder, self.dataset, self.say = recorder, dataset, say
-        self.opened = recorder.post("open", task, study, facts)
+        self.opened = recorder.post("open", task, study, facts, inputs_of(dataset))
         self.posted: list[tuple[str, Future[Any]]] = []
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
@@ -67,26 +70,33 @@ class SweepRecorder:
         if outcomes:
             self.posted.append(("the trials of earlier runs", self.recorder.post("catch_up", list(outcomes))))
 
-    def finish(self, outcome: Outcome, logits: Logits) -> None:
-        """Hand over a finished trial. Errors: TrackingUnavailable where the store could not be opened at all."""
+    def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
+        """Hand over a finished trial, with further artifacts by path.
+
+        Errors: TrackingUnavailable where the store could not be opened at all.
+        """
         if self.opened.done():
             self.opened.result()
         labels = {split: self.dataset.splits[split].labels.cpu().numpy() for split in logits}
         arrays = {split: values.numpy() for split, values in logits.items()}
         what = f"trial {outcome.number} at ε = {outcome.epsilon:g}"
-        self.posted.append((what, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes)))
+        self.posted.append((what, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes, dict(files or {}))))
 
     def fetch(self, outcome: Outcome) -> Logits | None:
         """The logits of a trial of an earlier run; None where they are gone."""
         found = self.recorder.call("logits", outcome, ("calibrate", *SCORED[outcome.stage]))
         return None if found is None else {split: torch.from_numpy(values) for split, values in found.items()}
 
-    def publish(
-        self, policy: str, recommendations: dict[str, Recommendation], confirmed: Sequence[Comparison], tables: Sequence[Table]
-    ) -> None:
-        """Wait for every trial to be written, then publish. Errors: TrackingUnavailable."""
+    def artifact(self, outcome: Outcome, path: str) -> bytes | None:
+        """A file which `finish` handed over in an earlier run; None where it is gone."""
+        content: bytes | None = self.recorder.call("artifact", outcome, path)
+        return content
+
+    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int:
+        """Wait for every trial to be written, then publish. Returns the number of the version. Errors: TrackingUnavailable."""
         self.drain()
-        self.recorder.call("publish", policy, recommendations, confirmed, tables)
+        version: int = self.recorder.call("publish", evidence, list(tables), model)
+        return version
 
     def stop(self, status: str) -> None:
         """Wait for what is handed over, and mark the sweep as KILLED or FAILED."""
@@ -102,3 +112,13 @@ class SweepRecorder:
         for what, future in posted:
             if (error := future.exception()) is not None:
                 self.say(f"MLflow did not take {what}: {error}. The numbers are kept in the study; run the same command again to log them.")
+
+
+def inputs_of(dataset: Dataset) -> Inputs:
+    """What MLflow is told of a data set."""
+    return Inputs(
+        examples={name: len(split.labels) for name, split in dataset.splits.items()},
+        classes=dataset.classes,
+        dtype=str(dataset.splits["train"].stored.dtype).removeprefix("torch."),
+        shape=dataset.shape,
+    )

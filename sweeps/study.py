@@ -28,6 +28,8 @@ HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 30
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
 OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
+FIRST_SEED: dict[Stage, int] = {"screen": 0, "pilot": 4_000, "confirm": 5_000}
+SEEDS_BETWEEN_PLANS = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Trial:
 class Study:
     """Trials of one scientific plan. Its state is in the database alone: any number of workers may hold one."""
 
-    def __init__(self, study: optuna.Study, storage: RDBStorage, plan: Plan, task: Task, stage: Stage):
-        self.study, self.storage, self.plan, self.task, self.stage = study, storage, plan, task, stage
+    def __init__(self, study: optuna.Study, storage: RDBStorage, plan: Plan, task: Task, stage: Stage, seeds: Sequence[int]):
+        self.study, self.storage, self.plan, self.task, self.stage, self.seeds = study, storage, plan, task, stage, tuple(seeds)
         self.held: dict[int, optuna.Trial] = {}
 
     @property
@@ -53,6 +55,14 @@ class Study:
     def uid(self, trial: Trial) -> str:
         """Names a point of this study, also when it is queued again under another number."""
         return f"{self.name}#{key_of(trial.point)}"
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a plain value with the study."""
+        self.study.set_user_attr(name, value)
+
+    def noted(self, name: str) -> Any:
+        """A value which was kept, None where there is none."""
+        return self.study.user_attrs.get(name)
 
     def enqueue(self, point: Mapping[str, float]) -> None:
         """Have a point tried, unless it has been, or is queued already."""
@@ -256,7 +266,7 @@ def open_study(storage: RDBStorage, plan: Plan, task: Task, digest: str) -> tupl
     summaries = [s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name]
     known = {summary.study_name: summary for summary in summaries}
     study = create(storage, plan, name)
-    opened = Study(study, storage, plan, task, "screen")
+    opened = Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
     if name in known:
         finished = len(opened.outcomes())
         message = f"resumes study {name}: {finished} trials are finished, {opened.unfinished()} are to do"
@@ -268,18 +278,29 @@ def open_study(storage: RDBStorage, plan: Plan, task: Task, digest: str) -> tupl
         study.set_user_attr("plan", json.dumps(science))
         study.set_user_attr("created", f"{time.time():.3f}")
         study.set_user_attr("task", task.name)
-    opened.enqueue({"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune})
+    opened.enqueue(control_point(plan, task))
     return opened, message
 
 
-def open_confirmation(storage: RDBStorage, screening: Study, finalists: Sequence[Mapping[str, float]]) -> Study:
-    """The study in which the finalists and ε = 0 are trained again with fresh seeds; it holds queued points only."""
+def control_point(plan: Plan, task: Task) -> dict[str, float]:
+    """ε = 0 at the recipe's own values."""
+    return {"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune}
+
+
+def open_stage(storage: RDBStorage, screening: Study, stage: Stage, points: Sequence[Mapping[str, float]], first: int, seeds: int) -> Study:
+    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number `first` to `first + seeds - 1`."""
     plan = screening.plan
-    study = create(storage, plan, f"{screening.name}/confirm-{plan.confirm_seeds}")
-    confirmation = Study(study, storage, plan, screening.task, "confirm")
-    for point in finalists:
-        confirmation.enqueue(point)
-    return confirmation
+    study = create(storage, plan, f"{screening.name}/{stage}-{first}-{first + seeds}")
+    opened = Study(study, storage, plan, screening.task, stage, seeds_of(plan, stage, seeds, first))
+    for point in points:
+        opened.enqueue(point)
+    return opened
+
+
+def seeds_of(plan: Plan, stage: Stage, count: int, first: int = 0) -> tuple[int, ...]:
+    """Seeds of a stage, the same for every trial of it; none belongs to two stages."""
+    start = plan.random_state * SEEDS_BETWEEN_PLANS + FIRST_SEED[stage] + first
+    return tuple(range(start, start + count))
 
 
 def create(storage: RDBStorage, plan: Plan, name: str) -> optuna.Study:

@@ -3,73 +3,187 @@
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from optuna.storages import RDBStorage
 
-from sweeps.confirm import confirm
+from sweeps import pilot
+from sweeps.confirm import Confirmation, Run, confirm
 from sweeps.console import Console
 from sweeps.engine import Engine
+from sweeps.export import NotExportable, calibrated_model, exported, unpack
+from sweeps.instances import instances_of
+from sweeps.openings import earlier_claims, note_claims, open_test
+from sweeps.pilot import most_confirm_seeds
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import open_confirmation, open_study, written
-from sweeps.worker import work
+from sweeps.study import Study, control_point, open_stage, open_study, written
+from sweeps.worker import Logits, harvest, weights_path, work
 from tracking import summary
-from tracking.policies import POLICIES, candidates, recommend
-from tracking.records import Facts, Outcome, Recommendation
+from tracking.evidence import Evidence, Pilot
+from tracking.model import ExportedModel
+from tracking.pilot import sentences
+from tracking.policies import POLICIES, Source, accepted, candidates, claims_of, key_of, recommend
+from tracking.records import Facts, Outcome, Point, Recommendation
+from tracking.screening import Screening
 from tracking.store import shown as shown_uri
 
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
-def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Recorder, console: Console) -> Recommendation | None:
-    """Screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
+@dataclass(frozen=True)
+class Sweep:
+    """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the studies."""
 
-    Errors: TrackingUnavailable where MLflow does not take the recommendation; all trials are kept in the study.
+    plan: Plan
+    engine: Engine
+    storage: RDBStorage
+    screening: Study
+    records: SweepRecorder
+    console: Console
+
+    def pilot(self) -> Pilot | None:
+        """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them diverged."""
+        control = control_point(self.plan, self.engine.task)
+        study = open_stage(self.storage, self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
+        self.records.catch_up(study.outcomes())
+        if pilot.kept(study) is None:
+            found = self.harvest(study, "piloting")
+            if len(found) < 2:
+                self.console.say("The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red")
+                return None
+            pilot.keep(study, found, self.engine)
+        right = pilot.kept(study)
+        assert right is not None
+        report = pilot.report(study, right, self.engine)
+        for line in sentences(report):
+            self.console.say(f"  {line}")
+        return report
+
+    def screen(self) -> Screening | None:
+        """Train the trials of the plan. None where ε = 0 diverged."""
+        study, plan = self.screening, self.plan
+        self.records.catch_up([*study.outcomes(), *study.dropped()])
+        todo = study.unfinished() * plan.seeds * study.task.recipe.epochs
+        with self.console.progress(f"screening {study.task.name}", todo) as advance:
+            work(study, self.engine, self.records.finish, advance, self.console.say)
+        outcomes = study.outcomes()
+        control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
+        return None if control is None else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
+
+    def confirm(self, finalists: Mapping[str, Sequence[str]], points: Mapping[str, Point], control: str, seeds: int) -> Confirmation:
+        """Train the finalists and ε = 0 with fresh seeds, on *test*, until their questions are settled."""
+        confirmation = Confirmation(self.engine.dataset, self.plan.terms, seeds, control)
+
+        def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
+            study = open_stage(self.storage, self.screening, "confirm", [points[key] for key in keys], places[0], len(places))
+            self.records.catch_up(study.outcomes())
+            found = self.harvest(study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:")
+            return {key: found[key] for key in keys if key in found}
+
+        confirm(confirmation, finalists, train)
+        return confirmation
+
+    def model(self, run: Run) -> ExportedModel | None:
+        """A confirmed point's first member with its temperature, to be registered; None where its weights are gone or torch cannot export it."""
+        outcome = run.outcomes[0]
+        content = self.records.artifact(outcome, weights_path(outcome))
+        if content is None:
+            self.console.say("The weights of the recommended ε are not in the tracking store, so no model is registered.")
+            return None
+        temperature, seed = outcome.temperature[0], outcome.seeds[0]
+        about = {"task": outcome.task, "epsilon": f"{outcome.epsilon:g}", "temperature": f"{temperature:.6g}", "seed": str(seed)}
+        try:
+            return exported(
+                calibrated_model(self.engine.task, self.engine.dataset, unpack(content), temperature), self.engine.dataset, about
+            )
+        except NotExportable as error:
+            self.console.say(f"No model is registered: {error}")
+            return None
+
+    def harvest(self, study: Study, what: str) -> dict[str, tuple[Outcome, Logits]]:
+        """Train what is queued in a study, with a progress bar."""
+        todo = study.unfinished() * len(study.seeds) * study.task.recipe.epochs
+        with self.console.progress(f"{what} {study.task.name}", todo) as advance:
+            return harvest(study, self.engine, self.records.finish, self.records.fetch, advance, self.console.say)
+
+
+def sweep_task(
+    plan: Plan, engine: Engine, storage: RDBStorage, recorder: Recorder, console: Console, *, pilot_only: bool = False, reopen: bool = False
+) -> Recommendation | Pilot | None:
+    """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
+
+    Errors: TestOpened where *test* was opened for other finalists and `reopen` is False; TrackingUnavailable where MLflow does not
+    take the recommendation. All trials are kept in the study.
     """
     task, dataset = engine.task, engine.dataset
     study, message = open_study(storage, plan, task, dataset.digest)
     console.say(f"{task.name}: {message}", style="bold")
     console.say(f"  {describe(plan, engine)}")
-    records = SweepRecorder(recorder, dataset, study.name, task.name, facts(replace(plan, tasks=(task,)), engine), console.say)
+    found = facts(replace(plan, tasks=(task,)), engine)
+    records = SweepRecorder(recorder, dataset, study.name, task.name, found, console.say)
+    sweep = Sweep(plan, engine, storage, study, records, console)
     try:
-        records.catch_up([*study.outcomes(), *study.dropped()])
-        todo = study.unfinished() * plan.seeds * task.recipe.epochs
-        with console.progress(f"screening {task.name}", todo) as advance:
-            work(study, engine, records.finish, advance, console.say)
-        outcomes = study.outcomes()
-        control = control_of(outcomes)
-        if control is None:
+        piloted = sweep.pilot()
+        if pilot_only:
+            records.stop("FINISHED")
+            return piloted
+        screening = sweep.screen()
+        if screening is None:
             records.stop("FAILED")
             console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
             return None
 
-        chosen = candidates(outcomes)
-        finalists = list({one.uid: one for one in (control, *chosen.values())}.values())
-        confirmation = open_confirmation(storage, study, [one.point for one in finalists])
-        records.catch_up(confirmation.outcomes())
-        todo = confirmation.unfinished() * plan.confirm_seeds * task.recipe.epochs
-        with console.progress(f"confirming {task.name}", todo) as advance:
-            comparisons = confirm(confirmation, engine, records.finish, records.fetch, advance, console.say)
-        found = {frozenset(comparison.outcome.point.items()): comparison for comparison in comparisons}
-        points = {one.uid: frozenset(one.point.items()) for one in finalists}
-        confirmed = {uid: found[point] for uid, point in points.items() if point in found}
-        if control.uid not in confirmed:
+        chosen = candidates(screening, plan.terms)
+        control = key_of(screening.control.point)
+        points = {control: screening.control.point} | {key_of(point): point for point in chosen.values()}
+        finalists = {
+            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
+        }
+        seeds = plan.confirm_seeds or (piloted.confirm_seeds if piloted else most_confirm_seeds(plan))
+        parent, link = records.opened.result()
+        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, reopen, console.say)
+        confirmation = sweep.confirm(finalists, points, control, seeds)
+        comparisons = confirmation.comparisons()
+        if control not in comparisons:
             records.stop("FAILED")
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
             return None
 
-        parent, link = records.opened.result()
+        found_by = {name: comparisons[key] for key, names in finalists.items() for name in names if key in comparisons}
+        verdicts = accepted(found_by, plan.terms, earlier_claims(study))
+        note_claims(study, list(claims_of(found_by).values()))
+        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings))
         recommendations = {
-            name: recommend(name, candidate, confirmed, confirmed[control.uid], plan.tolerances, parent)
-            for name, candidate in chosen.items()
+            name: recommend(name, point, found_by.get(name), comparisons[control], verdicts.get(name, False), plan.terms, source)
+            for name, point in chosen.items()
         }
-        tables = [summary.screening(outcomes), summary.differences(outcomes, control), summary.confirmation(list(confirmed.values()))]
-        if dropped := study.dropped():
-            tables.append(summary.dropped(dropped, plan.policy))
-        records.publish(plan.policy, recommendations, list(confirmed.values()), tables)
+        ordered = [control, *(key for key in comparisons if key != control)]
+        evidence = Evidence(
+            task=task.name,
+            study=study.name,
+            run_id=parent,
+            created=recommendations[plan.policy].created,
+            plan=found.plan,
+            facts={**found.params, **found.tags},
+            classes=dataset.classes,
+            examples={name: len(split.labels) for name, split in dataset.splits.items()},
+            policy=plan.policy,
+            tolerances=asdict(plan.tolerances),
+            prices=asdict(plan.prices),
+            recommendations=recommendations,
+            pilot=piloted,
+            outcomes=tuple(sorted(screening.outcomes, key=lambda outcome: outcome.epsilon)),
+            dropped=screening.dropped,
+            bands=screening.bands(),
+            comparisons=tuple(comparisons[key] for key in ordered),
+            openings=openings,
+            instances=instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy])),
+        )
+        tables = tables_of(evidence, screening)
+        records.publish(evidence, tables, sweep.model(confirmation.runs[key_of(recommendations[plan.policy].point)]))
     except BaseException as error:  # the run in MLflow is closed, whatever happened
         records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
@@ -81,9 +195,22 @@ def sweep_task(plan: Plan, engine: Engine, storage: RDBStorage, recorder: Record
     return shown
 
 
-def control_of(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The trial at ε = 0 and the recipe's own values: the first one of them to be queued. None where it failed."""
-    return next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
+def shown_place(keys: Sequence[str], candidate: Point) -> int:
+    """The place of the candidate among the confirmed points, or of the last one where it is not among them."""
+    return keys.index(key_of(candidate)) if key_of(candidate) in keys else len(keys) - 1
+
+
+def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
+    """What a person reads at the end."""
+    tables = [
+        summary.conditions(evidence.recommendations[evidence.policy]),
+        summary.confirmation(evidence.comparisons),
+        summary.screening(evidence.outcomes),
+        summary.differences(evidence.outcomes, screening.control),
+    ]
+    if evidence.dropped:
+        tables.append(summary.dropped(evidence.dropped, evidence.policy))
+    return [table for table in tables if table.rows]
 
 
 def describe(plan: Plan, engine: Engine) -> str:

@@ -9,20 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lscal import BinnedStatistics, Predictions, Report, Temperature
+from lscal import METRICS, BinnedStatistics, PNorm, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
+from lscal.selective import risk_coverage
 from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import CALIBRATED, Engine, Progress, Trained
+from sweeps.export import pack, weights_of
 from sweeps.ladder import Ladder, curves_of
 from sweeps.member import Member
-from sweeps.plan import Plan, Task
+from sweeps.plan import Task
 from sweeps.study import HEARTBEAT_SECONDS, Study, Trial, uninterrupted
+from tracking.policies import key_of
 from tracking.records import Bins, Outcome, Stage
 
-SCORED: dict[Stage, tuple[SplitName, ...]] = {"screen": ("select",), "confirm": ("select", "test")}
+SCORED: dict[Stage, tuple[SplitName, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("select", "test")}
 """Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
 
 REPORTED = (
@@ -43,12 +47,16 @@ REPORTED = (
 )
 """Metrics of every trial, raw and after temperature."""
 
-SEEDS_BETWEEN_STAGES = 5_000
-SEEDS_BETWEEN_PLANS = 10_000
+STEPS = 100
+"""Coverages at which the error rate among the most confident examples is kept."""
 
 Logits = Mapping[SplitName, Float[Tensor, "seed example class"]]
-Finish = Callable[[Outcome, Logits], None]
-"""Takes a finished trial and its logits."""
+Files = Mapping[str, bytes]
+"""Artifacts by path."""
+Finish = Callable[[Outcome, Logits, Files], None]
+"""Takes a finished trial, its logits and further files."""
+Fetch = Callable[[Outcome], Logits | None]
+"""The logits of a trial which was finished earlier, or None where they are gone."""
 
 
 def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: Callable[[str], None]) -> None:
@@ -57,7 +65,7 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
     Trials which other workers hold are waited for: they are finished there, or taken over when that worker falls silent.
     On any interruption, what is unfinished is given back.
     """
-    seeds = seeds_of(study.plan, study.stage)
+    seeds = study.seeds
     ladder = Ladder(study, engine.way.seconds, say)
     with study.heartbeat():
         try:
@@ -73,6 +81,33 @@ def work(study: Study, engine: Engine, finish: Finish, progress: Progress, say: 
                     return
         finally:
             study.release()
+
+
+def harvest(
+    study: Study, engine: Engine, finish: Finish, fetch: Fetch, progress: Progress, say: Callable[[str], None]
+) -> dict[str, tuple[Outcome, Logits]]:
+    """Train what is queued in a study, and give each finished trial with its logits, by the key of its point.
+
+    Logits of trials which were finished by an earlier run are fetched; where they are gone, their members are trained once more.
+    """
+    fresh: dict[str, Logits] = {}
+
+    def keep(outcome: Outcome, logits: Logits, files: Files) -> None:
+        fresh[outcome.uid] = logits
+        finish(outcome, logits, files)
+
+    work(study, engine, keep, progress, say)
+    return {
+        key_of(outcome.point): (outcome, fresh.get(outcome.uid) or fetch(outcome) or again(study, engine, outcome, say))
+        for outcome in study.outcomes()
+    }
+
+
+def again(study: Study, engine: Engine, outcome: Outcome, say: Callable[[str], None]) -> Logits:
+    """The logits of a finished trial whose file is gone: train its members once more."""
+    say(f"the logits of ε = {outcome.epsilon:g} are not in the tracking store; its {len(outcome.seeds)} members are trained again")
+    trained = engine.train([member_of(engine.task, study.plan.smoothing, outcome.point, seed) for seed in study.seeds], lambda _: None)
+    return {split: engine.logits(trained, split) for split in ("calibrate", *SCORED[study.stage])}
 
 
 def run_batch(
@@ -101,7 +136,7 @@ def run_batch(
             outcome = replace(unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason)
             with uninterrupted():
                 study.tell_dropped(trial, outcome)
-                finish(outcome, {})
+                finish(outcome, {}, {})
             progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
             continue
         own = {split: values[rows] for split, values in logits.items()}
@@ -109,7 +144,12 @@ def run_batch(
         ladder.note(outcome.epsilon, losses)
         with uninterrupted():
             study.tell(trial, outcome)
-            finish(outcome, own)
+            finish(outcome, own, {weights_path(outcome): pack(weights_of(trained, rows.start))} if study.stage == "confirm" else {})
+
+
+def weights_path(outcome: Outcome) -> str:
+    """Where the weights of a confirmed trial's first seed are among its artifacts."""
+    return f"weights/{outcome.seeds[0]}.safetensors"
 
 
 def score(
@@ -119,21 +159,43 @@ def score(
 
     Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
     """
-    temperature = Temperature.fit(logits["calibrate"], dataset.splits["calibrate"].labels.cpu())
+    labels = {split: dataset.splits[split].labels.cpu() for split in logits}
+    temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
     for split in SCORED[study.stage]:
-        report = Report.of(logits[split], dataset.splits[split].labels.cpu(), temperature, names=REPORTED)
+        report = Report.of(logits[split], labels[split], temperature, names=REPORTED)
         for name in report.raw:
             metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
             metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
         bins[split] = bins_of(report.statistics)
         bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
-    outcome = replace(
-        unscored(study, trial, seeds, dataset, trained, rows), metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins
-    )
-    select = Predictions.from_logits(logits["select"], dataset.splits["select"].labels.cpu())
-    return outcome, select.calibrated(temperature).nll.mean(0)
+    if study.stage == "confirm":
+        metrics |= after_p_norm(logits, labels)
+    risks: dict[str, tuple[tuple[float, ...], ...]] = {}
+    for split in ("calibrate", *SCORED[study.stage]):
+        raw = Predictions.from_logits(logits[split], labels[split])
+        calibrated = raw.calibrated(temperature)
+        risks |= {split: risks_of(raw), f"{split}_calibrated": risks_of(calibrated)}
+        if split == "select":
+            losses = calibrated.nll.mean(0)
+    known = unscored(study, trial, seeds, dataset, trained, rows)
+    return replace(known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks), losses
+
+
+def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str, tuple[float, ...]]:
+    """What p-norm normalisation, fitted on *calibrate*, makes of the metrics on *test*."""
+    predictions = Predictions.from_logits(logits["test"], labels["test"])
+    repaired = predictions.calibrated(PNorm.fit(logits["calibrate"], labels["calibrate"]))
+    return {f"test/{name}_p_norm": tuple(METRICS[name].function(repaired).tolist()) for name in ("nll", "ece", "aurc")}
+
+
+def risks_of(predictions: Predictions) -> tuple[tuple[float, ...], ...]:
+    """Per seed, the error rate among the 1 %, 2 %, …, 100 % most confident examples, to five decimals."""
+    curve = risk_coverage(predictions.ranking, predictions.correct)
+    places = torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS * curve.shape[-1]
+    values = curve[:, (places - 1e-9).ceil().long().clamp(min=1) - 1]
+    return tuple(tuple(round(value, 5) for value in row) for row in values.tolist())
 
 
 def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice) -> Outcome:
@@ -173,14 +235,6 @@ def member_of(task: Task, smoothing: str, point: Mapping[str, float], seed: int)
         smoothing=smoothing,
         clip=math.inf if recipe.clip is None else recipe.clip,
     )
-
-
-def seeds_of(plan: Plan, stage: Stage) -> tuple[int, ...]:
-    """The seeds of a stage, the same for every trial of it; no seed of the screening is used in the confirmation."""
-    first = plan.random_state * SEEDS_BETWEEN_PLANS
-    if stage == "screen":
-        return tuple(range(first, first + plan.seeds))
-    return tuple(range(first + SEEDS_BETWEEN_STAGES, first + SEEDS_BETWEEN_STAGES + plan.confirm_seeds))
 
 
 def bins_of(statistics: BinnedStatistics) -> Bins:

@@ -69,6 +69,10 @@ class Pilot:
     hours_needed: float | None
     price_needed: float | None
 
+    def to_json(self) -> str:
+        """The record as one line of JSON."""
+        return json.dumps(asdict(self))
+
 
 @dataclass(frozen=True)
 class Opening:

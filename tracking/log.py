@@ -8,23 +8,25 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracking import view
-from tracking.recommend import POLICY_TAG, TAG
-from tracking.records import Comparison, Facts, Outcome, Recommendation
+from tracking import instances, note, registry, view
+from tracking.evidence import Evidence
+from tracking.inputs import CONTEXTS, USED, Inputs
+from tracking.model import ExportedModel
+from tracking.note import Places
+from tracking.records import Facts, Outcome
 from tracking.store import TrackingUnavailable, shown
-from tracking.summary import LEGEND, Table, name
+from tracking.summary import Table, count, name
+from tracking.versions import model_of
 
-DECIMALS = 7
 BATCH = 1000
-NOTE_LIMIT = 8000
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own would block for four minutes on a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -51,17 +53,21 @@ def connect(uri: str) -> MlflowClient:
 class Sweep:
     """The runs of one study: its parent, and a child per trial."""
 
-    def __init__(self, client: MlflowClient, task: str, study: str, facts: Facts):
-        self.client, self.task, self.study, self.facts = client, task, study, facts
+    def __init__(self, client: MlflowClient, task: str, study: str, facts: Facts, inputs: Inputs):
+        self.client, self.task, self.study, self.facts, self.inputs = client, task, study, facts, inputs
         experiment = client.get_experiment_by_name(task)
         if experiment is not None and experiment.lifecycle_stage != "active":
             raise TrackingUnavailable(
                 f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}"
             )
-        tags = {view.TAG: view.trials_view()}
-        self.experiment: str = client.create_experiment(task, tags=tags) if experiment is None else experiment.experiment_id
+        views = view.views()
+        self.experiment: str = client.create_experiment(task, tags=dict(views)) if experiment is None else experiment.experiment_id
+        for key, value in views.items():
+            if experiment is not None and experiment.tags.get(key) != value:
+                client.set_experiment_tag(self.experiment, key, value)
+        self.name = f"sweep {study.rpartition('@')[2]}"
         found = self.runs(f"tags.role = 'sweep' AND tags.study = '{study}'")
-        self.parent: str = found[0].info.run_id if found else self.create("sweep", f"sweep {study.rpartition('@')[2]}", {})
+        self.parent: str = found[0].info.run_id if found else self.create("sweep", self.name, {}, tuple(CONTEXTS))
         client.update_run(self.parent, status="RUNNING")
         self.logged = {run.data.tags["uid"]: run.info.run_id for run in self.runs(f"tags.`mlflow.parentRunId` = '{self.parent}'")}
 
@@ -76,77 +82,95 @@ class Sweep:
             if not token:
                 return found
 
-    def create(self, role: str, run_name: str, tags: Mapping[str, str], seconds: float = 0.0) -> str:
-        """A new run, begun so many seconds ago, with everything of `Facts` on it."""
+    def create(self, role: str, run_name: str, tags: Mapping[str, str], splits: Sequence[str], seconds: float = 0.0) -> str:
+        """A new run, begun so many seconds ago, with everything of `Facts` on it, which reads some splits."""
         start = int(1000 * (time.time() - seconds))
         every = {"role": role, "task": self.task, "study": self.study, **self.facts.tags, **tags}
         run_id: str = self.client.create_run(self.experiment, start, every, run_name).info.run_id
-        entity = Dataset(name=self.facts.dataset, digest=self.facts.digest, source_type="local", source=self.facts.where)
-        self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "sweep")])])
+        self.client.log_inputs(run_id, self.inputs.of(self.facts, splits))
         return run_id
 
     def trial(self, outcome: Outcome, files: Mapping[str, bytes]) -> None:
         """Write a finished trial, whose uid is not in `logged`. `files` are artifacts by path."""
-        suffix = {"screen": " (control)" if outcome.epsilon == 0 else "", "confirm": " confirmed"}[outcome.stage]
-        tags = {"mlflow.parentRunId": self.parent, "uid": outcome.uid, "stage": outcome.stage}
-        if outcome.dropped:
-            suffix = " dropped"
-            tags |= {"dropped": outcome.dropped, "mlflow.note.content": outcome.dropped}
-        run_id = self.create("trial", f"ε = {name(outcome)}{suffix}", tags, outcome.seconds)
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "uid": outcome.uid,
+            "stage": outcome.stage,
+            "mlflow.note.content": note.of_trial(outcome),
+            "mlflow.runColor": view.colour(outcome.epsilon),
+            **({"dropped": outcome.dropped} if outcome.dropped else {}),
+        }
+        run_id = self.create("trial", trial_name(outcome), tags, USED[outcome.stage], outcome.seconds)
         params = {
             **self.facts.params,
             **{key: f"{value:.6g}" for key, value in outcome.point.items()},
             "epsilon_wrong_classes": f"{outcome.epsilon * (outcome.classes - 1) / outcome.classes:.6g}",
             "stage": outcome.stage,
-            "seeds": " ".join(str(seed) for seed in outcome.seeds),
+            "seeds": f"{len(outcome.seeds)}: {note.numbers(outcome.seeds)}",
         }
         self.write(run_id, metrics_of(outcome), params, {})
         self.upload(run_id, {**files, "outcome.json": outcome.to_json().encode()})
         self.client.set_terminated(run_id, "KILLED" if outcome.dropped else "FINISHED")
         self.logged[outcome.uid] = run_id
 
-    def logits(self, outcome: Outcome, split: str) -> bytes | None:
-        """The logits file of a logged trial, None where the store does not have it."""
+    def artifact(self, outcome: Outcome, path: str) -> bytes | None:
+        """A file of a logged trial, None where the store does not have it."""
         run_id = self.logged.get(outcome.uid)
-        path = f"logits/{split}.npz"
-        if run_id is None or path not in {file.path for file in self.client.list_artifacts(run_id, "logits")}:
+        if run_id is None or path not in {file.path for file in self.client.list_artifacts(run_id, path.rpartition("/")[0])}:
             return None
         with tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
 
-    def publish(
-        self,
-        policy: str,
-        recommendations: Mapping[str, Recommendation],
-        confirmed: Sequence[Comparison],
-        tables: Sequence[Table],
-    ) -> None:
-        """Write the recommendations to the parent run and to the experiment, with the tables and the way to the pictures.
+    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None, pictures: Mapping[str, bytes]) -> int:
+        """Write all that was found to the parent run, publish the recommendations, and have the experiment's note begin with the answer.
 
-        From here on they can be pulled. The experiment's tags are written last: a reader never finds half of it.
+        Each step may be repeated. The registry comes after the run it points to is complete, and the note last: a reader never finds
+        half of it. Returns the number of the published version.
         """
-        chosen = recommendations[policy]
-        metrics = [metric("recommended_epsilon", chosen.epsilon)]
-        for comparison in confirmed:
-            if comparison.epsilon == chosen.epsilon:
-                metrics += [metric(f"test/{key}", interval.value) for key, interval in comparison.estimates.items()]
-                metrics.append(metric("test/accuracy_delta", comparison.differences["accuracy"].value))
-        best = next((one.outcome for one in confirmed if one.epsilon == chosen.candidate), confirmed[0].outcome)
-        note = note_of(chosen, recommendations, tables, self.link(""), self.logged.get(best.uid))
-        tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": policy, "mlflow.note.content": note}
+        from tracking.page import page
+
+        chosen = evidence.recommendations[evidence.policy]
+        files = {
+            **pictures,
+            **instances.table(evidence),
+            **{f"recommendation.{key}.json": record.to_json().encode() for key, record in evidence.recommendations.items()},
+            "evidence.json": evidence.to_json().encode(),
+            "page.html": page(evidence).encode(),
+            "plan.yaml": evidence.plan.encode(),
+        }
+        self.upload(self.parent, files)
+        tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": evidence.policy, **instances.TAGS}
         params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
-        self.write(self.parent, metrics, params, tags)
-        records = {f"recommendation.{key}.json": record.to_json().encode() for key, record in recommendations.items()}
-        self.upload(self.parent, {**records, "plan.yaml": self.facts.plan.encode(), "summary.md": note.encode()})
+        self.write(self.parent, answer(evidence), params, tags)
+        source = self.client.get_run(self.parent).info.artifact_uri if model is None else self.keep(model)
+        verdict = "adopted" if chosen.epsilon > 0 else "kept"
         self.client.set_terminated(self.parent)
-        for key, record in recommendations.items():
-            self.client.set_experiment_tag(self.experiment, TAG + key, record.to_json())
-        self.client.set_experiment_tag(self.experiment, POLICY_TAG, policy)
-        self.client.set_experiment_tag(self.experiment, "mlflow.note.content", note)
+        self.client.update_run(self.parent, name=f"ε = {chosen.epsilon:.4g} {verdict} · {self.name}")
+        version = registry.publish(self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source)
+        text = note.of_sweep(evidence, tables, Places(self.experiment, self.parent, version, model is not None))
+        self.upload(self.parent, {"summary.md": text.encode()})
+        self.client.set_tag(self.parent, "mlflow.note.content", text)
+        self.client.set_experiment_tag(self.experiment, "mlflow.note.content", text)
+        return version
+
+    def keep(self, model: ExportedModel) -> str:
+        """Have MLflow keep a model, once; its URI."""
+        same = self.client.search_logged_models([self.experiment], f"tags.digest = '{model.digest}'")
+        if same and same[0].status == LoggedModelStatus.READY:
+            return f"models:/{same[0].model_id}"
+        tags = {"digest": model.digest, "task": self.task}
+        name = model_of(self.task)
+        kept = same[0] if same else self.client.create_logged_model(self.experiment, name, self.parent, tags, dict(model.about))
+        with tempfile.TemporaryDirectory() as folder:
+            model.write(Path(folder), kept.model_id)
+            self.client.log_model_artifacts(kept.model_id, folder)
+        self.client.log_outputs(self.parent, [LoggedModelOutput(kept.model_id, step=0)])
+        self.client.finalize_logged_model(kept.model_id, LoggedModelStatus.READY)
+        return f"models:/{kept.model_id}"
 
     def link(self, server: str) -> str:
-        """The address of the task's experiment in the MLflow UI."""
-        return f"{server.rstrip('/')}{'/' if server else ''}#/experiments/{self.experiment}/runs?workflowType=machine_learning&viewStateShareKey={view.KEY}"
+        """The address of the task's trials in the MLflow UI."""
+        return f"{server.rstrip('/')}{'/' if server else ''}{view.address(self.experiment, view.TRIALS)}"
 
     def stop(self, status: str) -> None:
         """Mark the parent run as KILLED or FAILED; a resumed sweep sets it RUNNING again."""
@@ -171,7 +195,7 @@ class Sweep:
 
 def metrics_of(outcome: Outcome) -> list[Metric]:
     """Every final metric as mean and, under `…_sd`, standard deviation over the seeds, and the curves epoch by epoch."""
-    points = []
+    points = [metric("epsilon", outcome.epsilon)]
     for key in outcome.metrics:
         points.append(metric(key, outcome.mean(key)))
         points.append(metric(f"{key}_sd", outcome.spread(key)))
@@ -184,26 +208,29 @@ def metrics_of(outcome: Outcome) -> list[Metric]:
 
 
 def metric(key: str, value: float, step: int = 0) -> Metric:
-    """A metric point, rounded to what can matter."""
-    return Metric(key, round(value, DECIMALS), int(time.time() * 1000), step)
+    """A metric point with the five digits that can matter: the UI shows all there are. `outcome.json` has the others."""
+    return Metric(key, float(f"{value:.5g}"), int(time.time() * 1000), step)
 
 
-def note_of(
-    chosen: Recommendation, recommendations: Mapping[str, Recommendation], tables: Iterable[Table], link: str, pictured: str | None
-) -> str:
-    """Markdown which begins with the answer; `pictured` is the run whose reliability diagram it shows.
+def trial_name(outcome: Outcome) -> str:
+    """What a run is called in a list, such as `ε = 0.15 · 8 seeds`."""
+    epsilon, seeds = f"ε = {name(outcome)}", count(len(outcome.seeds))
+    if outcome.dropped:
+        return f"{epsilon} · dropped"
+    if outcome.stage == "pilot":
+        return f"pilot {epsilon} · {seeds}"
+    if outcome.stage == "confirm":
+        return f"{epsilon} · test, seeds {note.numbers(outcome.seeds)}"
+    return f"{epsilon} · {'control' if outcome.epsilon == 0 else seeds}"
 
-    MLflow cuts a note at 8000 characters: tables which do not fit are left out.
-    """
-    note = f"## Recommended ε = {chosen.epsilon:g} (policy {chosen.policy})\n\n{chosen.reason}\n\n"
-    note += f"[All trials by ε]({link}) · pull it: `python -m tracking.recommend {chosen.task}`\n"
-    for other in recommendations.values():
-        if other.policy != chosen.policy:
-            note += f"\nPolicy {other.policy}: ε = {other.epsilon:g}. {other.reason}\n"
-    if pictured:
-        note += f"\n![reliability diagrams on test](get-artifact?path=reliability/test.png&run_uuid={pictured})\n"
-    for table in tables:
-        section = f"\n{table.to_markdown()}\n"
-        if len(note) + len(section) + len(LEGEND) + 2 <= NOTE_LIMIT:
-            note += section
-    return f"{note}\n{LEGEND}"
+
+def answer(evidence: Evidence) -> list[Metric]:
+    """The recommended ε, and on *test* its metrics and what it gains over ε = 0."""
+    chosen = evidence.recommendations[evidence.policy]
+    now = int(time.time() * 1000)
+    points = [Metric("recommended_epsilon", chosen.epsilon, now, 0), Metric("candidate_epsilon", chosen.candidate, now, 0)]
+    for comparison in evidence.comparisons:
+        if comparison.outcome.point == chosen.point:
+            points += [metric(f"test/{key}", interval.value) for key, interval in comparison.estimates.items()]
+            points += [metric(f"test/{key}_delta", interval.value) for key, interval in comparison.differences.items()]
+    return points

@@ -1,189 +1,387 @@
 """Policies: rules which choose an ε from the evidence. Pure functions of records.
 
-A policy is a function with the decorator `policy`. It lists the conditions on which its candidate is adopted, judged on
-the confirmation (fresh seeds, *test*). Its candidate is chosen before, on the screening trials (*select*). Where a
-condition fails, the recommendation is ε = 0, and the reason says which one.
+A policy is a function with the decorator `policy`. Its candidate is chosen on the screening trials (*select*), by the smooth fit.
+The claim that the candidate is better than ε = 0 is tested on the confirmation (fresh seeds, *test*); the function lists the
+conditions on which it is adopted besides. Where the claim or a condition fails, the recommendation is ε = 0, and the reason says which.
 
 Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds with the interval shown beside it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tracking.records import Comparison, Condition, Interval, Outcome, Recommendation, spread
+from tracking.prices import Prices
+from tracking.records import Comparison, Condition, Interval, Point, Recommendation
+from tracking.screening import Screening
+from tracking.sequential import Better, examples_to_settle, holm, seeds_to_settle, verdict
 
-Choose = Callable[[Sequence[Outcome]], Outcome]
-Judge = Callable[[Comparison, "Tolerances"], tuple[Condition, ...]]
+Named = tuple[str, str]
+"""Names a claim: the key of its point, and its metric."""
+Choose = Callable[[Screening, "Terms"], Point]
+Judge = Callable[[Comparison, Comparison, "Terms"], tuple[Condition, ...]]
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How much worse than at ε = 0 confidence may become. Shares: 0.01 is 1 % or 1 percentage point."""
+    """How much worse than at ε = 0 confidence may become. Shares: 0.01 is 1 % or 1 percentage point.
+
+    `confidence_gap` is how far the mean confidence may lie from the accuracy, for policy `raw`.
+    """
 
     aurc_relative: float = 0.05
     nll_relative: float = 0.01
     worst_class_accuracy: float = 0.01
+    confidence_gap: float = 0.01
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a plan says about deciding: its own policy, tolerances, prices, and the smallest gain in accuracy of interest (a share)."""
+
+    policy: str = "safe"
+    tolerances: Tolerances = Tolerances()
+    prices: Prices = Prices()
+    effect: float = 0.003
+
+
+@dataclass(frozen=True)
+class Target:
+    """A metric which a policy claims to be better than at ε = 0: its name, as a person says it, 1 where more is better, and its scale."""
+
+    metric: str
+    noun: str
+    sign: Better
+    scale: float
+    unit: str
+    relative: bool = False
+
+
+ACCURACY = Target("accuracy", "accuracy", 1, 100, " pp")
+NLL = Target("nll_calibrated", "NLL after temperature", -1, 1, "")
+COST = Target("cost", "expected cost", -1, 1, "")
+RANKING = Target("aurc_calibrated", "AURC after temperature", -1, 100, " %", relative=True)
+TARGETS = (ACCURACY, NLL, COST, RANKING)
+"""What is tested at every look of the confirmation."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A named rule: how it chooses its candidate, and on what conditions the candidate is adopted."""
+    """A named rule: how it chooses its candidate, what the candidate has to be better in, and what else it has to meet."""
 
     name: str
     choose: Choose
+    target: Target
     judge: Judge
 
 
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(choose: Choose) -> Callable[[Judge], Judge]:
+def policy(choose: Choose, target: Target) -> Callable[[Judge], Judge]:
     """Register a policy under the function's name."""
 
     def register(judge: Judge) -> Judge:
-        POLICIES[judge.__name__] = Policy(judge.__name__, choose, judge)
+        POLICIES[judge.__name__] = Policy(judge.__name__, choose, target, judge)
         return judge
 
     return register
 
 
-def most_accurate(outcomes: Sequence[Outcome]) -> Outcome:
-    """The trial of highest mean accuracy on *select*; of equal ones that of the smallest ε."""
-    return max(outcomes, key=lambda outcome: (outcome.mean("select/accuracy"), -outcome.epsilon))
+def most_accurate(screening: Screening, _: Terms) -> Point:
+    """The point of highest fitted accuracy."""
+    return screening.best("accuracy", 1)
 
 
-def smallest_near_best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The smallest ε whose accuracy on *select* is within one standard error of the best's.
+def smallest_harmless(screening: Screening, terms: Terms) -> Point:
+    """The smallest ε within one standard error of the most accurate, among those whose fitted NLL and AURC keep the tolerances.
 
-    The standard error is that of the paired difference over the seeds (the rule: Breiman et al. 1984, section 3.4.3).
+    Where no ε above 0 keeps them, among all: the confirmation then says what fails. The rule: Breiman et al. 1984, section 3.4.3.
     """
-    best = most_accurate(outcomes)
-
-    def near(outcome: Outcome) -> bool:
-        differences = outcome.differences("select/accuracy", best)
-        mean = sum(differences) / len(differences)
-        error: float = spread(differences) / len(differences) ** 0.5
-        return mean + error >= 0
-
-    return min((outcome for outcome in outcomes if near(outcome)), key=lambda outcome: outcome.epsilon)
+    return screening.smallest_near_best("accuracy", lambda point: harmless(screening, point, terms))
 
 
-def gains_accuracy(comparison: Comparison) -> Condition:
-    """The whole 95 % interval of Δaccuracy lies above 0."""
-    delta = comparison.differences["accuracy"]
-    verdict = "is a gain" if delta.low > 0 else "is a loss" if delta.high < 0 else "cannot be told from zero"
-    return Condition(
-        name="accuracy gain",
-        value=delta.value,
-        bound=delta.low,
-        threshold=0.0,
-        met=delta.low > 0,
-        sentence=f"its accuracy difference of {points(delta.value)} (95 % interval {points(delta.low)} to {points(delta.high)}) {verdict}",
+def smallest_honest(screening: Screening, terms: Terms) -> Point:
+    """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy."""
+    gap = screening.value("confidence_gap", screening.control.point)
+    largest = max(terms.tolerances.confidence_gap, abs(gap))
+
+    def honest(point: Point) -> bool:
+        return harmless(screening, point, terms) and abs(screening.value("confidence_gap", point)) <= largest
+
+    return screening.smallest_near_best("accuracy", honest)
+
+
+def harmless(screening: Screening, point: Point, terms: Terms) -> bool:
+    """Whether the fits of NLL and AURC after temperature stay within the tolerances."""
+    return all(
+        screening.value(name, point) < (1 + tolerated) * screening.value(name, screening.control.point)
+        for name, tolerated in (("nll_calibrated", terms.tolerances.nll_relative), ("aurc_calibrated", terms.tolerances.aurc_relative))
     )
 
 
-@policy(choose=smallest_near_best)
-def safe(comparison: Comparison, tolerances: Tolerances) -> tuple[Condition, ...]:
+def most_probable(screening: Screening, _: Terms) -> Point:
+    """The point of lowest fitted NLL after temperature."""
+    return screening.best("nll_calibrated", -1)
+
+
+def cheapest(screening: Screening, _: Terms) -> Point:
+    """The point of least fitted cost, each trial at the coverage which is cheapest on *calibrate*."""
+    return screening.best("cost", -1)
+
+
+@policy(choose=smallest_harmless, target=ACCURACY)
+def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
     """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than tolerated."""
-    aurc = comparison.relative["aurc_calibrated"]
+    tolerances = terms.tolerances
+    ranking = comparison.claims[RANKING.metric]
+    aurc = comparison.relative[RANKING.metric]
     nll = comparison.relative["nll_calibrated"]
     worst = comparison.differences["worst_class_accuracy"]
     return (
-        gains_accuracy(comparison),
         Condition(
             name="ranking kept",
             value=aurc.value,
-            bound=aurc.high,
+            low=ranking.low,
+            high=ranking.high,
+            bound=ranking.high,
             threshold=tolerances.aurc_relative,
-            met=aurc.high < tolerances.aurc_relative,
-            sentence=f"AURC after temperature changes by {aurc.value:+.1%}, at most {aurc.high:+.1%} (tolerated: below "
+            met=ranking.high < tolerances.aurc_relative,
+            sentence=f"AURC after temperature changes by {aurc.value:+.1%}, at most {ranking.high:+.1%} (tolerated: below "
             f"{tolerances.aurc_relative:+.1%})",
+            remedy=remedy(aurc, comparison, tolerances.aurc_relative, -1) if ranking.high >= tolerances.aurc_relative else "",
         ),
         Condition(
             name="probabilities kept",
             value=nll.value,
+            low=nll.low,
+            high=nll.high,
             bound=nll.value,
             threshold=tolerances.nll_relative,
             met=nll.value < tolerances.nll_relative,
             sentence=f"NLL after temperature changes by {nll.value:+.1%} (tolerated: below {tolerances.nll_relative:+.1%})",
+            remedy=tolerance_remedy("nll_relative", nll) if nll.value >= tolerances.nll_relative else "",
         ),
         Condition(
             name="worst class kept",
             value=worst.value,
+            low=worst.low,
+            high=worst.high,
             bound=worst.value,
             threshold=-tolerances.worst_class_accuracy,
             met=worst.value > -tolerances.worst_class_accuracy,
             sentence=f"worst-class accuracy changes by {points(worst.value)} (tolerated: above {points(-tolerances.worst_class_accuracy)})",
+            remedy=tolerance_remedy("worst_class_accuracy", worst) if worst.value <= -tolerances.worst_class_accuracy else "",
         ),
     )
 
 
-@policy(choose=most_accurate)
-def accuracy(comparison: Comparison, _: Tolerances) -> tuple[Condition, ...]:
+@policy(choose=smallest_honest, target=ACCURACY)
+def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Condition, ...]:
+    """As `safe`, for teams which cannot recalibrate: confidence as it is also stays with the accuracy."""
+    gap, before = comparison.estimates["confidence_gap"], control.estimates["confidence_gap"]
+    largest = max(terms.tolerances.confidence_gap, abs(before.value))
+    met = abs(gap.value) <= largest
+    return (
+        *safe(comparison, control, terms),
+        Condition(
+            name="confidence kept",
+            value=gap.value,
+            low=gap.low,
+            high=gap.high,
+            bound=abs(gap.value),
+            threshold=largest,
+            met=met,
+            sentence=f"mean confidence lies {points(gap.value)} from accuracy (tolerated: at most {100 * largest:.2f} pp either way; at ε = 0 "
+            f"{points(before.value)})",
+            remedy="" if met else "temperature scaling repairs it: policy safe is for teams which recalibrate",
+        ),
+    )
+
+
+@policy(choose=most_accurate, target=ACCURACY)
+def accuracy(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """Only accuracy counts; still, a gain must be told from zero."""
-    return (gains_accuracy(comparison),)
+    return ()
 
 
-def candidates(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
-    """Each policy's candidate among the screening trials, by the policy's name."""
-    return {name: policy.choose(outcomes) for name, policy in POLICIES.items()}
+@policy(choose=most_probable, target=NLL)
+def calibrated(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
+    """The lowest NLL after temperature, where it is told from that of ε = 0."""
+    return ()
+
+
+@policy(choose=cheapest, target=COST)
+def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
+    """The least expected cost at the plan's prices of a wrong decision, a review and a right one."""
+    return ()
+
+
+def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
+    """Each policy's candidate by its name, chosen on *select* alone."""
+    return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
+
+
+def claims_of(found: Mapping[str, Comparison]) -> dict[Named, float]:
+    """The p-value of each claim that is made: of a point, on a metric. Policies with the same candidate and target make one claim."""
+    named = {name: POLICIES[name].target.metric for name in found}
+    return {(key_of(found[name].outcome.point), metric): found[name].claims[metric].p for name, metric in named.items()}
+
+
+def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = ()) -> dict[str, bool]:
+    """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a family-wise level of 5 %.
+
+    `found` holds the comparison of the candidate of each policy that has one above 0. Half of the weight is that of the plan's own policy.
+    `earlier` are p-values of claims from earlier openings of *test*, which belong to the same family.
+    """
+    family = claims_of(found) | {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
+    claims = {name: (key_of(one.outcome.point), POLICIES[name].target.metric) for name, one in found.items()}
+    verdicts = holm(family, weights(family, claims.get(terms.policy)))
+    return {name: verdicts[claim] for name, claim in claims.items()}
+
+
+def weights(family: Collection[Named], own: Named | None) -> dict[Named, float]:
+    """One half for the plan's own claim, where there is one; the others share the rest equally."""
+    others = len(family) - (own is not None)
+    return {claim: (1.0 if not others else 0.5) if claim == own else (1.0 if own is None else 0.5) / others for claim in family}
+
+
+def settled(names: Sequence[str], comparison: Comparison, control: Comparison, terms: Terms) -> bool:
+    """Whether more seeds can be saved: what the policies of these names decide about their common candidate is clear already.
+
+    A claim is clear where its repeated interval excludes 0, or any gain of interest. An adoption is clear where every condition is met
+    besides; a rejection where one failed condition's whole interval lies beyond its threshold.
+    """
+    return all(clear(POLICIES[name], comparison, control, terms) for name in names)
+
+
+def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Terms) -> bool:
+    """Whether one policy's decision is clear."""
+    target = policy.target
+    found = verdict(comparison.claims[target.metric], target.sign, terms.effect if target == ACCURACY else 0.0)
+    conditions = policy.judge(comparison, control, terms)
+    if found == "hopeless" or any(not one.met and not one.low <= one.threshold <= one.high for one in conditions):
+        return True
+    return found == "proven" and all(one.met for one in conditions)
+
+
+def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Condition:
+    """The condition that the candidate is better than ε = 0 in what the policy claims."""
+    target = policy.target
+    difference, claim = comparison.differences[target.metric], comparison.claims[target.metric]
+    value, low, high = (target.scale * number for number in (difference.value, claim.low, claim.high))
+    better, worse = (low > 0, high < 0) if target.sign > 0 else (high < 0, low > 0)
+    word = {1: ("a gain", "a loss"), -1: ("a fall", "a rise")}[target.sign]
+    told = f"is {word[0]}" if taken else f"is {word[1]}" if worse else "cannot be told from zero"
+    if better and not taken:
+        told += " when the claims of all policies are counted (Holm)"
+    digits = 2 if target.scale == 100 else 4
+    span = f"{low:+.{digits}f}{target.unit} to {high:+.{digits}f}{target.unit}"
+    return Condition(
+        name=f"{target.noun} {'gain' if target.sign > 0 else 'falls'}",
+        value=difference.value,
+        low=claim.low,
+        high=claim.high,
+        bound=claim.low if target.sign > 0 else claim.high,
+        threshold=0.0,
+        met=taken,
+        sentence=f"its {target.noun} difference of {value:+.{digits}f}{target.unit} (95 % interval {span}) {told}",
+        remedy="" if taken else remedy(difference, comparison, 0.0, target.sign),
+    )
 
 
 def recommend(
-    name: str,
-    candidate: Outcome,
-    confirmed: Mapping[str, Comparison],
-    control: Comparison,
-    tolerances: Tolerances,
-    run_id: str | None,
+    name: str, candidate: Point, comparison: Comparison | None, control: Comparison, taken: bool, terms: Terms, source: "Source"
 ) -> Recommendation:
     """The recommendation of the policy `name`.
 
-    `confirmed` holds the comparison of each candidate by its screening trial's uid, `control` that of ε = 0; `run_id` is
-    the MLflow run which will carry the recommendation.
+    `comparison` is that of the candidate, None where it is ε = 0 or diverged with fresh seeds; `control` that of ε = 0; `taken`
+    whether the policy's claim is accepted.
     """
-    epsilon = candidate.epsilon
+    epsilon = float(candidate["epsilon"])
+    conditions: tuple[Condition, ...] = ()
+    adopted = control
     if epsilon == 0:
-        conditions: tuple[Condition, ...] = ()
-        adopted = control
-        reason = (
-            "No ε above 0 was ahead of ε = 0 on select by more than one standard error."
-            if name == "safe"
-            else ("No ε above 0 was more accurate than ε = 0 on select.")
-        )
-    elif candidate.uid not in confirmed:
-        conditions, adopted = (), control
+        reason = f"No ε above 0 promised a better {POLICIES[name].target.noun} on select."
+        if name in ("safe", "raw"):
+            reason = "No ε above 0 was ahead of ε = 0 in accuracy on select by more than one standard error."
+    elif comparison is None:
         reason = f"The candidate ε = {epsilon:g} is not adopted: with fresh seeds its training diverged."
     else:
-        comparison = confirmed[candidate.uid]
-        conditions = POLICIES[name].judge(comparison, tolerances)
+        conditions = (claim_condition(POLICIES[name], comparison, taken), *POLICIES[name].judge(comparison, control, terms))
         failed = [condition for condition in conditions if not condition.met]
         adopted = control if failed else comparison
         told = "; ".join(condition.sentence for condition in failed or conditions)
-        verdict = "is not adopted" if failed else "is adopted"
-        reason = f"The candidate ε = {epsilon:g} {verdict}: {told}."
+        reason = f"The candidate ε = {epsilon:g} is {'not adopted' if failed else 'adopted'}: {told}."
+    if source.openings > 1:
+        reason += f" The test split was opened {source.openings} times for this plan; all claims made on it are counted."
     classes = adopted.outcome.classes
     delta = adopted.differences["accuracy"]
+    if claim := adopted.claims.get("accuracy"):
+        delta = Interval(delta.value, claim.low, claim.high, delta.examples, delta.seeds, delta.freedom)
     return Recommendation(
         task=adopted.outcome.task,
         epsilon=adopted.epsilon,
         epsilon_wrong_classes=adopted.epsilon * (classes - 1) / classes,
+        smoothing=source.smoothing,
+        point=dict(adopted.outcome.point),
         policy=name,
         reason=reason,
         accuracy=adopted.estimates["accuracy"],
         ece=adopted.estimates["ece"],
         ece_calibrated=adopted.estimates["ece_calibrated"],
         aurc=adopted.estimates["aurc"],
-        delta_accuracy=Interval(delta.value, delta.low, delta.high),
+        delta_accuracy=delta,
         candidate=epsilon,
         conditions=conditions,
-        study=candidate.study,
-        run_id=run_id,
+        seeds=len((comparison or control).outcome.seeds),
+        examples=source.examples,
+        coverage=adopted.coverage,
+        openings=source.openings,
+        study=source.study,
+        run_id=source.run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a recommendation says of the sweep it comes from; the attributes are those of `Recommendation`."""
+
+    study: str
+    run_id: str | None
+    smoothing: str
+    examples: int
+    openings: int
+
+
+def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:
+    """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as it is."""
+    seeds = len(comparison.outcome.seeds)
+    examples = sum(comparison.outcome.bins["test"].count) // seeds
+    if sign * (found.value - threshold) <= 0:
+        return "more seeds would not: the estimate itself lies on the wrong side"
+    if (more := seeds_to_settle(found, seeds, threshold, sign)) is not None:
+        return f"{more} more seeds would settle it, if the estimate stays"
+    needed = examples_to_settle(found, seeds, examples, threshold, sign)
+    return f"no number of seeds would; about {rounded(needed or examples)} test examples (now {examples}) would, if the estimate stays"
+
+
+def rounded(count: int) -> str:
+    """A count to two digits."""
+    return f"{int(float(f'{count:.1e}')):,}".replace(",", " ")
+
+
+def tolerance_remedy(name: str, found: Interval) -> str:
+    """What would change a condition that is judged by the value itself."""
+    return f"a tolerance {name} of {abs(found.value):.3g}, or a smaller ε"
 
 
 def points(share: float) -> str:
     """A difference of shares in percentage points."""
     return f"{100 * share:+.2f} pp"
+
+
+def key_of(point: Point) -> str:
+    """A point of the search space as text, the same for equal points."""
+    return " ".join(f"{name}={point[name]!r}" for name in sorted(point))

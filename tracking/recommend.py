@@ -1,70 +1,112 @@
-"""Publish and pull: `python -m tracking.recommend TASK` prints the recommended ε of a task.
-
-A published recommendation is a tag of the task's MLflow experiment, one per policy.
-"""
+"""Pull: `python -m tracking.recommend TASK` prints the recommended ε of a task; with flags, its history, and which version holds."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from tracking import versions
 from tracking.records import Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable, experiment_tags
-
-TAG = "lscal.recommendation."
-POLICY_TAG = "lscal.policy"
+from tracking.store import DEFAULT_URI, TrackingUnavailable
+from tracking.versions import NotPublished, WrongName
 
 
-class NotPublished(LookupError):
-    """There is no such recommendation."""
-
-
-def recommended_epsilon(task: str, policy: str | None = None, tracking_uri: str | None = None) -> float:
+def recommended_epsilon(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> float:
     """The recommended label-smoothing mass ε of a task such as `digits/mlp`, in the ε/K convention of torch.
 
     Arguments and errors are those of `recommendation`.
     """
-    return recommendation(task, policy, tracking_uri).epsilon
+    return recommendation(task, policy, version, tracking_uri).epsilon
 
 
-def recommendation(task: str, policy: str | None = None, tracking_uri: str | None = None) -> Recommendation:
-    """The latest recommendation of a task.
+def recommendation(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> Recommendation:
+    """A recommendation of a task.
 
     Args:
         task: `dataset/architecture`.
-        policy: by default the one which the latest sweep was run with.
+        policy: by default the one which the sweep was run with.
+        version: by default the one which is recommended: the latest, unless another was restored or pinned.
         tracking_uri: by default MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db in the working directory.
 
-    Errors: NotPublished, saying which recommendations there are; TrackingUnavailable.
+    Errors: WrongName; NotPublished, saying which recommendations there are; TrackingUnavailable.
     """
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    try:
-        tags = experiment_tags(uri, task)
-    except LookupError as error:
-        raise NotPublished(f"no sweep of task {task!r} is in the tracking store. {error} Run: python -m sweeps.run '{task}'") from error
-    published = sorted(key.removeprefix(TAG) for key in tags if key.startswith(TAG))
-    if not published:
-        raise NotPublished(f"task {task!r} has no recommendation yet. Run: python -m sweeps.run '{task}'")
-    name = policy or tags.get(POLICY_TAG, published[0])
-    if name not in published:
-        raise NotPublished(f"task {task!r} has no recommendation by policy {name!r}; there are: {', '.join(published)}.")
-    return Recommendation.from_json(tags[TAG + name])
+    return versions.version(resolved(tracking_uri), task, version).recommendation(policy)
+
+
+def resolved(tracking_uri: str | None) -> str:
+    """The tracking store: the given one, that of the environment, or the file which MLflow uses by default."""
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def history(uri: str, task: str) -> str:
+    """The versions of a task as lines of text, the latest first."""
+    pinned = versions.pinned(uri, task)
+    lines = [f"{'':2}{'version':>7}  {'ε':<8}  {'policy':<10}  {'created':<25}  run"]
+    for one in versions.history(uri, task) or [versions.version(uri, task)]:
+        mark = "*" if one.recommended else ""
+        note = "  pinned" if one.number == pinned else ""
+        lines.append(
+            f"{mark:2}{one.number:>7}  {one.recommendation().epsilon:<8g}  {one.policy:<10}  {one.created:<25}  {one.run_id}{note}"
+        )
+    return "\n".join(lines)
+
+
+def changed(uri: str, options: argparse.Namespace) -> str:
+    """The history after the alias was moved."""
+    from tracking import log, registry  # MLflow takes seconds to import, which a pull does not wait for
+
+    client = log.connect(uri)
+    if options.restore is not None:
+        registry.restore(client, options.task, options.restore)
+    elif options.pin is not None:
+        registry.pin(client, options.task, options.pin)
+    else:
+        registry.unpin(client, options.task)
+    return history(uri, options.task)
+
+
+def verified(uri: str, task: str, number: int | None) -> str:
+    """That a version says what its run says. Errors: NotPublished where it does not."""
+    from tracking import log, registry
+
+    found = versions.version(uri, task, number)
+    if wrong := registry.disagreements(log.connect(uri), found):
+        raise NotPublished(f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy {', '.join(wrong)}.")
+    return f"version {found.number} of {task} is what run {found.run_id} says."
+
+
+def answer(uri: str, options: argparse.Namespace) -> str:
+    """What the command prints. Errors: those of `recommendation`."""
+    if options.history:
+        return history(uri, options.task)
+    if options.restore is not None or options.pin is not None or options.unpin:
+        return changed(uri, options)
+    if options.verify:
+        return verified(uri, options.task, options.version)
+    found = recommendation(options.task, options.policy, options.version, uri)
+    return found.to_json() if options.json else f"{found.epsilon:g}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Prints ε alone, or the record with --json; exits with 1 where there is none."""
+    """The command line. Prints ε alone by default; exits with 1 where there is no such recommendation."""
     parser = argparse.ArgumentParser(prog="python -m tracking.recommend", description="Print the recommended ε of a task.")
     parser.add_argument("task", help="dataset/architecture, such as digits/mlp")
-    parser.add_argument("--policy", help="by default the one which the latest sweep was run with")
-    parser.add_argument("--json", action="store_true", help="print the whole record")
+    parser.add_argument("--policy", help="by default the one which the sweep was run with")
+    parser.add_argument("--version", type=int, metavar="N", help="by default the recommended one")
     parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--json", action="store_true", help="print the whole record")
+    action.add_argument("--history", action="store_true", help="list all versions, the latest first; * marks the recommended one")
+    action.add_argument("--restore", type=int, metavar="N", help="recommend version N until the next sweep publishes")
+    action.add_argument("--pin", type=int, metavar="N", help="recommend version N whatever later sweeps publish")
+    action.add_argument("--unpin", action="store_true", help="recommend the latest version again")
+    action.add_argument("--verify", action="store_true", help="compare the version with the records of its run")
     options = parser.parse_args(arguments)
     try:
-        found = recommendation(options.task, options.policy, options.tracking_uri)
-    except (NotPublished, TrackingUnavailable) as error:
+        print(answer(resolved(options.tracking_uri), options))
+    except (WrongName, NotPublished, TrackingUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(found.to_json() if options.json else f"{found.epsilon:g}")
     return 0
 
 

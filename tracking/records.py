@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 Stage = Literal["pilot", "screen", "confirm"]
+Point = Mapping[str, float]
+"""A point of the search space: every tuned parameter by name, `epsilon` among them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class Bins:
     accuracy: tuple[float | None, ...]
     gap: float
     error: float
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Bins]", seeds: Sequence[int]) -> "Bins":
+        """The bins of several groups of so many seeds as those of all."""
+        places = range(len(parts[0].count))
+        count = tuple(sum(part.count[place] for part in parts) for place in places)
+
+        def mean(name: str, place: int) -> float | None:
+            values = ((getattr(part, name)[place], part.count[place]) for part in parts)
+            return sum(value * n for value, n in values if n) / count[place] if count[place] else None
+
+        return cls(
+            count=count,
+            confidence=tuple(mean("confidence", place) for place in places),
+            accuracy=tuple(mean("accuracy", place) for place in places),
+            gap=weighted([part.gap for part in parts], seeds),
+            error=weighted([part.error for part in parts], seeds),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,26 @@ class Outcome:
         """This trial's value less the control's, seed by seed."""
         theirs = dict(zip(control.seeds, control.metrics[metric], strict=True))
         return tuple(value - theirs[seed] for seed, value in zip(self.seeds, self.metrics[metric], strict=True))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Outcome]") -> "Outcome":
+        """Trials of the same point with different seeds, as one; named after the first."""
+        first, seeds = parts[0], [len(part.seeds) for part in parts]
+        return replace(
+            first,
+            seeds=tuple(seed for part in parts for seed in part.seeds),
+            metrics={name: tuple(value for part in parts for value in part.metrics[name]) for name in first.metrics},
+            curves={
+                name: tuple(weighted(point, seeds) for point in zip(*(part.curves[name] for part in parts), strict=True))
+                for name in first.curves
+            },
+            temperature=tuple(value for part in parts for value in part.temperature),
+            bins={name: Bins.joined([part.bins[name] for part in parts], seeds) for name in first.bins},
+            seconds=sum(part.seconds for part in parts),
+            finished=max(part.finished for part in parts),
+            by_seed={},
+            risks={name: tuple(row for part in parts for row in part.risks[name]) for name in first.risks},
+        )
 
     def to_json(self) -> str:
         """The record as one line of JSON."""
@@ -270,6 +310,11 @@ class Facts:
     digest: str
     where: str
     plan: str
+
+
+def weighted(values: Sequence[float], weights: Sequence[int]) -> float:
+    """The weighted mean."""
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
 def spread(values: tuple[float, ...]) -> float:

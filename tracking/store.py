@@ -10,7 +10,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import sqlalchemy
@@ -61,8 +60,10 @@ def sqlite_path(uri: str) -> str | None:
     return url.database or "" if url.get_backend_name() == "sqlite" else None
 
 
-def rows(uri: str, query: str, parameters: Mapping[str, str]) -> Sequence[Any]:
+def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[Any]:
     """The rows of one query. Errors: TrackingUnavailable."""
+    if (path := sqlite_path(uri)) is not None and not os.path.exists(path):
+        raise TrackingUnavailable(f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
     try:
         engine = sqlalchemy.create_engine(make_url(uri))
         try:
@@ -73,38 +74,6 @@ def rows(uri: str, query: str, parameters: Mapping[str, str]) -> Sequence[Any]:
     except (SQLAlchemyError, ImportError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise TrackingUnavailable(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
-
-
-def experiment_tags(uri: str, name: str) -> Mapping[str, str]:
-    """The tags of the experiment of that name. Errors: TrackingUnavailable; LookupError with the nearest names."""
-    if not name:
-        raise LookupError("")
-    return tags_by_http(uri, name) if is_server(uri) else tags_by_sql(uri, name)
-
-
-def tags_by_sql(uri: str, name: str) -> Mapping[str, str]:
-    """Read MLflow's tables `experiments` and `experiment_tags`."""
-    if (path := sqlite_path(uri)) is not None and not os.path.exists(path):
-        raise TrackingUnavailable(f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
-    found = rows(
-        uri,
-        "SELECT e.name, t.key, t.value FROM experiments e LEFT JOIN experiment_tags t"
-        " ON t.experiment_id = e.experiment_id AND e.name = :name WHERE e.lifecycle_stage = 'active'",
-        {"name": name},
-    )
-    names = {row[0] for row in found}
-    if name not in names:
-        near = get_close_matches(name, sorted(names), n=3, cutoff=0.5)
-        raise LookupError(f"Did you mean {' or '.join(repr(other) for other in near)}?" if near else "")
-    return {key: value for experiment, key, value in found if experiment == name and key is not None}
-
-
-def tags_by_http(uri: str, name: str) -> Mapping[str, str]:
-    """Ask an MLflow server for one experiment."""
-    reply = get(uri, f"experiments/get-by-name?{urllib.parse.urlencode({'experiment_name': name})}")
-    if reply is None:
-        raise LookupError("")
-    return {tag["key"]: tag["value"] for tag in reply["experiment"].get("tags", [])}
 
 
 def get(uri: str, path: str) -> dict[str, Any] | None:
@@ -127,8 +96,9 @@ def get(uri: str, path: str) -> dict[str, Any] | None:
             reply: dict[str, Any] = json.load(response)
             return reply
     except urllib.error.HTTPError as error:
-        if error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in error.read().decode(errors="replace"):
-            return None
+        cause = error.read().decode(errors="replace")
+        if (error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in cause) or (error.code == 400 and "alias" in cause and "not found" in cause):
+            return None  # MLflow calls a missing alias a wrong parameter
         raise TrackingUnavailable(f"the MLflow server {shown(uri)} answers {error.code} {error.reason}.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)

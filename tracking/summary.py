@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tracking.records import Comparison, Interval, Outcome, spread
+from tracking.records import Comparison, Interval, Outcome, Recommendation, spread
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,28 @@ def dropped(outcomes: Sequence[Outcome], policy: str) -> Table:
 
 
 def confirmation(comparisons: Sequence[Comparison]) -> Table:
-    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy."""
+    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy.
+
+    The interval of the difference is the repeated one, which holds at whatever number of seeds was enough.
+    """
+    columns = [c for c in COLUMNS if not c.metric.startswith("nll")]
     rows = []
-    seeds = len(comparisons[0].outcome.seeds)
     for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
-        cells = [bracketed(comparison.estimates[c.metric], c) for c in COLUMNS if not c.metric.startswith("nll")]
+        cells = [bracketed(comparison.estimates[c.metric], c) for c in columns]
         delta = comparison.differences["accuracy"]
-        control = comparison.epsilon == 0
-        rows.append((name(comparison.outcome), *cells, "" if control else bracketed(delta, replace(COLUMNS[0], decimals=3), signed=True)))
-    header = ("ε", *(c.heading for c in COLUMNS if not c.metric.startswith("nll")), "Δ accuracy pp")
-    return Table(f"Confirmed on test with {count(seeds, 'fresh ')}: value [95 % interval]", header, tuple(rows))
+        if claim := comparison.claims.get("accuracy"):
+            delta = replace(delta, low=claim.low, high=claim.high)
+        shown = "" if comparison.epsilon == 0 else bracketed(delta, replace(COLUMNS[0], decimals=3), signed=True)
+        rows.append((name(comparison.outcome), str(len(comparison.outcome.seeds)), *cells, shown))
+    header = ("ε", "fresh seeds", *(c.heading for c in columns), "Δ accuracy pp")
+    return Table("Confirmed on test: value [95 % interval]", header, tuple(rows))
+
+
+def conditions(recommendation: Recommendation) -> Table:
+    """A row per condition of a recommendation: verdict, what was found, and what would change it. No rows where the candidate is 0."""
+    rows = [("met" if one.met else "NOT met", one.name, one.sentence, one.remedy) for one in recommendation.conditions]
+    title = f"Conditions of policy {recommendation.policy} on its candidate ε = {recommendation.candidate:g}"
+    return Table(title, ("", "condition", "found", "what would change it"), tuple(rows))
 
 
 def count(seeds: int, kind: str = "") -> str:

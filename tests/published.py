@@ -1,0 +1,88 @@
+"""Published: a task's sweep as it lies in MLflow when it is finished, made from an Evidence without a training."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from made import evidence
+
+from tracking import registry
+from tracking.store import TrackingUnavailable, reach
+
+PAGE = "<!doctype html><title>page</title><script>1</script>"
+
+
+def made(task="digits/mlp", epsilon=0.25, created="2026-11-21T12:00:00+00:00"):
+    """An Evidence whose policy recommends such an ε, created then."""
+    found = evidence(task=task, pictures=False)
+    records = {name: replace(one, created=created) for name, one in found.recommendations.items()}
+    records[found.policy] = replace(records[found.policy], epsilon=epsilon)
+    return replace(found, created=created, recommendations=records)
+
+
+def publish(client, found, params=None):
+    """The version, and its run with its artifacts."""
+    known = client.get_experiment_by_name(found.task)
+    experiment = known.experiment_id if known else client.create_experiment(found.task)
+    run = client.create_run(experiment).info
+    for key, value in (params or {}).items():
+        client.log_param(run.run_id, key, value)
+    found = replace(found, run_id=run.run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "evidence.json").write_text(found.to_json())
+        Path(folder, "page.html").write_text(PAGE + found.created)
+        for name, record in found.recommendations.items():
+            Path(folder, f"recommendation.{name}.json").write_text(record.to_json())
+        client.log_artifacts(run.run_id, folder)
+    return registry.publish(client, found.task, found.recommendations, found.policy, run.run_id, run.artifact_uri), run.run_id
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def mlflow_server(uri, folder):
+    """The address of a real MLflow server on a database, which keeps artifacts in a folder."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    where = ["--backend-store-uri", uri, "--artifacts-destination", str(folder)]
+    with process("mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", folder=folder) as log:
+        for _ in range(240):
+            try:
+                reach(address)
+                break
+            except TrackingUnavailable:
+                time.sleep(0.25)
+        else:
+            raise AssertionError(log.read_text())
+        yield address
+
+
+@contextmanager
+def process(module, *arguments, folder):
+    """A real process of a module, ended with all its children; gives the file which it writes to."""
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = Path(folder, f"{module}.log")
+    command = [sys.executable, "-m", module, *arguments]
+    with log.open("w") as stream:
+        running = subprocess.Popen(
+            command,
+            env={**environment, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdout=stream,
+            stderr=stream,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        yield log
+    finally:
+        os.killpg(running.pid, 15)
+        running.wait(timeout=30)

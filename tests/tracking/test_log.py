@@ -1,0 +1,279 @@
+"""What a sweep leaves in MLflow: runs, notes, tables, the model; in real databases, also after a crash between two steps."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import made
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow.entities import LoggedModelStatus
+from PIL import Image
+from torch import nn
+
+from sweeps import export
+from sweeps.datasets import load
+from sweeps.scribe import Scribe
+from tracking import registry, summary, versions, view
+from tracking.evidence import Evidence
+from tracking.inputs import Inputs
+from tracking.log import metric, metrics_of, trial_name
+from tracking.note import numbers
+from tracking.records import Facts
+
+FOUND = made.evidence()
+FACTS = Facts(
+    params={"dataset": "digits", "architecture": "mlp"},
+    tags={"version.torch": "2.13.0"},
+    dataset="digits",
+    digest="0123456789abcdef",
+    where="bundled with scikit-learn",
+    plan=FOUND.plan,
+)
+INPUTS = Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))
+NAME = versions.model_of(FOUND.task)
+
+
+def begun(uri, found=FOUND):
+    """A scribe which has opened a sweep, and the evidence with its run."""
+    scribe = Scribe(uri)
+    parent, _ = scribe.open(found.task, found.study, FACTS, INPUTS)
+    return scribe, replace(found, run_id=parent)
+
+
+def tables(found):
+    return [
+        summary.screening(found.outcomes),
+        summary.differences(found.outcomes, found.outcomes[0]),
+        summary.confirmation(found.comparisons),
+    ]
+
+
+def artifact(client, run_id, path):
+    with open(client.download_artifacts(run_id, path), "rb") as file:
+        return file.read()
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network for digits, its exported model, and inputs."""
+    dataset = load("digits")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = export.Calibrated(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), 0.6)
+    return model, export.exported(model, dataset, {"task": "digits/mlp", "epsilon": "0.1", "temperature": "0.6", "seed": "5000"}), dataset
+
+
+def test_a_list_of_runs_reads_well(client, uri):
+    scribe, found = begun(uri)
+    pilot = replace(found.outcomes[2], stage="pilot", uid="pilot", seeds=(4000, 4001))
+    parts = [replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1)) for first in (5000, 5002)]
+    scribe.catch_up([found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts])
+    runs = client.search_runs([scribe.sweep.experiment])
+    assert {run.info.run_name for run in runs} == {
+        "sweep 1a2b3c4d",
+        "ε = 0 · control",
+        "ε = 0.15 · 8 seeds",
+        "ε = 0.35 · dropped",
+        "pilot ε = 0.1 · 2 seeds",
+        "ε = 0.1 · test, seeds 5000–5001",
+        "ε = 0.1 · test, seeds 5002–5003",
+    }
+    roles = {run.info.run_name: run.data.tags["role"] for run in runs}
+    assert roles.pop("sweep 1a2b3c4d") == "sweep"
+    assert set(roles.values()) == {"trial"}
+    by_name = {run.info.run_name: run for run in runs}
+    dropped = by_name["ε = 0.35 · dropped"]
+    assert dropped.info.status == "KILLED"
+    assert dropped.data.tags["mlflow.note.content"].splitlines()[-1] == f"Dropped: {found.dropped[0].dropped}"
+    tested = by_name["ε = 0.1 · test, seeds 5002–5003"]
+    assert tested.data.params["seeds"] == "2: 5002–5003"
+    assert "scored on *test*" in tested.data.tags["mlflow.note.content"]
+    assert [trial.info.status for name, trial in by_name.items() if name != "sweep 1a2b3c4d" and trial is not dropped] == ["FINISHED"] * 5
+
+
+def test_numbers_are_short():
+    assert numbers((5000, 5001, 5002)) == "5000–5002"
+    assert numbers((4,)) == "4"
+    assert numbers((4, 6)) == "4, 6"
+    tuned = replace(FOUND.outcomes[3], point={"epsilon": 0.15, "weight_decay": 0.012345})
+    assert trial_name(tuned) == "ε = 0.15 weight_decay 0.0123 · 8 seeds"
+
+
+def test_metrics_have_five_digits():
+    values = {point.key: point.value for point in metrics_of(FOUND.outcomes[3]) if point.step == 0}
+    assert values["select/accuracy"] == pytest.approx(FOUND.outcomes[3].mean("select/accuracy"), rel=5e-5)
+    assert max(len(f"{value:.12g}".replace(".", "").strip("-0")) for key, value in values.items()) <= 5
+    assert metric("aurc", 0.00123456789).value == 0.0012346
+
+
+def test_each_split_is_a_data_set_of_its_own(client, uri):
+    scribe, found = begun(uri)
+    scribe.catch_up([found.outcomes[1], found.comparisons[1].outcome])
+    runs = {run.data.tags.get("stage", "sweep"): run for run in client.search_runs([scribe.sweep.experiment])}
+    contexts = {
+        stage: {
+            entry.dataset.name: {tag.key: tag.value for tag in entry.tags}["mlflow.data.context"] for entry in run.inputs.dataset_inputs
+        }
+        for stage, run in runs.items()
+    }
+    held = {"digits train": "training", "digits select": "validation", "digits calibrate": "calibration"}
+    assert contexts == {"screen": held, "confirm": {**held, "digits test": "test"}, "sweep": {**held, "digits test": "test"}}
+    for entry in runs["confirm"].inputs.dataset_inputs:
+        profile = json.loads(entry.dataset.profile)
+        assert profile["features_shape"] == [FOUND.examples[entry.dataset.name.split()[1]], 1, 8, 8]
+        assert profile["classes"] == list(FOUND.classes)
+        assert entry.dataset.digest == FACTS.digest
+        assert mlflow.data.get_source(entry.dataset).to_dict() == {"uri": FACTS.where}
+        features = json.loads(json.loads(entry.dataset.schema)["mlflow_tensorspec"]["features"])
+        assert mlflow.types.Schema.from_json(json.dumps(features)).inputs[0].shape == (-1, 1, 8, 8)
+
+
+def test_what_is_published(client, uri, network):
+    scribe, found = begun(uri)
+    scribe.catch_up([found.outcomes[0], found.comparisons[0].outcome])
+    assert scribe.publish(found, tables(found), network[1]) == 1
+    parent = client.get_run(found.run_id)
+    assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["recommended_epsilon"] == 0.1
+    assert parent.data.metrics["test/accuracy"] == pytest.approx(found.comparisons[1].estimates["accuracy"].value, rel=5e-5)
+    assert parent.data.metrics["test/accuracy_delta"] == pytest.approx(found.comparisons[1].differences["accuracy"].value, rel=5e-5)
+    assert Evidence.from_json(artifact(client, found.run_id, "evidence.json").decode()) == found
+    assert artifact(client, found.run_id, "page.html").lower().startswith(b"<!doctype html>")
+    assert artifact(client, found.run_id, "plan.yaml").decode() == found.plan
+    for name in ("overview.png", "reliability.png"):
+        assert artifact(client, found.run_id, name).startswith(b"\x89PNG")
+    version = versions.version(uri, found.task)
+    assert (version.number, version.run_id, version.recommendation().epsilon) == (1, found.run_id, 0.1)
+
+    note = parent.data.tags["mlflow.note.content"]
+    experiment = client.get_experiment_by_name(found.task)
+    assert experiment.tags["mlflow.note.content"] == note == artifact(client, found.run_id, "summary.md").decode()
+    assert note.startswith("## Recommended ε = 0.1 (policy safe): accuracy on test ")
+    for place in (
+        f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view.TRIALS}",
+        f"#/experiments/{experiment.experiment_id}/runs/{found.run_id}/artifacts/page.html",
+        f"#/models/{NAME}/versions/1",
+        f"get-artifact?path=overview.png&run_uuid={found.run_id}",
+        "On select: mean ± standard deviation over 8 seeds",
+    ):
+        assert place in note
+    assert not any(key.startswith("lscal.") for key in experiment.tags)
+
+
+def test_publishing_again_changes_nothing(client, uri, network):
+    scribe, found = begun(uri)
+    scribe.catch_up([found.outcomes[0]])
+    first = scribe.publish(found, tables(found), network[1])
+    before = client.get_run(found.run_id)
+    again, same = begun(uri)
+    assert same.run_id == found.run_id
+    assert client.get_run(found.run_id).info.status == "RUNNING"
+    again.catch_up([found.outcomes[0]])
+    assert again.publish(found, tables(found), network[1]) == first
+    after = client.get_run(found.run_id)
+    assert after.info.status == "FINISHED"
+    assert after.info.run_name == before.info.run_name
+    assert (after.data.metrics, after.data.params, after.data.tags) == (before.data.metrics, before.data.params, before.data.tags)
+    assert len(client.search_runs([scribe.sweep.experiment])) == 2
+    assert len(client.search_logged_models([scribe.sweep.experiment])) == 1
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+
+
+@dataclass(frozen=True)
+class Torn(export.ExportedModel):
+    """A model whose writing is cut short."""
+
+    def write(self, folder, model_id):
+        super().write(folder, model_id)
+        raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize("step", ["model", "registry", "note"])
+def test_a_crash_between_two_steps_is_repaired_by_the_same_call(client, uri, network, step, monkeypatch):
+    scribe, found = begun(uri)
+    torn = Torn(**vars(network[1]))
+    with monkeypatch.context() as patch:
+        if step != "model":
+            place = {"registry": (registry, "publish"), "note": (scribe.client, "set_experiment_tag")}[step]
+            patch.setattr(*place, lambda *_: (_ for _ in ()).throw(OSError("cut")))
+        with pytest.raises(OSError):
+            scribe.publish(found, tables(found), torn if step == "model" else network[1])
+    scribe.stop("FAILED")
+    assert "mlflow.note.content" not in client.get_experiment_by_name(found.task).tags
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == (step == "note")
+    again, _ = begun(uri)
+    assert again.publish(found, tables(found), network[1]) == 1
+    (model,) = client.search_logged_models([scribe.sweep.experiment])
+    assert model.status == LoggedModelStatus.READY
+    assert client.get_run(found.run_id).info.status == "FINISHED"
+    assert client.get_experiment_by_name(found.task).tags["mlflow.note.content"].startswith("## Recommended ε = 0.1")
+
+
+def test_without_a_model_and_with_nothing_adopted(client, uri):
+    scribe, found = begun(uri, made.evidence(adopted=False, optional=False, instances=False))
+    scribe.publish(found, tables(found), None)
+    parent = client.get_run(found.run_id)
+    assert parent.info.run_name == "ε = 0 kept · sweep 1a2b3c4d"
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith("## Recommended ε = 0 (policy safe): accuracy on test ")
+    assert "load_model" not in note
+    assert "pp\n" not in note.partition("\n")[0]
+
+
+def test_a_note_is_never_cut_by_mlflow(client, uri):
+    scribe, found = begun(uri, made.evidence(seed=2))
+    loud = {name: replace(one, reason="why " * 900) for name, one in found.recommendations.items()}
+    scribe.publish(replace(found, recommendations=loud), tables(found), None)
+    note = client.get_experiment_by_name(found.task).tags["mlflow.note.content"]
+    assert len(note) <= 8000
+    assert note.startswith("## Recommended ε = 0.1 (policy safe)")
+
+
+def test_the_instances_are_a_table_with_pictures(client, uri):
+    scribe, found = begun(uri)
+    scribe.publish(found, tables(found), None)
+    table = json.loads(artifact(client, found.run_id, "instances.json"))
+    assert json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"]) == [{"path": "instances.json", "type": "table"}]
+    assert not any("." in column for column in table["columns"])  # the UI would show an empty cell
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    drops = [row["drop at ε = 0․1"] for row in rows]
+    assert drops == sorted(drops, reverse=True)
+    by_index = {one.index: one for one in found.instances}
+    assert len(rows) == len(by_index)
+    for row in rows:
+        one = by_index[row["index"]]
+        assert row["class"] == found.classes[one.label]
+        assert row["confidence at ε = 0"] - row["drop at ε = 0․1"] == pytest.approx(one.confidence[1], abs=1.1e-3)
+        assert row["predicted at ε = 0․25"] == found.classes[one.predicted[2]]
+        path = client.download_artifacts(found.run_id, row["picture"]["filepath"])
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 100
+
+
+THREE_LINES = """
+import mlflow
+model = mlflow.pytorch.load_model("models:/digits--mlp@recommended")
+probabilities = model(inputs)
+"""
+
+
+def test_the_registered_model_loads_without_pickle_in_another_process(uri, network, tmp_path):
+    scribe, found = begun(uri)
+    scribe.publish(found, tables(found), network[1])
+    inputs = network[2].splits["test"].inputs[:5].numpy()
+    np.save(tmp_path / "inputs.npy", inputs)
+    around = ["import numpy, torch", "inputs = torch.from_numpy(numpy.load('inputs.npy'))", THREE_LINES]
+    served = "mlflow.pyfunc.load_model('models:/digits--mlp@recommended').predict(inputs.numpy())"
+    code = "\n".join([*around, f"numpy.save('found.npy', numpy.stack([probabilities.numpy(), {served}]))"])
+    settings = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    done = subprocess.run([sys.executable, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = network[0](torch.from_numpy(inputs)).numpy()
+    for way in np.load(tmp_path / "found.npy"):
+        np.testing.assert_allclose(way, expected, atol=1e-6)

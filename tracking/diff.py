@@ -1,0 +1,173 @@
+"""Diff: `python -m tracking.diff TASK OLD NEW` says what changed between two published versions; or between two JSON files."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracking import versions
+from tracking.evidence import Evidence
+from tracking.recommend import resolved
+from tracking.records import Interval, Recommendation
+from tracking.store import DEFAULT_URI, TrackingUnavailable
+from tracking.versions import NotPublished, WrongName
+
+INTERVALS = ("accuracy", "delta_accuracy", "ece", "ece_calibrated", "aurc")
+COUNTS = ("seeds", "examples", "openings")
+
+
+class WrongFile(ValueError):
+    """A file holds no recommendation."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared: a recommendation, and what is known of the sweep behind it, by name."""
+
+    name: str
+    recommendation: Recommendation
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of the table: what changed, from what, to what; "" where there was none."""
+
+    what: str
+    before: str
+    after: str
+
+
+def sentences(old: Side, new: Side) -> list[str]:
+    """What changed, in words, the weightiest first."""
+    before, after = old.recommendation, new.recommendation
+    said = []
+    if before.task != after.task:
+        said.append(f"The tasks differ: {before.task} and {after.task}.")
+    if before.epsilon == after.epsilon:
+        said.append(f"The recommended ε is the same, {after.epsilon:g}.")
+    else:
+        move = "rises" if after.epsilon > before.epsilon else "falls"
+        said.append(f"The recommended ε {move} from {before.epsilon:g} to {after.epsilon:g}.")
+    if before.policy != after.policy:
+        said.append(f"The policy was {before.policy!r} and is {after.policy!r}, so the conditions are not the same.")
+    if before.candidate != after.candidate:
+        said.append(f"The candidate put to the conditions was ε = {before.candidate:g} and is ε = {after.candidate:g}.")
+    earlier = {condition.name: condition for condition in before.conditions}
+    for condition in after.conditions:
+        former = earlier.get(condition.name)
+        if former is not None and former.met != condition.met:
+            verdict = "is now met" if condition.met else "is no longer met"
+            said.append(f"The condition {condition.name!r} {verdict}. Before: {former.sentence} Now: {condition.sentence}")
+    if before.study != after.study:
+        said.append(f"It rests on another study: {after.study} instead of {before.study}.")
+    elif before.seeds != after.seeds:
+        said.append(f"It is the same study with {after.seeds} confirmation seeds instead of {before.seeds}.")
+    return said
+
+
+def changes(old: Side, new: Side) -> list[Change]:
+    """What changed, row by row: numbers, conditions, tuned values, then the facts of the sweeps."""
+    before, after = old.recommendation, new.recommendation
+    pairs = [
+        ("task", before.task, after.task),
+        ("recommended ε", f"{before.epsilon:g}", f"{after.epsilon:g}"),
+        ("ε of wrong classes", f"{before.epsilon_wrong_classes:.4g}", f"{after.epsilon_wrong_classes:.4g}"),
+        ("policy", before.policy, after.policy),
+        ("noise distribution", before.smoothing, after.smoothing),
+        ("candidate ε", f"{before.candidate:g}", f"{after.candidate:g}"),
+        *((name, in_words(getattr(before, name)), in_words(getattr(after, name))) for name in INTERVALS),
+        ("coverage", f"{before.coverage:.3g}", f"{after.coverage:.3g}"),
+        *((name, str(getattr(before, name)), str(getattr(after, name))) for name in COUNTS),
+    ]
+    conditions = [{f"condition {one.name}": verdict(one.met) for one in side.conditions} for side in (before, after)]
+    bounds = [
+        {f"condition {one.name}, bound": f"{one.bound:+.4g} against {one.threshold:+.4g}" for one in side.conditions}
+        for side in (before, after)
+    ]
+    points = [{f"trained with {name}": f"{value:.4g}" for name, value in side.point.items()} for side in (before, after)]
+    for first, second in (conditions, bounds, points, (old.facts, new.facts)):
+        pairs += paired(first, second)
+    pairs += [("study", before.study, after.study), ("created", before.created, after.created)]
+    return [Change(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def paired(before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
+    """Each name of either with its two values, in the order of the later one."""
+    return [(name, before.get(name, ""), after.get(name, "")) for name in dict.fromkeys([*after, *before])]
+
+
+def in_words(interval: Interval) -> str:
+    """A value with its interval."""
+    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+
+
+def verdict(met: bool) -> str:
+    """A condition's verdict."""
+    return "met" if met else "not met"
+
+
+def text(old: Side, new: Side) -> str:
+    """The sentences and the table, for a terminal."""
+    rows = changes(old, new)
+    if not rows:
+        return f"{old.name} and {new.name} say the same."
+    table = [("", old.name, new.name), *((row.what, row.before or "-", row.after or "-") for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(2)]
+    lines = [f"{what:<{widths[0]}}  {before:<{widths[1]}}  {after}" for what, before, after in table]
+    return "\n".join([*sentences(old, new), "", *(line.rstrip() for line in lines)])
+
+
+def published(uri: str, task: str, number: int, policy: str | None) -> Side:
+    """A published version, with the parameters of its run. Errors: those of `tracking.recommend.recommendation`."""
+    found = versions.version(uri, task, number)
+    return Side(f"version {number}", found.recommendation(policy), versions.params(uri, found.run_id))
+
+
+def read(path: str, policy: str | None) -> Side:
+    """What a file holds: a Recommendation, as `--json` and the HTTP API give it, or an Evidence. Errors: WrongFile."""
+    try:
+        content = Path(path).read_text()
+        values = json.loads(content)
+        if "recommendations" not in values:
+            values.pop("version", None)
+            return Side(Path(path).name, Recommendation.from_json(json.dumps(values)), {})
+        evidence = Evidence.from_json(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WrongFile(
+            f"{path!r} holds no recommendation ({type(error).__name__}: {error}). Wanted the output of"
+            " `python -m tracking.recommend TASK --json`, or the artifact evidence.json of a run."
+        ) from error
+    name = policy or evidence.policy
+    if name not in evidence.recommendations:
+        raise WrongFile(f"{path!r} has no policy {name!r}; there are: {', '.join(evidence.recommendations)}.")
+    plans = {f"{group} {key}": f"{value:g}" for group in ("tolerances", "prices") for key, value in getattr(evidence, group).items()}
+    return Side(Path(path).name, evidence.recommendations[name], {**evidence.facts, **plans})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Exits with 1 where one of the two is not there."""
+    parser = argparse.ArgumentParser(prog="python -m tracking.diff", description="What changed between two recommendations.")
+    parser.add_argument("what", nargs="+", metavar="TASK OLD NEW | OLD.json NEW.json", help="a task and two versions, or two files")
+    parser.add_argument("--policy", help="by default the one which each sweep was run with")
+    parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
+    options = parser.parse_args(arguments)
+    what = options.what
+    try:
+        if len(what) == 2:
+            old, new = (read(path, options.policy) for path in what)
+        elif len(what) == 3 and all(number.isascii() and number.isdigit() for number in what[1:]):
+            old, new = (published(resolved(options.tracking_uri), what[0], int(number), options.policy) for number in what[1:])
+        else:
+            parser.error("wanted a task and two version numbers, or two JSON files.")
+    except (WrongFile, WrongName, NotPublished, TrackingUnavailable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(text(old, new))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
