@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lscal import METRICS, Predictions, Temperature
-from lscal.estimate import Crossed, Resamples
+from lscal.estimate import REPLICATES, Crossed, Resamples
 from lscal.selective import risk_at
 from lscal.summary import Summary, Whole
 from sweeps.datasets import Dataset
@@ -40,8 +40,10 @@ class Confirmation:
 
     Attributes:
         planned: how many seeds there may be.
+        control: the key of ε = 0.
         runs: by point, the measurements of every batch of seeds.
         stops: how many seeds there were at each look.
+        replicates: of the bootstrap over examples.
     """
 
     dataset: Dataset
@@ -50,10 +52,11 @@ class Confirmation:
     control: str
     runs: dict[str, "Run"] = field(default_factory=dict)
     stops: list[int] = field(default_factory=list)
+    replicates: int = REPLICATES
 
     def __post_init__(self) -> None:
         self.labels = {split: self.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
-        self.resamples = Resamples.draw(len(self.labels["test"]))
+        self.resamples = Resamples.draw(len(self.labels["test"]), replicates=self.replicates)
 
     def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:
         """Take in a batch of seeds."""

@@ -137,8 +137,8 @@ def sweep_task(
             return None
 
         chosen = candidates(screening, plan.terms)
-        control = key_of(screening.control.point)
-        points = {control: screening.control.point} | {key_of(point): point for point in chosen.values()}
+        control = key_of(screening.control_point)
+        points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
         finalists = {
             key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
         }

@@ -31,6 +31,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own would block for four minutes on a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which is for what was asked for
 }
 """Settings of MLflow for a sweep. What the user sets is left alone."""
 

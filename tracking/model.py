@@ -47,21 +47,25 @@ class ExportedModel:
         import mlflow  # takes seconds, and who exports does not write
         import numpy as np
         import yaml
-        from mlflow import pyfunc
         from mlflow.models import Model, ModelSignature
         from mlflow.types.schema import Schema, TensorSpec
 
         (folder / "data").mkdir(parents=True)
         (folder / "data" / "model.pt2").write_bytes(self.program)
+        python = ".".join(str(part) for part in sys.version_info[:3])
         inputs = Schema([TensorSpec(np.dtype(self.dtype), (-1, *self.shape))])
         outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(self.classes)))])
         model = Model(signature=ModelSignature(inputs, outputs), metadata={**self.about, "classes": list(self.classes)}, model_id=model_id)
         model.add_flavor(FLAVOR, model_data="data", pytorch_version=self.torch, code=None)
-        pyfunc.add_to_model(
-            model, f"mlflow.{FLAVOR}", data="data", python_env="python_env.yaml", model_config={"device": "cpu"}, pickle_module_name=None
+        model.add_flavor(  # as `mlflow.pyfunc.add_to_model`, whose import takes seconds
+            "python_function",
+            loader_module=f"mlflow.{FLAVOR}",
+            python_version=python,
+            data="data",
+            env={"virtualenv": "python_env.yaml"},
+            config={"device": "cpu"},
         )
         model.save(str(folder / "MLmodel"))
         requirements = [f"mlflow=={mlflow.__version__}", f"torch=={self.torch.partition('+')[0]}"]
         (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
-        python = ".".join(str(part) for part in sys.version_info[:3])
         (folder / "python_env.yaml").write_text(yaml.safe_dump({"python": python, "dependencies": ["-r requirements.txt"]}))

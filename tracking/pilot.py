@@ -28,11 +28,11 @@ POWER = 0.8
 NEAR = 1.1
 """Where examples are the limit, seeds are added until the detectable gain is within this factor of what infinitely many would reach."""
 
-COMMON, WORTH = 0.25, 8.0
+COMMON, WORTH = 0.3, 3.0
 """ρ before anything is seen, and how many discordant examples that is worth."""
 
-BEYOND = 1e-4
-"""σ_b²/ψ before anything is seen: beyond their examples, seeds differ as much as 10 000 examples would let them."""
+BEYOND, SPREAD = 6e-5, 1.2
+"""σ_b²/ψ before anything is seen: its median, and the standard deviation of its logarithm."""
 
 FINE = 64
 MOST_SHARES = 1 << 16
@@ -56,18 +56,19 @@ class Parts:
     def of(cls, differences: NDArray[np.float64]) -> "Parts":
         """From d, of shape (2, example).
 
-        ψ = (discordant examples, mean over seeds, + 1/2)/(n + 1/2); ρ = (Σ d₁d₂ + 8·0.25)/(Σ (d₁² + d₂²)/2 + 8), cut at 0. σ_b² is a weighted mean
-        of its prior value, 10⁻⁴ψ, and of the unbiased (D₁ - D₂)²/2 - σ_e²/n, where D is the mean over examples, weighted by linear Bayes for a
-        prior standard deviation as large as its mean (Bühlmann 1967); cut at 0.
+        ψ = (discordant examples, mean over seeds, + 1/2)/(n + 1/2). ρ = (Σ d₁d₂ + 3·0.3)/(Σ (d₁² + d₂²)/2 + 3), cut at 0. σ_b is the posterior mean,
+        given that D₁ - D₂, the means over examples, is normal with variance 2(σ_b² + σ_e²/n), and that σ_b² is log-normal with median 6·10⁻⁵ψ.
         """
         one, two = differences
         discordant = float(one @ one + two @ two) / 2
         discordance = (discordant + 0.5) / (len(one) + 0.5)
         common = max(float(one @ two) + WORTH * COMMON, 0.0) / (discordant + WORTH)
-        own, prior = (1 - common) * discordance, BEYOND * discordance
-        seen = float(one.mean() - two.mean()) ** 2 / 2 - own / len(one)
-        weight = prior**2 / (prior**2 + 2 * (own / len(one) + prior) ** 2)
-        return cls(common * discordance, own, max(prior + weight * (seen - prior), 0.0))
+        own = (1 - common) * discordance
+        deviates = np.linspace(-4, 4, 81)
+        possible = BEYOND * discordance * np.exp(SPREAD * deviates)
+        variance = 2 * (possible + own / len(one))
+        likely = np.exp(-(deviates**2) / 2 - (one.mean() - two.mean()) ** 2 / (2 * variance)) / np.sqrt(variance)
+        return cls(common * discordance, own, float(likely @ np.sqrt(possible) / likely.sum()) ** 2)
 
     def on(self, examples: float) -> Interval:
         """A difference with both parts of its error on so many test examples."""

@@ -103,7 +103,7 @@ def smallest_harmless(screening: Screening, terms: Terms) -> Point:
 
 def smallest_honest(screening: Screening, terms: Terms) -> Point:
     """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy."""
-    gap = screening.value("confidence_gap", screening.control.point)
+    gap = screening.value("confidence_gap", screening.control_point)
     largest = max(terms.tolerances.confidence_gap, abs(gap))
 
     def honest(point: Point) -> bool:
@@ -115,7 +115,7 @@ def smallest_honest(screening: Screening, terms: Terms) -> Point:
 def harmless(screening: Screening, point: Point, terms: Terms) -> bool:
     """Whether the fits of NLL and AURC after temperature stay within the tolerances."""
     return all(
-        screening.value(name, point) < (1 + tolerated) * screening.value(name, screening.control.point)
+        screening.value(name, point) < (1 + tolerated) * screening.value(name, screening.control_point)
         for name, tolerated in (("nll_calibrated", terms.tolerances.nll_relative), ("aurc_calibrated", terms.tolerances.aurc_relative))
     )
 

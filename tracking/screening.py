@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from tracking.evidence import BANDED, Band
 from tracking.fit import Fit
 from tracking.prices import Prices
@@ -32,46 +35,56 @@ class Screening:
 
     @cached_property
     def grid(self) -> tuple[float, ...]:
-        """Values of ε: 0 and even steps over the range."""
+        """Values of ε: 0, and even steps over the range."""
         low, high = self.span
-        steps = {round(low + (high - low) * step / STEPS, 6) for step in range(STEPS + 1)}
-        return tuple(sorted({0.0} | steps))
+        return tuple(sorted({0.0, *(round(low + (high - low) * step / STEPS, 6) for step in range(STEPS + 1))}))
 
     @cached_property
-    def points(self) -> list[Point]:
-        """What may become a candidate: ε = 0, and points of the grid no further from a finished trial than from a dropped one."""
+    def epsilons(self) -> tuple[float, ...]:
+        """The ε which may become a candidate: of the grid those no further from a finished trial than from a dropped one, and 0."""
         finished = [outcome.epsilon for outcome in self.outcomes]
         dropped = [outcome.epsilon for outcome in self.dropped]
-        lowest, highest = min(finished), max(finished)
 
         def known(epsilon: float) -> bool:
             nearest = min(abs(epsilon - other) for other in finished)
-            return lowest <= epsilon <= highest and all(nearest <= abs(epsilon - other) for other in dropped)
+            return min(finished) <= epsilon <= max(finished) and all(nearest <= abs(epsilon - other) for other in dropped)
 
-        return [{**self.control.point, "epsilon": epsilon} for epsilon in self.grid if epsilon == 0 or known(epsilon)]
+        return tuple(epsilon for epsilon in self.grid if epsilon == 0 or known(epsilon))
+
+    @cached_property
+    def control_point(self) -> Point:
+        """ε = 0; where more is tuned, with the values that are best for accuracy there."""
+        return self.fit("accuracy").profile([0.0])[0]
+
+    def points(self, metric: str) -> list[Point]:
+        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for the metric at each ε."""
+        return [self.control_point, *self.fit(metric).profile([epsilon for epsilon in self.epsilons if epsilon > 0])]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
         return float(self.fit(metric).mean([point])[0])
 
-    def best(self, metric: str, sign: int, allowed: Allowed = lambda _: True) -> Point:
-        """The allowed point where `sign` times the fitted metric is largest; of equal ones that of the smallest ε."""
-        points = [point for point in self.points if allowed(point)]
-        values = self.fit(metric).mean(points)
-        return max(zip(points, values, strict=True), key=lambda pair: (sign * pair[1], -pair[0]["epsilon"]))[0]
+    def best(self, metric: str, sign: int) -> Point:
+        """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest ε."""
+        points = self.points(metric)
+        return points[highest(sign * self.fit(metric).mean(points))]
 
     def smallest_near_best(self, metric: str, allowed: Allowed) -> Point:
-        """The smallest ε within one standard error of the best, among the allowed points; among all where none above 0 is allowed.
+        """The smallest ε whose fitted value is within one standard error of the best, among the allowed points; among all where none above
+        0 is allowed. More of the metric is better.
 
-        The standard error is that of the difference to the best, by the fit.
+        The standard error is that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where
+        least is known, between the trials.
         """
-        chosen = [point for point in self.points if allowed(point)]
-        if not any(point["epsilon"] > 0 for point in chosen):
-            chosen = self.points
-        best = self.best(metric, 1, lambda point: point in chosen)
-        shift, error = self.fit(metric).shift(chosen, best)
-        near = [point for point, less, doubt in zip(chosen, shift, error, strict=True) if less + doubt >= 0]
-        return min(near, key=lambda point: point["epsilon"])
+        points = self.points(metric)
+        chosen = [point for point in points if point["epsilon"] == 0 or allowed(point)]
+        if len(chosen) == 1:
+            chosen = points
+        fit = self.fit(metric)
+        values = fit.mean(chosen)
+        best = highest(values)
+        error = fit.shift([chosen[best]], self.control_point).error[0]
+        return chosen[highest(values >= values[best] - error)]
 
     def bands(self) -> dict[str, Band]:
         """Every metric of `BANDED` as a smooth function of ε."""
@@ -84,3 +97,8 @@ def priced(outcome: Outcome, prices: Prices) -> Outcome:
     coverage = prices.best_coverage([sum(column) / len(rows) for column in zip(*rows, strict=True)])
     costs = tuple(prices.cost_at(risks, coverage) for risks in outcome.risks["select_calibrated"])
     return replace(outcome, metrics={**outcome.metrics, "select/cost": costs})
+
+
+def highest(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> int:
+    """The place of the largest value, to ten decimals; the first of equal ones."""
+    return int(values.round(10).argmax()) if values.dtype.kind == "f" else int(values.argmax())

@@ -32,7 +32,8 @@ from tracking.versions import HIGHEST, LONGEST, PART, RECORD, NotPublished, Vers
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 REMEMBERED = 64
 """Files of runs which are kept in memory."""
-Name = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST)]
+Dataset = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["digits"])]
+Architecture = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["mlp"])]
 Policy = Annotated[
     str | None, Query(pattern="^[a-z][a-z_]*$", max_length=40, description="By default the one which the sweep was run with.")
 ]
@@ -162,7 +163,9 @@ def application(uri: str) -> FastAPI:
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/recommendation", responses=told(Answer, TEXT), summary="The recommended ε of a task, and why"
     )
-    def recommendation(request: Request, dataset: Name, architecture: Name, policy: Policy = None, version: Number = None) -> Response:
+    def recommendation(
+        request: Request, dataset: Dataset, architecture: Architecture, policy: Policy = None, version: Number = None
+    ) -> Response:
         found = versions.version(uri, f"{dataset}/{architecture}", version)
         record = found.recommendation(policy)
         return reply(request, json.loads(Answer(**vars(record), version=found.number).to_json()), f"{record.epsilon:g}\n")
@@ -170,7 +173,7 @@ def application(uri: str) -> FastAPI:
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/history", responses=told(History, TEXT), summary="All versions of a task, the latest first"
     )
-    def history(request: Request, dataset: Name, architecture: Name) -> Response:
+    def history(request: Request, dataset: Dataset, architecture: Architecture) -> Response:
         task = f"{dataset}/{architecture}"
         found = [Entry.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]]
         lines = (
@@ -179,7 +182,7 @@ def application(uri: str) -> FastAPI:
         return reply(request, asdict(History(task, tuple(found))), "".join(lines))
 
     @app.get("/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task")
-    def task_page(request: Request, dataset: Name, architecture: Name, version: Number = None) -> Response:
+    def task_page(request: Request, dataset: Dataset, architecture: Architecture, version: Number = None) -> Response:
         agreed(request, HTML)
         return Response(file_of(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"), media_type=HTML)
 
@@ -235,7 +238,7 @@ def reply(request: Request, content: Any, text: str) -> Response:
 
 async def refused(_: Request, error: Any) -> Response:
     """The answer to a route or method which is not there, and to what a route refuses."""
-    headers = {**(error.headers or {}), **({"allow": "GET, HEAD"} if error.status_code == 405 else {})}
+    headers = {"allow": "GET, HEAD"} if error.status_code == 405 else error.headers
     return problem(error.status_code, str(error.detail), headers)
 
 

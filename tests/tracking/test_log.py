@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import made
 import mlflow
@@ -18,10 +19,10 @@ from torch import nn
 from sweeps import export
 from sweeps.datasets import load
 from sweeps.scribe import Scribe
-from tracking import registry, summary, versions, view
+from tracking import registry, summary, versions
 from tracking.evidence import Evidence
 from tracking.inputs import Inputs
-from tracking.log import metric, metrics_of, trial_name
+from tracking.log import Sweep, metric, metrics_of, trial_name
 from tracking.note import numbers
 from tracking.records import Facts
 
@@ -38,11 +39,10 @@ INPUTS = Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))
 NAME = versions.model_of(FOUND.task)
 
 
-def begun(uri, found=FOUND):
-    """A scribe which has opened a sweep, and the evidence with its run."""
-    scribe = Scribe(uri)
-    parent, _ = scribe.open(found.task, found.study, FACTS, INPUTS)
-    return scribe, replace(found, run_id=parent)
+def begun(client, found=FOUND):
+    """A sweep in MLflow, and the evidence with its run."""
+    sweep = Sweep(client, found.task, found.study, FACTS, INPUTS)
+    return sweep, replace(found, run_id=sweep.parent)
 
 
 def tables(found):
@@ -69,11 +69,12 @@ def network():
 
 
 def test_a_list_of_runs_reads_well(client, uri):
-    scribe, found = begun(uri)
+    sweep, found = begun(client)
     pilot = replace(found.outcomes[2], stage="pilot", uid="pilot", seeds=(4000, 4001))
     parts = [replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1)) for first in (5000, 5002)]
-    scribe.catch_up([found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts])
-    runs = client.search_runs([scribe.sweep.experiment])
+    for outcome in (found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts):
+        sweep.trial(outcome, {})
+    runs = client.search_runs([sweep.experiment])
     assert {run.info.run_name for run in runs} == {
         "sweep 1a2b3c4d",
         "ε = 0 · control",
@@ -107,14 +108,15 @@ def test_numbers_are_short():
 def test_metrics_have_five_digits():
     values = {point.key: point.value for point in metrics_of(FOUND.outcomes[3]) if point.step == 0}
     assert values["select/accuracy"] == pytest.approx(FOUND.outcomes[3].mean("select/accuracy"), rel=5e-5)
-    assert max(len(f"{value:.12g}".replace(".", "").strip("-0")) for key, value in values.items()) <= 5
+    assert max(len(Decimal(repr(value)).normalize().as_tuple().digits) for value in values.values()) == 5
     assert metric("aurc", 0.00123456789).value == 0.0012346
 
 
 def test_each_split_is_a_data_set_of_its_own(client, uri):
-    scribe, found = begun(uri)
-    scribe.catch_up([found.outcomes[1], found.comparisons[1].outcome])
-    runs = {run.data.tags.get("stage", "sweep"): run for run in client.search_runs([scribe.sweep.experiment])}
+    sweep, found = begun(client)
+    for outcome in (found.outcomes[1], found.comparisons[1].outcome):
+        sweep.trial(outcome, {})
+    runs = {run.data.tags.get("stage", "sweep"): run for run in client.search_runs([sweep.experiment])}
     contexts = {
         stage: {
             entry.dataset.name: {tag.key: tag.value for tag in entry.tags}["mlflow.data.context"] for entry in run.inputs.dataset_inputs
@@ -134,8 +136,11 @@ def test_each_split_is_a_data_set_of_its_own(client, uri):
 
 
 def test_what_is_published(client, uri, network):
-    scribe, found = begun(uri)
-    scribe.catch_up([found.outcomes[0], found.comparisons[0].outcome])
+    scribe = Scribe(uri)
+    parent, link = scribe.open(FOUND.task, FOUND.study, FACTS, INPUTS)
+    found = replace(FOUND, run_id=parent)
+    scribe.catch_up([found.comparisons[0].outcome])
+    scribe.catch_up([found.comparisons[0].outcome])
     assert scribe.publish(found, tables(found), network[1]) == 1
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
@@ -146,8 +151,9 @@ def test_what_is_published(client, uri, network):
     assert Evidence.from_json(artifact(client, found.run_id, "evidence.json").decode()) == found
     assert artifact(client, found.run_id, "page.html").lower().startswith(b"<!doctype html>")
     assert artifact(client, found.run_id, "plan.yaml").decode() == found.plan
-    for name in ("overview.png", "reliability.png"):
-        assert artifact(client, found.run_id, name).startswith(b"\x89PNG")
+    (child,) = client.search_runs([parent.info.experiment_id], "tags.role = 'trial'")
+    for run, name in ((parent, "overview.png"), (parent, "reliability.png"), (child, "reliability/test_after_temperature.png")):
+        assert artifact(client, run.info.run_id, name).startswith(b"\x89PNG")
     version = versions.version(uri, found.task)
     assert (version.number, version.run_id, version.recommendation().epsilon) == (1, found.run_id, 0.1)
 
@@ -156,7 +162,7 @@ def test_what_is_published(client, uri, network):
     assert experiment.tags["mlflow.note.content"] == note == artifact(client, found.run_id, "summary.md").decode()
     assert note.startswith("## Recommended ε = 0.1 (policy safe): accuracy on test ")
     for place in (
-        f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view.TRIALS}",
+        link,
         f"#/experiments/{experiment.experiment_id}/runs/{found.run_id}/artifacts/page.html",
         f"#/models/{NAME}/versions/1",
         f"get-artifact?path=overview.png&run_uuid={found.run_id}",
@@ -167,21 +173,21 @@ def test_what_is_published(client, uri, network):
 
 
 def test_publishing_again_changes_nothing(client, uri, network):
-    scribe, found = begun(uri)
-    scribe.catch_up([found.outcomes[0]])
-    first = scribe.publish(found, tables(found), network[1])
+    sweep, found = begun(client)
+    sweep.trial(found.outcomes[0], {})
+    first = sweep.publish(found, tables(found), network[1], {})
     before = client.get_run(found.run_id)
-    again, same = begun(uri)
+    again, same = begun(client)
     assert same.run_id == found.run_id
     assert client.get_run(found.run_id).info.status == "RUNNING"
-    again.catch_up([found.outcomes[0]])
-    assert again.publish(found, tables(found), network[1]) == first
+    assert again.logged.keys() == {found.outcomes[0].uid}
+    assert again.publish(found, tables(found), network[1], {}) == first
     after = client.get_run(found.run_id)
     assert after.info.status == "FINISHED"
     assert after.info.run_name == before.info.run_name
     assert (after.data.metrics, after.data.params, after.data.tags) == (before.data.metrics, before.data.params, before.data.tags)
-    assert len(client.search_runs([scribe.sweep.experiment])) == 2
-    assert len(client.search_logged_models([scribe.sweep.experiment])) == 1
+    assert len(client.search_runs([sweep.experiment])) == 2
+    assert len(client.search_logged_models([sweep.experiment])) == 1
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
@@ -196,28 +202,28 @@ class Torn(export.ExportedModel):
 
 @pytest.mark.parametrize("step", ["model", "registry", "note"])
 def test_a_crash_between_two_steps_is_repaired_by_the_same_call(client, uri, network, step, monkeypatch):
-    scribe, found = begun(uri)
+    sweep, found = begun(client)
     torn = Torn(**vars(network[1]))
     with monkeypatch.context() as patch:
         if step != "model":
-            place = {"registry": (registry, "publish"), "note": (scribe.client, "set_experiment_tag")}[step]
+            place = {"registry": (registry, "publish"), "note": (client, "set_experiment_tag")}[step]
             patch.setattr(*place, lambda *_: (_ for _ in ()).throw(OSError("cut")))
         with pytest.raises(OSError):
-            scribe.publish(found, tables(found), torn if step == "model" else network[1])
-    scribe.stop("FAILED")
+            sweep.publish(found, tables(found), torn if step == "model" else network[1], {})
+    sweep.stop("FAILED")
     assert "mlflow.note.content" not in client.get_experiment_by_name(found.task).tags
     assert len(client.search_model_versions(f"name = '{NAME}'")) == (step == "note")
-    again, _ = begun(uri)
-    assert again.publish(found, tables(found), network[1]) == 1
-    (model,) = client.search_logged_models([scribe.sweep.experiment])
+    again, _ = begun(client)
+    assert again.publish(found, tables(found), network[1], {}) == 1
+    (model,) = client.search_logged_models([sweep.experiment])
     assert model.status == LoggedModelStatus.READY
     assert client.get_run(found.run_id).info.status == "FINISHED"
     assert client.get_experiment_by_name(found.task).tags["mlflow.note.content"].startswith("## Recommended ε = 0.1")
 
 
 def test_without_a_model_and_with_nothing_adopted(client, uri):
-    scribe, found = begun(uri, made.evidence(adopted=False, optional=False, instances=False))
-    scribe.publish(found, tables(found), None)
+    sweep, found = begun(client, made.evidence(adopted=False, optional=False, instances=False))
+    sweep.publish(found, tables(found), None, {})
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0 kept · sweep 1a2b3c4d"
     note = parent.data.tags["mlflow.note.content"]
@@ -227,17 +233,17 @@ def test_without_a_model_and_with_nothing_adopted(client, uri):
 
 
 def test_a_note_is_never_cut_by_mlflow(client, uri):
-    scribe, found = begun(uri, made.evidence(seed=2))
+    sweep, found = begun(client, made.evidence(seed=2))
     loud = {name: replace(one, reason="why " * 900) for name, one in found.recommendations.items()}
-    scribe.publish(replace(found, recommendations=loud), tables(found), None)
+    sweep.publish(replace(found, recommendations=loud), tables(found), None, {})
     note = client.get_experiment_by_name(found.task).tags["mlflow.note.content"]
     assert len(note) <= 8000
     assert note.startswith("## Recommended ε = 0.1 (policy safe)")
 
 
 def test_the_instances_are_a_table_with_pictures(client, uri):
-    scribe, found = begun(uri)
-    scribe.publish(found, tables(found), None)
+    sweep, found = begun(client)
+    sweep.publish(found, tables(found), None, {})
     table = json.loads(artifact(client, found.run_id, "instances.json"))
     assert json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"]) == [{"path": "instances.json", "type": "table"}]
     assert not any("." in column for column in table["columns"])  # the UI would show an empty cell
@@ -263,9 +269,9 @@ probabilities = model(inputs)
 """
 
 
-def test_the_registered_model_loads_without_pickle_in_another_process(uri, network, tmp_path):
-    scribe, found = begun(uri)
-    scribe.publish(found, tables(found), network[1])
+def test_the_registered_model_loads_without_pickle_in_another_process(client, uri, network, tmp_path):
+    sweep, found = begun(client)
+    sweep.publish(found, tables(found), network[1], {})
     inputs = network[2].splits["test"].inputs[:5].numpy()
     np.save(tmp_path / "inputs.npy", inputs)
     around = ["import numpy, torch", "inputs = torch.from_numpy(numpy.load('inputs.npy'))", THREE_LINES]

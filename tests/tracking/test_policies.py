@@ -2,37 +2,66 @@ from dataclasses import replace
 
 import pytest
 
-from tracking.policies import POLICIES, Tolerances, candidates, recommend
-from tracking.records import Comparison, Interval, Outcome
+from tracking.policies import POLICIES, Prices, Source, Terms, Tolerances, accepted, candidates, claims_of, key_of, recommend, settled, weights
+from tracking.records import Bins, Claim, Comparison, Interval, Outcome
+from tracking.screening import Screening
 
-METRICS = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll_calibrated", "worst_class_accuracy")
-
-
-def outcome(epsilon, accuracies, stage="screen"):
-    uid = f"digits/mlp@1#{stage}{epsilon}"
-    metrics = {"select/accuracy": tuple(accuracies)}
-    seeds = tuple(range(len(accuracies)))
-    return Outcome(uid, "digits/mlp", "digits/mlp@1", stage, 0, epsilon, 10, {"epsilon": epsilon}, seeds, metrics, {}, (), {}, 1.0, "now")
+METRICS = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll_calibrated", "worst_class_accuracy", "confidence_gap", "cost")
+SOURCE = Source("digits/mlp@1", "run", "uniform", 1000, 1)
+TERMS = Terms()
 
 
-def comparison(epsilon, gain=(0.012, 0.004, 0.02), aurc=(-0.1, -0.2, 0.01), nll=0.0, worst=0.0):
+def confirmed(epsilon, seeds=8):
+    bins = {"test": Bins((1000 * seeds,), (0.9,), (0.9,), 0.0, 0.0)}
+    point = {"epsilon": epsilon}
+    places = tuple(range(5000, 5000 + seeds))
+    return Outcome(f"u{epsilon}", "digits/mlp", "s", "confirm", 0, epsilon, 10, point, places, {}, {}, (), bins, 1.0, "now")
+
+
+def comparison(
+    epsilon,
+    gain=(0.012, 0.004, 0.02),
+    p=0.003,
+    aurc=(-0.1, -0.2, 0.01),
+    nll=0.0,
+    worst=0.0,
+    gap=-0.002,
+    nll_claim=(-0.01, -0.02, 0.001),
+    nll_p=0.04,
+    cost=(-0.01, -0.02, -0.001),
+    cost_p=0.01,
+    seeds=8,
+):
+    """A confirmed ε; of each triple: value, low, high."""
     same = Interval(0.0, 0.0, 0.0)
-    differences = dict.fromkeys(METRICS, same) | {
-        "accuracy": Interval(*gain),
+    made = {
+        "accuracy": Interval(*gain, examples=0.001, seeds=0.005, freedom=7.0),
         "worst_class_accuracy": Interval(worst, worst - 0.1, worst + 0.1),
+        "nll_calibrated": Interval(*nll_claim, examples=0.001, seeds=0.01),
+        "cost": Interval(*cost),
     }
-    relative = dict.fromkeys(METRICS, same) | {"aurc_calibrated": Interval(*aurc), "nll_calibrated": Interval(nll, nll - 1, nll + 1)}
-    estimates = {name: Interval(0.9, 0.88, 0.92) for name in METRICS}
-    return Comparison(outcome(epsilon, (0.9,), "confirm"), estimates, differences, relative)
+    relative = {"aurc_calibrated": Interval(*aurc, examples=0.02, seeds=0.05), "nll_calibrated": Interval(nll, nll - 0.005, nll + 0.005)}
+    estimates = dict.fromkeys(METRICS, Interval(0.9, 0.88, 0.92)) | {"confidence_gap": Interval(gap, gap - 0.01, gap + 0.01)}
+    claims = {
+        "accuracy": Claim(p, gain[1], gain[2], (4, seeds), (gain[0], gain[0])),
+        "nll_calibrated": Claim(nll_p, nll_claim[1], nll_claim[2], (4, seeds), (0.0, 0.0)),
+        "cost": Claim(cost_p, cost[1], cost[2], (4, seeds), (0.0, 0.0)),
+        "aurc_calibrated": Claim(0.5, aurc[1], aurc[2], (4, seeds), (0.0, 0.0)),
+    }
+    if epsilon == 0:
+        return Comparison(confirmed(0.0, seeds), estimates, dict.fromkeys(METRICS, same), dict.fromkeys(METRICS, same))
+    return Comparison(
+        confirmed(epsilon, seeds), estimates, dict.fromkeys(METRICS, same) | made, dict.fromkeys(METRICS, same) | relative, claims, 0.9
+    )
 
 
-DEFAULT = Tolerances()
-CONTROL = comparison(0.0, gain=(0.0, 0.0, 0.0), aurc=(0.0, 0.0, 0.0))
-CANDIDATE = outcome(0.2, (0.95, 0.96))
+CONTROL = comparison(0.0, gap=0.003)
 
 
-def decide(policy, confirmed, candidate=CANDIDATE, tolerances=DEFAULT):
-    return recommend(policy, candidate, {CANDIDATE.uid: confirmed}, CONTROL, tolerances, "run")
+def decide(policy, found, terms=TERMS, openings=1):
+    terms = replace(terms, policy=policy)
+    taken = accepted({policy: found}, terms)[policy]
+    return recommend(policy, {"epsilon": found.epsilon}, found, CONTROL, taken, terms, replace(SOURCE, openings=openings))
 
 
 def test_a_proven_harmless_gain_is_adopted():
@@ -40,22 +69,36 @@ def test_a_proven_harmless_gain_is_adopted():
     assert found.epsilon == 0.2
     assert found.epsilon_wrong_classes == pytest.approx(0.18)
     assert [condition.met for condition in found.conditions] == [True] * 4
+    assert [condition.remedy for condition in found.conditions] == [""] * 4
     assert "is adopted" in found.reason
-    assert found.delta_accuracy == Interval(0.012, 0.004, 0.02)
+    assert (found.delta_accuracy.value, found.delta_accuracy.low, found.delta_accuracy.high) == (0.012, 0.004, 0.02)
+    assert (found.seeds, found.examples, found.coverage, found.smoothing) == (8, 1000, 0.9, "uniform")
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
-@pytest.mark.parametrize("gain", [(0.003, -0.001, 0.007), (0.003, 0.0, 0.006), (0.0, 0.0, 0.0)])
-def test_a_gain_which_cannot_be_told_from_zero_is_not_adopted_and_the_sentence_says_so(policy, gain):
-    found = decide(policy, comparison(0.2, gain=gain))
+@pytest.mark.parametrize("policy", ["safe", "raw", "accuracy"])
+@pytest.mark.parametrize(("gain", "p"), [((0.003, -0.001, 0.007), 0.06), ((0.003, 0.0, 0.006), 0.0251), ((0.0, 0.0, 0.0), 1.0)])
+def test_a_gain_which_cannot_be_told_from_zero_is_not_adopted_and_the_sentence_says_so(policy, gain, p):
+    found = decide(policy, comparison(0.2, gain=gain, p=p))
     assert found.epsilon == 0
     assert found.candidate == 0.2
     assert "cannot be told from zero" in found.reason
     assert found.delta_accuracy == Interval(0.0, 0.0, 0.0)
+    assert found.conditions[0].remedy
 
 
 def test_a_loss_is_called_a_loss():
-    assert "is a loss" in decide("accuracy", comparison(0.2, gain=(-0.01, -0.02, -0.001))).reason
+    found = decide("accuracy", comparison(0.2, gain=(-0.01, -0.02, -0.001), p=1.0))
+    assert "is a loss" in found.reason
+    assert "wrong side" in found.conditions[0].remedy
+
+
+def test_more_seeds_or_more_examples_are_what_would_settle_it():
+    few = decide("accuracy", comparison(0.2, gain=(0.004, -0.0005, 0.0085), p=0.05)).conditions[0].remedy
+    assert few.split()[0].isdigit()
+    assert "more seeds would settle it" in few
+    never = decide("accuracy", comparison(0.2, gain=(0.0015, -0.003, 0.006), p=0.3)).conditions[0].remedy
+    assert "no number of seeds" in never
+    assert "test examples (now 1000)" in never
 
 
 @pytest.mark.parametrize(
@@ -66,51 +109,196 @@ def test_safe_refuses_what_recalibration_cannot_repair(harm, name):
     found = decide("safe", comparison(0.2, **harm))
     assert found.epsilon == 0
     assert [condition.name for condition in found.conditions if not condition.met] == [name]
+    assert all(condition.remedy for condition in found.conditions if not condition.met)
     assert decide("accuracy", comparison(0.2, **harm)).epsilon == 0.2
+
+
+def test_raw_refuses_underconfidence_which_safe_leaves_to_recalibration():
+    smoothed = comparison(0.2, gap=-0.18)
+    assert decide("safe", smoothed).epsilon == 0.2
+    found = decide("raw", smoothed)
+    assert found.epsilon == 0
+    assert [condition.name for condition in found.conditions if not condition.met] == ["confidence kept"]
+    assert "policy safe" in found.conditions[-1].remedy
+    assert decide("raw", comparison(0.2, gap=0.0099)).epsilon == 0.2
+
+
+def test_raw_allows_a_gap_no_worse_than_that_of_the_control():
+    terms = Terms("raw")
+    far = replace(CONTROL, estimates={**CONTROL.estimates, "confidence_gap": Interval(0.04, 0.03, 0.05)})
+    for gap, epsilon in ((-0.039, 0.2), (-0.041, 0.0)):
+        found = comparison(0.2, gap=gap)
+        assert recommend("raw", {"epsilon": 0.2}, found, far, True, terms, SOURCE).epsilon == epsilon
+
+
+def test_calibrated_and_utility_claim_what_they_are_named_for():
+    assert decide("calibrated", comparison(0.2, nll_p=0.02, p=1.0)).epsilon == 0.2
+    assert decide("calibrated", comparison(0.2, nll_p=0.03, p=0.001)).epsilon == 0
+    assert decide("utility", comparison(0.2, cost_p=0.02, p=1.0)).epsilon == 0.2
+    assert decide("utility", comparison(0.2, cost_p=0.03, p=0.001)).epsilon == 0
+    assert "a fall" in decide("utility", comparison(0.2, cost_p=0.02)).reason
 
 
 def test_tolerances_are_the_plans():
     harmed = comparison(0.2, nll=0.03)
-    assert decide("safe", harmed, tolerances=Tolerances(nll_relative=0.05)).epsilon == 0.2
+    assert decide("safe", harmed, Terms(tolerances=Tolerances(nll_relative=0.05))).epsilon == 0.2
 
 
 def test_a_candidate_which_diverged_with_fresh_seeds_is_not_adopted():
-    found = recommend("safe", CANDIDATE, {}, CONTROL, Tolerances(), None)
+    found = recommend("safe", {"epsilon": 0.2}, None, CONTROL, False, TERMS, SOURCE)
     assert found.epsilon == 0
     assert "diverged" in found.reason
 
 
-def test_candidates():
-    outcomes = [
-        outcome(0.0, (0.90, 0.92, 0.91)),
-        outcome(0.1, (0.949, 0.951, 0.95)),
-        outcome(0.2, (0.951, 0.950, 0.952)),
-        outcome(0.3, (0.930, 0.932, 0.934)),
+def test_further_openings_of_the_test_split_are_told():
+    assert "opened 3 times" in decide("safe", comparison(0.2), openings=3).reason
+
+
+def test_policies_with_the_same_candidate_and_target_make_one_claim():
+    same, other = comparison(0.2), comparison(0.3)
+    assert list(claims_of({"safe": same, "raw": same, "accuracy": other, "calibrated": same})) == [
+        ("epsilon=0.2", "accuracy"),
+        ("epsilon=0.3", "accuracy"),
+        ("epsilon=0.2", "nll_calibrated"),
     ]
-    chosen = candidates(outcomes)
-    assert chosen["accuracy"].epsilon == 0.2
-    assert chosen["safe"].epsilon == 0.1 if near(outcomes) else 0.2
 
 
-def near(outcomes):
-    """Whether ε = 0.1 is within one standard error of ε = 0.2, worked out by hand."""
-    differences = [-0.002, 0.001, -0.002]
-    mean = sum(differences) / 3
-    error = (sum((value - mean) ** 2 for value in differences) / 2) ** 0.5 / 3**0.5
-    return mean + error >= 0
+def test_half_of_the_weight_is_the_plans_own():
+    family = [("a", "accuracy"), ("b", "accuracy"), ("c", "cost")]
+    assert list(weights(family, ("a", "accuracy")).values()) == [0.5, 0.25, 0.25]
+    assert list(weights(family, None).values()) == pytest.approx([1 / 3] * 3)
+    assert list(weights(family[:1], family[0]).values()) == [1.0]
 
 
-def test_of_equal_accuracies_the_smallest_epsilon_is_taken():
-    outcomes = [outcome(epsilon, (0.9, 0.9)) for epsilon in (0.3, 0.0, 0.1)]
-    assert {policy: chosen.epsilon for policy, chosen in candidates(outcomes).items()} == {"safe": 0.0, "accuracy": 0.0}
-    found = recommend("safe", outcomes[1], {}, CONTROL, Tolerances(), None)
+def test_other_finalists_do_not_weaken_the_plans_own_claim_but_their_own():
+    own, other = comparison(0.2, p=0.0249), comparison(0.3, p=0.02, nll_p=0.5)
+    third = comparison(0.1, nll_p=0.5)
+    verdicts = accepted({"safe": own, "accuracy": other, "calibrated": third}, Terms("safe"))
+    assert verdicts == {"safe": True, "accuracy": True, "calibrated": False}
+    weak = comparison(0.2, p=0.9)
+    assert accepted({"safe": weak, "accuracy": other, "calibrated": third}, Terms("safe")) == {
+        "safe": False,
+        "accuracy": False,  # 0.02 > 0.05 · 0.25
+        "calibrated": False,
+    }
+
+
+def test_claims_of_earlier_openings_belong_to_the_family():
+    found = {"safe": comparison(0.2, p=0.024)}
+    assert accepted(found, TERMS)["safe"]
+    assert accepted(found, TERMS, earlier=[0.9, 0.9])["safe"]  # one half of the weight is still its own
+    assert not accepted(found, Terms("accuracy"), earlier=[0.9, 0.9])["safe"]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (comparison(0.2), True),
+        (comparison(0.2, gain=(0.012, -0.004, 0.03)), False),
+        (comparison(0.2, gain=(-0.02, -0.03, -0.01)), True),
+        (comparison(0.2, gain=(0.0, -0.002, 0.002)), True),  # at most 0.2 pp, and 0.3 are of interest
+        (comparison(0.2, gain=(0.0, -0.002, 0.004)), False),
+        (comparison(0.2, aurc=(0.2, 0.1, 0.3)), True),  # clearly refused
+        (comparison(0.2, aurc=(0.02, -0.02, 0.06)), False),  # the gain is proven, the ranking is not clear yet
+    ],
+)
+def test_when_more_seeds_can_be_saved(found, expected):
+    assert settled(["safe"], found, CONTROL, TERMS) is expected
+
+
+def test_a_question_of_another_policy_keeps_a_finalist_going():
+    found = comparison(0.2, gain=(-0.02, -0.03, -0.01), nll_claim=(-0.01, -0.02, 0.001))
+    assert settled(["safe"], found, CONTROL, TERMS)
+    assert not settled(["safe", "calibrated"], found, CONTROL, TERMS)
+
+
+def trial(epsilon, accuracies, nll=0.3, aurc=0.02, gap=0.0, risk=0.05):
+    seeds = tuple(range(len(accuracies)))
+
+    def near(value):
+        return tuple(value * (1 + 0.001 * (place % 3)) for place in seeds)
+
+    metrics = {
+        "select/accuracy": tuple(accuracies),
+        "select/nll_calibrated": near(nll),
+        "select/aurc_calibrated": near(aurc),
+        "select/confidence_gap": near(gap),
+    }
+    risks = dict.fromkeys(("calibrate_calibrated", "select_calibrated"), tuple(tuple(risk * c / 100 for c in range(1, 101)) for _ in seeds))
+    name = f"digits/mlp@1#{epsilon}"
+    return Outcome(
+        name, "digits/mlp", "s", "screen", 0, epsilon, 10, {"epsilon": epsilon}, seeds, metrics, {}, (), {}, 1.0, "now", risks=risks
+    )
+
+
+def screening(*outcomes, dropped=()):
+    return Screening(outcomes, outcomes[0], Prices(), (0.0, 0.4), dropped)
+
+
+CURVE = {0.0: 0.900, 0.1: 0.916, 0.2: 0.920, 0.3: 0.917, 0.4: 0.905}
+NOISE = (-0.0011, 0.0004, 0.0009, -0.0002)
+
+
+def curved(**changed):
+    """Trials along `CURVE`; keyword arguments are functions of ε for the other metrics."""
+    trials = []
+    for place, (epsilon, accuracy) in enumerate(CURVE.items()):
+        noise = [0.05 * seed + NOISE[(seed + place) % 4] for seed in range(4)]  # seeds differ by far more than ε does
+        trials.append(trial(epsilon, [accuracy - 0.1 + off for off in noise], **{name: of(epsilon) for name, of in changed.items()}))
+    return trials
+
+
+def test_candidates_lie_between_the_trials():
+    chosen = candidates(screening(*curved()), TERMS)
+    assert 0.15 <= chosen["accuracy"]["epsilon"] <= 0.25
+    assert 0.05 <= chosen["safe"]["epsilon"] <= chosen["accuracy"]["epsilon"]
+    assert set(chosen) == set(POLICIES)
+
+
+def test_safe_looks_among_what_keeps_the_tolerances():
+    rising = screening(*curved(nll=lambda epsilon: 0.3 * (1 + 0.1 * epsilon)))
+    assert candidates(rising, Terms(tolerances=Tolerances(nll_relative=0.008)))["safe"]["epsilon"] <= 0.08
+    assert candidates(rising, Terms(tolerances=Tolerances(nll_relative=0.1)))["safe"]["epsilon"] > 0.08
+
+
+def test_raw_looks_among_what_keeps_confidence_honest():
+    falling = screening(*curved(gap=lambda epsilon: -0.2 * epsilon))
+    assert 0 < candidates(falling, Terms("raw"))["raw"]["epsilon"] <= 0.05
+    assert candidates(falling, TERMS)["safe"]["epsilon"] > 0.05
+
+
+def test_calibrated_and_utility_follow_their_own_metric():
+    found = screening(*curved(nll=lambda epsilon: 0.3 + (epsilon - 0.3) ** 2, risk=lambda epsilon: 0.05 + (epsilon - 0.1) ** 2))
+    chosen = candidates(found, TERMS)
+    assert chosen["calibrated"]["epsilon"] == pytest.approx(0.3, abs=0.06)
+    assert chosen["utility"]["epsilon"] == pytest.approx(0.1, abs=0.06)
+
+
+def test_prices_decide_what_utility_looks_for():
+    trials = curved(risk=lambda epsilon: 0.05 + 0.1 * epsilon)
+    assert candidates(Screening(trials, trials[0], Prices(1.0, 0.1, 0.0), (0.0, 0.4)), TERMS)["utility"]["epsilon"] == 0.0
+
+
+def test_no_candidate_lies_where_trials_were_dropped():
+    trials = curved()
+    kept = [one for one in trials if one.epsilon != 0.2]
+    dropped = [replace(trials[2], dropped="it was worse")]
+    epsilons = screening(*kept, dropped=dropped).epsilons
+    assert all(abs(epsilon - 0.2) >= min(abs(epsilon - other.epsilon) for other in kept) for epsilon in epsilons)
+    assert 0.2 not in epsilons
+    assert {0.0, 0.1, 0.3} <= set(epsilons)
+
+
+def test_equal_accuracies_recommend_zero():
+    flat = screening(*(trial(epsilon, (0.90, 0.92, 0.91)) for epsilon in CURVE))
+    chosen = candidates(flat, TERMS)
+    assert chosen["safe"]["epsilon"] == 0.0
+    assert chosen["accuracy"]["epsilon"] == 0.0
+    found = recommend("safe", chosen["safe"], None, CONTROL, False, TERMS, SOURCE)
     assert found.epsilon == 0
     assert "one standard error" in found.reason
 
 
-def test_the_candidate_of_safe_needs_a_paired_difference():
-    """Seeds differ by far more than ε does: only their pairing tells that ε = 0.2 is ahead."""
-    outcomes = [outcome(0.0, (0.80, 0.90, 0.85, 0.95)), outcome(0.2, (0.81, 0.91, 0.861, 0.959))]
-    assert candidates(outcomes)["safe"].epsilon == 0.2
-    shuffled = replace(outcomes[1], metrics={"select/accuracy": (0.959, 0.81, 0.91, 0.861)})
-    assert candidates([outcomes[0], shuffled])["safe"].epsilon == 0.0
+def test_the_key_of_a_point_does_not_depend_on_the_order_of_its_values():
+    assert key_of({"epsilon": 0.1, "weight_decay": 0.01}) == key_of({"weight_decay": 0.01, "epsilon": 0.1})
+    assert key_of({"epsilon": 0.1}) != key_of({"epsilon": 0.10000001})

@@ -1,126 +1,137 @@
 """Pulling, from a real MLflow database and a real MLflow server."""
 
+import json
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from mlflow import MlflowClient
+from published import made, mlflow_server, publish
 
 from tracking import recommended_epsilon
-from tracking.recommend import POLICY_TAG, TAG, NotPublished, main, recommendation
-from tracking.records import Condition, Interval, Recommendation
+from tracking.recommend import main, recommendation
+from tracking.records import Recommendation
 from tracking.store import TrackingUnavailable, is_server, reach, shown
+from tracking.versions import NotPublished, WrongName
 
-HALF = Interval(0.5, 0.4, 0.6)
-CONDITION = Condition("accuracy gain", 0.01, 0.002, 0.0, True, "a gain, für ε > 0 & more")
-
-
-def record(task, epsilon, policy):
-    return Recommendation(
-        task, epsilon, 0.9 * epsilon, policy, "because", HALF, HALF, HALF, HALF, HALF, epsilon, (CONDITION,), "study", "run", "now"
-    )
+TASK = "digits/mlp"
+FIRST, SECOND = made(epsilon=0.25), made(epsilon=0.1, created="2026-12-01T00:00:00+00:00")
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    client = MlflowClient(uri)
-    for task, epsilon in (("digits/mlp", 0.25), ("digits/c n:n'%", 0.125)):
-        experiment = client.create_experiment(task, artifact_location="mlflow-artifacts:/x")
-        client.set_experiment_tag(experiment, TAG + "safe", record(task, epsilon, "safe").to_json())
-        client.set_experiment_tag(experiment, TAG + "accuracy", record(task, epsilon + 0.05, "accuracy").to_json())
-        client.set_experiment_tag(experiment, POLICY_TAG, "safe")
-    client.create_experiment("empty/task")
+def database(initialised, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("database")
+    shutil.copy(initialised, folder / "mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        publish(client, FIRST)
+        publish(client, SECOND)
+    client.create_registered_model("empty--task", tags={"task": "empty/task"})
     return uri
 
 
 @pytest.fixture(scope="module")
-def server(uri, tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True, cwd=log.parent)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        try:
-            reach(address)
-            break
-        except TrackingUnavailable:
-            time.sleep(0.5)
-    else:
-        pytest.fail(log.read_text())
-    yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+def server(database, tmp_path_factory):
+    with mlflow_server(database, tmp_path_factory.mktemp("server")) as address:
+        yield address
 
 
 @pytest.fixture(params=["database", "server"])
-def store(request, uri):
-    return uri if request.param == "database" else request.getfixturevalue("server")
+def store(request):
+    return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize(("task", "epsilon"), [("digits/mlp", 0.25), ("digits/c n:n'%", 0.125)])
-def test_the_record_comes_back_whole(store, task, epsilon):
-    assert recommendation(task, tracking_uri=store) == record(task, epsilon, "safe")
-    assert recommended_epsilon(task, policy="accuracy", tracking_uri=store) == epsilon + 0.05
+def test_the_record_comes_back_whole(store):
+    assert recommendation(TASK, tracking_uri=store) == SECOND.recommendations["safe"]
+    assert recommendation(TASK, "raw", 1, store) == FIRST.recommendations["raw"]
+    assert recommended_epsilon(TASK, version=1, tracking_uri=store) == 0.25
 
 
-@pytest.mark.parametrize("task", ["no/such", "empty/task", "digits/mlp' OR 1=1 --", ""])
+@pytest.mark.parametrize("task", ["no/such", "empty/task"])
 def test_what_is_not_there_is_told(store, task):
-    with pytest.raises(NotPublished, match="python -m sweeps.run"):
+    with pytest.raises(NotPublished, match=f"Run: python -m sweeps.run '{task}'"):
         recommendation(task, tracking_uri=store)
 
 
-def test_an_unknown_policy_is_told_with_those_there_are(store):
-    with pytest.raises(NotPublished, match="accuracy, safe"):
-        recommendation("digits/mlp", "secure", store)
+@pytest.mark.parametrize("task", ["digits/mlp' OR 1=1 --", "", "digits--mlp", "../x", "digits/mlp/x"])
+def test_a_name_which_no_task_can_have_is_refused(store, task):
+    with pytest.raises(WrongName, match="wanted dataset/architecture"):
+        recommendation(task, tracking_uri=store)
 
 
-def test_a_misspelt_task_is_told_the_nearest(uri):
+def test_an_unknown_policy_or_version_is_told_with_those_there_are(store):
+    with pytest.raises(NotPublished, match="accuracy, calibrated, raw, safe"):
+        recommendation(TASK, "secure", tracking_uri=store)
+    for number in (3, 0, -1, 2**31, 10**30):
+        with pytest.raises(NotPublished, match=f"no version {number}; there are: 2, 1"):
+            recommendation(TASK, None, number, store)
+
+
+def test_a_misspelt_task_is_told_the_nearest(store):
     with pytest.raises(NotPublished, match="Did you mean 'digits/mlp'"):
-        recommendation("digit/mlp", tracking_uri=uri)
+        recommendation("digit/mlp", tracking_uri=store)
 
 
-def test_the_command_prints_the_number_alone(uri, capsys):
-    assert main(["digits/mlp", "--tracking-uri", uri]) == 0
+def test_the_command_prints_the_number_alone(store, capsys):
+    assert main([TASK, "--tracking-uri", store]) == 0
+    assert capsys.readouterr().out == "0.1\n"
+    assert main([TASK, "--version", "1", "--tracking-uri", store]) == 0
     assert capsys.readouterr().out == "0.25\n"
-    assert main(["nothing/here", "--tracking-uri", uri]) == 1
-    assert capsys.readouterr().out == ""
+    for wrong in ("nothing/here", "not a name"):
+        assert main([wrong, "--tracking-uri", store]) == 1
+        assert capsys.readouterr().out == ""
 
 
-def test_the_command_answers_within_three_seconds_and_imports_no_torch(uri):
+def test_the_history_marks_what_is_recommended_and_pinned(store, capsys):
+    def history(*arguments):
+        assert main([TASK, "--tracking-uri", store, *arguments]) == 0
+        return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+
+    assert [row[:3] for row in history("--history")] == [["*", "2", "0.1"], ["1", "0.25", "safe"]]
+    assert [row[0] for row in history("--restore", "1")] == ["2", "*"]
+    assert [row[0] for row in history("--pin", "1")] == ["2", "*"]
+    assert [row[-1] == "pinned" for row in history("--history")] == [False, True]
+    assert [row[0] for row in history("--unpin")] == ["*", "1"]
+    assert main([TASK, "--tracking-uri", store, "--pin", "9"]) == 1
+    assert "there are: 1, 2" in capsys.readouterr().err
+
+
+def test_a_version_is_compared_with_its_run(store, capsys):
+    assert main([TASK, "--tracking-uri", store, "--verify"]) == 0
+    assert capsys.readouterr().out.startswith("version 2 of digits/mlp is what run ")
+
+
+def test_one_plain_request_gives_the_number(server):
+    """The README's command, without the shell."""
+    with urllib.request.urlopen(f"{server}/api/2.0/mlflow/registered-models/alias?name=digits--mlp&alias=recommended") as reply:
+        tags = json.load(reply)["model_version"]["tags"]
+    assert next(tag["value"] for tag in tags if tag["key"] == "epsilon") == "0.1"
+
+
+def test_the_command_answers_within_three_seconds_and_imports_nothing_heavy(database):
     code = (
         "import sys, tracking.recommend as r; r.main(['digits/mlp', '--json']); "
-        "sys.exit(bool({'torch', 'sweeps', 'lscal', 'mlflow'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'sweeps', 'lscal', 'mlflow', 'fastapi', 'sklearn', 'pandas'} & set(sys.modules)))"
     )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": database}
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "MLFLOW_TRACKING_URI": uri}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert time.perf_counter() - started < 3
     assert done.returncode == 0, done.stderr
-    assert Recommendation.from_json(done.stdout).epsilon == 0.25
+    assert Recommendation.from_json(done.stdout).epsilon == 0.1
+
+
+def test_a_store_which_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(TrackingUnavailable, match="there is no file"):
+        recommendation(TASK, tracking_uri=f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_silent_server_is_given_up_on():

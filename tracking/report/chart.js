@@ -87,7 +87,7 @@ function numbersBelow(figure, header, rows) {
     const summary = document.createElement("summary");
     summary.textContent = "Numbers";
     fold.append(summary, document.createElement("div"));
-    Object.assign(fold.lastChild, { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Numbers" });
+    Object.assign(fold.lastChild, { className: "scroll", tabIndex: 0, role: "group", ariaLabel: "Numbers" });
     figure.append(fold);
   }
   const table = document.createElement("table");

@@ -41,19 +41,25 @@ function span(slider, most, step, begin) {
   slider.defaultValue = slider.value;
 }
 
+/** Without a fit there is nothing to limit. */
+function drop(name) {
+  sliders[name].disabled = true;
+  $(`#${name}-control`).hidden = true;
+}
+
 function prepareLimits() {
   const best = bands.accuracy ? Math.max(...bands.accuracy.mean) : 0;
   if (bands.accuracy) {
     const place = bands.accuracy.mean.indexOf(best);
     const error = (bands.accuracy.high[place] - bands.accuracy.low[place]) / 3.92;
     span(sliders.loss, Math.max(0.5, 100 * (best - Math.min(...bands.accuracy.mean))), 0.05, 100 * error);
-  } else $("#loss-control").remove();
-  if (!bands.ece && !bands.ece_calibrated) $("#ece-control").remove();
+  } else drop("loss");
+  if (!bands.ece && !bands.ece_calibrated) drop("ece");
   else if (!bands[ecePick()]) $("input[name=ece-kind][value=ece]", form).click();
   if (bands.aurc_calibrated) {
     const rise = bands.aurc_calibrated.shift_high.map((value) => (100 * value) / bands.aurc_calibrated.mean[0]);
     span(sliders.aurc, Math.max(10, Math.min(200, Math.max(...rise))), 1, 100 * (data.tolerances.aurc_relative ?? 0.05));
-  } else $("#aurc-control").remove();
+  } else drop("aurc");
   for (const input of priceInputs) {
     input.value = data.prices[input.id] ?? "";
     input.defaultValue = input.value;
@@ -67,12 +73,12 @@ function prepareEce() {
 }
 
 /** A limit, or null at the right end of its slider. */
-const limit = (name) => (sliders[name].isConnected && Number(sliders[name].value) < Number(sliders[name].max) ? Number(sliders[name].value) / 100 : null);
+const limit = (name) => (!sliders[name].disabled && Number(sliders[name].value) < Number(sliders[name].max) ? Number(sliders[name].value) / 100 : null);
 
 /** Which places of the fitted grid keep each limit. */
 function keeping() {
   const cautious = $("#cautious").checked, kept = {};
-  if (bands.accuracy && sliders.loss.isConnected) {
+  if (bands.accuracy) {
     const best = Math.max(...bands.accuracy.mean), most = limit("loss");
     kept.accuracy = bands.accuracy.mean.map((value) => most === null || best - value <= most + 1e-12);
   }
@@ -135,7 +141,7 @@ function sayLimits() {
     aurc: (value) => `${value.toFixed(0)}\u00a0%`,
   };
   for (const [name, slider] of Object.entries(sliders)) {
-    if (!slider.isConnected) continue;
+    if (slider.disabled) continue;
     const text = limit(name) === null ? none : said[name](Number(slider.value));
     $(`output[for=${name}]`).value = text;
     slider.setAttribute("aria-valuetext", text);
@@ -466,7 +472,6 @@ function fold(shut) {
 
 for (const part of all(".live")) part.hidden = false;
 if (!Object.keys(bands).length) all("#whatif, #tradeoff").forEach((part) => { part.hidden = true; });
-if (!trials.length && !confirmed.length) all("#bins, #diagrams").forEach((part) => { part.hidden = true; });
 prepareLimits();
 prepareEce();
 form.addEventListener("input", (event) => { if (event.target.name === "ece-kind") prepareEce(); showWhatIf(); });

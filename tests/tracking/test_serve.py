@@ -1,0 +1,403 @@
+"""The HTTP API: a real process, real requests, and requests which nobody should send."""
+
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+from mlflow import MlflowClient
+from published import PAGE, free_port, made, process, publish
+
+from tracking.gate import Gate, accepted, has
+from tracking.recommend import recommendation
+from tracking.serve import application, main
+
+TASK = "/v1/tasks/digits/mlp"
+OLD, NEW = made(epsilon=0.25), made(epsilon=0.1, created="2026-12-01T00:00:00+00:00")
+SECRETS = ("Traceback", 'File "', "sqlite", "secret", "/tmp", str(Path.home()), "mlflow.db", "postgresql")
+
+
+@pytest.fixture(scope="module")
+def folder(initialised, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(initialised, folder / "mlflow.db")
+    with contextlib.chdir(folder):
+        client = MlflowClient("sqlite:///mlflow.db", "sqlite:///mlflow.db")
+        publish(client, OLD)
+        publish(client, NEW)
+        publish(client, made("fashion_mnist/cnn", epsilon=0.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """A real process of the command, in the store's folder."""
+    port = free_port()
+    with process("tracking.serve", "--port", str(port), "--tracking-uri", "sqlite:///mlflow.db", folder=folder) as log:
+        wait(("127.0.0.1", port), log.read_text)
+        yield "127.0.0.1", port
+
+
+@contextlib.contextmanager
+def served(uri, names=()):
+    """The application in a thread of this process."""
+    server = uvicorn.Server(uvicorn.Config(Gate(application(uri), names), port=0, log_level="error", http="h11", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait(address, log):
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(address):
+            return
+        time.sleep(0.1)
+    pytest.fail(log())
+
+
+def ask(address, target, method="GET", **headers):
+    """Status, headers and body of an answer."""
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    reply = connection.getresponse()
+    body = reply.read().decode()
+    connection.close()
+    return reply.status, reply.headers, body
+
+
+def send(address, raw):
+    """Whatever comes back to bytes which may be no request."""
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(raw)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                received += part
+                if b"\r\n\r\n" in received and (match := re.search(rb"content-length: (\d+)", received)):
+                    _, _, body = received.partition(b"\r\n\r\n")
+                    if len(body) >= int(match[1]):
+                        break
+        return received.decode(errors="replace")
+
+
+def problem(answer, status):
+    """The problem details of an answer, which must be of that status and complete."""
+    code, headers, body = answer
+    content = json.loads(body)
+    assert (code, headers["content-type"]) == (status, "application/problem+json")
+    assert content["status"] == status
+    assert set(content) == {"type", "title", "status", "detail"}
+    assert not any(secret in body for secret in SECRETS)
+    return content["detail"]
+
+
+def test_curl_with_plain_text_gives_the_number(address):
+    assert ask(address, f"{TASK}/recommendation", Accept="text/plain")[2] == "0.1\n"
+    assert ask(address, f"{TASK}/recommendation?version=1", Accept="text/plain;q=0.9, image/*")[2] == "0.25\n"
+
+
+def test_the_record_is_what_a_pull_gives(address, folder):
+    status, headers, body = ask(address, f"{TASK}/recommendation?policy=raw&version=1")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    content = json.loads(body)
+    assert content.pop("version") == 1
+    assert content == json.loads(recommendation("digits/mlp", "raw", 1, f"sqlite:///{folder}/mlflow.db").to_json())
+    assert content["policy"] == "raw"
+
+
+def test_tasks_and_history_list_what_is_published(address):
+    tasks = json.loads(ask(address, "/v1/tasks")[2])["tasks"]
+    assert [(one["task"], one["version"], one["epsilon"], one["recommended"]) for one in tasks] == [
+        ("digits/mlp", 2, 0.1, True),
+        ("fashion_mnist/cnn", 1, 0.0, True),
+    ]
+    assert ask(address, "/v1/tasks", Accept="text/plain")[2] == "digits/mlp\t0.1\nfashion_mnist/cnn\t0\n"
+    history = json.loads(ask(address, f"{TASK}/history")[2])["versions"]
+    assert [(one["version"], one["epsilon"], one["recommended"]) for one in history] == [(2, 0.1, True), (1, 0.25, False)]
+
+
+def test_the_page_of_each_version_is_the_artifact_of_its_run(address):
+    for query, created in (("", NEW.created), ("?version=1", OLD.created)):
+        status, headers, body = ask(address, f"{TASK}/page{query}", Accept="text/html")
+        assert (status, headers["content-type"], body) == (200, "text/html; charset=utf-8", PAGE + created)
+        policy = headers["content-security-policy"]
+        assert {"default-src 'none'", "script-src 'unsafe-inline'", "img-src data:", "frame-ancestors 'none'"} <= set(policy.split("; "))
+
+
+def test_the_index_page_names_all_tasks_and_links_to_their_pages(address):
+    _, _, body = ask(address, "/")
+    for task in ("digits/mlp", "fashion_mnist/cnn"):
+        assert f'href="v1/tasks/{task}/page"' in body
+
+
+def test_the_documentation_loads_nothing_and_names_every_route(address):
+    _, _, body = ask(address, "/docs")
+    paths = json.loads(ask(address, "/openapi.json")[2])["paths"]
+    assert len(paths) == 6
+    assert all(path in body for path in paths)
+    assert not re.search(r"(src=|https?:|<script|<link|@import)", body)
+
+
+@pytest.mark.parametrize(
+    "route", ["/v1/tasks", "/healthz", "/", "/docs", "/openapi.json", *(f"{TASK}/{x}" for x in ("recommendation", "history", "page"))]
+)
+def test_every_answer_has_an_etag_a_304_a_head_and_safe_headers(address, route):
+    status, headers, body = ask(address, route)
+    assert status == 200
+    etag = headers["etag"]
+    assert ask(address, route)[1]["etag"] == etag
+    for condition in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = ask(address, route, If_None_Match=condition)
+        assert (again[0], again[1]["etag"], again[2]) == (304, etag, "")
+        assert again[1]["cache-control"] == "no-cache"
+    assert ask(address, route, If_None_Match='"other"')[0] == 200
+    head = ask(address, route, "HEAD")
+    assert (head[0], head[2]) == (200, "")
+    assert {name: head[1][name] for name in ("etag", "content-length", "content-type")} == {
+        "etag": etag,
+        "content-length": str(len(body.encode())),
+        "content-type": headers["content-type"],
+    }
+    assert (headers["x-content-type-options"], headers["vary"], headers["referrer-policy"]) == ("nosniff", "Accept", "no-referrer")
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["server"] is None
+    assert headers["access-control-allow-origin"] is None
+
+
+def test_etags_differ_where_answers_do(address):
+    answers = [
+        ask(address, f"{TASK}/recommendation{query}", Accept=media) for query in ("", "?version=1") for media in ("*/*", "text/plain")
+    ]
+    assert len({headers["etag"] for _, headers, _ in answers}) == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("/v1/tasks/no/such/recommendation", 404, "nothing is published for task 'no/such'"),
+        ("/v1/tasks/digit/mlp/history", 404, "Did you mean 'digits/mlp'"),
+        (f"{TASK}/recommendation?policy=nope", 404, "there are: accuracy, calibrated, raw, safe"),
+        (f"{TASK}/recommendation?version=7", 404, "there are: 2, 1"),
+        (f"{TASK}/page?version=7", 404, "there are: 2, 1"),
+        (f"{TASK}/recommendation?version=0", 422, "query.version"),
+        (f"{TASK}/recommendation?version=1e99", 422, "query.version"),
+        (f"{TASK}/recommendation?version={'9' * 300}", 422, "query.version"),
+        (f"{TASK}/recommendation?policy=", 422, "query.policy"),
+        (f"{TASK}/recommendation?policy=' OR 1=1".replace(" ", "%20"), 422, "query.policy"),
+        (f"{TASK}/recommendation?polcy=raw", 422, "There is no parameter 'polcy' here; allowed are: policy, version."),
+        (f"{TASK}/recommendation?policy=raw&policy=safe", 422, "twice"),
+        (f"{TASK}/page?policy=raw", 422, "allowed are: version"),
+        ("/v1/tasks/a--b/c/history", 422, "path.dataset"),
+        ("/v1/tasks/a/%20/history", 422, "path.architecture"),
+        ("/v1/tasks/%00/a/page", 422, "path.dataset"),
+        ("/v1/tasks/", 404, "Not Found"),
+        (f"{TASK}/recommendation/", 404, "Not Found"),
+        ("/v1/tasks?" + "x" * 5000, 414, "longer"),
+    ],
+)
+def test_what_is_wrong_is_told_as_problem_details(address, target, status, said):
+    assert said in problem(ask(address, target), status)
+
+
+def test_media_types_which_there_are_not_are_refused(address):
+    assert "application/json and text/plain" in problem(ask(address, "/v1/tasks", Accept="text/html"), 406)
+    assert "text/html" in problem(ask(address, f"{TASK}/page", Accept="application/json"), 406)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
+def test_nothing_can_be_written(address, method):
+    for route in ("/v1/tasks", f"{TASK}/recommendation", "/", "/docs"):
+        answer = ask(address, route, method)
+        problem(answer, 405)
+        assert answer[1]["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil.example:8000", "localhost@evil.example", "", "127.0.0.1.evil.example", "[::1", "a b"],
+)
+def test_a_foreign_host_name_is_refused(address, host):
+    problem(ask(address, "/v1/tasks", Host=host), 421)
+
+
+def test_our_own_host_names_are_served(address):
+    for host in ("localhost", "LOCALHOST:99", "127.0.0.1:80", "[::1]:8000", "192.168.1.7"):
+        assert ask(address, "/healthz", Host=host)[0] == 200, host
+
+
+def test_names_given_are_served(folder):
+    with served(f"sqlite:///{folder}/mlflow.db", ["epsilon.example"]) as address:
+        assert ask(address, "/healthz", Host="Epsilon.Example:8000")[0] == 200
+        problem(ask(address, "/healthz", Host="other.example"), 421)
+
+
+def test_hostile_requests_change_nothing_and_leak_nothing(address, folder):
+    """Raw bytes on the socket, as no client library would send them; then all is as before."""
+    names = [
+        "..",
+        "%2e%2e",
+        "..%2f..",
+        "%2fetc%2fpasswd",
+        "..\\..",
+        "%00",
+        "%0d%0aSet-Cookie:x",
+        "'%20OR%201=1%20--",
+        "{{7*7}}",
+        "${jndi:x}",
+        "<script>",
+        "a" * 3000,
+    ]
+    names += ["%ff%fe", "%F0%9F%92%A9", "~root", "con", "-", "--", "%25%32%65", ";ls", "|id", "$(id)", "`id`", "\x7f"]
+    targets = [f"/v1/tasks/{name}/{other}/{what}" for name in names for other, what in (("mlp", "page"), (name, "recommendation"))]
+    targets += (
+        [f"/{name}" for name in names]
+        + [f"{TASK}/page?version={name}" for name in names]
+        + [f"{TASK}/recommendation?policy={name}" for name in names]
+    )
+    targets += [
+        "/v1/tasks/../../../../etc/passwd",
+        "/../mlflow.db",
+        "//etc/passwd",
+        "/.git/config",
+        "/mlruns",
+        f"{TASK}/page/../../../../../etc/passwd",
+    ]
+    raw = [f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1") for target in targets]
+    raw += [
+        b"GET /v1/tasks HTTP/1.1\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET http://evil.example/v1/tasks HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET /v1/tasks?" + b"x=1&" * 30000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200000 + b"\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: " + b"a/b;q=0.5," * 1000 + b"\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: \xff\xfe;q=nan\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\nIf-None-Match: \xff,,,\"\r\n\r\n",
+        b"GET /v1/tasks HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET \r\n\r\n",
+    ]  # fmt: skip
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    for one in raw:
+        received = send(address, one)
+        shown = one[:90]
+        assert re.match(r"HTTP/1\.1 (200|400|404|406|414|421|422|431) ", received), (shown, received[:200])
+        assert not any(secret in received for secret in (*SECRETS, "root:", "Set-Cookie")), shown
+    after = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert before == after
+    assert ask(address, f"{TASK}/recommendation", Accept="text/plain")[2] == "0.1\n"
+    assert "Traceback" not in (folder / "tracking.serve.log").read_text()
+
+
+def test_the_store_being_away_is_503_and_tells_nothing_of_it(tmp_path):
+    dead = free_port()
+    for uri in (
+        f"sqlite:///{tmp_path}/none.db",
+        f"http://me:secret@127.0.0.1:{dead}",
+        f"postgresql+psycopg://me:secret@127.0.0.1:{dead}/mlflow",
+    ):
+        with served(uri) as address:
+            for route in ("/healthz", "/v1/tasks", f"{TASK}/recommendation", "/"):
+                answer = ask(address, route)
+                problem(answer, 503)
+                assert answer[1]["retry-after"] == "5"
+                assert str(dead) not in answer[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_which_is_not_of_its_version_is_not_shown(client, uri):
+    """Given a run whose files another publication has replaced, and a version without a run, when their pages are asked for, then 404."""
+    _, run_id = publish(client, OLD)
+    client.log_text(run_id, NEW.recommendations["safe"].to_json(), "recommendation.safe.json")
+    with served(uri) as address:
+        assert "another publication" in problem(ask(address, f"{TASK}/page"), 404)
+        assert ask(address, "/")[0] == 200
+        number, run_id = publish(client, replace(NEW, task="digits/lost"))
+        client.set_model_version_tag("digits--lost", str(number), "run_id", "0" * 32)
+        problem(ask(address, "/v1/tasks/digits/lost/page"), 404)
+        client.set_model_version_tag("digits--lost", str(number), "run_id", "../../../etc")
+        problem(ask(address, "/v1/tasks/digits/lost/page"), 404)
+
+
+def test_what_is_published_while_it_runs_is_served_next(client, uri):
+    publish(client, OLD)
+    with served(uri) as address:
+        _, headers, body = ask(address, f"{TASK}/recommendation", Accept="text/plain")
+        assert body == "0.25\n"
+        publish(client, NEW)
+        status, _, body = ask(address, f"{TASK}/recommendation", Accept="text/plain", If_None_Match=headers["etag"])
+        assert (status, body) == (200, "0.1\n")
+
+
+def test_a_store_which_it_cannot_read_is_told_at_once(capsys):
+    assert main(["--tracking-uri", "ftp://me:secret@host/x"]) == 1
+    error = capsys.readouterr().err
+    assert "allowed are" in error
+    assert "secret" not in error
+
+
+def test_schemathesis_finds_no_failure(address, tmp_path):
+    """The command of docs, with fewer examples."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            "http://{}:{}/openapi.json".format(*address),
+            "--checks",
+            "all",
+            "--max-examples",
+            "30",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("header", "media"),
+    [
+        (None, "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/plain", "text/plain"),
+        ("TEXT/PLAIN", "text/plain"),
+        ("text/*", "text/plain"),
+        ("application/json;q=0.1, text/plain;q=0.2", "text/plain"),
+        ("text/plain;q=0.1, */*;q=0.2", "application/json"),
+        ("*/*, application/json;q=0", "text/plain"),
+        ("text/html, */*;q=0.8", "application/json"),
+        ("application/json;q=nan", "application/json"),
+        ("text/html", None),
+        ("*/*;q=0", None),
+        (";;;,,,", None),
+    ],
+)
+def test_media_types_are_agreed_on_as_in_rfc_9110(header, media):
+    assert accepted(header, ("application/json", "text/plain")) == media
+
+
+def test_etags_are_compared_weakly():
+    assert has(['W/"a", "b"'], '"a"')
+    assert has(['"x"', '"b"'], '"b"')
+    assert not has(['"ab"'], '"a"')
+    assert not has([], '"a"')
