@@ -218,7 +218,7 @@ def sweep(size: Size, truth: Truth, seed: int, policy: str, *, compare: bool = F
     found = confirmation.comparisons()
     found_by = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] > 0}
     verdicts = accepted(found_by, terms)
-    source = Source("simulated", None, "uniform", size.test, 1)
+    source = Source("simulated", None, "uniform", size.test, 1, "")
     recommendations = {
         name: recommend(name, point, found_by.get(name), found[control], verdicts.get(name, False), terms, source)
         for name, point in chosen.items()

@@ -80,8 +80,8 @@ class Confirmation:
         }
 
     def comparisons(self) -> dict[str, Comparison]:
-        """Every point against ε = 0, by key."""
-        return {key: self.compare(key) for key in self.runs}
+        """Every point against ε = 0, by key; none where ε = 0 has diverged."""
+        return {key: self.compare(key) for key in self.runs} if self.control in self.runs else {}
 
     def compare(self, key: str) -> Comparison:
         """One point: estimates on *test*, and paired differences on the same resamples of seeds and examples."""

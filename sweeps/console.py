@@ -13,7 +13,7 @@ from tracking.summary import Table
 
 PLAIN_SECONDS = 10
 """Without a terminal, the progress is a plain line this often."""
-WIDTH = 130
+WIDTH = 140
 """Tables are never cut to a narrower terminal: it wraps them, and nothing is lost."""
 
 
@@ -33,7 +33,7 @@ class Console:
         """A table; the row whose first cell is `mark` stands out."""
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for heading in table.header:
-            drawn.add_column(heading, justify="right", no_wrap=True)
+            drawn.add_column(heading, justify="left" if table.sentences else "right", no_wrap=not table.sentences)
         for row in table.rows:
             drawn.add_row(*row, style="bold green" if row[0] == mark else None)
         self.out.print()

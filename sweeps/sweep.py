@@ -1,10 +1,12 @@
 """The sweep of one task, from its study to its published recommendation."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from optuna.storages import RDBStorage
@@ -30,6 +32,7 @@ from tracking.records import Facts, Outcome, Point, Recommendation
 from tracking.screening import Screening
 from tracking.store import shown as shown_uri
 
+DECIDED = "decided"
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
@@ -94,7 +97,13 @@ class Sweep:
             self.console.say("The weights of the recommended ε are not in the tracking store, so no model is registered.")
             return None
         temperature, seed = outcome.temperature[0], outcome.seeds[0]
-        about = {"task": outcome.task, "epsilon": f"{outcome.epsilon:g}", "temperature": f"{temperature:.6g}", "seed": str(seed)}
+        about = {
+            "task": outcome.task,
+            "epsilon": f"{outcome.epsilon:g}",
+            "temperature": f"{temperature:.6g}",
+            "seed": str(seed),
+            "trial": outcome.uid,
+        }
         try:
             return exported(
                 calibrated_model(self.engine.task, self.engine.dataset, unpack(content), temperature), self.engine.dataset, about
@@ -155,17 +164,19 @@ def sweep_task(
         found_by = {name: comparisons[key] for key, names in finalists.items() for name in names if key in comparisons}
         verdicts = accepted(found_by, plan.terms, earlier_claims(study))
         note_claims(study, list(claims_of(found_by).values()))
-        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings))
-        recommendations = {
+        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings), "")
+        found_now = {
             name: recommend(name, point, found_by.get(name), comparisons[control], verdicts.get(name, False), plan.terms, source)
             for name, point in chosen.items()
         }
+        created = first_seen(study, plan.policy, found_now)
+        recommendations = {name: replace(one, created=created) for name, one in found_now.items()}
         ordered = [control, *(key for key in comparisons if key != control)]
         evidence = Evidence(
             task=task.name,
             study=study.name,
             run_id=parent,
-            created=recommendations[plan.policy].created,
+            created=created,
             plan=found.plan,
             facts={**found.params, **found.tags},
             classes=dataset.classes,
@@ -193,6 +204,17 @@ def sweep_task(
     console.say(summary.LEGEND, "dim")
     closing(plan, shown, link, console)
     return shown
+
+
+def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
+    """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same one."""
+    content = policy + "".join(one.to_json() for one in recommendations.values())
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    known = study.noted(DECIDED) or {}
+    if digest not in known:
+        known = {**known, digest: datetime.now(UTC).isoformat(timespec="seconds")}
+        study.note(DECIDED, known)
+    return str(known[digest])
 
 
 def shown_place(keys: Sequence[str], candidate: Point) -> int:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(["lscal", "sweeps"], "typechecker.checked")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # as in a sweep: on a busy machine two threads wait for each other
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lscal-tests-")  # where the engine remembers what it measured
 
 

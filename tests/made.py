@@ -6,9 +6,10 @@ Smoothing gains accuracy up to about ε = 0.2, lowers raw confidence, and blurs 
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -186,7 +187,7 @@ class World:
 def honest(margin: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Confidences which rise with the margin and are right on average: the slope is found by bisection."""
     low, high = 0.05, 20.0
-    for _ in range(40):
+    for _ in range(25):
         slope = (low * high) ** 0.5
         confidence = 0.35 + 0.6499 * np.tanh(slope * np.maximum(margin, 0) / 2)
         low, high = (slope, high) if confidence.mean() < correct.mean() else (low, slope)
@@ -212,18 +213,20 @@ def outcome(
     risks: dict[str, tuple[tuple[float, ...], ...]] = {}
     for split in splits:
         seen = worlds[split].seen(epsilon, seeds)
-        for suffix, confidence in (("", seen.raw), ("_calibrated", seen.calibrated), ("_p_norm", seen.p_norm)):
-            rows = [scores(right, sure) for right, sure in zip(seen.correct, confidence, strict=True)]
-            named = {name: tuple(row[name] for row in rows) for name in rows[0]}
-            if split != "calibrate" and suffix != "_p_norm":
-                metrics |= {f"{split}/{name}{suffix}": values for name, values in named.items()}
-                bins[split + suffix] = pooled(seen.correct, confidence)
-            if split == "test" and suffix == "_p_norm" and optional:
-                metrics |= {f"test/{name}_p_norm": named[name] for name in ("aurc", "ece", "nll")}
-            if optional and suffix != "_p_norm" and (split, suffix) != ("calibrate", ""):
-                risks[split + suffix] = tuple(tuple(risk(*pair)) for pair in zip(seen.correct, confidence, strict=True))
-        if optional and split != "calibrate":
+        if optional:
+            risks[f"{split}_calibrated"] = each(risk, seen.correct, seen.calibrated)
+        if split == "calibrate":
+            continue
+        for suffix, confidence in (("", seen.raw), ("_calibrated", seen.calibrated)):
+            rows = each(scores, seen.correct, confidence)
+            metrics |= {f"{split}/{name}{suffix}": tuple(row[name] for row in rows) for name in rows[0]}
+            bins[split + suffix] = pooled(seen.correct, confidence)
+        if optional:
+            risks[split] = each(risk, seen.correct, seen.raw)
             metrics[f"{split}/cost"] = tuple(least_cost(row) for row in risks[f"{split}_calibrated"])
+        if optional and split == "test":
+            rows = each(scores, seen.correct, seen.p_norm)
+            metrics |= {f"test/{name}_p_norm": tuple(row[name] for row in rows) for name in ("aurc", "ece", "nll")}
     final = float(np.mean(metrics["select/accuracy"]))
     epochs = np.arange(1, EPOCHS + 1)
     rise = 1 - np.exp(-epochs / (3 + 9 * epsilon))
@@ -253,11 +256,16 @@ def outcome(
     )
 
 
+def each(measure: Callable[[np.ndarray, np.ndarray], Any], correct: np.ndarray, confidence: np.ndarray) -> tuple[Any, ...]:
+    """What is measured, seed by seed."""
+    return tuple(measure(right, sure) for right, sure in zip(correct, confidence, strict=True))
+
+
 def scores(correct: np.ndarray, confidence: np.ndarray) -> dict[str, float]:
     """Every metric of one member, by its name."""
     held = pooled(correct[None], confidence[None])
     filled = [(n, c, a) for n, c, a in zip(held.count, held.confidence, held.accuracy, strict=True) if n]
-    curve = risk(correct, confidence)
+    curve = np.array(risk(correct, confidence))
     loss = np.where(correct, -np.log(confidence), -np.log((1 - confidence) * 0.5))
     return {
         "accuracy": float(correct.mean()),
@@ -290,11 +298,11 @@ def pooled(correct: np.ndarray, confidence: np.ndarray) -> Bins:
     return Bins(tuple(count.tolist()), *mean, gap=float((confidence - correct).mean()), error=float(np.mean(errors)))
 
 
-def risk(correct: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+def risk(correct: np.ndarray, confidence: np.ndarray) -> tuple[float, ...]:
     """The error rate among the 1 %, 2 %, …, 100 % most confident examples."""
     wrong = np.cumsum(~correct[np.argsort(-confidence, kind="stable")])
     kept = np.maximum(1, np.round(np.arange(1, 101) / 100 * len(correct)).astype(int))
-    return wrong[kept - 1] / kept
+    return tuple((wrong[kept - 1] / kept).tolist())
 
 
 def least_cost(curve: Sequence[float]) -> float:

@@ -50,7 +50,7 @@ SWELL_LENGTH = 0.02
 """The ε over which that fades."""
 ALIKE = (0.0, 0.5, 0.9)
 """The share of the noise's variance which neighbouring trials of a seed have in common."""
-ALIKE_LENGTH = 0.2
+ALIKE_LENGTH = 0.3
 """How far neighbours are, as a share of the range of √ε."""
 NEGLIGIBLE = 1e-3
 """Of the weight of the likeliest curve: less is left out of the average."""
@@ -352,7 +352,7 @@ def curves_of(means: Array, trials: Coordinates, noise: Array, variance: float, 
         likeness = kernel(trials, trials, shape)
         for scale in SCALES:
             whole = noise + scale**2 * likeness
-            inverse = np.linalg.inv(whole)
+            inverse = np.linalg.inv(whole).astype(np.float64)
             level = float(inverse.sum(1) @ means / inverse.sum())
             dual: Array = inverse @ (means - level)
             left = float((means - level) @ dual) + known

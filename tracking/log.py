@@ -27,6 +27,7 @@ from tracking.summary import Table, count, name
 from tracking.versions import model_of
 
 BATCH = 1000
+DECIMALS = 7
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own would block for four minutes on a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -210,7 +211,7 @@ def metrics_of(outcome: Outcome) -> list[Metric]:
 
 def metric(key: str, value: float, step: int = 0) -> Metric:
     """A metric point with the five digits that can matter: the UI shows all there are. `outcome.json` has the others."""
-    return Metric(key, float(f"{value:.5g}"), int(time.time() * 1000), step)
+    return Metric(key, float(f"{round(value, DECIMALS):.5g}") + 0.0, int(time.time() * 1000), step)
 
 
 def trial_name(outcome: Outcome) -> str:

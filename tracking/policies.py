@@ -9,7 +9,6 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from tracking.prices import Prices
 from tracking.records import Comparison, Condition, Interval, Point, Recommendation
@@ -340,7 +339,7 @@ def recommend(
         openings=source.openings,
         study=source.study,
         run_id=source.run_id,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=source.created,
     )
 
 
@@ -353,6 +352,7 @@ class Source:
     smoothing: str
     examples: int
     openings: int
+    created: str
 
 
 def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:

@@ -39,27 +39,31 @@ def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recom
         recommendations: by policy.
         policy: the one whose ε is recommended.
         run_id: the run which carries the evidence.
-        source: where the model's files are: a registered model's URI, or the run's artifacts.
+        source: where the model's files are: a logged model as `models:/m-…`, or the run's artifacts.
 
     Returns: the number of the version. It is the recommended one, unless another is pinned or is later.
     Errors: WrongName; TrackingUnavailable.
     """
-    chosen = recommendations[policy]
+    name, chosen = model_of(task), recommendations[policy]
     tags = {
         "task": task,
         "epsilon": str(chosen.epsilon),
         "policy": policy,
         "created": chosen.created,
         "run_id": run_id,
-        **{RECORD + name: record.to_json() for name, record in recommendations.items()},
+        **{RECORD + key: record.to_json() for key, record in recommendations.items()},
     }
     description = f"ε = {chosen.epsilon:g} (policy {policy}). {chosen.reason}"[:DESCRIPTION_LIMIT]
+
+    model_id = source.removeprefix("models:/") if source.startswith("models:/") else None
 
     def find_or_create() -> int:
         for one in published(client, task):
             if one.tags["run_id"] == run_id and one.tags["created"] == chosen.created:
                 return int(one.version)
-        made = client.create_model_version(model_of(task), source, run_id, tags=tags, description=description, await_creation_for=0)
+        # MLflow would look up a models:/ source in the default store, which need not be this one
+        files = client.get_logged_model(model_id).artifact_location if model_id else source
+        made = client.create_model_version(name, files, run_id, tags=tags, description=description, await_creation_for=0, model_id=model_id)
         return int(made.version)
 
     retried(lambda: register(client, task))

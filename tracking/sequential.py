@@ -17,6 +17,7 @@ Value, p-value and interval of a claim are those of its last look, so they never
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -43,7 +44,8 @@ MOST_SEEDS = 4096
 APART = 0.001
 """Shares which lie closer are integrated as if they were so far apart, which errs on the safe side."""
 
-REACH = 6.5
+REACH, FAR = 6.5, 38.0
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 CAUTION = 0.9
 
 
@@ -141,9 +143,9 @@ def half_width(interval: Interval, seeds: float) -> float:
 
     if math.isinf(seeds):
         return -float(ndtri(LEVEL)) * interval.examples
-    planned = looks(int(seeds))
-    tail = ndtr(-critical(cautious_shares(interval, planned, planned[-1]), LEVEL)[-1])
-    return -float(stdtrit(cautious_freedom(interval, int(seeds)), tail)) * interval.error(int(seeds))
+    then, planned = replace(interval, freedom=math.inf), looks(int(seeds))
+    tail = ndtr(-critical(cautious_shares(then, planned, planned[-1]), LEVEL)[-1])
+    return -float(stdtrit(cautious_freedom(then, int(seeds)), tail)) * then.error(int(seeds))
 
 
 def first(enough: Callable[[int], bool], most: int) -> int | None:
@@ -217,22 +219,24 @@ def critical(shares: Sequence[float], level: float) -> tuple[float, ...]:
     from scipy.special import ndtr, ndtri
 
     times = separate(shares)
-    spent = np.diff(2 * ndtr(ndtri(level / 2) / np.sqrt(times)), prepend=0.0)
-    walk = Walk(times)
+    spent = 2 * ndtr(ndtri(level / 2) / np.sqrt(times))
+    chances = np.diff(spent, prepend=0.0)
+    least, most = np.minimum(-ndtri(spent), FAR), np.minimum(-ndtri(chances), FAR)  # were all of it spent here, and were none spent before
+    walk = Walk(times, least)
     found = []
-    for look, chance in enumerate(spent):
-        low, high = -REACH, 40.0
-        for _ in range(40):
+    for look, chance in enumerate(chances):
+        low, high = least[look], most[look]
+        while high - low > 1e-8:
             middle = (low + high) / 2
             low, high = (middle, high) if walk.beyond(look, middle) >= chance else (low, middle)
-        found.append(high)
+        found.append(float(high))
         walk.go_on(look, high)
     return tuple(found)
 
 
 def crossing(shares: Sequence[float], bounds: Sequence[float], drift: float) -> float:
     """The probability that the deviate of some look exceeds its bound, where the last share's deviate has mean drift·√share."""
-    walk = Walk(separate(shares), drift)
+    walk = Walk(separate(shares), np.array(bounds), drift)
     crossed = 0.0
     for look, bound in enumerate(bounds):
         crossed += walk.beyond(look, bound)
@@ -243,7 +247,7 @@ def crossing(shares: Sequence[float], bounds: Sequence[float], drift: float) -> 
 def separate(shares: Sequence[float]) -> Floats:
     """The shares, at least `APART` from each other. Errors: ValueError where they do not ascend within (0, 1]."""
     times = np.array(shares, dtype=np.float64)
-    if not times.size or times[0] <= 0 or times[-1] > 1 or (np.diff(times) < 0).any():
+    if not (times.size and times[0] > 0 and times[-1] <= 1 and (np.diff(times) >= 0).all()):
         raise ValueError(f"the shares of information are {tuple(shares)}; wanted ascending numbers in (0, 1]")
     room = APART * np.arange(times.size)
     apart: Floats = np.minimum.accumulate((times - room)[::-1])[::-1] + room
@@ -251,15 +255,16 @@ def separate(shares: Sequence[float]) -> Floats:
 
 
 class Walk:
-    """Where Brownian motion with drift is at each look, on the paths which have crossed no bound before.
+    """Where Brownian motion with drift is at each look, on the paths which have crossed no bound before and can still cross one.
 
-    The density is held at the nodes of Gauss-Legendre panels as fine as the steps before and behind it.
+    The density is held at the nodes of Gauss-Legendre panels as fine as the steps before and behind it. `least` holds, for each look, a deviate
+    which its bound is not below.
     """
 
-    def __init__(self, times: Floats, drift: float = 0.0) -> None:
-        self.times = times
+    def __init__(self, times: Floats, least: Floats, drift: float = 0.0) -> None:
+        self.times, self.drift = times, drift
+        self.least = least * np.sqrt(times)
         self.steps = np.sqrt(np.diff(times, prepend=0.0))
-        self.drift = drift
         self.places: Floats = np.zeros(1)
         self.masses: Floats = np.ones(1)
 
@@ -276,7 +281,10 @@ class Walk:
             return
         step, time = self.steps[look], self.times[look]
         middle, reach = self.drift * time, REACH * math.sqrt(time)
-        places, widths = panels(middle - reach, min(middle + reach, bound * math.sqrt(time)), min(step, self.steps[look + 1]))
+        later = self.times[look + 1 :] - time
+        hopeless = float((self.least[look + 1 :] - self.drift * later - REACH * np.sqrt(later)).min())
+        low, high = max(middle - reach, hopeless), min(middle + reach, bound * math.sqrt(time))
+        places, widths = panels(low, high, min(step, self.steps[look + 1]))
         moved = (places[:, None] - self.places - self.drift * step**2) / step
         self.masses = widths * (np.exp(-(moved**2) / 2) @ self.masses) / (step * math.sqrt(2 * math.pi))
         self.places = places
@@ -284,8 +292,7 @@ class Walk:
 
 def panels(low: float, high: float, width: float) -> tuple[Floats, Floats]:
     """Nodes and weights of eight-point Gauss-Legendre rules on panels of at most four widths."""
-    nodes, weights = np.polynomial.legendre.leggauss(8)
     count = max(1, math.ceil((high - low) / (4 * width)))
     half = max(high - low, 0.0) / (2 * count)
     centres = low + half * (2 * np.arange(count) + 1)
-    return (centres[:, None] + half * nodes).ravel(), np.tile(half * weights, count)
+    return (centres[:, None] + half * NODES).ravel(), np.tile(half * WEIGHTS, count)

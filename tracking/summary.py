@@ -8,15 +8,21 @@ from tracking.records import Comparison, Interval, Outcome, Recommendation, spre
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header and rows of text cells."""
+    """A title, a header and rows of text cells; `sentences` are set flush left, numbers flush right."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    sentences: bool = False
 
     def to_markdown(self) -> str:
         """A Markdown table under its title in bold."""
-        lines = [f"**{self.title}**", "", "| " + " | ".join(self.header) + " |", "|" + " ---: |" * len(self.header)]
+        lines = [
+            f"**{self.title}**",
+            "",
+            "| " + " | ".join(self.header) + " |",
+            "|" + (" --- |" if self.sentences else " ---: |") * len(self.header),
+        ]
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
 
 
@@ -106,7 +112,7 @@ def conditions(recommendation: Recommendation) -> Table:
     """A row per condition of a recommendation: verdict, what was found, and what would change it. No rows where the candidate is 0."""
     rows = [("met" if one.met else "NOT met", one.name, one.sentence, one.remedy) for one in recommendation.conditions]
     title = f"Conditions of policy {recommendation.policy} on its candidate ε = {recommendation.candidate:g}"
-    return Table(title, ("", "condition", "found", "what would change it"), tuple(rows))
+    return Table(title, ("", "condition", "found", "what would change it"), tuple(rows), sentences=True)
 
 
 def count(seeds: int, kind: str = "") -> str:

@@ -19,8 +19,8 @@ CURVES = ("train_loss", "select_accuracy", "select_nll", "select_ece")
 COLOURS = ((13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64))
 """From ε = 0 to `LAST` and beyond: the dark part of Matplotlib's plasma, which the colour-blind see as an order too."""
 LAST = 0.4
-WIDTH = 150
-"""Of a column, in pixels, so that its name can be read."""
+EDGES, LETTER = 24, 7
+"""Of a column's heading, in pixels, so that it can be read and all columns fit."""
 
 Chart = dict[str, Any]
 
@@ -78,7 +78,7 @@ def view(name: str, stage: str, split: str, created: int) -> str:
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
         "columnOrder": columns,  # or they stand by the alphabet
-        "columnWidths": dict.fromkeys(columns, WIDTH),
+        "columnWidths": {column: EDGES + LETTER * len(column.split("`")[1]) for column in columns},
         "runListHidden": False,
         "viewMaximized": False,
         "runsHiddenMode": "SHOW_ALL",  # or the UI draws ten runs at most

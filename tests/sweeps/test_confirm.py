@@ -1,7 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from sweeps.confirm import BySeed, bounds
+from lscal import METRICS, Predictions, Temperature
+from lscal.selective import risk_coverage
+from sweeps.confirm import BySeed, Confirmation, batches, best_coverage, bounds, confirm
+from sweeps.datasets import Dataset, Split
+from sweeps.worker import risks_of
+from tracking.policies import Terms
+from tracking.prices import Prices
+from tracking.records import Bins, Outcome
 
 GENERATOR = torch.Generator().manual_seed(3)
 VALUES = torch.tensor([0.35, 0.47, 0.38], dtype=torch.float64)
@@ -30,3 +39,123 @@ def test_an_interval_stops_at_zero_except_for_the_signed_gap():
     small = BySeed(VALUES - 0.38, REPLICATES - 0.38)
     assert small.interval(bounds("ece_calibrated")).low == 0.0
     assert small.interval(bounds("confidence_gap")).low < -0.05
+
+
+def test_batches_of_seeds_join_in_their_order():
+    whole = EPSILON.first(1).with_more(BySeed(EPSILON.values[1:], EPSILON.replicates[:, 1:]))
+    assert whole.interval() == EPSILON.interval()
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(8, [(0, 4), (4, 4)]), (4, [(0, 4)]), (2, [(0, 2)])])
+def test_there_is_a_look_after_every_batch(seeds, expected):
+    assert batches(seeds) == expected
+    assert sum(count for _, count in batches(37)) == 37
+
+
+EXAMPLES = {"calibrate": 300, "test": 400}
+LABELS = {split: torch.randint(0, 3, (count,), generator=torch.Generator().manual_seed(count)) for split, count in EXAMPLES.items()}
+DATASET = Dataset(
+    "made", {split: Split(torch.zeros(len(own), 1), own) for split, own in LABELS.items()}, ("a", "b", "c"), (0.0,), (1.0,), "x", "nowhere"
+)
+
+
+def members(epsilon, places, lead):
+    """A trial whose members are right the more, the higher `lead` is."""
+    logits = {}
+    for split, labels in LABELS.items():
+        rows = []
+        for place in places:
+            generator = torch.Generator().manual_seed(1000 * place + len(labels))
+            own = torch.randn(len(labels), 3, generator=generator)
+            rows.append(own + lead * torch.nn.functional.one_hot(labels, 3))
+        logits[split] = torch.stack(rows)
+    temperature = Temperature.fit(logits["calibrate"], LABELS["calibrate"])
+    raw = Predictions.from_logits(logits["calibrate"], LABELS["calibrate"])
+    risks = {"calibrate_calibrated": risks_of(raw.calibrated(temperature))}
+    bins = {"test": Bins((400 * len(places),), (0.5,), (0.5,), 0.0, 0.0)}
+    outcome = Outcome(
+        f"u{epsilon}", "made/up", "s", "confirm", 0, epsilon, 3, {"epsilon": epsilon}, tuple(places), {}, {}, (), bins, 1.0, "", risks=risks
+    )
+    return outcome, logits
+
+
+def confirmed(leads, planned, diverges=()):
+    """Run a confirmation of ε -> lead, and tell which points were trained with which seeds. (ε, first seed) in `diverges` do."""
+    asked = []
+
+    def train(places, keys):
+        asked.append((list(places), list(keys)))
+        return {key: members(float(key), places, leads[key]) for key in keys if (key, places[0]) not in diverges}
+
+    made = Confirmation(DATASET, Terms("accuracy"), planned, "0.0", replicates=100)
+    confirm(made, {key: ["accuracy"] for key in leads if key != "0.0"}, train)
+    return made, asked
+
+
+def test_a_settled_question_gets_no_more_seeds_and_an_open_one_does():
+    made, asked = confirmed({"0.0": 2.0, "0.1": 2.03, "0.2": 4.5}, 12)
+    assert asked[0] == ([0, 1, 2, 3], ["0.0", "0.1", "0.2"])
+    assert [keys for _, keys in asked] == [["0.0", "0.1", "0.2"], ["0.0", "0.1", "0.2"], ["0.0", "0.1"]]
+    found = made.comparisons()
+    assert [len(found[key].outcome.seeds) for key in ("0.0", "0.1", "0.2")] == [12, 12, 8]
+    assert found["0.2"].claims["accuracy"].p < 0.025
+    assert found["0.1"].claims["accuracy"].seeds == (4, 8, 12)
+
+
+def test_a_finalist_with_fewer_seeds_is_paired_with_the_same_seeds_of_the_control():
+    made, _ = confirmed({"0.0": 2.0, "0.1": 2.03, "0.2": 4.5}, 12)
+    control, other = made.runs["0.0"], made.runs["0.2"]
+    expected = other.values["accuracy"].values - control.values["accuracy"].values[:8]
+    assert made.comparisons()["0.2"].differences["accuracy"].value == pytest.approx(float(expected.mean()), abs=1e-9)
+
+
+def test_without_finalists_the_control_gets_one_batch():
+    made, asked = confirmed({"0.0": 2.0}, 12)
+    assert asked == [([0, 1, 2, 3], ["0.0"])]
+    only = made.comparisons()["0.0"]
+    assert only.claims == {}
+    assert {interval.value for interval in only.differences.values()} == {0.0}
+
+
+def test_a_finalist_that_diverges_later_is_given_up():
+    made, asked = confirmed({"0.0": 2.0, "0.1": 2.03}, 8, diverges={("0.1", 4)})
+    assert "0.1" in asked[1][1]
+    assert list(made.comparisons()) == ["0.0"]
+
+
+def test_a_control_that_diverges_ends_it():
+    made, asked = confirmed({"0.0": 2.0, "0.1": 2.03}, 8, diverges={("0.0", 0)})
+    assert len(asked) == 1
+    assert made.comparisons() == {}
+
+
+def test_the_cost_is_that_of_the_most_confident_share_and_reviews_of_the_rest():
+    prices = Prices(wrong=1.0, review=0.2, right=-0.1)
+    made = Confirmation(DATASET, replace(Terms(), prices=prices), 4, "0.0", replicates=100)
+    outcome, logits = members(0.0, range(4), 2.0)
+    made.add({"0.0": (outcome, logits)})
+    coverage = made.runs["0.0"].coverage
+    assert coverage == best_coverage(outcome, prices)
+    assert 0 < coverage < 1
+    raw = Predictions.from_logits(logits["test"], LABELS["test"])
+    calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], LABELS["calibrate"]))
+    risk = risk_coverage(calibrated.ranking, calibrated.correct)[:, round(coverage * 400) - 1]
+    expected = coverage * (risk - 0.1 * (1 - risk)) + (1 - coverage) * 0.2
+    assert made.runs["0.0"].values["cost"].values.tolist() == pytest.approx(expected.tolist())
+
+
+def test_confidence_and_probabilities_of_an_example_are_means_over_all_seeds():
+    made, _ = confirmed({"0.0": 2.0, "0.1": 2.03}, 8)
+    logits = torch.cat([members(0.1, range(first, first + 4), 2.03)[1]["test"] for first in (0, 4)])
+    run = made.runs["0.1"]
+    torch.testing.assert_close(run.probabilities, logits.softmax(-1).mean(0))
+    torch.testing.assert_close(run.confidence, logits.softmax(-1).amax(-1).mean(0))
+
+
+def test_estimates_are_the_means_over_seeds():
+    made, _ = confirmed({"0.0": 2.0}, 4)
+    logits = members(0.0, range(4), 2.0)[1]["test"]
+    found = made.comparisons()["0.0"].estimates
+    expected = METRICS["nll"].function(Predictions.from_logits(logits, LABELS["test"])).mean()
+    assert found["nll"].value == pytest.approx(float(expected), abs=1e-6)
+    assert found["accuracy"].examples + found["accuracy"].seeds > 0

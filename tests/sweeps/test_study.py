@@ -13,7 +13,7 @@ import pytest
 
 from sweeps.errors import WrongInput
 from sweeps.plan import resolve
-from sweeps.study import open_confirmation, open_storage, open_study, radical_inverse
+from sweeps.study import open_stage, open_storage, open_study, radical_inverse, seeds_of
 from tracking.records import Bins, Outcome
 
 STORES = []
@@ -152,9 +152,24 @@ def test_tuning_more_than_epsilon_keeps_the_control_at_the_recipe(url):
 
 def test_a_confirmation_holds_what_is_queued_only(url):
     study, _ = opened(url)
-    confirmation = open_confirmation(study.storage, study, [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}])
+    confirmation = open_stage(study.storage, study, "confirm", [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}], 4, 3)
+    assert confirmation.name == f"{study.name}/confirm-4-7"
     assert [trial.point["epsilon"] for trial in confirmation.ask(9)] == [0.0, 0.2]
     assert confirmation.ask(9) == []
+
+
+def test_no_seed_belongs_to_two_stages_or_two_plans():
+    first, second = resolve({"random_state": 0}), resolve({"random_state": 1})
+    stages = [seeds_of(plan, stage, 900) for plan in (first, second) for stage in ("screen", "pilot", "confirm")]
+    assert len({seed for seeds in stages for seed in seeds}) == 6 * 900
+    assert seeds_of(first, "confirm", 3, 4) == seeds_of(first, "confirm", 7)[4:]
+
+
+def test_what_is_noted_is_kept_in_the_database(url):
+    study, _ = opened(url)
+    assert study.noted("openings") is None
+    study.note("openings", [{"when": "now"}])
+    assert opened(url)[0].noted("openings") == [{"when": "now"}]
 
 
 def test_other_directions_are_refused(url):

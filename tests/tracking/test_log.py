@@ -110,6 +110,7 @@ def test_metrics_have_five_digits():
     assert values["select/accuracy"] == pytest.approx(FOUND.outcomes[3].mean("select/accuracy"), rel=5e-5)
     assert max(len(Decimal(repr(value)).normalize().as_tuple().digits) for value in values.values()) == 5
     assert metric("aurc", 0.00123456789).value == 0.0012346
+    assert str(metric("confidence_gap", -1e-13).value) == "0.0"
 
 
 def test_each_split_is_a_data_set_of_its_own(client, uri):

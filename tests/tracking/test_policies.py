@@ -2,12 +2,35 @@ from dataclasses import replace
 
 import pytest
 
-from tracking.policies import POLICIES, Prices, Source, Terms, Tolerances, accepted, candidates, claims_of, key_of, recommend, settled, weights
+from tracking.policies import (
+    POLICIES,
+    Prices,
+    Source,
+    Terms,
+    Tolerances,
+    accepted,
+    candidates,
+    claims_of,
+    key_of,
+    recommend,
+    settled,
+    weights,
+)
 from tracking.records import Bins, Claim, Comparison, Interval, Outcome
 from tracking.screening import Screening
 
-METRICS = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll_calibrated", "worst_class_accuracy", "confidence_gap", "cost")
-SOURCE = Source("digits/mlp@1", "run", "uniform", 1000, 1)
+METRICS = (
+    "accuracy",
+    "ece",
+    "ece_calibrated",
+    "aurc",
+    "aurc_calibrated",
+    "nll_calibrated",
+    "worst_class_accuracy",
+    "confidence_gap",
+    "cost",
+)
+SOURCE = Source("digits/mlp@1", "run", "uniform", 1000, 1, "now")
 TERMS = Terms()
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -80,6 +81,18 @@ def test_a_version_carries_everything_from_its_beginning(client, uri):
     assert version.run_id == f"{1:032x}"
     assert client.get_registered_model("digits--mlp").tags == {"task": TASK}
     assert versions.version(uri, TASK).recommendation("raw") == records(0.1, DAY.format(1))["raw"]
+
+
+def test_a_model_is_found_in_a_store_which_is_not_the_default(client, tmp_path, monkeypatch):
+    """Given a logged model, when it is published from another folder, then the version has its files, and no other store is made."""
+    run = client.create_run(client.create_experiment(TASK)).info.run_id
+    model = client.create_logged_model(client.get_run(run).info.experiment_id, "mlp", run)
+    client.finalize_logged_model(model.model_id, "READY")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    registry.publish(client, TASK, FOUND.recommendations, "safe", run, f"models:/{model.model_id}")
+    assert client.get_model_version_download_uri("digits--mlp", "1") == model.artifact_location
+    assert list(Path().iterdir()) == []
 
 
 def test_publishing_again_is_the_same_version(client, uri):

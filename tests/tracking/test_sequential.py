@@ -61,12 +61,18 @@ def test_one_look_with_all_information_is_the_plain_test():
     assert found.p == pytest.approx(stats.t.sf(0.004 / math.sqrt(2e-6), freedom), rel=1e-3)
 
 
+def test_a_look_with_next_to_no_information_is_never_crossed():
+    bounds = critical([0.001, 0.002, 1.0], 0.025)
+    assert min(bounds[:2]) > 35
+    assert bounds[2] == pytest.approx(stats.norm.isf(0.025), abs=1e-6)
+
+
 def test_looks_with_hardly_any_new_information_keep_a_finite_critical_value():
     nearly = critical([1.0, 1.0, 1.0, 1.0], 0.025)
     assert all(1.95 < bound < 2.1 for bound in nearly)
 
 
-@pytest.mark.parametrize("shares", [[], [0.0, 1.0], [0.5, 0.4], [0.5, 1.1], [float("nan")]])
+@pytest.mark.parametrize("shares", [[], [0.0, 1.0], [0.5, 0.4], [0.5, 1.1], [math.nan]])
 def test_shares_which_do_not_ascend_are_refused(shares):
     with pytest.raises(ValueError, match="ascending"):
         critical(shares, 0.025)
@@ -123,10 +129,10 @@ def test_verdicts():
     assert verdict(between(-0.001, 0.02), -1) == "open"
 
 
-@pytest.mark.parametrize("ratio", [0.05, 1.0, 4.0])
+@pytest.mark.parametrize("ratio", [0.05, 4.0])
 def test_false_claims_stay_rare_and_the_interval_covers_at_whatever_look_seeds_stop(ratio):
     """Simulated confirmations of no gain: variances estimated, half of the seeds' variance known from the examples, as measured on tasks."""
-    random, trials, planned = np.random.default_rng(3), 250, 16
+    random, trials, planned = np.random.default_rng(3), 120, 16
     false, covered = 0, 0
     for _ in range(trials):
         shared, seeds = random.standard_normal(), ratio * random.standard_normal(planned)
@@ -166,7 +172,9 @@ def test_holm_with_weights_is_the_closed_test():
     sets = [[name for place, name in enumerate(names) if bits >> place & 1] for bits in range(1, 8)]
     for _ in range(300):
         p = dict(zip(names, random.uniform(0, 0.06, 3), strict=True))
-        refused = {key for key, members in enumerate(sets) if all(p[m] > 0.05 * weights[m] / sum(weights[o] for o in members) for m in members)}
+        refused = {
+            key for key, members in enumerate(sets) if all(p[m] > 0.05 * weights[m] / sum(weights[o] for o in members) for m in members)
+        }
         closed = {name: not any(name in sets[key] for key in refused) and p[name] <= 0.025 for name in names}
         assert holm(p, weights) == closed
 

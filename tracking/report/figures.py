@@ -81,10 +81,9 @@ def mean_and_error(values: Sequence[float]) -> list[float | None]:
 
 def bins_of(bins: Bins, members: int) -> dict[str, Any]:
     """The bins that hold examples: edges, share of all, confidence, accuracy, and where a calibrated model would be."""
-    places = [(i, n, c, a) for i, (n, c, a) in enumerate(zip(bins.count, bins.confidence, bins.accuracy, strict=True)) if n]
     width, whole = 1 / len(bins.count), sum(bins.count)
     rows = []
-    for i, count, confidence, accuracy in places:
+    for i, (count, confidence, accuracy) in enumerate(zip(bins.count, bins.confidence, bins.accuracy, strict=True)):
         if confidence is not None and accuracy is not None:
             low, high = consistent(count, confidence, members)
             rows.append([rounded(value) for value in (i * width, (i + 1) * width, count / whole, confidence, accuracy, low, high)])
