@@ -13,7 +13,7 @@ from tracking.summary import Table
 
 PLAIN_SECONDS = 10
 """Without a terminal, the progress is a plain line this often."""
-WIDTH = 140
+WIDTH = 160
 """Tables are never cut to a narrower terminal: it wraps them, and nothing is lost."""
 
 

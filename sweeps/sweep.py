@@ -17,7 +17,7 @@ from sweeps.console import Console
 from sweeps.engine import Engine
 from sweeps.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.instances import instances_of
-from sweeps.openings import earlier_claims, note_claims, open_test
+from sweeps.openings import earlier_claims, note_claims, open_test, openings_of
 from sweeps.pilot import most_confirm_seeds
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
@@ -151,7 +151,9 @@ def sweep_task(
         finalists = {
             key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
         }
-        seeds = plan.confirm_seeds or (piloted.confirm_seeds if piloted else most_confirm_seeds(plan))
+        earlier = openings_of(study)
+        advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
+        seeds = plan.confirm_seeds or advised
         parent, link = records.opened.result()
         openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, reopen, console.say)
         confirmation = sweep.confirm(finalists, points, control, seeds)

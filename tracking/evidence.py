@@ -44,7 +44,7 @@ class Pilot:
         confirm_seeds: fresh seeds which the confirmation may use.
         detectable: the smallest gain which is found with a probability of 0.8 with these.
         seeds_needed: seeds which `effect` would need; None where no number of seeds is enough with these examples.
-        examples_needed: test examples which `effect` would need with `confirm_seeds`.
+        examples_needed: test examples which `effect` would need with `confirm_seeds`; None where no number is enough.
         members, hours, price: of the whole sweep as planned, and, with `_needed`, of one which resolves `effect`; None where none does.
     """
 
@@ -61,7 +61,7 @@ class Pilot:
     confirm_seeds: int
     detectable: float
     seeds_needed: int | None
-    examples_needed: int
+    examples_needed: int | None
     members: int
     hours: float
     price: float | None

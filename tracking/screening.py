@@ -54,19 +54,26 @@ class Screening:
     @cached_property
     def control_point(self) -> Point:
         """ε = 0; where more is tuned, with the values that are best for accuracy there."""
-        return self.fit("accuracy").profile([0.0])[0]
+        return self.fit("accuracy").profile([0.0])[0] if len(self.outcomes) > 1 else self.control.point
 
     def points(self, metric: str) -> list[Point]:
-        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for the metric at each ε."""
+        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for the metric at each ε.
+
+        ε = 0 alone where no other trial reached its end.
+        """
+        if len(self.outcomes) == 1:
+            return [self.control_point]
         return [self.control_point, *self.fit(metric).profile([epsilon for epsilon in self.epsilons if epsilon > 0])]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
-        return float(self.fit(metric).mean([point])[0])
+        return float(self.fit(metric).mean([point])[0]) if len(self.outcomes) > 1 else self.outcomes[0].mean(f"select/{metric}")
 
     def best(self, metric: str, sign: int) -> Point:
         """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest ε."""
         points = self.points(metric)
+        if len(points) == 1:
+            return points[0]
         return points[highest(sign * self.fit(metric).mean(points))]
 
     def smallest_near_best(self, metric: str, allowed: Allowed) -> Point:
@@ -80,6 +87,8 @@ class Screening:
         chosen = [point for point in points if point["epsilon"] == 0 or allowed(point)]
         if len(chosen) == 1:
             chosen = points
+        if len(chosen) == 1:
+            return chosen[0]
         fit = self.fit(metric)
         values = fit.mean(chosen)
         best = highest(values)
@@ -87,7 +96,9 @@ class Screening:
         return chosen[highest(values >= values[best] - error)]
 
     def bands(self) -> dict[str, Band]:
-        """Every metric of `BANDED` as a smooth function of ε."""
+        """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end."""
+        if len(self.outcomes) == 1:
+            return {}
         return {metric: self.fit(metric).band(self.grid) for metric in BANDED}
 
 

@@ -105,7 +105,7 @@ def holm(p: Mapping[Name, float], weights: Mapping[Name, float], level: float = 
     for name in sorted(p, key=lambda name: p[name] / weights[name]):
         if p[name] * left > level * weights[name] * (1 + 1e-12):
             break
-        accepted[name] = p[name] <= level / 2
+        accepted[name] = bool(p[name] <= level / 2)
         left -= weights[name]
     return accepted
 

@@ -144,16 +144,21 @@ def application(uri: str) -> FastAPI:
     client = lru_cache(maxsize=1)(lambda: connect(uri))
 
     @lru_cache(maxsize=REMEMBERED)
-    def remembered(run_id: str, policy: str, record: str, path: str) -> bytes:
-        if registry.artifact(client(), run_id, f"{RECORD}{policy}.json") != record.encode():
+    def artifact(found: Version, path: str) -> bytes:
+        """A file of a version's run, which does not change. Errors: NotPublished."""
+        if registry.artifact(client(), found.run_id, f"{RECORD}{found.policy}.json") != found.records[found.policy].encode():
             raise NotPublished("The run of this version carries the records of another publication by now, or none.")
-        if (content := registry.artifact(client(), run_id, path)) is None:
+        if (content := registry.artifact(client(), found.run_id, path)) is None:
             raise NotPublished(f"The run of this version has no {path}.")
         return content
 
-    def file_of(found: Version, path: str) -> bytes:
-        """An artifact of a version's run, which does not change. Errors: NotPublished."""
-        return remembered(found.run_id, found.policy, found.records[found.policy], path)
+    @lru_cache(maxsize=REMEMBERED)
+    def evidence(found: Version) -> Evidence:
+        """The evidence of a version. Errors: NotPublished."""
+        try:
+            return Evidence.from_json(artifact(found, "evidence.json").decode())
+        except (ValueError, KeyError, TypeError) as error:
+            raise NotPublished(f"The evidence of this version is of another form ({type(error).__name__}: {error}).") from error
 
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
@@ -184,7 +189,7 @@ def application(uri: str) -> FastAPI:
     @app.get("/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task")
     def task_page(request: Request, dataset: Dataset, architecture: Architecture, version: Number = None) -> Response:
         agreed(request, HTML)
-        return Response(file_of(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"), media_type=HTML)
+        return Response(artifact(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"), media_type=HTML)
 
     @app.get("/healthz", responses=told(Health, TEXT), summary="Whether the tracking store answers")
     def health(request: Request) -> Response:
@@ -197,7 +202,7 @@ def application(uri: str) -> FastAPI:
         evidences = []
         for found in versions.recommended(uri):
             try:
-                evidences.append(Evidence.from_json(file_of(found, "evidence.json").decode()))
+                evidences.append(evidence(found))
             except NotPublished as error:
                 log.warning("%s is not on the index page: %s", found.task, error)
         return Response(page.index(evidences, lambda task: f"v1/tasks/{task}/page"), media_type=HTML)

@@ -7,7 +7,7 @@ the recommendation; the alias `recommended` says which version holds. `registry`
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Self
 
@@ -61,7 +61,7 @@ class Version:
     policy: str
     run_id: str
     created: str
-    records: Mapping[str, str]
+    records: Mapping[str, str] = field(hash=False)
     recommended: bool
 
     @classmethod

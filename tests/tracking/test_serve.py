@@ -334,6 +334,18 @@ def test_a_page_which_is_not_of_its_version_is_not_shown(client, uri):
         problem(ask(address, "/v1/tasks/digits/lost/page"), 404)
 
 
+def test_evidence_of_another_form_leaves_the_index_page_standing(client, uri):
+    for task in ("digits/mlp", "digits/old", "digits/odd"):
+        _, run_id = publish(client, replace(OLD, task=task))
+        if task != "digits/mlp":
+            client.log_text(run_id, '{"task": "x"}' if task == "digits/old" else "[]", "evidence.json")
+    with served(uri) as address:
+        status, _, body = ask(address, "/")
+    assert status == 200
+    assert "v1/tasks/digits/mlp/page" in body
+    assert "digits/old" not in body
+
+
 def test_what_is_published_while_it_runs_is_served_next(client, uri):
     publish(client, OLD)
     with served(uri) as address:
