@@ -61,7 +61,7 @@ class Gate:
         try:
             ipaddress.ip_address(name.strip("[]"))
         except ValueError:
-            return True
+            return name in self.names
         return True
 
 

@@ -44,7 +44,7 @@ def connect(uri: str) -> MlflowClient:
     for noisy in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except (OSError, SQLAlchemyError, MlflowException) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -162,7 +162,7 @@ class Claim:
     """That a metric is better than at ε = 0, tested at one or more looks as seeds were added (`tracking.sequential`).
 
     Attributes:
-        p: sequential one-sided p-value: valid at whatever look the seeds stopped.
+        p: repeated one-sided p-value: valid at whatever look the seeds stopped; at most 0.025 just where the interval excludes 0.
         low, high: repeated 95 % interval of the difference at the last look, valid in the same sense.
         seeds: how many seeds there were at each look.
         values: the paired difference at each look.

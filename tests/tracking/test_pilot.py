@@ -105,6 +105,11 @@ def test_power_grows_with_the_gain_up_to_certainty():
     assert powers[-1] == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("deviations", np.linspace(30, 80, 12))
+def test_a_gain_of_many_deviations_is_certain(deviations):
+    assert Design(ERROR, 4).power(deviations * ERROR.error(4)) == pytest.approx(1, abs=1e-6)
+
+
 def test_the_seeds_for_a_gain_are_the_fewest_in_batches():
     seeds = seeds_for(ERROR, 0.004)
     assert seeds % 4 == 0

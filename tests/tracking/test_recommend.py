@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -115,16 +116,17 @@ def test_one_plain_request_gives_the_number(server):
     assert next(tag["value"] for tag in tags if tag["key"] == "epsilon") == "0.1"
 
 
-def test_the_command_answers_within_three_seconds_and_imports_nothing_heavy(database):
+def test_the_command_needs_less_than_two_seconds_of_a_core_and_imports_nothing_heavy(database):
     code = (
         "import sys, tracking.recommend as r; r.main(['digits/mlp', '--json']); "
         "sys.exit(bool({'torch', 'sweeps', 'lscal', 'mlflow', 'fastapi', 'sklearn', 'pandas'} & set(sys.modules)))"
     )
     environment = {**os.environ, "MLFLOW_TRACKING_URI": database}
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert time.perf_counter() - started < 3
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert Recommendation.from_json(done.stdout).epsilon == 0.1
 
 

@@ -158,6 +158,15 @@ def test_versions_which_somebody_made_by_hand_are_left_alone(client, uri):
     assert recommended(uri) == 3
 
 
+def test_other_aliases_mean_nothing(client, uri):
+    for day in (1, 2):
+        put(client, day)
+    client.set_registered_model_alias("digits--mlp", "champion", "1")
+    assert recommended(uri) == 2
+    assert [(one.number, one.recommended) for one in versions.history(uri, TASK)] == [(2, True), (1, False)]
+    assert [one.number for one in versions.recommended(uri)] == [2]
+
+
 def test_a_deleted_version_is_not_recommended(client, uri):
     for day in (1, 2):
         put(client, day)

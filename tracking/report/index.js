@@ -12,7 +12,7 @@ function sortBy(head, key) {
   const compare = (a, b) => (numbers ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b)));
   const rows = [...table.tBodies[0].rows].sort((a, b) => {
     if (!value(a) || !value(b)) return (value(a) ? 0 : 1) - (value(b) ? 0 : 1);
-    return compare(a, b);
+    return down ? compare(b, a) : compare(a, b);
   });
   table.tBodies[0].append(...rows);
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");

@@ -180,7 +180,7 @@ function drawTradeoff(found) {
   const title = measures[name].title;
   const best = a.shift.indexOf(Math.max(...a.shift));
   const c = chart($(".chart", figure), {
-    height: matchMedia("(min-width: 60rem)").matches ? 440 : 340,
+    height: matchMedia("(min-width: 60rem)").matches ? 520 : 340,
     x: { domain: range(xs), label: `${labelled(name, true)} against ε\u00a0=\u00a00 → worse` },
     y: { domain: range(ys), label: "change of accuracy against ε\u00a0=\u00a00, pp" },
     summary: `Change of accuracy against change of ${title}, from ε\u00a0=\u00a00 to ${largest}. Accuracy is highest at ${epsilonText(a.epsilon[best])}: `
@@ -336,7 +336,7 @@ function drawReliability(trial, _, split) {
     for (const [left, right, share, confidence, accuracy, low, high] of bins.rows) {
       const tall = Math.max(1, (c.sy(-0.2) - c.sy(-0.04)) * (share / most));
       draw(draw(c.svg, "rect", { class: "share", x: c.sx(left) + 1, width: c.sx(right) - c.sx(left) - 2, y: c.sy(-0.2) - tall, height: tall }), "title", {}, `${percent(share, 1)} of the examples`);
-      const x = c.sx(confidence), size = Math.max(0.35, Math.min(1, Math.sqrt(share / 0.1)));
+      const x = c.sx(confidence), size = Math.max(0.5, Math.min(1, Math.sqrt(share / 0.1)));
       draw(c.svg, "rect", { class: "region", x: x - 4 * size, width: 8 * size, y: c.sy(high), height: Math.max(1, c.sy(low) - c.sy(high)) });
       const told = `confidence ${percent(confidence, 1)}, right ${percent(accuracy, 1)}, ${Math.round(share * bins.examples)} examples; a calibrated network: ${percent(low, 1)} to ${percent(high, 1)}`;
       const y = c.sy(accuracy);

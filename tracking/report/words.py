@@ -299,9 +299,8 @@ def certainty(evidence: Evidence) -> list[str]:
             hours = "" if pilot.hours_needed is None else f", {number(pilot.hours_needed, 1)}{NBSP}hours for the whole sweep"
             said.append(f"{wanted}: to see it as often would take {plural(pilot.seeds_needed, 'fresh seed')}{hours}.")
         else:
-            said.append(
-                f"{wanted}: no number of seeds can show it with these test examples; it would take {plural(pilot.examples_needed, 'example')}."
-            )
+            more = f"; it would take {plural(pilot.examples_needed, 'example')}" if pilot.examples_needed is not None else ""
+            said.append(f"{wanted}: no number of seeds can show it with these test examples{more}.")
     times = len(evidence.openings)
     if times:
         said.append(f"The test split was opened {'once' if times == 1 else f'{times} times'} for this plan.")
