@@ -310,5 +310,7 @@ def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> N
         server = "http://127.0.0.1:5000"
     console.say(f"  then open   {server.rstrip('/')}/{link}")
     custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {given}"
+    console.say(f"  Its page:   python -m tracking.serve{custom}")
+    console.say(f"  then open   http://127.0.0.1:8000/v1/tasks/{shown.task}/page")
     console.say(f"  Pull the ε: python -m tracking.recommend {shown.task}{custom}")
     console.say("")

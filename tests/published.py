@@ -14,6 +14,7 @@ from made import evidence
 
 from tracking import registry
 from tracking.store import TrackingUnavailable, reach
+from tracking.versions import folder_of
 
 PAGE = "<!doctype html><title>page</title><script>1</script>"
 
@@ -35,10 +36,12 @@ def publish(client, found, params=None):
         client.log_param(run.run_id, key, value)
     found = replace(found, run_id=run.run_id)
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "evidence.json").write_text(found.to_json())
-        Path(folder, "page.html").write_text(PAGE + found.created)
+        place = Path(folder, folder_of(found.created))
+        place.mkdir(parents=True)
+        (place / "evidence.json").write_text(found.to_json())
+        (place / "page.html").write_text(PAGE + found.created)
         for name, record in found.recommendations.items():
-            Path(folder, f"recommendation.{name}.json").write_text(record.to_json())
+            (place / f"recommendation.{name}.json").write_text(record.to_json())
         client.log_artifacts(run.run_id, folder)
     return registry.publish(client, found.task, found.recommendations, found.policy, run.run_id, run.artifact_uri), run.run_id
 

@@ -24,7 +24,7 @@ from tracking.note import Places
 from tracking.records import Facts, Outcome
 from tracking.store import TrackingUnavailable, shown
 from tracking.summary import Table, count, name
-from tracking.versions import model_of
+from tracking.versions import folder_of, model_of
 
 BATCH = 1000
 DECIMALS = 7
@@ -132,15 +132,16 @@ class Sweep:
         from tracking.page import page
 
         chosen = evidence.recommendations[evidence.policy]
-        files = {
-            **pictures,
-            **instances.table(evidence),
+        decision = {
             **{f"recommendation.{key}.json": record.to_json().encode() for key, record in evidence.recommendations.items()},
             "evidence.json": evidence.to_json().encode(),
             "page.html": page(evidence).encode(),
             "plan.yaml": evidence.plan.encode(),
         }
-        self.upload(self.parent, files)
+        kept = {
+            f"{folder_of(evidence.created)}/{name}": content for name, content in decision.items()
+        }  # later ones replace those at the root
+        self.upload(self.parent, {**pictures, **instances.table(evidence), **decision, **kept})
         tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": evidence.policy, **instances.TAGS}
         params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
         self.write(self.parent, answer(evidence), params, tags)

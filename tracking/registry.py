@@ -168,14 +168,14 @@ def disagreements(client: MlflowClient, version: Version) -> list[str]:
     return [
         policy
         for policy, record in sorted(version.records.items())
-        if (told := artifact(client, version.run_id, f"{RECORD}{policy}.json")) is None or told.decode() != record
+        if (told := artifact(client, version.run_id, f"{version.folder}/{RECORD}{policy}.json")) is None or told.decode() != record
     ]
 
 
 def artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
-    """A file at the root of a run's artifacts, None where there is none. Errors: TrackingUnavailable."""
+    """A file among a run's artifacts, None where there is none. Errors: TrackingUnavailable."""
     try:
-        if path not in {entry.path for entry in client.list_artifacts(run_id)}:
+        if path not in {entry.path for entry in client.list_artifacts(run_id, path.rpartition("/")[0] or None)}:
             return None
         with tempfile.TemporaryDirectory() as folder:
             return Path(client.download_artifacts(run_id, path, folder)).read_bytes()

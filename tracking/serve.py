@@ -146,9 +146,9 @@ def application(uri: str) -> FastAPI:
     @lru_cache(maxsize=REMEMBERED)
     def artifact(found: Version, path: str) -> bytes:
         """A file of a version's run, which does not change. Errors: NotPublished."""
-        if registry.artifact(client(), found.run_id, f"{RECORD}{found.policy}.json") != found.records[found.policy].encode():
-            raise NotPublished("The run of this version carries the records of another publication by now, or none.")
-        if (content := registry.artifact(client(), found.run_id, path)) is None:
+        if registry.artifact(client(), found.run_id, f"{found.folder}/{RECORD}{found.policy}.json") != found.records[found.policy].encode():
+            raise NotPublished("The run of this version carries no such records: its tags or its files were changed.")
+        if (content := registry.artifact(client(), found.run_id, f"{found.folder}/{path}")) is None:
             raise NotPublished(f"The run of this version has no {path}.")
         return content
 

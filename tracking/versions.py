@@ -43,6 +43,11 @@ class NotPublished(LookupError):
     """There is no such recommendation."""
 
 
+def folder_of(created: str) -> str:
+    """Where the files of a decision that was made then are among the artifacts of its run; a run can carry several decisions."""
+    return f"decisions/{re.sub('[^0-9T]', '-', created)}"
+
+
 @dataclass(frozen=True)
 class Version:
     """One published sweep of a task.
@@ -63,6 +68,11 @@ class Version:
     created: str
     records: Mapping[str, str] = field(hash=False)
     recommended: bool
+
+    @property
+    def folder(self) -> str:
+        """Where the files of this version are among the artifacts of its run."""
+        return folder_of(self.created)
 
     @classmethod
     def of(cls, number: int, tags: Mapping[str, str], recommended: bool) -> Self | None:

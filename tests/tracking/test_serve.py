@@ -21,6 +21,7 @@ from published import PAGE, free_port, made, process, publish
 from tracking.gate import Gate, accepted, has
 from tracking.recommend import recommendation
 from tracking.serve import application, main
+from tracking.versions import folder_of
 
 TASK = "/v1/tasks/digits/mlp"
 OLD, NEW = made(epsilon=0.25), made(epsilon=0.1, created="2026-12-01T00:00:00+00:00")
@@ -323,9 +324,9 @@ def test_the_store_being_away_is_503_and_tells_nothing_of_it(tmp_path):
 def test_a_page_which_is_not_of_its_version_is_not_shown(client, uri):
     """Given a run whose files another publication has replaced, and a version without a run, when their pages are asked for, then 404."""
     _, run_id = publish(client, OLD)
-    client.log_text(run_id, NEW.recommendations["safe"].to_json(), "recommendation.safe.json")
+    client.log_text(run_id, NEW.recommendations["safe"].to_json(), f"{folder_of(OLD.created)}/recommendation.safe.json")
     with served(uri) as address:
-        assert "another publication" in problem(ask(address, f"{TASK}/page"), 404)
+        assert "were changed" in problem(ask(address, f"{TASK}/page"), 404)
         assert ask(address, "/")[0] == 200
         number, run_id = publish(client, replace(NEW, task="digits/lost"))
         client.set_model_version_tag("digits--lost", str(number), "run_id", "0" * 32)
@@ -338,7 +339,7 @@ def test_evidence_of_another_form_leaves_the_index_page_standing(client, uri):
     for task in ("digits/mlp", "digits/old", "digits/odd"):
         _, run_id = publish(client, replace(OLD, task=task))
         if task != "digits/mlp":
-            client.log_text(run_id, '{"task": "x"}' if task == "digits/old" else "[]", "evidence.json")
+            client.log_text(run_id, '{"task": "x"}' if task == "digits/old" else "[]", f"{folder_of(OLD.created)}/evidence.json")
     with served(uri) as address:
         status, _, body = ask(address, "/")
     assert status == 200
