@@ -45,7 +45,7 @@ from sweeps.confirm import Confirmation, confirm
 from sweeps.datasets import Dataset, Split
 from sweeps.worker import Logits, risks_of
 from tracking.pilot import pilot_of
-from tracking.policies import POLICIES, Source, Terms, accepted, key_of, recommend
+from tracking.policies import POLICIES, Source, Terms, decide, key_of
 from tracking.records import Bins, Interval, Outcome, Point, Recommendation
 from tracking.screening import Screening
 
@@ -221,16 +221,11 @@ def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compa
 
     confirm(confirmation, finalists, train)
     found = confirmation.comparisons()
-    found_by = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] > 0}
-    verdicts = accepted(found_by, terms)
-    source = Source("simulated", None, "uniform", size.test, 1, "")
-    recommendations = {
-        name: recommend(name, point, found_by.get(name), found[control], verdicts.get(name, False), terms, source)
-        for name, point in chosen.items()
-    }
-    single = found_by["accuracy"].differences["accuracy"] if "accuracy" in found_by else None
+    recommendations = decide(chosen, found, control, terms, Source("simulated", None, "uniform", size.test, 1, ""))
+    candidate = float(chosen["accuracy"]["epsilon"])
+    single = found[key_of(chosen["accuracy"])].differences["accuracy"] if candidate > 0 else None
     best = optuna_best(task) if compare else math.nan
-    return Decided(task.truth, recommendations, float(chosen["accuracy"]["epsilon"]), single, pilot.detectable, best)
+    return Decided(task.truth, recommendations, candidate, single, pilot.detectable, best)
 
 
 def optuna_best(task: Task) -> float:

@@ -27,7 +27,7 @@ from tracking import summary
 from tracking.evidence import Evidence, Pilot
 from tracking.model import ExportedModel
 from tracking.pilot import sentences
-from tracking.policies import POLICIES, Source, accepted, candidates, claims_of, key_of, recommend
+from tracking.policies import POLICIES, Source, candidates, claimed, decide, key_of
 from tracking.records import Facts, Outcome, Point, Recommendation
 from tracking.screening import Screening
 from tracking.store import shown as shown_uri
@@ -163,16 +163,11 @@ def sweep_task(
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
             return None
 
-        found_by = {name: comparisons[key] for key, names in finalists.items() for name in names if key in comparisons}
-        verdicts = accepted(found_by, plan.terms, earlier_claims(study))
-        note_claims(study, list(claims_of(found_by).values()))
         source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings), "")
-        found_now = {
-            name: recommend(name, point, found_by.get(name), comparisons[control], verdicts.get(name, False), plan.terms, source)
-            for name, point in chosen.items()
-        }
-        created = first_seen(study, plan.policy, found_now)
-        recommendations = {name: replace(one, created=created) for name, one in found_now.items()}
+        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study))
+        note_claims(study, [comparisons[key].claims[metric].p for key, metric in claimed(chosen) if key in comparisons])
+        created = first_seen(study, plan.policy, decided)
+        recommendations = {name: replace(one, created=created) for name, one in decided.items()}
         ordered = [control, *(key for key in comparisons if key != control)]
         evidence = Evidence(
             task=task.name,

@@ -221,10 +221,10 @@ def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
     return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
 
 
-def claims_of(found: Mapping[str, Comparison]) -> dict[Named, float]:
-    """The p-value of each claim that is made: of a point, on a metric. Policies with the same candidate and target make one claim."""
-    named = {name: POLICIES[name].target.metric for name in found}
-    return {(key_of(found[name].outcome.point), metric): found[name].claims[metric].p for name, metric in named.items()}
+def claimed(chosen: Mapping[str, Point]) -> list[Named]:
+    """The claims that are made, each once: policies with the same candidate and target make one. None for candidates at ε = 0."""
+    named = [(key_of(point), POLICIES[name].target.metric) for name, point in chosen.items() if point["epsilon"] > 0]
+    return list(dict.fromkeys(named))
 
 
 def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = ()) -> dict[str, bool]:
@@ -233,8 +233,9 @@ def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[fl
     `found` holds the comparison of the candidate of each policy that has one above 0. Half of the weight is that of the plan's own policy.
     `earlier` are p-values of claims from earlier openings of *test*, which belong to the same family.
     """
-    family = claims_of(found) | {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
     claims = {name: (key_of(one.outcome.point), POLICIES[name].target.metric) for name, one in found.items()}
+    family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
+    family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
     verdicts = holm(family, weights(family, claims.get(terms.policy)))
     return {name: verdicts[claim] for name, claim in claims.items()}
 
@@ -243,6 +244,27 @@ def weights(family: Collection[Named], own: Named | None) -> dict[Named, float]:
     """One half for the plan's own claim, where there is one; the others share the rest equally."""
     others = len(family) - (own is not None)
     return {claim: (1.0 if not others else 0.5) if claim == own else (1.0 if own is None else 0.5) / others for claim in family}
+
+
+def decide(
+    chosen: Mapping[str, Point],
+    found: Mapping[str, Comparison],
+    control: str,
+    terms: Terms,
+    source: "Source",
+    earlier: Sequence[float] = (),
+) -> dict[str, Recommendation]:
+    """What each policy recommends.
+
+    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged; `control` is the key of ε = 0.
+    `earlier` as in `accepted`.
+    """
+    finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] > 0 and key_of(point) in found}
+    taken = accepted(finalists, terms, earlier)
+    return {
+        name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source)
+        for name, point in chosen.items()
+    }
 
 
 def settled(names: Sequence[str], comparison: Comparison, control: Comparison, terms: Terms) -> bool:
@@ -358,11 +380,14 @@ class Source:
 def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:
     """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as it is."""
     seeds = len(comparison.outcome.seeds)
-    examples = sum(comparison.outcome.bins["test"].count) // seeds
+    bins = comparison.outcome.bins.get("test")
+    examples = sum(bins.count) // seeds if bins else 0
     if sign * (found.value - threshold) <= 0:
         return "more seeds would not: the estimate itself lies on the wrong side"
     if (more := seeds_to_settle(found, seeds, threshold, sign)) is not None:
         return f"{more} more seeds would settle it, if the estimate stays"
+    if not examples:
+        return "no number of seeds would"
     needed = examples_to_settle(found, seeds, examples, threshold, sign)
     return f"no number of seeds would; about {rounded(needed or examples)} test examples (now {examples}) would, if the estimate stays"
 

@@ -10,7 +10,7 @@ from tracking.policies import (
     Tolerances,
     accepted,
     candidates,
-    claims_of,
+    claimed,
     key_of,
     recommend,
     settled,
@@ -178,8 +178,8 @@ def test_further_openings_of_the_test_split_are_told():
 
 
 def test_policies_with_the_same_candidate_and_target_make_one_claim():
-    same, other = comparison(0.2), comparison(0.3)
-    assert list(claims_of({"safe": same, "raw": same, "accuracy": other, "calibrated": same})) == [
+    same, other = {"epsilon": 0.2}, {"epsilon": 0.3}
+    assert claimed({"safe": same, "raw": same, "accuracy": other, "calibrated": same, "utility": {"epsilon": 0.0}}) == [
         ("epsilon=0.2", "accuracy"),
         ("epsilon=0.3", "accuracy"),
         ("epsilon=0.2", "nll_calibrated"),

@@ -1,0 +1,96 @@
+"""Decision: what the policies recommend from outcomes alone, without logits: for trials which were trained elsewhere, or simulated."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tracking.policies import POLICIES, TARGETS, Source, Terms, decide, key_of
+from tracking.records import Claim, Comparison, Interval, Outcome, Point, Recommendation, spread
+from tracking.screening import Screening
+from tracking.sequential import claim
+
+
+def decide_on(outcomes: Sequence[Outcome], terms: Terms | None = None, span: tuple[float, float] = (0.0, 0.4)) -> dict[str, Recommendation]:
+    """What each policy recommends that can be judged by the metrics there are.
+
+    Args:
+        outcomes: finished trials of one task. Those of stage `screen` (metrics `select/…`) choose the candidates; those of stage `confirm`
+            (metrics `test/…`, other seeds, the same for all) judge them. Each stage needs ε = 0 and `…/accuracy`; `…/nll_calibrated`,
+            `…/aurc_calibrated`, `…/confidence_gap` and `test/worst_class_accuracy` where a policy looks at them.
+        terms: policy, tolerances, prices; those of a default plan where None.
+        span: the range of ε.
+
+    A candidate is taken to be the nearest ε that was confirmed. Intervals are for other seeds on the same test examples: how far the examples
+    themselves may mislead is not known without logits, as `sweeps.run` has them. A metric which a condition needs and no trial has counts as unchanged.
+
+    Errors: ValueError where ε = 0 is missing in a stage.
+    """
+    terms = terms or Terms()
+    screened, confirmed = ([one for one in outcomes if one.stage == stage and not one.dropped] for stage in ("screen", "confirm"))
+    first, control = (next((one for one in stage if one.epsilon == 0), None) for stage in (screened, confirmed))
+    if first is None or control is None:
+        raise ValueError("there is no trial at ε = 0 among those of stage screen, or of stage confirm; wanted one in each")
+    screening = Screening(screened, first, terms.prices, span)
+    able = [
+        name
+        for name, policy in POLICIES.items()
+        if all(f"select/{metric}" in first.metrics for metric in needs(name, policy.target.metric))
+    ]
+    chosen = {name: nearest(POLICIES[name].choose(screening, terms), confirmed) for name in able}
+    found = {key_of(one.point): compare(one, control) for one in confirmed}
+    examples = sum(control.bins["test"].count) // len(control.seeds) if "test" in control.bins else 0
+    return decide(chosen, found, key_of(control.point), terms, Source(first.study, None, "uniform", examples, 1, control.finished))
+
+
+def needs(name: str, target: str) -> set[str]:
+    """The metrics on *select* by which a policy chooses."""
+    harmless = {"nll_calibrated", "aurc_calibrated"} if name in ("safe", "raw") else set()
+    return {target} | harmless | ({"confidence_gap"} if name == "raw" else set())
+
+
+def nearest(point: Point, confirmed: Sequence[Outcome]) -> Point:
+    """The confirmed point nearest in ε; ε = 0 stays ε = 0, and is nobody's neighbour."""
+    same = [one for one in confirmed if (one.epsilon == 0) == (point["epsilon"] == 0)] or [one for one in confirmed if one.epsilon == 0]
+    return min(same, key=lambda one: abs(one.epsilon - point["epsilon"])).point
+
+
+def compare(outcome: Outcome, control: Outcome) -> Comparison:
+    """A confirmed trial against ε = 0, by the values of their common seeds."""
+    names = [name.removeprefix("test/") for name in control.metrics if name.startswith("test/") and name in outcome.metrics]
+    own = {name: outcome.metrics[f"test/{name}"] for name in names}
+    off = {name: outcome.differences(f"test/{name}", control) for name in names}
+    share = {name: tuple(value / (control.mean(f"test/{name}") or 1.0) for value in values) for name, values in off.items()}
+    unknown = Interval(0.0, 0.0, 0.0)
+    needed = (
+        "accuracy",
+        "ece",
+        "ece_calibrated",
+        "aurc",
+        "aurc_calibrated",
+        "nll_calibrated",
+        "worst_class_accuracy",
+        "confidence_gap",
+        "cost",
+    )
+    blank = dict.fromkeys(needed, unknown)
+    differences = blank | {name: interval(values) for name, values in off.items()}
+    relative = blank | {name: interval(values) for name, values in share.items()}
+    claims = {} if outcome.epsilon == 0 else claims_of(differences, relative, len(outcome.seeds))
+    return Comparison(outcome, blank | {name: interval(values) for name, values in own.items()}, differences, relative, claims)
+
+
+def claims_of(differences: Mapping[str, Interval], relative: Mapping[str, Interval], seeds: int) -> dict[str, Claim]:
+    """The claims, at one look."""
+    return {
+        target.metric: claim({seeds: (relative if target.relative else differences)[target.metric]}, seeds, target.sign)
+        for target in TARGETS
+    }
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean over seeds with its 95 % interval by Student's t; of one seed nothing is known but its value."""
+    from scipy.special import stdtrit
+
+    seeds, deviation = len(values), spread(tuple(values))
+    mean = sum(values) / seeds
+    half = float(stdtrit(seeds - 1, 0.975)) * deviation / seeds**0.5 if seeds > 1 else math.inf
+    return Interval(mean, mean - half, mean + half, 0.0, deviation, max(seeds - 1, 1))
