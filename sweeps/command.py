@@ -18,6 +18,7 @@ from sweeps.console import Console
 from sweeps.datasets import DATASETS, Dataset, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
+from sweeps.openings import TestOpened
 from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
 from sweeps.plan import MODES, Plan, Task, has_secret, read_yaml, resolve
 from sweeps.recorder import Recorder
@@ -231,6 +232,13 @@ def run(plan: Plan, console: Console, *, pilot_only: bool = False, reopen: bool 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     with Recorder(plan.tracking_uri) as recorder:
         engines = [prepare(plan, task, datasets) for task in plan.tasks]
-        found = [sweep_task(plan, engine, storage, recorder, console, pilot_only=pilot_only, reopen=reopen) for engine in engines]
+        found, refused = [], []
+        for engine in engines:
+            try:
+                found.append(sweep_task(plan, engine, storage, recorder, console, pilot_only=pilot_only, reopen=reopen))
+            except TestOpened as error:  # the other tasks need not wait
+                refused.append(error)
     storage.engine.dispose()
+    if refused:
+        raise WrongInput("\n".join(str(error) for error in refused))
     return [one for one in found if one is not None]

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sweeps.errors import WrongInput
+from sweeps.plan import Plan
 from sweeps.study import Study
 from tracking.evidence import Opening
 from tracking.policies import key_of
@@ -26,7 +27,7 @@ class TestOpened(WrongInput):
 def openings_of(study: Study) -> tuple[Opening, ...]:
     """All openings for the study's plan, the first one first."""
     return tuple(
-        Opening(entry["when"], entry["run_id"], entry["study"], tuple(entry["points"]), tuple(entry["seeds"]))
+        Opening(entry["when"], entry["run_id"], entry["study"], tuple(entry["points"]), tuple(entry["seeds"]), entry["terms"])
         for entry in study.noted(OPENINGS) or []
     )
 
@@ -34,26 +35,46 @@ def openings_of(study: Study) -> tuple[Opening, ...]:
 def open_test(
     study: Study, points: Sequence[Point], seeds: int, run_id: str, reopen: bool, say: Callable[[str], None]
 ) -> tuple[Opening, ...]:
-    """Note that *test* is opened for these points and so many seeds, before it is; going on with the last opening is no new one.
+    """Note that *test* is opened for these points and so many seeds on the plan's terms, before it is; going on with the last opening is no new
+    one. Its claims are noted as lost until they are known: who looks and walks away has looked.
 
-    Errors: TestOpened where it was opened for others, and `reopen` is False.
+    Errors: TestOpened where it was opened for others or on other terms, and `reopen` is False.
     """
+    terms = in_words(study.plan)
     earlier = openings_of(study)
     wanted = sorted(map(key_of, points))
-    if earlier and sorted(map(key_of, earlier[-1].points)) == wanted and len(earlier[-1].seeds) == seeds:
+    if earlier and (sorted(map(key_of, earlier[-1].points)), len(earlier[-1].seeds), earlier[-1].terms) == (wanted, seeds, terms):
         return earlier
     if earlier and not reopen:
         last = earlier[-1]
         raise TestOpened(
             f"the test split of {study.name} was opened on {last.when} by run {last.run_id}, for {described(last.points)} with up to "
-            f"{len(last.seeds)} seeds. The finalists are now {described(points)} with up to {seeds} seeds: trying them on the same examples "
+            f"{len(last.seeds)} seeds and {last.terms}. Now it would be for {described(points)} with up to {seeds} seeds and {terms}: that "
             "would choose on test. The recommendation of that run stands. To open it again, with all claims counted, add --reopen-test."
         )
-    opening = Opening(datetime.now(UTC).isoformat(timespec="seconds"), run_id, study.name, tuple(points), tuple(range(seeds)))
+    opening = Opening(datetime.now(UTC).isoformat(timespec="seconds"), run_id, study.name, tuple(points), tuple(range(seeds)), terms)
     if earlier:
         say(f"The test split is opened again, opening {len(earlier) + 1}: claims made on it earlier are counted with the new ones.")
     study.note(OPENINGS, [asdict(one) for one in (*earlier, opening)])
+    note_claims(study, [1.0] * (len(points) - 1))
     return (*earlier, opening)
+
+
+def refuse_more(study: Study) -> None:
+    """Before anything is trained. Errors: TestOpened where trials are still to be screened after *test* was opened."""
+    openings = openings_of(study)
+    if openings and study.unfinished():
+        raise TestOpened(
+            f"the test split of {study.name} was opened on {openings[-1].when}; {study.unfinished()} more trials could change the finalists, which "
+            "would then be chosen after it was seen. To train them and open it again, with all claims counted, add --reopen-test."
+        )
+
+
+def in_words(plan: Plan) -> str:
+    """Policy, tolerances and prices of a plan."""
+    limits = ", ".join(f"{name} {value:g}" for name, value in asdict(plan.tolerances).items())
+    prices = plan.prices
+    return f"policy {plan.policy} (tolerances {limits}; prices {prices.wrong:g}:{prices.review:g}:{prices.right:g})"
 
 
 def note_claims(study: Study, p_values: Sequence[float]) -> None:

@@ -20,6 +20,8 @@ from tracking.prices import Prices
 Mode = Literal["auto", "fused", "looped"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 TUNABLE = ("learning_rate", "weight_decay")
+RECORD = 2
+"""The form of what a study keeps; another one begins a new study."""
 RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
 
 
@@ -79,6 +81,7 @@ class Plan:
     def science(self, task: Task, digest: str) -> dict[str, Any]:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
         return {
+            "record": RECORD,
             "task": task.name,
             **{key: value for key, value in task.recipe.to_mapping().items() if key not in self.tune},
             "epsilon": list(self.epsilon),

@@ -259,7 +259,7 @@ def without(kept: Bool[Tensor, " trial"], index: int) -> Bool[Tensor, " trial"]:
 
 
 def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, " trial"], near: bool) -> Int[Tensor, " draw"]:
-    """Which trial `tracking.policies` would choose in each draw; larger finals are better.
+    """Which trial would be chosen in each draw if candidates were trials, not points of the smooth fit; larger finals are better.
 
     The best has the largest mean over seeds; `near` takes the smallest ε whose mean paired difference to the best is at most one
     standard error below 0. Of equal trials the one with the smallest ε.

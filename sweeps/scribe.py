@@ -17,6 +17,7 @@ from tracking.inputs import Inputs
 from tracking.log import Sweep, connect
 from tracking.model import ExportedModel
 from tracking.records import Bins, Facts, Outcome, Stage
+from tracking.store import TrackingUnavailable
 from tracking.summary import Table
 
 Logits = npt.NDArray[np.float32]
@@ -31,11 +32,20 @@ class Scribe:
     def __init__(self, uri: str):
         self.client = connect(uri)
         self.controls: dict[str, Outcome] = {}
+        self.opened: Sweep | None = None
 
     def open(self, task: str, study: str, facts: Facts, inputs: Inputs) -> tuple[str, str]:
         """Begin or go on with a sweep. Returns the id of its parent run and the address of its trials in the UI."""
-        self.sweep = Sweep(self.client, task, study, facts, inputs)
-        return self.sweep.parent, self.sweep.link("")
+        self.opened = None  # if this fails, nothing may be written to the runs of the sweep before
+        self.opened = Sweep(self.client, task, study, facts, inputs)
+        return self.opened.parent, self.opened.link("")
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep which is written. Errors: TrackingUnavailable where it could not be opened."""
+        if self.opened is None:
+            raise TrackingUnavailable("the runs of this sweep could not be opened in MLflow, so nothing of it was written")
+        return self.opened
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes which the tracking store does not have: it was away, or is another one. Their logits are gone."""

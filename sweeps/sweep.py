@@ -17,7 +17,7 @@ from sweeps.console import Console
 from sweeps.engine import Engine
 from sweeps.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.instances import instances_of
-from sweeps.openings import earlier_claims, note_claims, open_test, openings_of
+from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
 from sweeps.pilot import most_confirm_seeds
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
@@ -135,6 +135,8 @@ def sweep_task(
     records = SweepRecorder(recorder, dataset, study.name, task.name, found, console.say)
     sweep = Sweep(plan, engine, storage, study, records, console)
     try:
+        if not (reopen or pilot_only):
+            refuse_more(study)
         piloted = sweep.pilot()
         if pilot_only:
             records.stop("FINISHED")
@@ -193,7 +195,7 @@ def sweep_task(
         tables = tables_of(evidence, screening)
         records.publish(evidence, tables, sweep.model(confirmation.runs[key_of(recommendations[plan.policy].point)]))
     except BaseException as error:  # the run in MLflow is closed, whatever happened
-        records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED" if isinstance(error, TestOpened) else "FAILED")
         raise
     shown = recommendations[plan.policy]
     for table in tables:
@@ -215,8 +217,8 @@ def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommen
 
 
 def shown_place(keys: Sequence[str], candidate: Point) -> int:
-    """The place of the candidate among the confirmed points, or of the last one where it is not among them."""
-    return keys.index(key_of(candidate)) if key_of(candidate) in keys else len(keys) - 1
+    """The place of the candidate among the confirmed points; of the last one where it is ε = 0, or is not among them."""
+    return keys.index(key_of(candidate)) if key_of(candidate) in keys[1:] else len(keys) - 1
 
 
 def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:

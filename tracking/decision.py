@@ -19,8 +19,10 @@ def decide_on(outcomes: Sequence[Outcome], terms: Terms | None = None, span: tup
         terms: policy, tolerances, prices; those of a default plan where None.
         span: the range of ε.
 
-    A candidate is taken to be the nearest ε that was confirmed. Intervals are for other seeds on the same test examples: how far the examples
-    themselves may mislead is not known without logits, as `sweeps.run` has them. A metric which a condition needs and no trial has counts as unchanged.
+    A candidate is taken to be the nearest ε that was confirmed. How far the test examples themselves may mislead is not known without logits, as
+    `sweeps.run` has them: they are taken to weigh as much as the spread of a single seed, which is on the safe side for the tasks in
+    docs/statistics.md; not at all where outcomes have no `bins` of *test*, as values which were drawn without examples. With one seed nothing is claimed.
+    A metric which a condition needs and no trial has counts as unchanged.
 
     Errors: ValueError where ε = 0 is missing in a stage.
     """
@@ -72,25 +74,30 @@ def compare(outcome: Outcome, control: Outcome) -> Comparison:
         "cost",
     )
     blank = dict.fromkeys(needed, unknown)
-    differences = blank | {name: interval(values) for name, values in off.items()}
-    relative = blank | {name: interval(values) for name, values in share.items()}
+    sampled = "test" in outcome.bins
+    differences = blank | {name: interval(values, sampled) for name, values in off.items()}
+    relative = blank | {name: interval(values, sampled) for name, values in share.items()}
     claims = {} if outcome.epsilon == 0 else claims_of(differences, relative, len(outcome.seeds))
-    return Comparison(outcome, blank | {name: interval(values) for name, values in own.items()}, differences, relative, claims)
+    return Comparison(outcome, blank | {name: interval(values, sampled) for name, values in own.items()}, differences, relative, claims)
 
 
 def claims_of(differences: Mapping[str, Interval], relative: Mapping[str, Interval], seeds: int) -> dict[str, Claim]:
-    """The claims, at one look."""
+    """The claims, at one look. Where seeds do not differ at all, or there is one, nothing tells chance: p is 1."""
+    if seeds == 1 or differences["accuracy"].error(seeds) == 0:
+        nothing = Claim(1.0, -math.inf, math.inf, (seeds,), (differences["accuracy"].value,))
+        return {target.metric: nothing for target in TARGETS}
     return {
         target.metric: claim({seeds: (relative if target.relative else differences)[target.metric]}, seeds, target.sign)
         for target in TARGETS
     }
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean over seeds with its 95 % interval by Student's t; of one seed nothing is known but its value."""
+def interval(values: Sequence[float], sampled: bool) -> Interval:
+    """The mean over seeds with its 95 % interval by Student's t; of one seed nothing is known but its value. `sampled`: examples count too."""
     from scipy.special import stdtrit
 
     seeds, deviation = len(values), spread(tuple(values))
     mean = sum(values) / seeds
-    half = float(stdtrit(seeds - 1, 0.975)) * deviation / seeds**0.5 if seeds > 1 else math.inf
-    return Interval(mean, mean - half, mean + half, 0.0, deviation, max(seeds - 1, 1))
+    examples = deviation if sampled else 0.0
+    half = float(stdtrit(seeds - 1, 0.975)) * math.hypot(examples, deviation / seeds**0.5) if seeds > 1 else math.inf
+    return Interval(mean, mean - half, mean + half, examples, deviation, max(seeds - 1, 1))

@@ -76,13 +76,17 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening of the test split: when (ISO 8601, UTC), by which MLflow run and study, and for which members."""
+    """One opening of the test split: when (ISO 8601, UTC), by which MLflow run and study, for which members, and on what terms.
+
+    `terms` are the plan's policy, tolerances and prices, in words.
+    """
 
     when: str
     run_id: str | None
     study: str
     points: tuple[Mapping[str, float], ...]
     seeds: tuple[int, ...]
+    terms: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ ACCURACY = Target("accuracy", "accuracy", 1, 100, " pp")
 NLL = Target("nll_calibrated", "NLL after temperature", -1, 1, "")
 COST = Target("cost", "expected cost", -1, 1, "")
 RANKING = Target("aurc_calibrated", "AURC after temperature", -1, 100, " %", relative=True)
+FAMILY_LEVEL = 0.05
+"""How likely any false claim may be."""
 TARGETS = (ACCURACY, NLL, COST, RANKING)
 """What is tested at every look of the confirmation."""
 
@@ -227,23 +229,24 @@ def claimed(chosen: Mapping[str, Point]) -> list[Named]:
     return list(dict.fromkeys(named))
 
 
-def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = ()) -> dict[str, bool]:
+def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = (), openings: int = 1) -> dict[str, bool]:
     """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a family-wise level of 5 %.
 
-    `found` holds the comparison of the candidate of each policy that has one above 0. Half of the weight is that of the plan's own policy.
-    `earlier` are p-values of claims from earlier openings of *test*, which belong to the same family.
+    `found` holds the comparison of the candidate of each policy that has one above 0. Half of the weight is that of the plan's own policy, at the
+    k-th opening of *test* 2⁻ᵏ. `earlier` are p-values of claims from earlier openings, which belong to the same family.
     """
     claims = {name: (key_of(one.outcome.point), POLICIES[name].target.metric) for name, one in found.items()}
     family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
     family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
-    verdicts = holm(family, weights(family, claims.get(terms.policy)))
+    verdicts = holm(family, weights(family, claims.get(terms.policy), openings))
     return {name: verdicts[claim] for name, claim in claims.items()}
 
 
-def weights(family: Collection[Named], own: Named | None) -> dict[Named, float]:
-    """One half for the plan's own claim, where there is one; the others share the rest equally."""
+def weights(family: Collection[Named], own: Named | None, openings: int = 1) -> dict[Named, float]:
+    """One half for the plan's own claim, where there is one, a quarter at the second opening, and so on; the others share the rest equally."""
     others = len(family) - (own is not None)
-    return {claim: (1.0 if not others else 0.5) if claim == own else (1.0 if own is None else 0.5) / others for claim in family}
+    share = 0.0 if own is None else 0.5**openings if others else 1.0
+    return {claim: share if claim == own else (1 - share) / others for claim in family}
 
 
 def decide(
@@ -260,7 +263,7 @@ def decide(
     `earlier` as in `accepted`.
     """
     finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] > 0 and key_of(point) in found}
-    taken = accepted(finalists, terms, earlier)
+    taken = accepted(finalists, terms, earlier, source.openings)
     return {
         name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source)
         for name, point in chosen.items()
@@ -279,11 +282,19 @@ def settled(names: Sequence[str], comparison: Comparison, control: Comparison, t
 def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Terms) -> bool:
     """Whether one policy's decision is clear."""
     target = policy.target
-    found = verdict(comparison.claims[target.metric], target.sign, terms.effect if target == ACCURACY else 0.0)
+    claim = comparison.claims[target.metric]
+    found = verdict(claim, target.sign, terms.effect if target == ACCURACY else 0.0)
     conditions = policy.judge(comparison, control, terms)
-    if found == "hopeless" or any(not one.met and not one.low <= one.threshold <= one.high for one in conditions):
+    if found == "hopeless" or any(not one.met and not undecided(one) for one in conditions):
         return True
-    return found == "proven" and all(one.met for one in conditions)
+    strict = policy.name != terms.policy  # its claim shares half of the weight with the others
+    proven = found == "proven" and (not strict or claim.p <= FAMILY_LEVEL / 2 / (len(POLICIES) - 1))
+    return proven and all(one.met for one in conditions)
+
+
+def undecided(condition: Condition) -> bool:
+    """Whether the interval of a condition holds its threshold; the threshold of a gap holds on both sides."""
+    return any(condition.low <= edge <= condition.high for edge in (condition.threshold, -condition.threshold))
 
 
 def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Condition:
@@ -307,7 +318,7 @@ def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Cond
         threshold=0.0,
         met=taken,
         sentence=f"its {target.noun} difference of {value:+.{digits}f}{target.unit} (95 % interval {span}) {told}",
-        remedy="" if taken else remedy(difference, comparison, 0.0, target.sign),
+        remedy="" if taken else COUNTED if better else remedy(difference, comparison, 0.0, target.sign),
     )
 
 
@@ -377,6 +388,9 @@ class Source:
     created: str
 
 
+COUNTED = "the claims of the other policies are counted with it: in a sweep for this policy half of the weight would be its own"
+
+
 def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:
     """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as it is."""
     seeds = len(comparison.outcome.seeds)
@@ -385,7 +399,7 @@ def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Bett
     if sign * (found.value - threshold) <= 0:
         return "more seeds would not: the estimate itself lies on the wrong side"
     if (more := seeds_to_settle(found, seeds, threshold, sign)) is not None:
-        return f"{more} more seeds would settle it, if the estimate stays"
+        return f"{more} more seeds would settle it, if the estimate stays (--confirm-seeds {seeds + more} --reopen-test)"
     if not examples:
         return "no number of seeds would"
     needed = examples_to_settle(found, seeds, examples, threshold, sign)
@@ -399,7 +413,7 @@ def rounded(count: int) -> str:
 
 def tolerance_remedy(name: str, found: Interval) -> str:
     """What would change a condition that is judged by the value itself."""
-    return f"a tolerance {name} of {abs(found.value):.3g}, or a smaller ε"
+    return f"a smaller ε; or, in a next sweep, a tolerance {name} above {abs(found.value) * 1.001:.3g}"
 
 
 def points(share: float) -> str:

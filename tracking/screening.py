@@ -56,14 +56,14 @@ class Screening:
         """ε = 0; where more is tuned, with the values that are best for accuracy there."""
         return self.fit("accuracy").profile([0.0])[0] if len(self.outcomes) > 1 else self.control.point
 
-    def points(self, metric: str) -> list[Point]:
-        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for the metric at each ε.
-
-        ε = 0 alone where no other trial reached its end.
+    @cached_property
+    def points(self) -> list[Point]:
+        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for accuracy at each ε, so that ε
+        is not credited with what another learning rate does. ε = 0 alone where no other trial reached its end.
         """
         if len(self.outcomes) == 1:
             return [self.control_point]
-        return [self.control_point, *self.fit(metric).profile([epsilon for epsilon in self.epsilons if epsilon > 0])]
+        return [self.control_point, *self.fit("accuracy").profile([epsilon for epsilon in self.epsilons if epsilon > 0])]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
@@ -71,7 +71,7 @@ class Screening:
 
     def best(self, metric: str, sign: int) -> Point:
         """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest ε."""
-        points = self.points(metric)
+        points = self.points
         if len(points) == 1:
             return points[0]
         return points[highest(sign * self.fit(metric).mean(points))]
@@ -83,7 +83,7 @@ class Screening:
         The standard error is that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where
         least is known, between the trials.
         """
-        points = self.points(metric)
+        points = self.points
         chosen = [point for point in points if point["epsilon"] == 0 or allowed(point)]
         if len(chosen) == 1:
             chosen = points

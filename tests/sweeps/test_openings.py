@@ -1,10 +1,14 @@
 """The audit record of the test split, on a real database."""
 
+from dataclasses import replace
+
 import pytest
 
-from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of
+from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
 from sweeps.plan import resolve
 from sweeps.study import open_storage, open_study
+from tracking.policies import Tolerances
+from tracking.prices import Prices
 
 CONTROL, FIRST, SECOND = ({"epsilon": epsilon} for epsilon in (0.0, 0.1, 0.25))
 
@@ -43,6 +47,29 @@ def test_other_finalists_or_seeds_are_refused_and_the_message_says_when_by_whom_
     for word in (first.when, "run7", "ε = 0.1", "--reopen-test"):
         assert word in str(caught.value)
     assert openings_of(study) == (first,)
+
+
+@pytest.mark.parametrize(
+    "change", [{"policy": "accuracy"}, {"prices": Prices(1.0, 0.2, 0.0)}, {"tolerances": Tolerances(nll_relative=0.1)}]
+)
+def test_other_terms_are_another_opening(study, change):
+    open_for(study, CONTROL, FIRST)
+    study.plan = replace(study.plan, **change)
+    with pytest.raises(TestOpened):
+        open_for(study, CONTROL, FIRST)
+
+
+def test_claims_which_nobody_waited_for_count_as_lost(study):
+    open_for(study, CONTROL, FIRST, SECOND)
+    open_for(study, CONTROL, SECOND, reopen=True)
+    assert earlier_claims(study) == [1.0, 1.0]
+
+
+def test_more_trials_are_refused_before_they_are_trained(study):
+    refuse_more(study)
+    open_for(study, CONTROL, FIRST)
+    with pytest.raises(TestOpened, match=r"8 more trials .* --reopen-test"):
+        refuse_more(study)
 
 
 def test_a_second_opening_counts_the_claims_of_the_first(study):

@@ -174,6 +174,10 @@ def test_the_test_split_is_not_opened_twice_for_other_finalists(swept, tmp_path)
     before = json.loads(first.stdout)[0]
     for words in ("was opened on", before["run_id"], "--reopen-test"):
         assert words in refused.stderr
+    more = run(tmp_path / "copy", "--trials", "4", "--seeds", "2", "--epochs", "4")
+    assert more.returncode == 2
+    assert "1 more trials could change the finalists" in more.stderr
+    assert "member-epochs" not in more.stderr
     opened = run(tmp_path / "copy", *SMALL, "--confirm-seeds", "6", "--reopen-test", "--json")
     assert opened.returncode == 0, opened.stderr
     record = json.loads(opened.stdout)[0]

@@ -1,13 +1,14 @@
 """Decisions from outcomes alone, on simulated tasks whose true answer is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tracking.decision import compare, decide_on
 from tracking.policies import Terms
-from tracking.records import Outcome
+from tracking.records import Bins, Outcome
 
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
@@ -75,6 +76,22 @@ def test_the_interval_is_students_over_paired_seeds():
     delta = compare(other, control).differences["accuracy"]
     assert delta.value == pytest.approx(paired.mean())
     assert delta.high - delta.value == pytest.approx(2.364624 * paired.std(ddof=1) / math.sqrt(8), rel=1e-5)
+
+
+def test_one_seed_and_seeds_which_agree_claim_nothing():
+    for seeds, noise in ((1, 0.002), (4, 0.0)):
+        random = np.random.default_rng(6)
+        gain = lambda e: e / 10  # noqa: E731
+        made = trials(random, gain, "screen", 8, 0.002, HARMLESS) + trials(random, gain, "confirm", seeds, noise, HARMLESS)
+        assert decide_on(made)["accuracy"].epsilon == 0
+
+
+def test_examples_count_where_they_are_known():
+    bins = {"test": Bins((1000 * 8,), (0.9,), (0.9,), 0.0, 0.0)}
+    control, other = (one for one in outcomes(7, lambda e: e / 100) if one.stage == "confirm" and one.epsilon in (0.0, 0.1))
+    blind, seeing = compare(other, control), compare(replace(other, bins=bins), control)
+    assert seeing.differences["accuracy"].error(8) == pytest.approx(3 * blind.differences["accuracy"].error(8))
+    assert seeing.claims["accuracy"].p > blind.claims["accuracy"].p
 
 
 def test_a_stage_without_a_control_is_refused():

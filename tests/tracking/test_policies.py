@@ -191,6 +191,7 @@ def test_half_of_the_weight_is_the_plans_own():
     assert list(weights(family, ("a", "accuracy")).values()) == [0.5, 0.25, 0.25]
     assert list(weights(family, None).values()) == pytest.approx([1 / 3] * 3)
     assert list(weights(family[:1], family[0]).values()) == [1.0]
+    assert list(weights(family, family[0], openings=3).values()) == pytest.approx([0.125, 0.4375, 0.4375])
 
 
 def test_other_finalists_do_not_weaken_the_plans_own_claim_but_their_own():
@@ -211,6 +212,7 @@ def test_claims_of_earlier_openings_belong_to_the_family():
     assert accepted(found, TERMS)["safe"]
     assert accepted(found, TERMS, earlier=[0.9, 0.9])["safe"]  # one half of the weight is still its own
     assert not accepted(found, Terms("accuracy"), earlier=[0.9, 0.9])["safe"]
+    assert not accepted(found, TERMS, earlier=[0.9, 0.9], openings=2)["safe"]  # 0.024 > 0.05 / 4
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,27 @@ def test_claims_of_earlier_openings_belong_to_the_family():
 )
 def test_when_more_seeds_can_be_saved(found, expected):
     assert settled(["safe"], found, CONTROL, TERMS) is expected
+
+
+def test_a_claim_of_another_policy_has_to_be_clearer():
+    """It shares half of the weight with up to three others: 0.05 / 2 / 4."""
+    for p, expected in ((0.015, False), (0.006, True)):
+        assert settled(["accuracy"], comparison(0.2, p=p), CONTROL, TERMS) is expected
+    assert settled(["accuracy"], comparison(0.2, p=0.015), CONTROL, Terms("accuracy"))
+
+
+def test_a_gap_near_its_tolerance_is_open_on_either_side():
+    for gap in (-0.011, 0.011):
+        near = comparison(0.2, gap=gap)
+        assert not settled(["raw"], near, CONTROL, Terms("raw"))
+    assert settled(["raw"], comparison(0.2, gap=-0.18), CONTROL, Terms("raw"))
+
+
+def test_a_claim_that_only_the_others_weigh_down_is_told_so():
+    found = comparison(0.2, p=0.02)
+    refused = recommend("accuracy", {"epsilon": 0.2}, found, CONTROL, False, TERMS, SOURCE)
+    assert "other policies are counted" in refused.conditions[0].remedy
+    assert "Holm" in refused.reason
 
 
 def test_a_question_of_another_policy_keeps_a_finalist_going():
