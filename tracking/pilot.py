@@ -116,7 +116,8 @@ class Design:
 
     def detectable(self) -> float:
         """The gain which is proven with probability 0.8, to a thousandth of it."""
-        low, high = limit(self.error), 64 * self.error.error(self.seeds)
+        last = self.error.error(self.seeds)
+        low, high = max(limit(self.error), last / 64), 64 * last  # a gain of a 64th of the last error is hardly ever proven
         while high > 1.001 * low:
             middle = math.sqrt(low * high)
             low, high = (low, middle) if self.power(middle) >= POWER else (middle, high)
@@ -140,7 +141,7 @@ def seeds_for(error: Interval, gain: float) -> int | None:
 
 def examples_for(parts: Parts, seeds: int, gain: float) -> int | None:
     """How many test examples prove this gain with probability 0.8 with so many seeds, to 2 %; None where no number does."""
-    least = (limit(parts.on(1)) / gain) ** 2
+    least = (limit(Interval(0.0, 0.0, 0.0, math.sqrt(parts.shared + parts.own / seeds))) / gain) ** 2
     shares = first(lambda shares: Design(parts.on(least * shares / FINE), seeds).power(gain) >= POWER, MOST_SHARES)
     return None if shares is None else math.ceil(least * shares / FINE)
 

@@ -189,3 +189,27 @@ def test_a_sweep_which_resolves_its_question_says_that():
 def test_where_nothing_is_enough_it_is_said():
     found = replace(piloted(*right()), seeds_needed=None, examples_needed=None)
     assert "no number of seeds is enough with 630 test examples, and no number of examples with " in sentences(found)[1]
+
+
+def test_a_pilot_whose_seeds_have_nothing_in_common_comes_to_an_end():
+    """σ_x is then 0: any gain could be resolved by seeds alone."""
+    right0 = np.ones((2, 300), dtype=bool)
+    right1 = right0.copy()
+    right1[0, :12] = right1[1, 12:24] = False
+    right0[0, 12:24] = right0[1, :12] = False  # what one seed loses, the other gains
+    found = pilot_of(
+        right0,
+        right1,
+        epsilon=0.1,
+        test_examples=600,
+        member_seconds=1.0,
+        effect=0.003,
+        price_per_hour=None,
+        screening_members=64,
+        finalists=2,
+        confirm_seeds=8,
+        most_confirm_seeds=20,
+    )
+    assert found.example_deviation == 0.0
+    assert 0 < found.detectable < 0.2
+    assert found.examples_needed is None or found.examples_needed > 600
