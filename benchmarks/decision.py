@@ -230,6 +230,7 @@ def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compa
 
 def optuna_best(task: Task) -> float:
     """What one would do instead: 64 trials of one member each, by Optuna's default sampler; the ε of its best trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=task.seed))
     for number in range(MEMBERS):
         trial = study.ask()
@@ -348,7 +349,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--random-state", type=int, default=0)
     options = parser.parse_args(arguments)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     print(
         f"{options.sweeps} sweeps each, random state {options.random_state}, torch {version('torch')}, scikit-learn {version('scikit-learn')}, "
         f"Optuna {version('optuna')}, {platform.machine()}\n"

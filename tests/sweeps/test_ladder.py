@@ -64,7 +64,7 @@ def engine():
 
 def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine):
     said, handed, advanced = [], [], []
-    work(study, engine, lambda outcome, logits: handed.append((outcome, logits)), advanced.append, said.append)
+    work(study, engine, lambda outcome, logits, files: handed.append((outcome, logits)), advanced.append, said.append)
     states = [trial.state for trial in study.trials()]
     assert states == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED] * 2
     assert len(study.outcomes()) == 3
