@@ -1,6 +1,6 @@
 """Simulated tasks whose true answer is known show how good decisions are.
 
-    python -m benchmarks.decision [--sweeps 300] [--size small large] [--question none gain peak harm power] [--processes 2] [--random-state 0]
+    python -m benchmarks.decision [--sweeps 120] [--size small large] [--question none gain peak harm power] [--processes 2] [--random-state 0]
 
 A simulated task draws, for every member and example, how far the right class is ahead:
 
@@ -19,7 +19,7 @@ Questions:
     gain   1 pp (small: 1.5 pp) from ε = 0.03 on. Does the interval of Δaccuracy hold the truth? Wanted: 93 to 97 %.
     peak   a gain with a peak somewhere. How much accuracy is lost by the recommended ε, against the best one? Wanted: at most a quarter of
            what is lost by the best of 64 single-member trials of Optuna (TPE).
-    harm   a gain of accuracy with a much worse ranking. `safe` has to refuse, `accuracy` to adopt.
+    harm   the same gain with a worse ranking: AURC rises by 57 % and more. `safe` has to refuse, `accuracy` to adopt.
     power  a gain of just what the pilot said is detectable. How often is it found? Wanted: 75 to 85 %.
 """
 
@@ -268,7 +268,7 @@ QUESTIONS = {
         ("accuracy", "safe"),
         compare=True,
     ),
-    "harm": Question(lambda size, _: replace(plateau(2 * GAIN[size]), harm=2.5), ("safe", "accuracy")),
+    "harm": Question(lambda size, _: replace(plateau(GAIN[size]), harm=8.0), ("safe", "accuracy")),
     "power": Question(lambda _, __: plateau(0.0), ("accuracy",), as_detectable=True),
 }
 
@@ -343,7 +343,7 @@ def holds_single(one: Decided) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=300)
+    parser.add_argument("--sweeps", type=int, default=120)
     parser.add_argument("--size", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--question", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
     parser.add_argument("--processes", type=int, default=2)
