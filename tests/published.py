@@ -27,10 +27,16 @@ def made(task="digits/mlp", epsilon=0.25, created="2026-11-21T12:00:00+00:00"):
     return replace(found, created=created, recommendations=records)
 
 
+def beside(uri):
+    """A folder beside a SQLite database, as an absolute address: MLflow's own default depends on the directory a process works in. Else None."""
+    database = uri.removeprefix("sqlite:///")
+    return Path(database).absolute().with_name("artifacts").as_uri() if uri.startswith("sqlite:///") else None
+
+
 def publish(client, found, params=None):
     """The version, and its run with its artifacts."""
     known = client.get_experiment_by_name(found.task)
-    experiment = known.experiment_id if known else client.create_experiment(found.task)
+    experiment = known.experiment_id if known else client.create_experiment(found.task, artifact_location=beside(client.tracking_uri))
     run = client.create_run(experiment).info
     for key, value in (params or {}).items():
         client.log_param(run.run_id, key, value)
