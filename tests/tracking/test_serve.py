@@ -32,11 +32,11 @@ SECRETS = ("Traceback", 'File "', "sqlite", "secret", "/tmp", str(Path.home()), 
 def folder(initialised, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(initialised, folder / "mlflow.db")
-    with contextlib.chdir(folder):
-        client = MlflowClient("sqlite:///mlflow.db", "sqlite:///mlflow.db")
-        publish(client, OLD)
-        publish(client, NEW)
-        publish(client, made("fashion_mnist/cnn", epsilon=0.0))
+    uri = f"sqlite:///{folder}/mlflow.db"  # absolute: MLflow keeps one engine per URI, whatever directory it was made in
+    client = MlflowClient(uri, uri)
+    publish(client, OLD)
+    publish(client, NEW)
+    publish(client, made("fashion_mnist/cnn", epsilon=0.0))
     return folder
 
 
