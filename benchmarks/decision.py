@@ -43,7 +43,7 @@ from torch import Tensor
 from lscal import METRICS, Predictions, Temperature
 from sweeps.confirm import Confirmation, confirm
 from sweeps.datasets import Dataset, Split
-from sweeps.worker import Logits, risks_of
+from sweeps.score import Logits, risks_of
 from tracking.pilot import pilot_of
 from tracking.policies import POLICIES, Source, Terms, decide, key_of
 from tracking.records import Bins, Interval, Outcome, Point, Recommendation

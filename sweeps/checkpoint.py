@@ -39,11 +39,15 @@ class Checkpoint:
         """Write a safetensors file; the one before it is replaced when the new one is complete on the disk."""
         tensors = {STATE + name: value.detach().cpu().contiguous().clone() for name, value in self.state.items()}
         tensors |= {CURVE + name: value.contiguous() for name, value in self.curves.items()}
-        partial = path.with_name(f"{path.name}.partial")
-        save_file(tensors | {"epochs": self.epochs}, partial, {"identity": self.identity, "rows": json.dumps(self.rows)})
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            save_file(tensors | {"epochs": self.epochs}, partial, {"identity": self.identity, "rows": json.dumps(self.rows)})
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     @staticmethod
     def read(path: Path) -> "Checkpoint":

@@ -1,7 +1,7 @@
 """Choice of the way in which a task's members are trained: a few real steps of each way, side by side on all cores."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice, repeat
@@ -42,8 +42,10 @@ MEMORY_SHARE = 0.8
 """Of a GPU's free memory."""
 
 
-def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int, mode: Mode = "auto") -> Engine:
-    """An engine which trains in the fastest way, or in the way that `mode` names. The data are put on the device here.
+def choose(
+    task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int, mode: Mode = "auto", precision: Precision | None = None
+) -> Engine:
+    """An engine which trains in the fastest way, or in that which `mode` and `precision` name. The data are put on the device here.
 
     Errors: WrongInput where the architecture cannot take the data set's inputs, or where it is to be fused and cannot.
     """
@@ -52,22 +54,22 @@ def choose(task: Task, dataset: Dataset, smoothing: str, device: torch.device, s
     noises = {smoothing: DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))}
     lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1
     engine = Engine(task, feed.dataset, feed, noises, device, Way("looped", "float32", lanes, seeds))
-    key = key_of(task, dataset, seeds, device, mode)
+    key = key_of(task, dataset, seeds, device, mode, precision)
     way = recall(key)
     if way is None:
-        way = fastest(engine, seeds, mode)
+        way = fastest(engine, seeds, mode, precisions(device) if precision is None else (precision,))
         remember(key, way)
     return replace(engine, way=way)
 
 
-def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
+def fastest(engine: Engine, seeds: int, mode: Mode, allowed: Sequence[Precision]) -> Way:
     """The way with the shortest measured time per member and epoch."""
     lanes = engine.way.lanes
     group = lcm(seeds, lanes)  # whole trials, and no lane with more members than another
     members = -(-LOOPED_MEMBERS[engine.device.type] // group) * group
     found: list[Way] = []
     why: Exception | None = None
-    for precision in precisions(engine.device):
+    for precision in allowed:
         try:
             found.append(measure(engine, Way("looped", precision, lanes, members), min(members, PROBED * lanes), seeds))
         except CANNOT as error:
@@ -79,7 +81,7 @@ def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
     if mode == "looped":
         return min(found, key=lambda way: way.seconds)
     limit = HOPELESS * min(way.seconds for way in found) if mode == "auto" else float("inf")
-    fused, doubts = fused_ways(engine, seeds, group, limit)
+    fused, doubts = fused_ways(engine, seeds, group, limit, allowed)
     if mode == "fused":
         if not fused:
             raise WrongInput(f"{engine.task.architecture} cannot be fused: {doubts}. Use --engine looped or auto.")
@@ -92,11 +94,11 @@ def fastest(engine: Engine, seeds: int, mode: Mode) -> Way:
     return min((way for way in twice if way.seconds <= EQUAL * best), key=lambda way: way.members)
 
 
-def fused_ways(engine: Engine, seeds: int, group: int, limit: float) -> tuple[list[Way], str]:
+def fused_ways(engine: Engine, seeds: int, group: int, limit: float, allowed: Sequence[Precision]) -> tuple[list[Way], str]:
     """The fused ways which work, measured, none where a small measurement took more than `limit`; and why others do not."""
     ways: list[Way] = []
     doubts = ""
-    for precision in precisions(engine.device):
+    for precision in allowed:
         small = Way("fused", precision, engine.way.lanes, PROBED * engine.way.lanes)
         try:
             if engine.device.type == "cuda":

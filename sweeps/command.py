@@ -3,9 +3,13 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import optuna
@@ -14,20 +18,24 @@ from typing_extensions import override
 
 from sweeps.architectures import ARCHITECTURES
 from sweeps.choice import choose, pick_device
-from sweeps.console import Console
+from sweeps.console import LOG_FORMATS, Console
 from sweeps.datasets import DATASETS, Dataset, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
+from sweeps.launch import NoWorkers
+from sweeps.meter import Meter
 from sweeps.openings import TestOpened
+from sweeps.patience import StoreUnavailable
 from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
-from sweeps.plan import MODES, Plan, Task, has_secret, read_yaml, resolve
+from sweeps.plan import LAUNCHES, MODES, Plan, Task, has_secret, read_yaml, resolve
 from sweeps.recorder import Recorder
 from sweeps.study import open_storage
 from sweeps.sweep import sweep_task
+from sweeps.worker import TooLarge
 from tracking.evidence import Pilot
 from tracking.policies import POLICIES
 from tracking.records import Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable, reach, shown
+from tracking.store import DEFAULT_URI, TrackingAway, TrackingUnavailable, reach, shown
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -90,6 +98,18 @@ def parser() -> Parser:
     flags.add_argument("--policy", metavar="NAME", help=f"rule which chooses ε: {', '.join(POLICIES)} (default {Plan.policy})")
     flags.add_argument("--engine", metavar="NAME", help=f"how members are trained: {', '.join(MODES)} (default auto: measured)")
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    flags.add_argument(
+        "--workers", metavar="N", help="how many, auto: one for each GPU or 8 cores; 0: those which join from elsewhere (default auto)"
+    )
+    flags.add_argument(
+        "--launch", metavar="NAME", help=f"how workers are placed: {', '.join(LAUNCHES)} (default inline for one worker, else processes)"
+    )
+    flags.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: Ray on this machine alone)")
+    flags.add_argument("--gpus-per-worker", type=float, metavar="N", help="on Ray; may be a fraction (default 1 where there are GPUs)")
+    flags.add_argument(
+        "--grace", type=float, metavar="SECONDS", help=f"a worker silent for so long is taken for dead (default {Plan.grace:g})"
+    )
+    flags.add_argument("--state-dir", metavar="DIR", help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})")
     flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
     flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
@@ -103,6 +123,8 @@ def parser() -> Parser:
     )
     flags.add_argument("--list", action="store_true", help="print the data sets, architectures and policies")
     flags.add_argument("--json", action="store_true", help="the recommendations as one JSON line on stdout, all else on stderr")
+    flags.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="json: one line of JSON per event, on stderr")
+    flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus on 127.0.0.1 (0: any free port)")
     return flags
 
 
@@ -114,26 +136,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = vars(parser().parse_args(words))
         config, dry, listing, as_json = (options.pop(key, None) for key in ("config", "dry_run", "list", "json"))
-        pilot_only, reopen = options.pop("pilot_only", False), options.pop("reopen_test", False)
+        pilot_only, reopen, port = options.pop("pilot_only", False), options.pop("reopen_test", False), options.pop("metrics_port", None)
+        console = Console(to_stderr="--json" in words, log_format=options.pop("log_format"))
+        console.adopt()
         if listing:
             return list_names(console)
         plan = resolve(merge(options, read_yaml(config) if config else {}))
         if dry:
             return dry_run(plan, console)
-        found = run(plan, console, pilot_only=pilot_only, reopen=reopen)
-    except TrackingUnavailable as error:
-        console.err.print(f"error: {error}", style="red", markup=False)
-        console.err.print(f"All that was measured is kept; go on with: {command(words)}", markup=False)
+        with stoppable():
+            found = run(plan, console, port, pilot_only=pilot_only, reopen=reopen)
+    except (TrackingUnavailable, StoreUnavailable, TooLarge, NoWorkers) as error:
+        console.error(str(error))
+        console.warn(f"All that was measured is kept; go on with: {command(words)}", event="resume")
         return FAILED
     except WrongInput as error:
-        console.err.print(f"error: {error}", style="red", markup=False)
+        console.error(str(error))
         return WRONG_INPUT
     except KeyboardInterrupt:
-        console.err.print(f"Interrupted. What is finished is kept; go on with: {command(words)}", markup=False)
+        console.warn(f"Interrupted. What is finished is kept; go on with: {command(words)}", event="interrupted")
         return INTERRUPTED
     if as_json:
         print("[" + ", ".join(one.to_json() for one in found) + "]")
     return DONE if found else FAILED
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM is taken as Ctrl-C; the second of either ends the process at once, and what it had in hand is taken over later."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def command(words: Sequence[str]) -> str:
@@ -147,8 +189,11 @@ def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         "storage": os.environ.get("OPTUNA_STORAGE"),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI"),
         "data_dir": os.environ.get("LSCAL_DATA"),
+        "state_dir": os.environ.get("LSCAL_STATE"),
     }
     given = {key: value for key, value in flags.items() if value != []}
+    if given.get("workers", "auto") != "auto" and str(given["workers"]).isdigit():
+        given["workers"] = int(given["workers"])
     if "effect" in given:
         given["effect"] /= 100
     if "prices" in given:
@@ -216,8 +261,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def run(plan: Plan, console: Console, *, pilot_only: bool = False, reopen: bool = False) -> list[Recommendation | Pilot]:
-    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result.
+def run(
+    plan: Plan, console: Console, port: int | None = None, *, pilot_only: bool = False, reopen: bool = False
+) -> list[Recommendation | Pilot]:
+    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a `port`, metrics are served there.
 
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes.
     """
@@ -225,20 +272,28 @@ def run(plan: Plan, console: Console, *, pilot_only: bool = False, reopen: bool 
     torch.set_num_threads(1)  # each core has a lane while members are trained, and the scribe beside what comes between
     try:
         reach(plan.tracking_uri)
+    except TrackingAway as error:
+        console.say(f"{error} The sweep goes on; what MLflow is to know is kept in {plan.state_dir}/outbox.", "red", event="mlflow_away")
     except TrackingUnavailable as error:
         raise WrongInput(str(error)) from error
     storage = open_storage(plan.storage)
+    storage.say = console.warn
+    meter = Meter()
+    metrics = None if port is None else meter.serve(port=port)
     datasets: dict[str, Dataset] = {}
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-    with Recorder(plan.tracking_uri) as recorder:
-        engines = [prepare(plan, task, datasets) for task in plan.tasks]
-        found, refused = [], []
-        for engine in engines:
-            try:
-                found.append(sweep_task(plan, engine, storage, recorder, console, pilot_only=pilot_only, reopen=reopen))
-            except TestOpened as error:  # the other tasks need not wait
-                refused.append(error)
-    storage.engine.dispose()
+    try:
+        with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
+            engines = [prepare(plan, task, datasets) for task in plan.tasks]
+            found, refused = [], []
+            for engine in engines:
+                try:
+                    found.append(sweep_task(plan, engine, storage, recorder, console, meter, metrics, pilot_only=pilot_only, reopen=reopen))
+                except TestOpened as error:  # the other tasks need not wait
+                    refused.append(error)
+    finally:
+        meter.close()
+        storage.engine.dispose()
     if refused:
         raise WrongInput("\n".join(str(error) for error in refused))
     return [one for one in found if one is not None]

@@ -16,7 +16,7 @@ from lscal.estimate import REPLICATES, Crossed, Resamples
 from lscal.selective import risk_at
 from lscal.summary import Summary, Whole
 from sweeps.datasets import Dataset
-from sweeps.worker import Logits
+from sweeps.score import Logits
 from tracking.policies import TARGETS, Target, Terms, settled
 from tracking.prices import Prices
 from tracking.records import Claim, Comparison, Interval, Outcome

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,11 +16,11 @@ from torch import Tensor
 from lscal import METRICS, Predictions, Temperature
 from sweeps.checkpoint import Checkpoint
 from sweeps.datasets import Dataset, SplitName
-from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import Task
 from sweeps.population import EVALUATION_CHUNK, Population, learning_rate_at
+from sweeps.shelf import Shelf
 from sweeps.way import Way
 
 CURVES = ("accuracy", "nll", "ece")
@@ -61,6 +60,23 @@ class Trained:
     finite: tuple[bool, ...]
     epochs: tuple[int, ...]
     seconds: float
+
+    @staticmethod
+    def joined(parts: Sequence["Trained"]) -> "Trained":
+        """Members which were trained one part after another, to the end, as if together."""
+        starts = [sum(len(part.epochs) for part in parts[:index]) for index in range(len(parts))]
+        lanes = (
+            Lane(lane.population, tuple(start + row for row in lane.rows))
+            for start, part in zip(starts, parts, strict=True)
+            for lane in part.lanes
+        )
+        return Trained(
+            tuple(lanes),
+            {name: torch.cat([part.curves[name] for part in parts], 1) for name in parts[0].curves},
+            tuple(finite for part in parts for finite in part.finite),
+            tuple(epochs for part in parts for epochs in part.epochs),
+            sum(part.seconds for part in parts),
+        )
 
 
 @dataclass
@@ -123,22 +139,21 @@ class Engine:
         members: Sequence[Member],
         progress: Progress,
         rungs: dict[int, Rung] | None = None,
-        checkpoint: Path | None = None,
+        shelf: Shelf | None = None,
     ) -> Trained:
         """Train members by the task's recipe, scoring each on *select* after every epoch.
 
-        At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped, and the rest is
-        written to `checkpoint`. Where that file is there already, the training goes on from it, to the same bits.
+        At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped. After each epoch a checkpoint is
+        offered to `shelf`; what it holds already, the training goes on from, to the same bits.
         """
         started = time.perf_counter()
         if not members:
             raise ValueError("there are no members to train")
-        if checkpoint is not None and not checkpoint.parent.is_dir():
-            raise WrongInput(f"there is no folder {checkpoint.parent} for the checkpoint {checkpoint.name}. Make it.")
         rungs = rungs or {}
         course = self.begin(members)
-        if checkpoint is not None and checkpoint.exists():
-            self.resume(course, members, Checkpoint.read(checkpoint))
+        if shelf is not None and (saved := shelf.read(course.lanes[0].population.state().keys())) is not None:
+            self.resume(course, members, saved)
+            progress(int(course.epochs.sum()))
         stop = threading.Event()
         with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
             try:
@@ -150,8 +165,8 @@ class Engine:
                         course.keep(rule(course.curves()))
                         if not course.lanes:
                             break
-                        if checkpoint is not None:
-                            self.checkpoint(course, members).write(checkpoint)
+                    if shelf is not None and epoch + 1 < self.task.recipe.epochs:
+                        shelf.offer(partial(self.checkpoint, course, members))
             finally:
                 stop.set()
         return finished(course, time.perf_counter() - started)

@@ -10,26 +10,33 @@ if TYPE_CHECKING:
     from sweeps.scribe import Scribe
 
 
-def serve(connection: Connection, uri: str) -> None:
-    """Answer one call after another, (method, arguments) -> result or exception, until the other end is closed."""
+def serve(connection: Connection, uri: str, folder: str) -> None:
+    """Answer calls, (method, arguments) -> result or exception, and send what is in the outbox between them, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    scribe: Scribe | None = None
+    scribe = begin(uri, folder)
+    wait = 0.0
     while True:
         try:
+            if not connection.poll(wait):
+                wait = scribe.step()
+                continue
             method, arguments = connection.recv()
-        except EOFError:
+            connection.send(answer(scribe, method, arguments))
+        except (EOFError, ConnectionError):  # the other end is closed, or its process is gone
             return
-        answer: Any
-        try:
-            scribe = scribe or begin(uri)
-            answer = getattr(scribe, method)(*arguments)
-        except Exception as error:  # this process's boundary: the other end raises it
-            answer = error if isinstance(error, TrackingUnavailable) else TrackingUnavailable(f"{type(error).__name__}: {error}")
-        connection.send(answer)
+        wait = 0.0
 
 
-def begin(uri: str) -> "Scribe":
+def answer(scribe: "Scribe", method: str, arguments: tuple[Any, ...]) -> Any:
+    """What a method of the scribe returns or raises."""
+    try:
+        return getattr(scribe, method)(*arguments)
+    except Exception as error:  # this process's boundary: the other end raises it
+        return error if isinstance(error, TrackingUnavailable) else TrackingUnavailable(f"{type(error).__name__}: {error}")
+
+
+def begin(uri: str, folder: str) -> "Scribe":
     """The scribe; importing MLflow takes seconds."""
     from sweeps.scribe import Scribe
 
-    return Scribe(uri)
+    return Scribe(uri, folder)

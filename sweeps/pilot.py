@@ -10,8 +10,8 @@ import torch
 from lscal import Predictions
 from sweeps.engine import Engine
 from sweeps.plan import Plan
+from sweeps.score import Logits
 from sweeps.study import Study, control_point
-from sweeps.worker import Logits
 from tracking.evidence import Pilot
 from tracking.pilot import pilot_of
 from tracking.policies import key_of

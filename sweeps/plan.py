@@ -19,6 +19,9 @@ from tracking.prices import Prices
 
 Mode = Literal["auto", "fused", "looped"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Launch = Literal["inline", "processes", "ray"]
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)
+LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay")
 RECORD = 2
 """The form of what a study keeps; another one begins a new study."""
@@ -50,6 +53,10 @@ class Plan:
     change the recommendation of `policy`, see `sweeps.rungs`. `tolerances` and `prices` are what the policies judge by;
     `price_per_hour` is that of the device, for the pilot's estimate. `engine` is how members are trained, see `sweeps.way`;
     measured unless given.
+
+    `workers` is how many there are, "auto" one for each GPU or each few cores, 0 none but those which join from elsewhere; `launch` says how they
+    are placed, see `sweeps.launch`; with None, a single one is the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker
+    which gave no sign of life for `grace` seconds is taken for dead. In `state_dir` lie the outbox and the checkpoints.
     """
 
     tasks: tuple[Task, ...]
@@ -72,6 +79,12 @@ class Plan:
     storage: str = "sqlite:///optuna.db"
     tracking_uri: str = "sqlite:///mlflow.db"
     data_dir: str | None = None
+    workers: int | Literal["auto"] = "auto"
+    launch: Launch | None = None
+    ray_address: str | None = None
+    gpus_per_worker: float | None = None
+    grace: float = 30.0
+    state_dir: str = "lscal-state"
 
     @property
     def terms(self) -> Terms:
@@ -156,7 +169,9 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     given["tune"] = {key: read_range(key, value) for key, value in tune.items()}
     given["tolerances"] = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
     given["prices"] = read_prices(given.get("prices", {}))
-    for key in ("effect", "price_per_hour"):
+    if given.get("workers", "auto") != "auto":
+        read_count("workers", given["workers"], 0)
+    for key in ("effect", "price_per_hour", "grace", "gpus_per_worker"):
         if key in given:
             given[key] = read_number(key, given[key])
     if not 0 < given.get("effect", Plan.effect) < 1:
@@ -166,7 +181,11 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for key, least in (("trials", 2), ("seeds", 1), ("confirm_seeds", 2), ("train_examples", 2), ("random_state", 0)):
         if key in given:
             read_count(key, given[key], least)
-    for key in ("smoothing", "policy", "device", "engine", "storage", "tracking_uri", "data_dir"):
+    if given.get("grace", LEAST_GRACE) < LEAST_GRACE:
+        raise WrongInput(f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}.")
+    if given.get("gpus_per_worker", 1) <= 0:
+        raise WrongInput(f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or 0.25.")
+    for key in ("smoothing", "policy", "device", "engine", "storage", "tracking_uri", "data_dir", "launch", "ray_address", "state_dir"):
         if key in given and not (isinstance(given[key], str) and given[key]):
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
     if not isinstance(given.get("rungs", True), bool):
@@ -184,6 +203,8 @@ def resolve(values: Mapping[str, Any]) -> Plan:
         raise unknown("smoothing", plan.smoothing, DISTRIBUTIONS)
     if plan.engine not in MODES:
         raise unknown("engine", plan.engine, MODES)
+    if plan.launch not in (None, *LAUNCHES):
+        raise unknown("launch", str(plan.launch), LAUNCHES)
     if plan.policy not in POLICIES:
         raise unknown("policy", plan.policy, POLICIES)
     return plan

@@ -1,117 +1,227 @@
-"""Recorder: the worker's end of the line to the scribe, which writes to MLflow in a process of its own."""
+"""Recorder: keeps what is measured in the outbox, and has the scribe send it to MLflow from a process of its own."""
 
+import io
 import multiprocessing
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from sweeps.datasets import Dataset
+from sweeps.datasets import Dataset, SplitName
+from sweeps.errors import WrongInput
 from sweeps.line import serve
-from sweeps.worker import SCORED, Logits
+from sweeps.score import SCORED, Logits
+from tracking import versions
 from tracking.evidence import Evidence
 from tracking.inputs import Inputs
 from tracking.model import ExportedModel
+from tracking.outbox import PROGRAM, About, Left, Outbox, Record
 from tracking.records import Facts, Outcome
-from tracking.store import TrackingUnavailable
+from tracking.store import TrackingAway, TrackingUnavailable, identity
 from tracking.summary import Table
+
+if TYPE_CHECKING:
+    from sweeps.scribe import Progress
+
+SHORT, LONG = 5.0, 60.0
+"""Seconds to wait for the scribe: where it can be done without, and where a file may take its time."""
+AWAY_SECONDS = 4.0
+"""How long a tracking store may be away while the last entries are waited for."""
+POLL_SECONDS = 0.1
 
 
 class Recorder:
-    """Hands over what is to be written, in order, and does not wait for it. Close it: what was handed over is then written."""
+    """The outbox of this machine, and the process which sends it. Errors: WrongInput where the folder cannot be made."""
 
-    def __init__(self, uri: str):
+    def __init__(self, uri: str, folder: Path):
+        self.uri = uri
+        try:
+            self.outbox = Outbox(folder)
+        except OSError as error:
+            raise WrongInput(f"the outbox {str(folder)!r} cannot be made: {error.strerror}. Give another --state-dir.") from error
+        self.calls = ThreadPoolExecutor(1, "recorder")
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the scribe's process."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, uri), daemon=True, name="scribe")
+        self.process = context.Process(target=serve, args=(theirs, self.uri, str(self.outbox.folder)), daemon=True, name="scribe")
         self.process.start()
         theirs.close()
-        self.calls = ThreadPoolExecutor(1, "recorder")
 
     def __enter__(self) -> "Recorder":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.calls.shutdown()
+        self.calls.shutdown(cancel_futures=True)
         self.connection.close()
+        self.process.join(SHORT)
+        self.process.kill()  # what it was sending stays in the outbox, and is completed by whoever sends it next
         self.process.join()
 
-    def call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the Scribe and wait for its result. Errors: TrackingUnavailable."""
-        return self.post(method, *arguments).result()
+    def call(self, seconds: float, method: str, *arguments: object) -> Any:
+        """Call a method of the Scribe and wait so long for its result. Errors: TrackingUnavailable, and of these TrackingAway for the time."""
+        future = self.post(method, *arguments)
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            future.cancel()
+            raise TrackingAway(f"MLflow does not answer within {seconds:g} s") from error
 
     def post(self, method: str, *arguments: object) -> "Future[Any]":
         """Have a method of the Scribe called, after those posted before."""
         return self.calls.submit(self.exchange, method, arguments)
 
     def exchange(self, method: str, arguments: Sequence[object]) -> Any:
-        """One call over the line; runs in the one thread which uses it."""
+        """One call over the line; runs in the one thread which uses it. A scribe which has died is replaced, once."""
         try:
-            self.connection.send((method, arguments))
-            answer = self.connection.recv()
-        except (EOFError, OSError) as error:
-            raise TrackingUnavailable("the process which writes to MLflow has died; run the same command again") from error
+            answer = self.over_the_line(method, arguments)
+        except (EOFError, OSError):
+            self.connection.close()
+            self.process.join()
+            self.begin()
+            try:
+                answer = self.over_the_line(method, arguments)
+            except (EOFError, OSError) as error:
+                raise TrackingUnavailable("the process which writes to MLflow dies as soon as it is started") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
+    def over_the_line(self, method: str, arguments: Sequence[object]) -> Any:
+        """Send a call and receive its answer. Errors: EOFError, OSError."""
+        self.connection.send((method, arguments))
+        return self.connection.recv()
+
 
 class SweepRecorder:
-    """What a sweep of one task hands over."""
+    """What a sweep of one task hands over. Nothing here waits for MLflow while members could be trained."""
 
     def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
-        self.recorder, self.dataset, self.say = recorder, dataset, say
-        self.opened = recorder.post("open", task, study, facts, inputs_of(dataset))
-        self.posted: list[tuple[str, Future[Any]]] = []
+        self.recorder, self.outbox, self.dataset, self.say = recorder, recorder.outbox, dataset, say
+        self.about = About(task, study, identity(recorder.uri), facts, inputs_of(dataset))
+        recorder.post("open", self.about)
+
+    def where(self) -> tuple[str, str] | None:
+        """The id of the parent run and the address of the trials in the UI; None where MLflow does not answer within some seconds."""
+        try:
+            found: tuple[str, str] = self.recorder.call(SHORT, "open", self.about)
+        except TrackingUnavailable:
+            return None
+        return found
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
-        """Have the outcomes of earlier runs written which the tracking store lacks."""
+        """Have the outcomes of earlier runs written which neither the tracking store nor the outbox has, when MLflow answers."""
         if outcomes:
-            self.posted.append(("the trials of earlier runs", self.recorder.post("catch_up", list(outcomes))))
+            self.recorder.post("catch_up", self.about, list(outcomes))
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
-        """Hand over a finished trial, with further artifacts by path.
+        """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It never fails."""
+        packed = {f"logits/{split}.npz": self.pack(outcome, split, values.numpy()) for split, values in logits.items()}
+        self.outbox.put(Record.of_trial(self.about, outcome), {**packed, **(files or {})}, self.say)
+        self.recorder.post("send")
 
-        Errors: TrackingUnavailable where the store could not be opened at all.
-        """
-        if self.opened.done():
-            self.opened.result()
-        labels = {split: self.dataset.splits[split].labels.cpu().numpy() for split in logits}
-        arrays = {split: values.numpy() for split, values in logits.items()}
-        what = f"trial {outcome.number} at ε = {outcome.epsilon:g}"
-        self.posted.append((what, self.recorder.post("trial", outcome, arrays, labels, self.dataset.classes, dict(files or {}))))
+    def pack(self, outcome: Outcome, split: SplitName, logits: npt.NDArray[np.float32]) -> bytes:
+        """Logits (seed, example, class) float32 with labels, seeds, ε, temperature per seed and class names, as npz."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            logits=logits,
+            labels=self.dataset.splits[split].labels.cpu().numpy(),
+            seeds=np.array(outcome.seeds),
+            epsilon=np.array(outcome.epsilon),
+            temperature=np.array(outcome.temperature),
+            classes=np.array(self.dataset.classes),
+        )
+        return stream.getvalue()
 
     def fetch(self, outcome: Outcome) -> Logits | None:
-        """The logits of a trial of an earlier run; None where they are gone."""
-        found = self.recorder.call("logits", outcome, ("calibrate", *SCORED[outcome.stage]))
-        return None if found is None else {split: torch.from_numpy(values) for split, values in found.items()}
+        """The logits of a trial which another run or worker finished; None where they are gone, or MLflow does not answer."""
+        splits: tuple[SplitName, ...] = ("calibrate", *SCORED[outcome.stage])
+        found = self.files(outcome, [f"logits/{split}.npz" for split in splits])
+        if found is None:
+            return None
+        arrays = (np.load(io.BytesIO(content), allow_pickle=False)["logits"] for content in found)
+        return {split: torch.from_numpy(values) for split, values in zip(splits, arrays, strict=True)}
 
     def artifact(self, outcome: Outcome, path: str) -> bytes | None:
-        """A file which `finish` handed over in an earlier run; None where it is gone."""
-        content: bytes | None = self.recorder.call("artifact", outcome, path)
-        return content
+        """A file which `finish` was given, by whomever; None where it is gone, or MLflow does not answer."""
+        found = self.files(outcome, [path])
+        return None if found is None else found[0]
 
-    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int:
-        """Wait for every trial to be written, then publish. Returns the number of the version. Errors: TrackingUnavailable."""
-        self.drain()
-        version: int = self.recorder.call("publish", evidence, list(tables), model)
-        return version
-
-    def stop(self, status: str) -> None:
-        """Wait for what is handed over, and mark the sweep as KILLED or FAILED."""
-        self.drain()
+    def files(self, outcome: Outcome, paths: Sequence[str]) -> list[bytes] | None:
+        """Files of a trial: from the outbox, or else from MLflow; None where one of them is in neither."""
+        here = [content for path in paths if (content := self.outbox.file(outcome.uid, path)) is not None]
+        if len(here) == len(paths):
+            return here
         try:
-            self.recorder.call("stop", status)
+            found: list[bytes] | None = self.recorder.call(LONG, "artifacts", self.about, outcome.uid, list(paths))
+        except TrackingUnavailable:
+            return None
+        return found
+
+    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int | None:
+        """Keep what was found, and wait until all of the sweep is sent, as long as MLflow answers.
+
+        Returns the number of the published version; None where it is still to be published, and `unsent` says how.
+        """
+        try:
+            pictures: Mapping[str, bytes] = self.recorder.call(LONG, "pictures", evidence)
         except TrackingUnavailable as error:
-            self.say(f"MLflow: {error}")
+            pictures = {}
+            self.say(f"The pictures of the recommendation could not be drawn: {error}")
+        program = {} if model is None else {PROGRAM: model.program}
+        self.outbox.put(Record.of_findings(self.about, evidence, tables, model), {**pictures, **program}, self.say)
+        self.drain()
+        if self.unsent().entries:
+            return None
+        try:
+            published = versions.history(self.recorder.uri, self.about.task)
+        except TrackingUnavailable:
+            return None
+        return next((one.number for one in published if one.created == evidence.created), None)
 
     def drain(self) -> None:
-        """Wait for what was handed over, and tell what was not taken: it is kept in the study."""
-        posted, self.posted = self.posted, []
-        for what, future in posted:
-            if (error := future.exception()) is not None:
-                self.say(f"MLflow did not take {what}: {error}. The numbers are kept in the study; run the same command again to log them.")
+        """Wait until all entries of this sweep are sent, or refused; not for long where MLflow is away."""
+        away_since: float | None = None
+        while True:
+            try:
+                progress: Progress = self.recorder.call(LONG, "progress", self.about.study)
+            except TrackingUnavailable as error:
+                self.say(f"MLflow: {error}")
+                return
+            if not progress.away:
+                away_since = None
+            elif away_since is None:
+                away_since = time.monotonic()
+            elif time.monotonic() - away_since > AWAY_SECONDS:
+                self.say(f"MLflow: {progress.away}")
+                return
+            if progress.left == 0:
+                for why in progress.refused:
+                    self.say(f"MLflow refused an entry, which stays in the outbox: {why}")
+                return
+            time.sleep(POLL_SECONDS if not progress.away else 1.0)
+
+    def unsent(self) -> Left:
+        """What of this sweep is still in the outbox, and how it is sent."""
+        return self.outbox.left(self.recorder.uri, self.about.study)
+
+    def stop(self, status: str) -> None:
+        """Wait for what is handed over, and mark the sweep as KILLED, FAILED or FINISHED, if MLflow answers."""
+        self.drain()
+        try:
+            self.recorder.call(SHORT, "stop", self.about, status)
+        except TrackingUnavailable as error:
+            self.say(f"MLflow: {error}")
+        if sentence := self.unsent().sentence:
+            self.say(sentence)
 
 
 def inputs_of(dataset: Dataset) -> Inputs:

@@ -1,101 +1,157 @@
-"""Scribe: writes finished trials to MLflow with their pictures and logits, in a process of its own.
+"""Scribe: sends finished trials to MLflow and draws their pictures, in a process of its own.
 
-Drawing and MLflow are slow Python; the training runs on meanwhile. This module imports no torch, so that its process is
-there soon, and it is not reached by Ctrl-C: what was handed over is still written.
+Drawing and MLflow are slow Python; the training runs on meanwhile. This module imports no torch, so that its process is there soon, and it
+is not reached by Ctrl-C. All that it is to send lies in the outbox: it may die at any time, and others may send the same.
 """
 
 import io
+import time
 from collections.abc import Mapping, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from lscal.diagrams import Reliability, draw
 from sweeps.overview import overview
 from tracking.evidence import Evidence
-from tracking.inputs import Inputs
-from tracking.log import Sweep, connect
-from tracking.model import ExportedModel
-from tracking.records import Bins, Facts, Outcome, Stage
+from tracking.log import Sweep
+from tracking.outbox import About, Damaged, Outbox, Record, digest
+from tracking.records import Bins, Outcome, Stage
+from tracking.sender import FAULTS, Sender
 from tracking.store import TrackingUnavailable
-from tracking.summary import Table
 
-Logits = npt.NDArray[np.float32]
-"""(seed, example, class)."""
 DIAGRAMS: dict[Stage, tuple[str, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("test", "test_calibrated")}
 """Which of an outcome's bins are drawn."""
+IDLE_SECONDS = 5.0
+"""How often an empty outbox is looked into: others put entries into it, too."""
+BLOCKED_SECONDS = 0.2
+"""How often it is tried again where all that is there is being sent by others, or was not taken a moment ago."""
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between two attempts to reach a tracking store that is away."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How the sending of one study goes: entries still to be sent, why MLflow does not answer ("" where it does), and what it refused."""
+
+    left: int
+    away: str
+    refused: tuple[str, ...]
 
 
 class Scribe:
-    """The runs of one sweep after another. The controls are kept: their diagrams stand beside every other's."""
+    """Sends what is in an outbox to one tracking store. The controls are kept: their diagrams stand beside every other's."""
 
-    def __init__(self, uri: str):
-        self.client = connect(uri)
+    def __init__(self, uri: str, folder: str):
+        self.outbox = Outbox(Path(folder))
+        self.sender = Sender(self.outbox, uri, self.pictures_of_trial)
         self.controls: dict[str, Outcome] = {}
-        self.opened: Sweep | None = None
+        self.drawn: set[str] = set()
+        self.behind: list[tuple[About, Sequence[Outcome]]] = []
+        self.away, self.pause, self.again = "", 0.0, 0.0
 
-    def open(self, task: str, study: str, facts: Facts, inputs: Inputs) -> tuple[str, str]:
-        """Begin or go on with a sweep. Returns the id of its parent run and the address of its trials in the UI."""
-        self.opened = None  # if this fails, nothing may be written to the runs of the sweep before
-        self.opened = Sweep(self.client, task, study, facts, inputs)
-        return self.opened.parent, self.opened.link("")
+    def step(self) -> float:
+        """Send one entry, if there is one and MLflow answers. Returns after how many seconds there may be more to do."""
+        if (wait := self.again - time.monotonic()) > 0:
+            return 0.0 if self.draw_ahead() else wait
+        try:
+            sent = self.sender.step()
+            if sent is None and self.behind:
+                self.enter(*self.behind[0])
+                self.behind.pop(0)
+        except FAULTS as error:
+            self.sender.client, self.away = None, str(error)
+            self.pause = min(max(1.0, 2 * self.pause), LONGEST_PAUSE_SECONDS)
+            self.again = time.monotonic() + self.pause
+            return self.pause
+        self.away, self.pause = "", 0.0
+        if sent or self.behind:
+            return 0.0
+        return BLOCKED_SECONDS if self.sender.waiting() else IDLE_SECONDS
 
-    @property
-    def sweep(self) -> Sweep:
-        """The sweep which is written. Errors: TrackingUnavailable where it could not be opened."""
-        if self.opened is None:
-            raise TrackingUnavailable("the runs of this sweep could not be opened in MLflow, so nothing of it was written")
-        return self.opened
+    def draw_ahead(self) -> bool:
+        """Put pictures into one entry while MLflow is away, so that whoever sends it has them. Returns whether there may be another."""
+        for entry in self.sender.waiting():
+            if entry.kind == "trial" and entry.path.name not in self.drawn:
+                self.drawn.add(entry.path.name)
+                with self.outbox.claim(entry) as ours, suppress(Damaged, OSError):
+                    record, files = entry.read() if ours else (None, {})
+                    if record and not any(path.endswith(".png") for path in files):
+                        self.outbox.replace(entry, record, {**files, **self.pictures_of_trial(record)})
+                return True
+        return False
 
-    def catch_up(self, outcomes: Sequence[Outcome]) -> None:
-        """Write the outcomes which the tracking store does not have: it was away, or is another one. Their logits are gone."""
-        for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
-            self.trial(outcome, {}, {}, (), {})
+    def send(self) -> None:
+        """There is something new in the outbox. A tracking store which is away is not asked sooner for that."""
 
-    def trial(
-        self,
-        outcome: Outcome,
-        logits: Mapping[str, Logits],
-        labels: Mapping[str, npt.NDArray[np.int64]],
-        classes: Sequence[str],
-        files: Mapping[str, bytes],
-    ) -> None:
-        """Write a finished trial, with further `files` by path."""
-        if outcome.epsilon == 0:
-            self.controls[outcome.study] = outcome
-        if outcome.uid in self.sweep.logged:
-            return
-        packed = {f"logits/{split}.npz": pack(outcome, values, labels[split], classes) for split, values in logits.items()}
-        control = self.controls.get(outcome.study)
-        shown = [outcome] if control is None or outcome.epsilon == 0 else [control, outcome]
-        drawn = {picture_path(key): reliability(shown, key) for key in DIAGRAMS[outcome.stage] if outcome.bins}
-        self.sweep.trial(outcome, {**packed, **drawn, **files})
+    def progress(self, study: str) -> Progress:
+        """How the sending of a study goes; a tracking store which is away is asked at once."""
+        if self.away:
+            self.again = 0.0
+            self.step()
+        left = len(self.sender.waiting(study)) + sum(about.study == study for about, _ in self.behind)
+        return Progress(left, self.away, tuple(self.sender.refused().values()))
 
-    def artifact(self, outcome: Outcome, path: str) -> bytes | None:
-        """A file of a trial which an earlier run wrote; None where it is gone."""
-        return self.sweep.artifact(outcome, path)
+    def open(self, about: About) -> tuple[str, str]:
+        """The id of a sweep's parent run, and the address of its trials in the UI. A sweep which was stopped goes on. Errors: TrackingUnavailable."""
+        sweep = self.sweep(about)
+        sweep.resume()
+        return sweep.parent, sweep.link("")
 
-    def logits(self, outcome: Outcome, splits: Sequence[str]) -> dict[str, Logits] | None:
-        """The logits of a trial which an earlier run wrote; None where they are gone."""
-        found: dict[str, Logits] = {}
-        for split in splits:
-            content = self.sweep.artifact(outcome, f"logits/{split}.npz")
+    def sweep(self, about: About) -> Sweep:
+        """The runs of a sweep. Errors: TrackingUnavailable."""
+        return Sweep(self.sender.connected(), about)
+
+    def catch_up(self, about: About, outcomes: Sequence[Outcome]) -> None:
+        """Have the outcomes sent which neither the tracking store nor the outbox has, when MLflow answers. Their logits are gone."""
+        for outcome in outcomes:
+            self.note_control(outcome)
+        self.behind.append((about, outcomes))
+
+    def enter(self, about: About, outcomes: Sequence[Outcome]) -> None:
+        """Put those outcomes into the outbox which are nowhere. Errors: TrackingUnavailable."""
+        there = self.sweep(about).logged()
+        put = {entry.uid for entry in self.sender.waiting()}
+        for outcome in outcomes:
+            if outcome.uid not in there and digest(outcome.uid) not in put:
+                self.outbox.put(Record.of_trial(about, outcome), {}, lambda _: None)
+
+    def artifacts(self, about: About, uid: str, paths: Sequence[str]) -> list[bytes] | None:
+        """Files of a trial which is in MLflow; None where one of them is gone. Errors: TrackingUnavailable."""
+        if self.away:
+            raise TrackingUnavailable(self.away)
+        sweep, found = self.sweep(about), []
+        for path in paths:
+            content = sweep.artifact(uid, path)
             if content is None:
                 return None
-            found[split] = np.load(io.BytesIO(content), allow_pickle=False)["logits"]
+            found.append(content)
         return found
 
-    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int:
-        """Write what was found, from now on to be pulled. Returns the number of the published version."""
+    def stop(self, about: About, status: str) -> None:
+        """Mark a sweep as KILLED, FAILED or FINISHED. Errors: TrackingUnavailable."""
+        self.sweep(about).stop(status)
+
+    def pictures(self, evidence: Evidence) -> dict[str, bytes]:
+        """The pictures of what was found."""
         chosen = evidence.recommendations[evidence.policy]
         control, *others = (one.outcome for one in evidence.comparisons)
         shown = [control, *(one for one in others if one.epsilon == chosen.candidate)][:2]
-        pictures = {"overview.png": overview(evidence), "reliability.png": reliability(shown, "test")}
-        return self.sweep.publish(evidence, tables, model, pictures)
+        return {"overview.png": overview(evidence), "reliability.png": reliability(shown, "test")}
 
-    def stop(self, status: str) -> None:
-        """Mark the sweep as KILLED or FAILED."""
-        self.sweep.stop(status)
+    def pictures_of_trial(self, record: Record) -> Mapping[str, bytes]:
+        """The pictures of a trial, beside those of its control where that is known; none for what was found, which has them."""
+        if (outcome := record.outcome) is None:
+            return {}
+        self.note_control(outcome)
+        control = self.controls.get(outcome.study)
+        shown = [outcome] if control is None or outcome.epsilon == 0 else [control, outcome]
+        return {picture_path(key): reliability(shown, key) for key in DIAGRAMS[outcome.stage] if outcome.bins}
+
+    def note_control(self, outcome: Outcome) -> None:
+        """Keep an outcome at ε = 0."""
+        if outcome.epsilon == 0:
+            self.controls[outcome.study] = outcome
 
 
 def picture_path(key: str) -> str:
@@ -110,21 +166,6 @@ def reliability(outcomes: Sequence[Outcome], key: str) -> bytes:
     shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key], len(one.seeds)) for one in outcomes]
     stream = io.BytesIO()
     draw(shown).savefig(stream, format="png")
-    return stream.getvalue()
-
-
-def pack(outcome: Outcome, logits: Logits, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> bytes:
-    """Logits (seed, example, class) float32 with labels, seeds, ε, temperature per seed and class names, as npz."""
-    stream = io.BytesIO()
-    np.savez(
-        stream,
-        logits=logits,
-        labels=labels,
-        seeds=np.array(outcome.seeds),
-        epsilon=np.array(outcome.epsilon),
-        temperature=np.array(outcome.temperature),
-        classes=np.array(classes),
-    )
     return stream.getvalue()
 
 

@@ -1,35 +1,45 @@
-"""The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here."""
+"""The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here and in `patience`."""
 
 import json
+import re
 import signal
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+import sqlalchemy
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.samplers import TPESampler
+from optuna.storages import fail_stale_trials
+from optuna.storages._rdb.models import StudyUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
-from typing_extensions import override
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, Task, key_of
+from sweeps.patience import PatientStorage, StoreUnavailable
+from sweeps.plan import Plan, Task, key_of, resolve
 from tracking.records import Outcome, Stage
 from tracking.store import shown
 
-HEARTBEAT_SECONDS = 5
-GRACE_SECONDS = 30
+BEATS_IN_GRACE = 6
+"""Heartbeats within the time after which a silent worker is taken for dead."""
+RELEASE_SECONDS = 10.0
+"""How long giving trials back may wait for the database: whoever comes later finds them silent."""
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
+OUTCOME, DIVERGED, QUEUED, SURPLUS = "outcome", "diverged", "queued", "surplus"
+SETTINGS, CLOSED = "settings", "closed"
+LOCAL = ("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker")
+"""Keys of a plan which are each machine's own."""
 FIRST_SEED: dict[Stage, int] = {"screen": 0, "pilot": 4_000, "confirm": 5_000}
 SEEDS_BETWEEN_PLANS = 10_000
+NAME = re.compile(r"(?P<task>[a-z0-9_]+/[a-z0-9_]+)@[0-9a-f]{8}")
+STAGE = re.compile(r"(?P<base>[^@]+@[0-9a-f]{8})/(?P<stage>pilot|confirm)-(?P<first>\d{1,6})-(?P<end>\d{1,6})")
+"""The names of studies: of a sweep, and of its stages beside the screening."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +51,17 @@ class Trial:
 
 
 class Study:
-    """Trials of one scientific plan. Its state is in the database alone: any number of workers may hold one."""
+    """Trials of one scientific plan. Its state is in the database alone: any number of workers may hold one.
 
-    def __init__(self, study: optuna.Study, storage: RDBStorage, plan: Plan, task: Task, stage: Stage, seeds: Sequence[int]):
+    A point is queued before it is asked, so which points there are does not depend on who trains them. A trial *counts* while it is queued or
+    running, and when it came to an end of its own; a point all of whose trials were given up is queued again. Should a point be queued twice,
+    by two workers at once, the trial with the lowest number counts.
+    """
+
+    def __init__(self, study: optuna.Study, storage: PatientStorage, plan: Plan, task: Task, stage: Stage, seeds: Sequence[int]):
         self.study, self.storage, self.plan, self.task, self.stage, self.seeds = study, storage, plan, task, stage, tuple(seeds)
         self.held: dict[int, optuna.Trial] = {}
+        self.lost: set[int] = set()
 
     @property
     def name(self) -> str:
@@ -56,31 +72,84 @@ class Study:
         """Names a point of this study, also when it is queued again under another number."""
         return f"{self.name}#{key_of(trial.point)}"
 
+    def expected(self, digest: str) -> str:
+        """The name of the sweep of this study's plan on data with such a digest."""
+        return f"{self.task.name}@{key_of(self.plan.science(self.task, digest))}"
+
+    def digest(self) -> str:
+        """The digest of the data on which the sweep was begun."""
+        return str(json.loads(self.noted("plan"))["data"])
+
     def note(self, name: str, value: Any) -> None:
         """Keep a plain value with the study."""
         self.study.set_user_attr(name, value)
+
+    def note_once(self, name: str, value: Any) -> Any:
+        """Keep a plain value unless there is one; the one which is kept. Of two writers at once, both get the first one's."""
+        if (known := self.noted(name)) is not None:
+            return known
+        row = {"study_id": self.study._study_id, "key": name, "value_json": json.dumps(value)}
+
+        def write() -> None:
+            try:
+                with self.storage.engine.begin() as connection:
+                    connection.execute(sqlalchemy.insert(StudyUserAttributeModel), row)
+            except IntegrityError:  # another one was faster
+                return
+
+        self.storage.patiently(write)
+        return self.noted(name)
 
     def noted(self, name: str) -> Any:
         """A value which was kept, None where there is none."""
         return self.study.user_attrs.get(name)
 
-    def enqueue(self, point: Mapping[str, float]) -> None:
-        """Have a point tried, unless it has been, or is queued already."""
-        self.study.enqueue_trial(dict(point), user_attrs={QUEUED: dict(point)}, skip_if_exists=True)
+    def enqueue(self, points: Iterable[Mapping[str, float]]) -> None:
+        """Have points tried, unless they have been, or are queued already."""
+        known = {key_of(own) for trial in self.trials() if (own := point_of(trial)) and counts(trial)}
+        for point in points:
+            if key_of(point) not in known:
+                known.add(key_of(point))
+                self.study.enqueue_trial(dict(point), user_attrs={QUEUED: dict(point)})
 
     def ask(self, most: int) -> list[Trial]:
-        """Up to `most` points to train now: queued ones first, then new ones while the plan wants more trials."""
+        """Up to `most` points to train now: queued ones first, then, where more than ε is tuned, new ones while the plan wants more trials."""
         self.reap()
         trials: list[Trial] = []
-        while len(trials) < most and (self.waiting() or (self.stage == "screen" and self.missing() > 0)):
+        while len(trials) < most and (asked := self.pop()) is not None:
+            point = {name: asked.suggest_float(name, **bounds) for name, bounds in self.space(asked).items()}
+            if why := self.surplus(asked.number, point):
+                self.end(asked, TrialState.FAIL, {SURPLUS: why})
+                continue
+            self.held[asked.number] = asked
+            trials.append(Trial(asked.number, point))
+        return trials
+
+    def pop(self) -> optuna.Trial | None:
+        """A queued trial, or a new one where there may be; None where there is nothing to do.
+
+        Optuna's `ask` would make a new trial where another worker was faster to take the last one.
+        """
+        trial_id = self.study._pop_waiting_trial_id()
+        if trial_id is not None:
+            asked = optuna.Trial(self.study, trial_id)
+        elif self.plan.tune and self.trials() and self.missing() > 0:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
-                trial = self.study.ask()
-            self.storage.record_heartbeat(trial._trial_id)  # at once: a trial without one is never found stale
-            point = {name: trial.suggest_float(name, **bounds) for name, bounds in self.space(trial).items()}
-            self.held[trial.number] = trial
-            trials.append(Trial(trial.number, point))
-        return trials
+                asked = self.study.ask()
+        else:
+            return None
+        self.storage.record_heartbeat(asked._trial_id)
+        return asked
+
+    def surplus(self, number: int, point: Mapping[str, float]) -> str:
+        """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""
+        earlier = [trial for trial in self.trials() if trial.number < number and counts(trial)]
+        if any((other := point_of(trial)) and key_of(other) == key_of(point) for trial in earlier):
+            return "the point was queued twice"
+        if self.plan.tune and self.stage == "screen" and len(earlier) >= self.plan.trials:
+            return "two workers began the last trial"
+        return ""
 
     def space(self, trial: optuna.Trial) -> dict[str, dict[str, Any]]:
         """Bounds of each tuned parameter, widened where a queued value lies outside: the control's may."""
@@ -91,29 +160,45 @@ class Study:
             space[name] = {"low": min(low, value), "high": max(high, value), "log": name != "epsilon"}
         return space
 
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Record a finished trial: its two objectives, and the whole outcome in one attribute."""
-        self.held[trial.number].set_user_attr(OUTCOME, outcome.to_json())
+    def tell(self, trial: Trial, outcome: Outcome) -> bool:
+        """Record a finished trial: its two objectives, and the whole outcome in one attribute. False where it was taken over by another worker."""
         values = [outcome.mean("select/accuracy"), outcome.mean("select/ece")]
-        self.study.tell(self.held.pop(trial.number), values, skip_if_finished=True)
+        return self.end(self.held[trial.number], TrialState.COMPLETE, {OUTCOME: outcome.to_json()}, values)
 
-    def tell_diverged(self, trial: Trial, why: str) -> None:
+    def tell_diverged(self, trial: Trial, why: str) -> bool:
         """Record a trial whose loss became NaN. It is not tried again: it would do the same."""
-        self.held[trial.number].set_user_attr(DIVERGED, why)
-        self.study.tell(self.held.pop(trial.number), state=TrialState.FAIL, skip_if_finished=True)
+        return self.end(self.held[trial.number], TrialState.FAIL, {DIVERGED: why})
 
-    def tell_dropped(self, trial: Trial, outcome: Outcome) -> None:
+    def tell_dropped(self, trial: Trial, outcome: Outcome) -> bool:
         """Record a trial which was dropped at a rung, with its curves. It is not tried again."""
-        self.held[trial.number].set_user_attr(OUTCOME, outcome.to_json())
-        self.study.tell(self.held.pop(trial.number), state=TrialState.PRUNED, skip_if_finished=True)
+        return self.end(self.held[trial.number], TrialState.PRUNED, {OUTCOME: outcome.to_json()})
+
+    def end(self, trial: optuna.Trial, state: TrialState, attributes: Mapping[str, str], values: Sequence[float] | None = None) -> bool:
+        """Bring a trial to its end; False where it was given up meanwhile, and is another worker's under another number."""
+        try:
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+            self.study.tell(trial, values, state=state, skip_if_finished=True)
+        except UpdateFinishedTrialError:  # given up, or told before the answer was lost
+            pass
+        self.held.pop(trial.number, None)
+        self.lost.discard(trial.number)
+        return self.storage.get_trial(trial._trial_id).state == state
 
     def release(self) -> int:
         """Give back the trials which are asked and unfinished: each is marked as failed, and its point queued again."""
         held, self.held = list(self.held.values()), {}
-        for trial in held:
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            self.study.enqueue_trial(dict(trial.params), user_attrs={QUEUED: dict(trial.params)})
-        return len(held)
+        patience, self.storage.patience = self.storage.patience, RELEASE_SECONDS
+        try:
+            given = sum(self.end(trial, TrialState.FAIL, {}) for trial in held)
+            if given:
+                self.requeue()
+            return given
+        except StoreUnavailable as error:
+            self.storage.say(f"{error}; the {len(held)} trials of this worker are taken over when they have been silent for a while.")
+            return 0
+        finally:
+            self.storage.patience = patience
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, in whatever state."""
@@ -121,13 +206,15 @@ class Study:
 
     def outcomes(self) -> list[Outcome]:
         """The outcomes of all finished trials, whoever trained them, in the order of their numbers."""
-        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in complete]
+        return self.told(TrialState.COMPLETE)
 
     def dropped(self) -> list[Outcome]:
         """The trials which were dropped at a rung."""
-        pruned = [trial for trial in self.trials() if trial.state == TrialState.PRUNED]
-        return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in pruned]
+        return self.told(TrialState.PRUNED)
+
+    def told(self, state: TrialState) -> list[Outcome]:
+        """The outcomes of the trials which ended in a state."""
+        return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in self.trials() if trial.state == state]
 
     def diverged(self) -> dict[int, str]:
         """Why trials diverged, by number."""
@@ -138,93 +225,131 @@ class Study:
         return sum(trial.state == TrialState.WAITING for trial in self.trials())
 
     def missing(self) -> int:
-        """How many trials the plan wants beyond those finished, running or queued."""
-        counted = [t for t in self.trials() if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
-        return self.plan.trials - len(counted)
+        """How many trials the plan wants beyond those which count."""
+        if self.stage != "screen":
+            return 0
+        known = [trial for trial in self.trials() if counts(trial)]
+        if self.plan.tune:
+            return max(0, self.plan.trials - len(known))
+        return len(
+            {key_of(point) for point in planned(self.plan, self.task)} - {key_of(own) for trial in known if (own := point_of(trial))}
+        )
 
     def unfinished(self) -> int:
         """How many trials are still to be finished, by whomever."""
-        new = self.missing() if self.stage == "screen" else 0
-        return max(0, new) + self.waiting() + self.elsewhere()
+        return self.missing() + self.waiting() + self.elsewhere()
 
     def elsewhere(self) -> int:
         """How many trials other workers hold."""
         return sum(trial.state == TrialState.RUNNING and trial.number not in self.held for trial in self.trials())
 
     def reap(self) -> None:
-        """Queue again the trials of workers which gave no sign of life for `GRACE_SECONDS`."""
+        """Queue again the points of workers which gave no sign of life for as long as the plan's grace.
+
+        A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running for ever. It is given one here.
+        """
+        for trial_id in self.storage.patiently(self.without_heartbeat):
+            self.storage.record_heartbeat(trial_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             fail_stale_trials(self.study)
+        self.requeue()
 
-    @contextmanager
-    def heartbeat(self) -> Iterator[None]:
-        """While inside, tell the database every few seconds that the held trials are being worked on.
+    def requeue(self) -> None:
+        """Queue every point all of whose trials were given up. Which may be this worker's doing, or that of one which died while it did so."""
+        given_up = [point for trial in self.trials() if not counts(trial) and (point := point_of(trial))]
+        if given_up:
+            self.enqueue(given_up)
 
-        Optuna does this for `optimize` only, not for ask and tell; `record_heartbeat` and `_trial_id` lie outside its
-        public interface and are used in this class alone.
-        """
-        stop = threading.Event()
+    def without_heartbeat(self) -> list[int]:
+        """The running trials which have never given a sign of life, held ones excepted."""
+        query = (
+            "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
+        )
+        held = {trial._trial_id for trial in self.held.values()}
+        with self.storage.engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+        return [trial_id for trial_id in found if trial_id not in held]
 
-        def beat() -> None:
-            while True:
-                for trial in list(self.held.values()):
-                    try:
-                        self.storage.record_heartbeat(trial._trial_id)
-                    except SQLAlchemyError as error:  # the database is away for a moment: the next beat tries again
-                        print(f"heartbeat of trial {trial.number}: {error}", file=sys.stderr)
-                if stop.wait(HEARTBEAT_SECONDS):
-                    return
+    def taken_over(self) -> bool:
+        """Whether there are held trials, and every one was given to others: this worker was silent for too long."""
+        return bool(self.held) and self.lost >= self.held.keys()
 
-        thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+    def beat(self) -> None:
+        """Tell the database that the held trials are being worked on, and find out which of them are another worker's by now."""
+        for number, trial in list(self.held.items()):
+            if self.storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
+                self.storage.record_heartbeat(trial._trial_id)
+            elif number in self.held:
+                self.lost.add(number)
+
+    def heartbeat(self) -> AbstractContextManager[None]:
+        """While inside, beat every few seconds."""
+        return heartbeat(self.storage, self.plan.grace, self.beat)
+
+
+@contextmanager
+def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None]) -> Iterator[None]:
+    """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the database.
+
+    Optuna beats for `optimize` only, not for ask and tell; `record_heartbeat`, `_trial_id`, `_study_id` and `_pop_waiting_trial_id` lie outside
+    its public interface and are used in this file alone.
+    """
+    stop = threading.Event()
+
+    def run() -> None:
+        told: set[str] = set()
+        while True:
+            try:
+                with storage.impatient():
+                    for beat in beats:
+                        beat()
+                told.clear()
+            except (OptunaError, SQLAlchemyError, OSError) as error:  # the database is away for a moment: the next beat tries again
+                cause = str(getattr(error.__cause__ or error, "orig", error)).strip().splitlines()[0]
+                if cause not in told:
+                    storage.say(f"No heartbeat, as the study store does not take it: {cause}")
+                told.add(cause)
+            if stop.wait(grace / BEATS_IN_GRACE):
+                return
+
+    thread = threading.Thread(target=run, daemon=True, name="heartbeat")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial stands for its point: it is queued, is running, or came to an end of its own."""
+    return trial.state != TrialState.FAIL or DIVERGED in trial.user_attrs
+
+
+def point_of(trial: FrozenTrial) -> dict[str, float] | None:
+    """The point of a trial; None where it was not yet drawn, or is surplus."""
+    if SURPLUS in trial.user_attrs:
+        return None
+    return dict(trial.user_attrs.get(QUEUED) or trial.params) or None
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C to the end of the block, so that no trial is asked and not held, or told by half."""
+    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by half."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    before = {which: signal.signal(which, lambda number, _: came.append(number)) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-class Sobol(BaseSampler):
-    """The Sobol sequence over one parameter: the n-th new trial of a study gets the n-th point, whoever asks for it.
-
-    Optuna's own QMC sampler draws at random until a trial has finished, so not for a first batch. Unscrambled, the
-    sequence halves the range again and again: 1/2, 1/4, 3/4, 1/8, …
-    """
-
-    def __init__(self, low: float, skip_low: bool):
-        self.low, self.skip = low, int(skip_low)
-
-    @override
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    @override
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        return {}
-
-    @override
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> float:
-        assert isinstance(param_distribution, FloatDistribution)
-        earlier = (t for t in study.get_trials(deepcopy=False) if t.number < trial.number)
-        index = self.skip + sum(not t.system_attrs.keys() & {"fixed_params", "failed_trial"} for t in earlier)
-        return round(self.low + (param_distribution.high - self.low) * radical_inverse(index), 9)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def radical_inverse(index: int) -> float:
@@ -236,50 +361,61 @@ def radical_inverse(index: int) -> float:
     return value
 
 
-def open_storage(url: str) -> RDBStorage:
+def sobol(plan: Plan) -> list[float]:
+    """The values of ε which a plan tries beside 0: the Sobol sequence over its range, 1/2, 1/4, 3/4, 1/8 and so on.
+
+    With more trials the first ones stay what they were.
+    """
+    low, high = plan.epsilon
+    first = int(low == 0)  # which is the control
+    return [round(low + (high - low) * radical_inverse(index), 9) for index in range(first, first + plan.trials - 1)]
+
+
+def open_storage(url: str) -> PatientStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
-                url,
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+            return PatientStorage(url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=1, grace_period=int(Plan.grace))
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
+        cause = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
         raise WrongInput(
             f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
             "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
         ) from error
 
 
-def open_study(storage: RDBStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
-    """Open or resume the screening study of a task; the message tells which, and what changed since the last plan.
-
-    ε = 0 at the recipe's own values is queued first: the control.
-    """
+def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
+    """Open or resume the screening study of a task; the message tells which, and what changed since the last plan."""
     science = plan.science(task, digest)
     name = f"{task.name}@{key_of(science)}"
+    storage.use_grace(plan.grace)
     summaries = [s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name]
     known = {summary.study_name: summary for summary in summaries}
     study = create(storage, plan, name)
     opened = Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
     if name in known:
-        finished = len(opened.outcomes())
-        message = f"resumes study {name}: {finished} trials are finished, {opened.unfinished()} are to do"
+        message = f"resumes study {name}"
     else:
         message = f"new study {name}"
         if summaries:
             last = max(summaries, key=lambda summary: str(summary.user_attrs["created"]))
             message += f", as the plan differs from {last.study_name}: {changes(json.loads(last.user_attrs['plan']), science)}"
-        study.set_user_attr("plan", json.dumps(science))
-        study.set_user_attr("created", f"{time.time():.3f}")
-        study.set_user_attr("task", task.name)
-    opened.enqueue(control_point(plan, task))
+        opened.note_once("plan", json.dumps(science))
+        opened.note_once("created", f"{time.time():.3f}")
+        opened.note_once("task", task.name)  # last: a study with a task has the others
+    settings = replace(plan, tasks=(task,)).to_mapping()
+    opened.note(SETTINGS, {key: value for key, value in settings.items() if key not in LOCAL})
+    opened.note(CLOSED, None)
+    if name in known:
+        message += f": {len(opened.outcomes())} trials are finished, {opened.unfinished()} are to do"
     return opened, message
+
+
+def planned(plan: Plan, task: Task) -> list[dict[str, float]]:
+    """The points which a screening begins with: ε = 0 and the other values of ε. Where more is tuned, the others are drawn while it goes on."""
+    control = control_point(plan, task)
+    return [control] if plan.tune else [control, *({"epsilon": epsilon} for epsilon in sobol(plan))]
 
 
 def control_point(plan: Plan, task: Task) -> dict[str, float]:
@@ -287,14 +423,71 @@ def control_point(plan: Plan, task: Task) -> dict[str, float]:
     return {"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune}
 
 
-def open_stage(storage: RDBStorage, screening: Study, stage: Stage, points: Sequence[Mapping[str, float]], first: int, seeds: int) -> Study:
+def open_stage(screening: Study, stage: Stage, points: Sequence[Mapping[str, float]], first: int, seeds: int) -> Study:
     """A study beside the screening's, which holds queued points only: trained with the stage's seeds number `first` to `first + seeds - 1`."""
-    plan = screening.plan
-    study = create(storage, plan, f"{screening.name}/{stage}-{first}-{first + seeds}")
-    opened = Study(study, storage, plan, screening.task, stage, seeds_of(plan, stage, seeds, first))
-    for point in points:
-        opened.enqueue(point)
+    name = f"{screening.name}/{stage}-{first}-{first + seeds}"
+    study = create(screening.storage, screening.plan, name)
+    opened = Study(study, screening.storage, screening.plan, screening.task, stage, seeds_of(screening.plan, stage, seeds, first))
+    opened.enqueue(points)
     return opened
+
+
+def open_sweeps(storage: PatientStorage) -> list[str]:
+    """The names of the sweeps which are under way."""
+    found = [study for study in storage.get_all_studies() if NAME.fullmatch(study.study_name)]
+    return [study.study_name for study in found if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)]
+
+
+def join_study(storage: PatientStorage, name: str, own: Mapping[str, Any]) -> Study:
+    """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this machine's `own` keys of a plan.
+
+    Errors: WrongInput where there is no such study, or its plan cannot be read.
+    """
+    if not NAME.fullmatch(name):
+        raise WrongInput(f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.status prints.")
+    try:
+        study = load_known(storage, name)
+    except KeyError as error:
+        raise WrongInput(
+            f"there is no sweep {name!r} in {shown(storage.url)}; there are: {', '.join(open_sweeps(storage)) or 'none'}."
+        ) from error
+    settings = study.user_attrs.get(SETTINGS)
+    if not isinstance(settings, dict):
+        raise WrongInput(f"study {name} keeps no plan that a worker could join; start it again with sweeps.run.")
+    plan = resolve({key: value for key, value in settings.items() if key not in LOCAL} | dict(own))
+    task = plan.tasks[0]
+    set_sampler(study, plan)
+    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
+
+
+def busy_stages(screening: Study) -> list[Study]:
+    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold queued or running trials."""
+    query = (
+        "SELECT DISTINCT s.study_name FROM studies s JOIN trials t ON t.study_id = s.study_id "
+        "WHERE t.state IN ('WAITING', 'RUNNING') AND substr(s.study_name, 1, :length) = :base"
+    )
+    base = f"{screening.name}/"
+    storage = screening.storage
+
+    def names() -> list[str]:
+        with storage.engine.connect() as connection:
+            return list(connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars())
+
+    stages = [screening]
+    for name in sorted(storage.patiently(names)):
+        if match := STAGE.fullmatch(name):
+            stage: Stage = "pilot" if match["stage"] == "pilot" else "confirm"
+            first, end = int(match["first"]), int(match["end"])
+            study = load_known(storage, name)
+            set_sampler(study, screening.plan)
+            seeds = seeds_of(screening.plan, stage, end - first, first)
+            stages.append(Study(study, storage, screening.plan, screening.task, stage, seeds))
+    return stages
+
+
+def load_known(storage: PatientStorage, name: str) -> optuna.Study:
+    """A study that is there. Errors: KeyError."""
+    return optuna.load_study(storage=storage, study_name=name)
 
 
 def seeds_of(plan: Plan, stage: Stage, count: int, first: int = 0) -> tuple[int, ...]:
@@ -303,18 +496,20 @@ def seeds_of(plan: Plan, stage: Stage, count: int, first: int = 0) -> tuple[int,
     return tuple(range(start, start + count))
 
 
-def create(storage: RDBStorage, plan: Plan, name: str) -> optuna.Study:
+def create(storage: PatientStorage, plan: Plan, name: str) -> optuna.Study:
     """Create or load a study, and make sure that it has our two directions."""
-    low = plan.epsilon[0]
     study = optuna.create_study(storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True)
-    if plan.tune:  # a seed of its own for every start: TPE's first draws are random, and would repeat
-        study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
-    else:
-        study.sampler = Sobol(low, skip_low=low == 0)
+    set_sampler(study, plan)
     found = tuple(direction.name.lower() for direction in study.directions)
     if found != DIRECTIONS:
         raise WrongInput(f"study {name} has the directions {found}, wanted {DIRECTIONS}. Give another --storage.")
     return study
+
+
+def set_sampler(study: optuna.Study, plan: Plan) -> None:
+    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first draws are random, and would repeat."""
+    if plan.tune:
+        study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

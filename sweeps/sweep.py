@@ -1,28 +1,31 @@
 """The sweep of one task, from its study to its published recommendation."""
 
 import hashlib
-import importlib.metadata
-import platform
-import subprocess
+import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-
-from optuna.storages import RDBStorage
 
 from sweeps import pilot
 from sweeps.confirm import Confirmation, Run, confirm
 from sweeps.console import Console
-from sweeps.engine import Engine
+from sweeps.engine import Engine, Progress
 from sweeps.export import NotExportable, calibrated_model, exported, unpack
+from sweeps.facts import facts
 from sweeps.instances import instances_of
+from sweeps.launch import Launcher, launcher, places
+from sweeps.meter import Meter
 from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
+from sweeps.patience import PatientStorage
 from sweeps.pilot import most_confirm_seeds
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import Study, control_point, open_stage, open_study, written
-from sweeps.worker import Logits, harvest, weights_path, work
+from sweeps.score import Logits
+from sweeps.study import CLOSED, Study, control_point, open_stage, open_study, planned
+from sweeps.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
 from tracking import summary
 from tracking.evidence import Evidence, Pilot
 from tracking.model import ExportedModel
@@ -33,7 +36,8 @@ from tracking.screening import Screening
 from tracking.store import shown as shown_uri
 
 DECIDED = "decided"
-PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
+UI_ADDRESS = "LSCAL_MLFLOW_UI"
+"""Environment variable: where people open MLflow, if not at the tracking URI."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,99 @@ class Sweep:
     """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the studies."""
 
     plan: Plan
-    engine: Engine
-    storage: RDBStorage
+    worker: Worker
+    hands: Worker | Launcher
     screening: Study
     records: SweepRecorder
+    facts: Facts
     console: Console
+
+    @property
+    def engine(self) -> Engine:
+        """What this process trains with, where it has to."""
+        return self.worker.engine
+
+    def run(self, *, pilot_only: bool, reopen: bool) -> Recommendation | Pilot | None:
+        """All steps, see `sweep_task`."""
+        plan, study, dataset, task = self.plan, self.screening, self.engine.dataset, self.screening.task
+        records, console = self.records, self.console
+        if not (reopen or pilot_only):
+            refuse_more(study)
+        piloted = self.pilot()
+        if pilot_only:
+            return self.close("FINISHED", piloted)
+        screening = self.screen()
+        if screening is None:
+            console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
+            return self.close("FAILED", None)
+
+        chosen = candidates(screening, plan.terms)
+        control = key_of(screening.control_point)
+        points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
+        finalists = {
+            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
+        }
+        earlier = openings_of(study)
+        advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
+        seeds = plan.confirm_seeds or advised
+        parent, _ = records.where() or ("", "")
+        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, reopen, console.say)
+        confirmation = self.confirm(finalists, points, control, seeds)
+        comparisons = confirmation.comparisons()
+        if control not in comparisons:
+            console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
+            return self.close("FAILED", None)
+
+        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings), "")
+        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study))
+        note_claims(study, [comparisons[key].claims[metric].p for key, metric in claimed(chosen) if key in comparisons])
+        created = first_seen(study, plan.policy, decided)
+        recommendations = {name: replace(one, created=created) for name, one in decided.items()}
+        ordered = [control, *(key for key in comparisons if key != control)]
+        evidence = Evidence(
+            task=task.name,
+            study=study.name,
+            run_id=parent,
+            created=created,
+            plan=self.facts.plan,
+            facts={**self.facts.params, **self.facts.tags},
+            classes=dataset.classes,
+            examples={name: len(split.labels) for name, split in dataset.splits.items()},
+            policy=plan.policy,
+            tolerances=asdict(plan.tolerances),
+            prices=asdict(plan.prices),
+            recommendations=recommendations,
+            pilot=piloted,
+            outcomes=tuple(sorted(screening.outcomes, key=lambda outcome: outcome.epsilon)),
+            dropped=screening.dropped,
+            bands=screening.bands(),
+            comparisons=tuple(comparisons[key] for key in ordered),
+            openings=openings,
+            instances=instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy])),
+        )
+        tables = tables_of(evidence, screening)
+        version = records.publish(evidence, tables, self.model(confirmation.runs[key_of(recommendations[plan.policy].point)]))
+        shown = recommendations[plan.policy]
+        for table in tables:
+            console.table(table, mark=f"{shown.epsilon:.4g}")
+        console.say(summary.LEGEND, "dim")
+        _, link = records.where() or ("", "")
+        closing(plan, shown, link, console)
+        if version is None:
+            console.say(f"  MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
+        study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
+        return shown
+
+    def close(self, status: str, found: Pilot | None) -> Pilot | None:
+        """End here, without a recommendation."""
+        self.records.stop(status)
+        self.screening.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
+        return found
 
     def pilot(self) -> Pilot | None:
         """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them diverged."""
         control = control_point(self.plan, self.engine.task)
-        study = open_stage(self.storage, self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
+        study = open_stage(self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
         self.records.catch_up(study.outcomes())
         if pilot.kept(study) is None:
             found = self.harvest(study, "piloting")
@@ -69,9 +156,8 @@ class Sweep:
         """Train the trials of the plan. None where ε = 0 diverged."""
         study, plan = self.screening, self.plan
         self.records.catch_up([*study.outcomes(), *study.dropped()])
-        todo = study.unfinished() * plan.seeds * study.task.recipe.epochs
-        with self.console.progress(f"screening {study.task.name}", todo) as advance:
-            work(study, self.engine, self.records.finish, advance, self.console.say)
+        study.enqueue(planned(plan, study.task))
+        self.train(study, "screening")
         outcomes = study.outcomes()
         control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
         return None if control is None else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
@@ -81,7 +167,7 @@ class Sweep:
         confirmation = Confirmation(self.engine.dataset, self.plan.terms, seeds, control)
 
         def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
-            study = open_stage(self.storage, self.screening, "confirm", [points[key] for key in keys], places[0], len(places))
+            study = open_stage(self.screening, "confirm", [points[key] for key in keys], places[0], len(places))
             self.records.catch_up(study.outcomes())
             found = self.harvest(study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:")
             return {key: found[key] for key in keys if key in found}
@@ -92,7 +178,7 @@ class Sweep:
     def model(self, run: Run) -> ExportedModel | None:
         """A confirmed point's first member with its temperature, to be registered; None where its weights are gone or torch cannot export it."""
         outcome = run.outcomes[0]
-        content = self.records.artifact(outcome, weights_path(outcome))
+        content = patiently(lambda: self.records.artifact(outcome, weights_path(outcome)))
         if content is None:
             self.console.say("The weights of the recommended ε are not in the tracking store, so no model is registered.")
             return None
@@ -113,101 +199,81 @@ class Sweep:
             return None
 
     def harvest(self, study: Study, what: str) -> dict[str, tuple[Outcome, Logits]]:
-        """Train what is queued in a study, with a progress bar."""
+        """Have what is queued in a study trained, and give each finished trial with its logits."""
+        train = partial(self.train, what=what)
+        return harvest(study, self.worker, train, self.records.fetch)
+
+    def train(self, study: Study, what: str) -> None:
+        """Have what is queued in a study trained, with a progress bar."""
         todo = study.unfinished() * len(study.seeds) * study.task.recipe.epochs
         with self.console.progress(f"{what} {study.task.name}", todo) as advance:
-            return harvest(study, self.engine, self.records.finish, self.records.fetch, advance, self.console.say)
+            if isinstance(self.hands, Worker):
+                self.hands.work(study, advance)
+            else:
+                self.wait(study, self.hands, advance)
+
+    def wait(self, study: Study, hands: Launcher, advance: Progress) -> None:
+        """Keep the workers running until a study is finished. Errors: NoWorkers where none is left."""
+        left, members = study.unfinished(), len(study.seeds) * study.task.recipe.epochs
+        while left:
+            hands.watch()
+            study.reap()
+            self.worker.roll.clear_gone(self.plan.grace)
+            now = study.unfinished()
+            if now < left:
+                advance((left - now) * members)
+            left = now
+            time.sleep(PAUSE_SECONDS)
 
 
 def sweep_task(
-    plan: Plan, engine: Engine, storage: RDBStorage, recorder: Recorder, console: Console, *, pilot_only: bool = False, reopen: bool = False
+    plan: Plan,
+    engine: Engine,
+    storage: PatientStorage,
+    recorder: Recorder,
+    console: Console,
+    meter: Meter,
+    metrics: str | None = None,
+    *,
+    pilot_only: bool = False,
+    reopen: bool = False,
 ) -> Recommendation | Pilot | None:
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
-    Errors: TestOpened where *test* was opened for other finalists and `reopen` is False; TrackingUnavailable where MLflow does not
-    take the recommendation. All trials are kept in the study.
+    Errors: TestOpened where *test* was opened for other finalists and `reopen` is False; NoWorkers where all were given up. All trials
+    are kept in the study, and what MLflow did not take in the outbox.
     """
-    task, dataset = engine.task, engine.dataset
-    study, message = open_study(storage, plan, task, dataset.digest)
-    console.say(f"{task.name}: {message}", style="bold")
+    study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
+    console.say(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
     console.say(f"  {describe(plan, engine)}")
-    found = facts(replace(plan, tasks=(task,)), engine)
-    records = SweepRecorder(recorder, dataset, study.name, task.name, found, console.say)
-    sweep = Sweep(plan, engine, storage, study, records, console)
+    found = facts(replace(plan, tasks=(study.task,)), engine)
+    records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
-        if not (reopen or pilot_only):
-            refuse_more(study)
-        piloted = sweep.pilot()
-        if pilot_only:
-            records.stop("FINISHED")
-            return piloted
-        screening = sweep.screen()
-        if screening is None:
-            records.stop("FAILED")
-            console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
-            return None
-
-        chosen = candidates(screening, plan.terms)
-        control = key_of(screening.control_point)
-        points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
-        finalists = {
-            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
-        }
-        earlier = openings_of(study)
-        advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
-        seeds = plan.confirm_seeds or advised
-        parent, link = records.opened.result()
-        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, reopen, console.say)
-        confirmation = sweep.confirm(finalists, points, control, seeds)
-        comparisons = confirmation.comparisons()
-        if control not in comparisons:
-            records.stop("FAILED")
-            console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
-            return None
-
-        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings), "")
-        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study))
-        note_claims(study, [comparisons[key].claims[metric].p for key, metric in claimed(chosen) if key in comparisons])
-        created = first_seen(study, plan.policy, decided)
-        recommendations = {name: replace(one, created=created) for name, one in decided.items()}
-        ordered = [control, *(key for key in comparisons if key != control)]
-        evidence = Evidence(
-            task=task.name,
-            study=study.name,
-            run_id=parent,
-            created=created,
-            plan=found.plan,
-            facts={**found.params, **found.tags},
-            classes=dataset.classes,
-            examples={name: len(split.labels) for name, split in dataset.splits.items()},
-            policy=plan.policy,
-            tolerances=asdict(plan.tolerances),
-            prices=asdict(plan.prices),
-            recommendations=recommendations,
-            pilot=piloted,
-            outcomes=tuple(sorted(screening.outcomes, key=lambda outcome: outcome.epsilon)),
-            dropped=screening.dropped,
-            bands=screening.bands(),
-            comparisons=tuple(comparisons[key] for key in ordered),
-            openings=openings,
-            instances=instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy])),
-        )
-        tables = tables_of(evidence, screening)
-        records.publish(evidence, tables, sweep.model(confirmation.runs[key_of(recommendations[plan.policy].point)]))
+        worker = Worker(study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics)
+        with hands_of(plan, worker, console) as hands:
+            sweep = Sweep(plan, worker, hands, study, records, found, console)
+            return sweep.run(pilot_only=pilot_only, reopen=reopen)
     except BaseException as error:  # the run in MLflow is closed, whatever happened
         records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED" if isinstance(error, TestOpened) else "FAILED")
         raise
-    shown = recommendations[plan.policy]
-    for table in tables:
-        console.table(table, mark=f"{shown.epsilon:.4g}")
-    console.say(summary.LEGEND, "dim")
-    closing(plan, shown, link, console)
-    return shown
+
+
+def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
+    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from elsewhere."""
+    study = worker.screening
+    if plan.workers != 0 and (plan.launch == "inline" or (plan.launch is None and len(places(plan.workers, plan.device)) == 1)):
+        study.note(WORKERS, 1)
+        return worker
+    if plan.launch in (None, "processes"):
+        study.note(WORKERS, len(places(plan.workers, plan.device)) if plan.workers else 0)
+    if plan.workers == 0:
+        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}")
+    return launcher(plan, study.name, console.warn)
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
     """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same one."""
-    content = policy + "".join(one.to_json() for one in recommendations.values())
+    content = policy + "".join(replace(one, run_id="").to_json() for one in recommendations.values())
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}
     if digest not in known:
@@ -245,51 +311,6 @@ def describe(plan: Plan, engine: Engine) -> str:
     )
 
 
-def facts(plan: Plan, engine: Engine) -> Facts:
-    """What a reader of a run needs to repeat it."""
-    task, dataset = engine.task, engine.dataset
-    recipe = {name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune}
-    versions = {f"version.{package}": importlib.metadata.version(package) for package in PACKAGES}
-    commit = git_commit()
-    return Facts(
-        params={
-            "dataset": task.dataset,
-            "architecture": task.architecture,
-            "smoothing": plan.smoothing,
-            "train_examples": str(len(dataset.splits["train"].labels)),
-            **recipe,
-        },
-        tags={
-            **versions,
-            "version.python": platform.python_version(),
-            "device": str(engine.device),
-            "engine": engine.way.kind,
-            "precision": engine.way.precision,
-            **({"mlflow.source.git.commit": commit} if commit else {}),
-        },
-        dataset=dataset.name,
-        digest=dataset.digest,
-        where=dataset.where,
-        plan=plan.to_yaml(),
-    )
-
-
-def git_commit() -> str | None:
-    """The commit of this code, None outside of a git checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
 def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> None:
     """The answer, and the exact next commands."""
     console.say("")
@@ -305,7 +326,9 @@ def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> N
         uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {given}"
         console.say(f"  Browse it:  mlflow server{uri}")
         server = "http://127.0.0.1:5000"
-    console.say(f"  then open   {server.rstrip('/')}/{link}")
+    if link:
+        server = os.environ.get(UI_ADDRESS) or server
+        console.say(f"  then open   {server.rstrip('/')}/{link}", event="link")
     custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {given}"
     console.say(f"  Its page:   python -m tracking.serve{custom}")
     console.say(f"  then open   http://127.0.0.1:8000/v1/tasks/{shown.task}/page")

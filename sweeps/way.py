@@ -53,7 +53,7 @@ class Way:
         return f"{self.kind}{precision}, {self.members} members at a time in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
 
 
-def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode: Mode) -> str:
+def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode: Mode, precision: Precision | None = None) -> str:
     """All that may decide which way is the fastest."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
     about = {
@@ -65,6 +65,7 @@ def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode:
         "cores": cores(),
         "torch": torch.__version__,
         "mode": mode,
+        "precision": precision,
     }
     return json.dumps(about)
 

@@ -1,6 +1,7 @@
 """Published: a task's sweep as it lies in MLflow when it is finished, made from an Evidence without a training."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def mlflow_server(uri, folder):
 
 
 @contextmanager
-def process(module, *arguments, folder):
+def process(module, *arguments, folder, end=signal.SIGTERM):
     """A real process of a module, ended with all its children; gives the file which it writes to."""
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     log = Path(folder, f"{module}.log")
@@ -93,5 +94,5 @@ def process(module, *arguments, folder):
     try:
         yield log
     finally:
-        os.killpg(running.pid, 15)
+        os.killpg(running.pid, end)
         running.wait(timeout=30)

@@ -1,35 +1,40 @@
 """Log: what is written to MLflow. One experiment per task, a parent run per sweep, a child run per trial.
 
-A trial is written when it is finished, by one batch of all its numbers and one of its files. Runs are found again by the
-tag `uid`, so that a resumed sweep goes on where it was.
+A trial is written when it is finished, by one batch of all its numbers and one of its files. Every step may be repeated and leaves the same:
+runs are found again by the tag `uid`, times are those of the record, and a run is complete when it is terminated. Any number of processes
+write to one sweep; MLflow has no transaction over "find or create", so where two create at once, both see it and agree on which run stays.
 """
 
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracking import instances, note, registry, view
 from tracking.evidence import Evidence
-from tracking.inputs import CONTEXTS, USED, Inputs
+from tracking.inputs import CONTEXTS, USED
 from tracking.model import ExportedModel
 from tracking.note import Places
-from tracking.records import Facts, Outcome
-from tracking.store import TrackingUnavailable, shown
+from tracking.outbox import About
+from tracking.records import Outcome
+from tracking.store import TrackingUnavailable, reach, shown
 from tracking.summary import Table, count, name
 from tracking.versions import folder_of, model_of
 
 BATCH = 1000
+ARTIFACTS = "artifacts"
+"""Tag of a trial's run: how many files it has beside outcome and pictures. They may come after the numbers, from another machine."""
 DECIMALS = 7
 DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own would block for four minutes on a dead server
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own would block for four minutes on a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which is for what was asked for
@@ -38,7 +43,8 @@ DEFAULTS = {
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of a tracking store that answers. Errors: TrackingUnavailable."""
+    """A client of a tracking store that answers. Errors: TrackingAway; TrackingUnavailable."""
+    reach(uri)
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
     for noisy in ("mlflow.store.db.utils", "alembic"):
@@ -53,56 +59,87 @@ def connect(uri: str) -> MlflowClient:
 
 
 class Sweep:
-    """The runs of one study: its parent, and a child per trial."""
+    """The runs of one study: its parent, and a child per trial. Both experiment and parent are found, or made."""
 
-    def __init__(self, client: MlflowClient, task: str, study: str, facts: Facts, inputs: Inputs):
-        self.client, self.task, self.study, self.facts, self.inputs = client, task, study, facts, inputs
-        experiment = client.get_experiment_by_name(task)
-        if experiment is not None and experiment.lifecycle_stage != "active":
+    def __init__(self, client: MlflowClient, about: About):
+        self.client, self.task, self.study, self.facts, self.inputs = client, about.task, about.study, about.facts, about.inputs
+        self.experiment = self.experiment_of(self.task)
+        self.name = f"sweep {self.study.rpartition('@')[2]}"
+        parent = self.found("role = 'sweep'") or self.create("role = 'sweep'", self.name, {"role": "sweep"}, None)
+        self.parent: str = parent.info.run_id
+        if not (parent.inputs and parent.inputs.dataset_inputs):
+            client.log_inputs(self.parent, self.inputs.of(self.facts, tuple(CONTEXTS)))
+
+    def experiment_of(self, task: str) -> str:
+        """The id of the task's experiment, with its views. Errors: TrackingUnavailable where it was deleted."""
+        views = dict(view.views())
+        if self.client.get_experiment_by_name(task) is None:
+            try:
+                return str(self.client.create_experiment(task, tags=views))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # which another process made meanwhile
+                    raise
+        experiment = self.client.get_experiment_by_name(task)
+        assert experiment is not None
+        if experiment.lifecycle_stage != "active":
             raise TrackingUnavailable(
                 f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}"
             )
-        views = view.views()
-        self.experiment: str = client.create_experiment(task, tags=dict(views)) if experiment is None else experiment.experiment_id
         for key, value in views.items():
-            if experiment is not None and experiment.tags.get(key) != value:
-                client.set_experiment_tag(self.experiment, key, value)
-        self.name = f"sweep {study.rpartition('@')[2]}"
-        found = self.runs(f"tags.role = 'sweep' AND tags.study = '{study}'")
-        self.parent: str = found[0].info.run_id if found else self.create("sweep", self.name, {}, tuple(CONTEXTS))
-        client.update_run(self.parent, status="RUNNING")
-        self.logged = {run.data.tags["uid"]: run.info.run_id for run in self.runs(f"tags.`mlflow.parentRunId` = '{self.parent}'")}
+            if experiment.tags.get(key) != value:
+                self.client.set_experiment_tag(experiment.experiment_id, key, value)
+        return str(experiment.experiment_id)
 
     def runs(self, where: str) -> list[Run]:
-        """The runs of the experiment that match, all pages."""
+        """The runs of the study that match, all pages; of those which are the same, the one that stays comes first."""
         found: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], where, page_token=token)
+            page = self.client.search_runs([self.experiment], f"tags.study = '{self.study}' AND tags.{where}", page_token=token)
             found.extend(page)
             token = page.token
             if not token:
-                return found
+                return sorted(found, key=lambda run: (not complete(run), -artifacts(run), run.info.run_id))
 
-    def create(self, role: str, run_name: str, tags: Mapping[str, str], splits: Sequence[str], seconds: float = 0.0) -> str:
-        """A new run, begun so many seconds ago, with everything of `Facts` on it, which reads some splits."""
-        start = int(1000 * (time.time() - seconds))
-        every = {"role": role, "task": self.task, "study": self.study, **self.facts.tags, **tags}
-        run_id: str = self.client.create_run(self.experiment, start, every, run_name).info.run_id
-        self.client.log_inputs(run_id, self.inputs.of(self.facts, splits))
-        return run_id
+    def found(self, where: str) -> Run | None:
+        """The one run that matches, None where there is none."""
+        return next(iter(self.runs(where)), None)
 
-    def trial(self, outcome: Outcome, files: Mapping[str, bytes]) -> None:
-        """Write a finished trial, whose uid is not in `logged`. `files` are artifacts by path."""
+    def create(self, where: str, run_name: str, tags: Mapping[str, str], start: int | None) -> Run:
+        """A new run, with everything of `Facts` on it. Where another process made the same run at the same time, both return the same one."""
+        every = {"task": self.task, "study": self.study, **self.facts.tags, **tags}
+        made: Run = self.client.create_run(self.experiment, start, every, run_name)
+        first, *_ = self.runs(where)
+        if first.info.run_id != made.info.run_id:
+            self.client.delete_run(made.info.run_id)
+        return first
+
+    def resume(self) -> None:
+        """Mark the parent run of a sweep which was killed, or had failed, as RUNNING again."""
+        if self.client.get_run(self.parent).info.status in ("KILLED", "FAILED"):
+            self.client.update_run(self.parent, status="RUNNING")
+
+    def logged(self) -> set[str]:
+        """The uids of the trials whose runs are complete."""
+        return {run.data.tags["uid"] for run in self.runs("role = 'trial'") if complete(run)}
+
+    def trial(self, outcome: Outcome, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> None:
+        """Write a finished trial, or what its run lacks; nothing where that is complete. `files` and `pictures` are artifacts by path."""
+        uid, ended = f"uid = '{outcome.uid}'", milliseconds(outcome.finished)
         tags = {
+            "role": "trial",
             "mlflow.parentRunId": self.parent,
             "uid": outcome.uid,
+            "finished": outcome.finished,
             "stage": outcome.stage,
             "mlflow.note.content": note.of_trial(outcome),
             "mlflow.runColor": view.colour(outcome.epsilon),
             **({"dropped": outcome.dropped} if outcome.dropped else {}),
         }
-        run_id = self.create("trial", trial_name(outcome), tags, USED[outcome.stage], outcome.seconds)
+        run = self.found(uid) or self.create(uid, trial_name(outcome), tags, ended - int(1000 * outcome.seconds))
+        if complete(run) and artifacts(run) >= len(files):
+            return
+        run_id, outcome = run.info.run_id, replace(outcome, finished=run.data.tags["finished"])  # where it was trained twice, one time
         params = {
             **self.facts.params,
             **{key: f"{value:.6g}" for key, value in outcome.point.items()},
@@ -110,27 +147,45 @@ class Sweep:
             "stage": outcome.stage,
             "seeds": f"{len(outcome.seeds)}: {note.numbers(outcome.seeds)}",
         }
-        self.write(run_id, metrics_of(outcome), params, {})
-        self.upload(run_id, {**files, "outcome.json": outcome.to_json().encode()})
-        self.client.set_terminated(run_id, "KILLED" if outcome.dropped else "FINISHED")
-        self.logged[outcome.uid] = run_id
+        if not complete(run):
+            self.client.log_inputs(run_id, self.inputs.of(self.facts, USED[outcome.stage]))
+            self.write(run_id, metrics_of(outcome), params, {})
+        self.upload(run_id, {**pictures, **files, "outcome.json": outcome.to_json().encode()})
+        self.client.set_tag(run_id, ARTIFACTS, str(len(files)))
+        self.client.set_terminated(run_id, "KILLED" if outcome.dropped else "FINISHED", milliseconds(outcome.finished))
+        for other in self.runs(uid)[1:]:
+            if complete(other):  # nobody writes it any more, and whoever else sees both keeps the same one
+                self.client.delete_run(other.info.run_id)
 
-    def artifact(self, outcome: Outcome, path: str) -> bytes | None:
-        """A file of a logged trial, None where the store does not have it."""
-        run_id = self.logged.get(outcome.uid)
-        if run_id is None or path not in {file.path for file in self.client.list_artifacts(run_id, path.rpartition("/")[0])}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+    def artifact(self, uid: str, path: str) -> bytes | None:
+        """A file of a trial, None where the store does not have it, or has half of it."""
+        run = self.found(f"uid = '{uid}'")
+        return registry.artifact(self.client, run.info.run_id, path) if run is not None and complete(run) else None
+
+    def tidy(self) -> None:
+        """Leave one parent and one run per trial, where processes which did not see each other made two."""
+        parents, trials = self.runs("role = 'sweep'"), self.runs("role = 'trial'")
+        seen: set[str] = set()
+        for run in trials:
+            if run.data.tags["uid"] in seen:
+                self.client.delete_run(run.info.run_id)
+            elif run.data.tags["mlflow.parentRunId"] != self.parent:
+                self.client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
+            seen.add(run.data.tags["uid"])
+        for run in parents:
+            if run.info.run_id != self.parent:
+                self.client.delete_run(run.info.run_id)
 
     def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None, pictures: Mapping[str, bytes]) -> int:
         """Write all that was found to the parent run, publish the recommendations, and have the experiment's note begin with the answer.
 
-        Each step may be repeated. The registry comes after the run it points to is complete, and the note last: a reader never finds
-        half of it. Returns the number of the published version.
+        The records get the id of the parent run, which is not known while MLflow is away. Each step may be repeated. The registry comes
+        after the run it points to is complete, and the note last: a reader never finds half of it. Returns the number of the published version.
         """
         from tracking.page import page
 
+        self.tidy()
+        evidence = self.placed(evidence)
         chosen = evidence.recommendations[evidence.policy]
         decision = {
             **{f"recommendation.{key}.json": record.to_json().encode() for key, record in evidence.recommendations.items()},
@@ -147,7 +202,7 @@ class Sweep:
         self.write(self.parent, answer(evidence), params, tags)
         source = self.client.get_run(self.parent).info.artifact_uri if model is None else self.keep(model)
         verdict = "adopted" if chosen.epsilon > 0 else "kept"
-        self.client.set_terminated(self.parent)
+        self.client.set_terminated(self.parent, end_time=milliseconds(evidence.created))
         self.client.update_run(self.parent, name=f"ε = {chosen.epsilon:.4g} {verdict} · {self.name}")
         version = registry.publish(self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source)
         text = note.of_sweep(evidence, tables, Places(self.experiment, self.parent, version, model is not None))
@@ -155,6 +210,12 @@ class Sweep:
         self.client.set_tag(self.parent, "mlflow.note.content", text)
         self.client.set_experiment_tag(self.experiment, "mlflow.note.content", text)
         return version
+
+    def placed(self, evidence: Evidence) -> Evidence:
+        """The evidence with the parent run's id where it belongs."""
+        named = {key: replace(one, run_id=self.parent) for key, one in evidence.recommendations.items()}
+        openings = tuple(replace(one, run_id=self.parent) if one.run_id == "" else one for one in evidence.openings)
+        return replace(evidence, run_id=self.parent, recommendations=named, openings=openings)
 
     def keep(self, model: ExportedModel) -> str:
         """Have MLflow keep a model, once; its URI."""
@@ -176,7 +237,7 @@ class Sweep:
         return f"{server.rstrip('/')}{'/' if server else ''}{view.address(self.experiment, view.TRIALS)}"
 
     def stop(self, status: str) -> None:
-        """Mark the parent run as KILLED or FAILED; a resumed sweep sets it RUNNING again."""
+        """Mark the parent run as KILLED or FAILED; `resume` sets it RUNNING again."""
         self.client.set_terminated(self.parent, status)
 
     def write(self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -196,23 +257,39 @@ class Sweep:
             self.client.log_artifacts(run_id, folder)
 
 
+def complete(run: Run) -> bool:
+    """Whether all of a run is there: it is terminated as the last step of its writing."""
+    return bool(RunStatus.is_terminated(RunStatus.from_string(run.info.status)))
+
+
+def artifacts(run: Run) -> int:
+    """How many files a trial's run has beside outcome and pictures."""
+    return int(run.data.tags.get(ARTIFACTS, 0))
+
+
+def milliseconds(when: str) -> int:
+    """An ISO 8601 time as MLflow counts."""
+    return int(1000 * datetime.fromisoformat(when).timestamp())
+
+
 def metrics_of(outcome: Outcome) -> list[Metric]:
     """Every final metric as mean and, under `…_sd`, standard deviation over the seeds, and the curves epoch by epoch."""
-    points = [metric("epsilon", outcome.epsilon)]
+    when = milliseconds(outcome.finished)  # fixed: a point that is written again is the same point
+    points = [metric("epsilon", outcome.epsilon, when)]
     for key in outcome.metrics:
-        points.append(metric(key, outcome.mean(key)))
-        points.append(metric(f"{key}_sd", outcome.spread(key)))
+        points.append(metric(key, outcome.mean(key), when))
+        points.append(metric(f"{key}_sd", outcome.spread(key), when))
     if outcome.temperature:
-        points.append(metric("temperature", sum(outcome.temperature) / len(outcome.temperature)))
-    points.append(metric("train_seconds", outcome.seconds))
+        points.append(metric("temperature", sum(outcome.temperature) / len(outcome.temperature), when))
+    points.append(metric("train_seconds", outcome.seconds, when))
     for key, values in outcome.curves.items():
-        points += [metric(f"curves/{key}", value, epoch) for epoch, value in enumerate(values, start=1)]
+        points += [metric(f"curves/{key}", value, when, epoch) for epoch, value in enumerate(values, start=1)]
     return points
 
 
-def metric(key: str, value: float, step: int = 0) -> Metric:
+def metric(key: str, value: float, when: int, step: int = 0) -> Metric:
     """A metric point with the five digits that can matter: the UI shows all there are. `outcome.json` has the others."""
-    return Metric(key, float(f"{round(value, DECIMALS):.5g}") + 0.0, int(time.time() * 1000), step)
+    return Metric(key, float(f"{round(value, DECIMALS):.5g}") + 0.0, when, step)
 
 
 def trial_name(outcome: Outcome) -> str:
@@ -230,10 +307,10 @@ def trial_name(outcome: Outcome) -> str:
 def answer(evidence: Evidence) -> list[Metric]:
     """The recommended ε, and on *test* its metrics and what it gains over ε = 0."""
     chosen = evidence.recommendations[evidence.policy]
-    now = int(time.time() * 1000)
-    points = [Metric("recommended_epsilon", chosen.epsilon, now, 0), Metric("candidate_epsilon", chosen.candidate, now, 0)]
+    when = milliseconds(evidence.created)
+    points = [Metric("recommended_epsilon", chosen.epsilon, when, 0), Metric("candidate_epsilon", chosen.candidate, when, 0)]
     for comparison in evidence.comparisons:
         if comparison.outcome.point == chosen.point:
-            points += [metric(f"test/{key}", interval.value) for key, interval in comparison.estimates.items()]
-            points += [metric(f"test/{key}_delta", interval.value) for key, interval in comparison.differences.items()]
+            points += [metric(f"test/{key}", interval.value, when) for key, interval in comparison.estimates.items()]
+            points += [metric(f"test/{key}_delta", interval.value, when) for key, interval in comparison.differences.items()]
     return points

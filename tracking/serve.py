@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 import uvicorn
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
@@ -27,6 +28,7 @@ from tracking.log import connect
 from tracking.recommend import resolved
 from tracking.records import Recommendation
 from tracking.store import DEFAULT_URI, TrackingUnavailable, is_server
+from tracking.traffic import Counted, Traffic
 from tracking.versions import HIGHEST, LONGEST, PART, RECORD, NotPublished, Version
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
@@ -141,6 +143,8 @@ def application(uri: str) -> FastAPI:
             Exception: failed,
         },
     )
+    traffic = Traffic(uri)
+    app.add_middleware(Counted, traffic=traffic)
     client = lru_cache(maxsize=1)(lambda: connect(uri))
 
     @lru_cache(maxsize=REMEMBERED)
@@ -206,6 +210,11 @@ def application(uri: str) -> FastAPI:
             except NotPublished as error:
                 log.warning("%s is not on the index page: %s", found.task, error)
         return Response(page.index(evidences, lambda task: f"v1/tasks/{task}/page"), media_type=HTML)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        agreed(request, TEXT)
+        return Response(traffic.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:

@@ -4,8 +4,10 @@
 """
 
 import base64
+import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,16 +16,24 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 SECONDS = 5
 """How long a tracking server may take to answer."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+BUSY = (408, 429)
+"""Statuses below 500 by which a server says that it will do it later."""
+REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "Access denied", "Unknown database", "unable to open")
+"""Words by which a database says that it will never do it: drivers raise the same error as when it is away."""
 
 
 class TrackingUnavailable(RuntimeError):
     """The tracking store cannot be reached, read or written."""
+
+
+class TrackingAway(TrackingUnavailable):
+    """The tracking store does not answer now, and may do so later."""
 
 
 def is_server(uri: str) -> bool:
@@ -39,7 +49,8 @@ def is_server(uri: str) -> bool:
 def reach(uri: str) -> None:
     """Ask a server for an experiment, which touches its database, or a database for anything.
 
-    A SQLite file need not be there yet; its folder must be. Errors: TrackingUnavailable, within some seconds.
+    A SQLite file need not be there yet; its folder must be. Errors, within some seconds: TrackingAway where it may answer later;
+    TrackingUnavailable where the address or the credentials are wrong.
     """
     if is_server(uri):
         get(uri, "experiments/get?experiment_id=0")
@@ -60,12 +71,23 @@ def sqlite_path(uri: str) -> str | None:
     return url.database or "" if url.get_backend_name() == "sqlite" else None
 
 
+def identity(uri: str) -> str:
+    """Names a tracking store, without secrets and whatever the working directory: the URI, with an absolute path to a SQLite file.
+
+    Errors: TrackingUnavailable.
+    """
+    if not is_server(uri) and (path := sqlite_path(uri)):
+        return f"sqlite:///{os.path.abspath(path)}"
+    return shown(uri).rstrip("/")
+
+
 def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[Any]:
-    """The rows of one query. Errors: TrackingUnavailable."""
+    """The rows of one query. Errors: TrackingAway; TrackingUnavailable."""
     if (path := sqlite_path(uri)) is not None and not os.path.exists(path):
         raise TrackingUnavailable(f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
     try:
-        engine = sqlalchemy.create_engine(make_url(uri))
+        patience = {"connect_timeout": SECONDS} if make_url(uri).get_backend_name() in ("postgresql", "mysql") else {}
+        engine = sqlalchemy.create_engine(make_url(uri), connect_args=patience)
         try:
             with engine.connect() as connection:
                 return connection.execute(sqlalchemy.text(query), dict(parameters)).all()
@@ -73,15 +95,20 @@ def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[
             engine.dispose()
     except (SQLAlchemyError, ImportError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise TrackingUnavailable(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
+        away = isinstance(error, OperationalError) and not any(word in cause for word in REFUSED)
+        raise (TrackingAway if away else TrackingUnavailable)(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
 
 
 def get(uri: str, path: str) -> dict[str, Any] | None:
     """GET of MLflow's REST API, None where the thing asked for does not exist.
 
-    Credentials are those which MLflow itself reads from the environment, or those in the URL.
+    Credentials are those which MLflow itself reads from the environment, or those in the URL. Errors: TrackingAway; TrackingUnavailable.
     """
-    parts = urllib.parse.urlsplit(uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        _ = parts.port  # raises where it is none
+    except ValueError as error:
+        raise TrackingUnavailable(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
     user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
     password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -99,10 +126,14 @@ def get(uri: str, path: str) -> dict[str, Any] | None:
         cause = error.read().decode(errors="replace")
         if (error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in cause) or (error.code == 400 and "alias" in cause and "not found" in cause):
             return None  # MLflow calls a missing alias a wrong parameter
-        raise TrackingUnavailable(f"the MLflow server {shown(uri)} answers {error.code} {error.reason}.") from error
-    except (OSError, ValueError) as error:
+        away = error.code >= 500 or error.code in BUSY
+        raise (TrackingAway if away else TrackingUnavailable)(
+            f"the MLflow server {shown(uri)} answers {error.code} {error.reason}."
+        ) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise TrackingUnavailable(
+        wrong = isinstance(reason, (ValueError, http.client.InvalidURL, ssl.SSLCertVerificationError))
+        raise (TrackingUnavailable if wrong else TrackingAway)(
             f"the MLflow server {shown(uri)} does not answer: {reason}. Start it, or give another with --tracking-uri or"
             f" MLFLOW_TRACKING_URI; without either, {DEFAULT_URI} in this directory is used."
         ) from error

@@ -22,6 +22,8 @@ PINNED = "pinned"
 PART = r"[A-Za-z0-9](-?[A-Za-z0-9_.])*"
 """What a data set or an architecture may be called. A hyphen stands alone and not at an end, so that `--` divides them in the registry."""
 LONGEST = 100
+NAMES = {"policy": r"[a-z][a-z_]{0,39}", "run_id": "[0-9a-f]{32}", "created": r"\d{4}-\d\d-\d\dT[0-9:.+-]{1,30}"}
+"""What tags of a version may be which become parts of addresses and paths: whoever writes to the registry can edit them."""
 HIGHEST = 2**31 - 1
 """What a database holds as the number of a version."""
 TAGS = (
@@ -76,9 +78,11 @@ class Version:
 
     @classmethod
     def of(cls, number: int, tags: Mapping[str, str], recommended: bool) -> Self | None:
-        """The version which such tags describe; None where somebody registered it by hand."""
+        """The version which such tags describe; None where somebody registered it by hand, or a name in it is none."""
         records = {key.removeprefix(RECORD): value for key, value in tags.items() if key.startswith(RECORD)}
-        if not {"task", "run_id", "created"} <= set(tags) or tags.get("policy") not in records:
+        if not all(re.fullmatch(form, tags.get(key, "")) for key, form in NAMES.items()) or tags["policy"] not in records:
+            return None
+        if not is_task(tags.get("task", "")):
             return None
         return cls(tags["task"], number, tags["policy"], tags["run_id"], tags["created"], records, recommended)
 
@@ -96,13 +100,18 @@ def model_of(task: str) -> str:
 
     Errors: WrongName.
     """
-    parts = task.split("/")
-    if len(parts) != 2 or not all(re.fullmatch(PART, part) and len(part) <= LONGEST for part in parts):
+    if not is_task(task):
         raise WrongName(
             f"the task is {task[:LONGEST]!r}; wanted dataset/architecture such as 'digits/mlp', each at most {LONGEST} letters (a-z, A-Z),"
             " digits, '_', '.' and single hyphens between them, beginning with a letter or digit."
         )
-    return "--".join(parts)
+    return task.replace("/", "--")
+
+
+def is_task(task: str) -> bool:
+    """Whether a text is of the form of a task's name."""
+    parts = task.split("/")
+    return len(parts) == 2 and all(re.fullmatch(PART, part) and len(part) <= LONGEST for part in parts)
 
 
 def version(uri: str, task: str, number: int | None = None) -> Version:
@@ -138,6 +147,15 @@ def recommended(uri: str) -> list[Version]:
     else:
         found = list(select(uri, "a.alias IS NOT NULL", {}))
     return sorted((one for one in found if one is not None), key=lambda one: one.task)
+
+
+def published(uri: str) -> int:
+    """How many models have a recommended version, without reading the versions. Errors: TrackingUnavailable."""
+    if is_server(uri):
+        models = pages(uri, "registered-models/search", "registered_models", {})
+        return sum(ALIAS in {entry["alias"] for entry in model.get("aliases", [])} for model in models)
+    query = "SELECT count(*) FROM registered_model_aliases WHERE workspace = 'default' AND alias = :alias"
+    return int(rows(uri, query, {"alias": ALIAS})[0][0])
 
 
 def pinned(uri: str, task: str) -> int | None:

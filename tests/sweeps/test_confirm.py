@@ -7,7 +7,7 @@ from lscal import METRICS, Predictions, Temperature
 from lscal.selective import risk_coverage
 from sweeps.confirm import BySeed, Confirmation, batches, best_coverage, bounds, confirm
 from sweeps.datasets import Dataset, Split
-from sweeps.worker import risks_of
+from sweeps.score import risks_of
 from tracking.policies import Terms
 from tracking.prices import Prices
 from tracking.records import Bins, Outcome

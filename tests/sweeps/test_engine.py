@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -13,6 +14,7 @@ from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import resolve
+from sweeps.shelf import Shelf
 from sweeps.way import Way, cache, cores, recall, remember
 
 CPU = torch.device("cpu")
@@ -104,7 +106,11 @@ class Killed(BaseException):
 @pytest.mark.parametrize("other", [FUSED, LOOPED, replace(FUSED, lanes=3)])
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, tmp_path):
     """On the way that it began on, also over another number of cores; on the other way to rounding."""
-    path = tmp_path / "members.safetensors"
+
+    def shelf(members=MEMBERS):
+        return Shelf(tmp_path, {"one": members[:3], "two": members[3:]}, engine.identity, said.append, seconds=0, share=math.inf)
+
+    said = []
     rungs = {2: lambda _: [row != 3 for row in range(9)]}
     whole = engine.train(MEMBERS, nothing, rungs)
     epochs = iter((None, None, Killed()))
@@ -114,15 +120,16 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
             raise error
 
     with pytest.raises(Killed):
-        engine.train(MEMBERS, killed, rungs, path)
+        engine.train(MEMBERS, killed, rungs, shelf())
     told = []
-    resumed = replace(engine, way=other).train(MEMBERS, told.append, rungs, path)
-    assert told == [8, 8]
+    resumed = replace(engine, way=other).train(MEMBERS, told.append, rungs, shelf())
+    assert told == [18, 8, 8]
     assert resumed.epochs == whole.epochs
     one, two = engine.logits(whole, "test"), engine.logits(resumed, "test")
     torch.testing.assert_close(one, two, equal_nan=True, **({"atol": 1e-4, "rtol": 1e-4} if other is LOOPED else {"atol": 0, "rtol": 0}))
-    with pytest.raises(WrongInput, match="of another training"):
-        engine.train(MEMBERS[:3], nothing, rungs, path)
+    assert not said
+    assert shelf(MEMBERS[::-1]).read(()) is None
+    assert "of another training" in said[0]
 
 
 def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
@@ -230,8 +237,6 @@ def test_what_the_engine_is_given_is_checked(engine, tmp_path):
         engine.train([], nothing)
     with pytest.raises(ValueError, match="a rung told of 2 members; there are 9"):
         engine.train(MEMBERS, nothing, {1: lambda _: [True, False]})
-    with pytest.raises(WrongInput, match="no folder .*nowhere for the checkpoint"):
-        engine.train(MEMBERS, nothing, checkpoint=tmp_path / "nowhere" / "file")
     alone = engine.train(MEMBERS[:1], nothing)
     assert torch.equal(engine.logits(alone, "test")[0], engine.logits(engine.train(MEMBERS, nothing), "test")[0])
 
@@ -257,7 +262,7 @@ def test_a_way_can_be_asked_for_and_is_remembered(mode):
     assert choose(task, load("digits"), "uniform", CPU, 3, mode).way == chosen
     assert choose(task, load("digits"), "uniform", CPU, 4, mode).way != chosen
     fewer = choose(task, load("digits", None, 100), "uniform", CPU, 3, mode).way
-    assert fewer.seconds < chosen.seconds  # what is remembered of few examples says nothing about many
+    assert fewer != chosen  # what is remembered of few examples says nothing about many
 
 
 def test_a_spoilt_memory_of_ways_is_ignored(unchecked):

@@ -10,9 +10,10 @@ from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.ladder import Ladder
 from sweeps.plan import resolve
-from sweeps.study import open_storage, open_study
+from sweeps.meter import Meter
+from sweeps.study import open_storage, open_study, planned
 from sweeps.way import Way
-from sweeps.worker import work
+from sweeps.worker import Worker
 from tracking import summary
 from tracking.records import Outcome
 
@@ -25,6 +26,7 @@ def study(tmp_path):
     plan = resolve({"trials": 5, "seeds": SEEDS, "epochs": EPOCHS, "policy": "accuracy"})
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
     opened, _ = open_study(storage, plan, plan.tasks[0], "digest")
+    opened.enqueue(planned(plan, plan.tasks[0]))
     generator = torch.Generator().manual_seed(3)
     for trial in opened.ask(3):
         opened.tell(trial, finished(opened, trial, generator))
@@ -55,6 +57,12 @@ def finished(study, trial, generator):
     )
 
 
+def work(study, engine, folder, finish=lambda *_: None, progress=lambda _: None, say=lambda _: None):
+    """Train what is queued, as the one worker of the sweep."""
+    with Worker(study, engine, finish, folder, say, Meter()) as worker:
+        worker.work(study, progress)
+
+
 @pytest.fixture(scope="module")
 def engine():
     task = resolve({"epochs": EPOCHS}).tasks[0]
@@ -62,9 +70,9 @@ def engine():
     return replace(chosen, way=Way("looped", "float32", 2, SEEDS, seconds=3.0))
 
 
-def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine):
+def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine, tmp_path):
     said, handed, advanced = [], [], []
-    work(study, engine, lambda outcome, logits, files: handed.append((outcome, logits)), advanced.append, said.append)
+    work(study, engine, tmp_path, lambda outcome, logits, files: handed.append((outcome, logits)), advanced.append, said.append)
     states = [trial.state for trial in study.trials()]
     assert states == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED] * 2
     assert len(study.outcomes()) == 3
@@ -88,9 +96,9 @@ def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine):
     assert table.rows[1][2] == f"{100 * first.curves['select_accuracy'][-1]:.2f}"
 
 
-def test_without_rungs_every_trial_is_trained_to_its_end(study, engine):
+def test_without_rungs_every_trial_is_trained_to_its_end(study, engine, tmp_path):
     study.plan = replace(study.plan, rungs=False)
-    work(study, engine, lambda *_: None, lambda _: None, lambda _: None)
+    work(study, engine, tmp_path)
     assert len(study.outcomes()) == 5
     assert study.dropped() == []
     assert study.outcomes()[-1].by_seed == {}  # what was not measured is not made up
@@ -115,6 +123,7 @@ def test_the_last_batch_has_no_rungs_where_too_few_trials_have_finished(tmp_path
     plan = resolve({"trials": 4, "seeds": SEEDS, "epochs": EPOCHS})
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
     study, _ = open_study(storage, plan, plan.tasks[0], "digest")
+    study.enqueue(planned(plan, plan.tasks[0]))
     ladder = Ladder(study, 3.0, print)
     assert ladder.rungs(study.ask(3), SEEDS)  # the fourth will be compared with these
     assert ladder.rungs(study.ask(1), SEEDS) == {}

@@ -13,7 +13,7 @@ import pytest
 
 from sweeps.errors import WrongInput
 from sweeps.plan import resolve
-from sweeps.study import open_stage, open_storage, open_study, radical_inverse, seeds_of
+from sweeps.study import open_stage, open_storage, open_study, planned, radical_inverse, seeds_of
 from tracking.records import Bins, Outcome
 
 STORES = []
@@ -44,7 +44,9 @@ def postgres(tmp_path_factory):
 def opened(url, **values):
     plan = resolve({"trials": 4, "seeds": 2, **values})
     STORES.append(open_storage(url))
-    return open_study(STORES[-1], plan, plan.tasks[0], "digest")
+    study, message = open_study(STORES[-1], plan, plan.tasks[0], "digest")
+    study.enqueue(planned(plan, plan.tasks[0]))
+    return study, message
 
 
 def outcome_of(study, trial, accuracy=0.9):
@@ -115,7 +117,7 @@ def test_a_study_is_resumed_and_nothing_finished_is_asked_again(where, url, requ
 
 
 def test_released_trials_are_queued_again(url):
-    study, _ = opened(url)
+    study, _ = opened(url, trials=2)
     asked = study.ask(2)
     assert study.release() == 2
     assert [trial.state.name for trial in study.trials()] == ["FAIL", "FAIL", "WAITING", "WAITING"]
@@ -152,7 +154,7 @@ def test_tuning_more_than_epsilon_keeps_the_control_at_the_recipe(url):
 
 def test_a_confirmation_holds_what_is_queued_only(url):
     study, _ = opened(url)
-    confirmation = open_stage(study.storage, study, "confirm", [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}], 4, 3)
+    confirmation = open_stage(study, "confirm", [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}], 4, 3)
     assert confirmation.name == f"{study.name}/confirm-4-7"
     assert [trial.point["epsilon"] for trial in confirmation.ask(9)] == [0.0, 0.2]
     assert confirmation.ask(9) == []
@@ -197,8 +199,8 @@ def test_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path)
 def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
-        "import sys, time\nfrom sweeps.plan import resolve\nfrom sweeps.study import open_storage, open_study\n"
-        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
+        "import sys, time\nfrom sweeps.plan import resolve\nfrom sweeps.study import open_storage, open_study, planned\n"
+        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\nstudy.enqueue(planned(plan, plan.tasks[0]))\n"
         "with study.heartbeat():\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -24,7 +24,9 @@ from tracking.evidence import Evidence
 from tracking.inputs import Inputs
 from tracking.log import Sweep, metric, metrics_of, trial_name
 from tracking.note import numbers
+from tracking.outbox import About, Record
 from tracking.records import Facts
+from tracking.store import identity
 
 FOUND = made.evidence()
 FACTS = Facts(
@@ -36,13 +38,15 @@ FACTS = Facts(
     plan=FOUND.plan,
 )
 INPUTS = Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))
+ABOUT = About(FOUND.task, FOUND.study, "sqlite:///mlflow.db", FACTS, INPUTS)
 NAME = versions.model_of(FOUND.task)
 
 
 def begun(client, found=FOUND):
     """A sweep in MLflow, and the evidence with its run."""
-    sweep = Sweep(client, found.task, found.study, FACTS, INPUTS)
-    return sweep, replace(found, run_id=sweep.parent)
+    sweep = Sweep(client, replace(ABOUT, task=found.task, study=found.study))
+    named = {key: replace(one, run_id=sweep.parent) for key, one in found.recommendations.items()}
+    return sweep, replace(found, run_id=sweep.parent, recommendations=named)
 
 
 def tables(found):
@@ -73,7 +77,7 @@ def test_a_list_of_runs_reads_well(client, uri):
     pilot = replace(found.outcomes[2], stage="pilot", uid="pilot", seeds=(4000, 4001))
     parts = [replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1)) for first in (5000, 5002)]
     for outcome in (found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts):
-        sweep.trial(outcome, {})
+        sweep.trial(outcome, {}, {})
     runs = client.search_runs([sweep.experiment])
     assert {run.info.run_name for run in runs} == {
         "sweep 1a2b3c4d",
@@ -109,14 +113,14 @@ def test_metrics_have_five_digits():
     values = {point.key: point.value for point in metrics_of(FOUND.outcomes[3]) if point.step == 0}
     assert values["select/accuracy"] == pytest.approx(FOUND.outcomes[3].mean("select/accuracy"), rel=5e-5)
     assert max(len(Decimal(repr(value)).normalize().as_tuple().digits) for value in values.values()) == 5
-    assert metric("aurc", 0.00123456789).value == 0.0012346
-    assert str(metric("confidence_gap", -1e-13).value) == "0.0"
+    assert metric("aurc", 0.00123456789, 0).value == 0.0012346
+    assert str(metric("confidence_gap", -1e-13, 0).value) == "0.0"
 
 
 def test_each_split_is_a_data_set_of_its_own(client, uri):
     sweep, found = begun(client)
     for outcome in (found.outcomes[1], found.comparisons[1].outcome):
-        sweep.trial(outcome, {})
+        sweep.trial(outcome, {}, {})
     runs = {run.data.tags.get("stage", "sweep"): run for run in client.search_runs([sweep.experiment])}
     contexts = {
         stage: {
@@ -136,13 +140,25 @@ def test_each_split_is_a_data_set_of_its_own(client, uri):
         assert mlflow.types.Schema.from_json(json.dumps(features)).inputs[0].shape == (-1, 1, 8, 8)
 
 
+def send_all(scribe):
+    """Until nothing is left to be sent."""
+    while scribe.progress(ABOUT.study).left:
+        scribe.step()
+        assert not scribe.away
+
+
 def test_what_is_published(client, uri, network):
-    scribe = Scribe(uri)
-    parent, link = scribe.open(FOUND.task, FOUND.study, FACTS, INPUTS)
-    found = replace(FOUND, run_id=parent)
-    scribe.catch_up([found.comparisons[0].outcome])
-    scribe.catch_up([found.comparisons[0].outcome])
-    assert scribe.publish(found, tables(found), network[1]) == 1
+    scribe, about = Scribe(uri, "outbox"), replace(ABOUT, server=identity(uri))
+    run_id, link = scribe.open(about)
+    unplaced = replace(FOUND, run_id="", recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()})
+    for _ in range(2):
+        scribe.catch_up(about, [FOUND.comparisons[0].outcome])
+        send_all(scribe)
+    files = {**scribe.pictures(unplaced), "model.pt2": network[1].program}
+    scribe.outbox.put(Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print)
+    send_all(scribe)
+    _, found = begun(client)
+    assert found.run_id == run_id
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
     assert parent.info.status == "FINISHED"
@@ -175,13 +191,13 @@ def test_what_is_published(client, uri, network):
 
 def test_publishing_again_changes_nothing(client, uri, network):
     sweep, found = begun(client)
-    sweep.trial(found.outcomes[0], {})
+    sweep.trial(found.outcomes[0], {}, {})
     first = sweep.publish(found, tables(found), network[1], {})
     before = client.get_run(found.run_id)
     again, same = begun(client)
     assert same.run_id == found.run_id
-    assert client.get_run(found.run_id).info.status == "RUNNING"
-    assert again.logged.keys() == {found.outcomes[0].uid}
+    assert client.get_run(found.run_id).info.status == "FINISHED"
+    assert again.logged() == {found.outcomes[0].uid}
     assert again.publish(found, tables(found), network[1], {}) == first
     after = client.get_run(found.run_id)
     assert after.info.status == "FINISHED"

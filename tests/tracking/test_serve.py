@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from mlflow import MlflowClient
+from prometheus_client.parser import text_string_to_metric_families
 from published import PAGE, free_port, made, process, publish
 
 from tracking.gate import Gate, accepted, has
@@ -362,6 +363,67 @@ def test_a_store_which_it_cannot_read_is_told_at_once(capsys):
     error = capsys.readouterr().err
     assert "allowed are" in error
     assert "secret" not in error
+
+
+def metrics(address):
+    """Samples of /metrics by name and labels."""
+    status, headers, body = ask(
+        address, "/metrics", Accept="application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+    )
+    assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_requests_by_route_and_say_what_is_published(client, uri):
+    publish(client, OLD)
+    publish(client, made("fashion_mnist/cnn", epsilon=0.0))
+    publish(client, NEW)
+    with served(uri) as address:
+        before = metrics(address)
+        for target in (f"{TASK}/recommendation", "/v1/tasks/no/such/recommendation", "/nowhere", "/v1/tasks?x=1"):
+            ask(address, target)
+        ask(address, "/v1/tasks", "HEAD")
+        ask(address, "/v1/tasks", "POST")
+        for number in range(20):
+            ask(address, f"/{number}", f"INVENTED{number}")
+        ask(address, "/v1/tasks", Host="evil.example")
+        found = metrics(address)
+    assert (before["lscal_tracking_up", ()], before["lscal_published_tasks", ()]) == (1, 2)
+    counted = {key: value for key, value in found.items() if key[0] == "lscal_api_requests_total"}
+    template = "/v1/tasks/{dataset}/{architecture}/recommendation"
+    assert counted == {
+        ("lscal_api_requests_total", tuple(sorted({"route": route, "method": method, "status": status}.items()))): count
+        for route, method, status, count in (
+            ("/metrics", "GET", "200", 1),
+            (template, "GET", "200", 1),
+            (template, "GET", "404", 1),
+            ("none", "GET", "404", 1),
+            ("/v1/tasks", "GET", "422", 1),
+            ("/v1/tasks", "GET", "200", 1),
+            ("/v1/tasks", "POST", "405", 1),
+            ("none", "other", "404", 20),
+        )
+    }
+    assert found["lscal_api_request_seconds_count", (("route", template),)] == 2
+    assert found["lscal_api_request_seconds_bucket", (("le", "+Inf"), ("route", template))] == 2
+
+
+def test_metrics_are_there_while_the_store_is_away(tmp_path):
+    with served(f"http://me:secret@127.0.0.1:{free_port()}") as address:
+        ask(address, "/v1/tasks")
+        found = metrics(address)
+    assert found["lscal_tracking_up", ()] == 0
+    assert ("lscal_published_tasks", ()) not in found
+    assert found["lscal_api_requests_total", (("method", "GET"), ("route", "/v1/tasks"), ("status", "503"))] == 1
+
+
+def test_metrics_have_their_media_type_and_no_parameters(address):
+    assert "text/plain" in problem(ask(address, "/metrics", Accept="text/html"), 406)
+    assert "allowed are: none" in problem(ask(address, "/metrics?name=x"), 422)
 
 
 def test_schemathesis_finds_no_failure(address, tmp_path):

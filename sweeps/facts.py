@@ -1,0 +1,58 @@
+"""Facts: what a reader of a run needs to repeat it."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+from sweeps.engine import Engine
+from sweeps.plan import Plan
+from sweeps.study import written
+from tracking.records import Facts
+
+PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
+
+
+def facts(plan: Plan, engine: Engine) -> Facts:
+    """What a reader of a run needs to repeat it."""
+    task, dataset = engine.task, engine.dataset
+    recipe = {name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune}
+    versions = {f"version.{package}": importlib.metadata.version(package) for package in PACKAGES}
+    commit = git_commit()
+    return Facts(
+        params={
+            "dataset": task.dataset,
+            "architecture": task.architecture,
+            "smoothing": plan.smoothing,
+            "train_examples": str(len(dataset.splits["train"].labels)),
+            **recipe,
+        },
+        tags={
+            **versions,
+            "version.python": platform.python_version(),
+            "device": str(engine.device),
+            "engine": engine.way.kind,
+            "precision": engine.way.precision,
+            **({"mlflow.source.git.commit": commit} if commit else {}),
+        },
+        dataset=dataset.name,
+        digest=dataset.digest,
+        where=dataset.where,
+        plan=plan.to_yaml(),
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of this code, None outside of a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None

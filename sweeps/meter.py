@@ -1,0 +1,110 @@
+"""Meter: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's own."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from sweeps.errors import WrongInput
+
+
+class Meter:
+    """Counts what a worker does, and serves the counts. What can be read at any time (memory, ages) is read when it is asked for."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.epochs = Counter("lscal_member_epochs", "Epochs trained, summed over members.", registry=self.registry)
+        self.members = Counter("lscal_members", "Members whose training has come to an end.", registry=self.registry)
+        self.seconds = Counter("lscal_training_seconds", "Time spent training.", registry=self.registry)
+        self.ended = Counter("lscal_trials_told", "Trials which this worker told the study of.", ["state"], registry=self.registry)
+        self.counts = Gauge("lscal_trials", "Trials of the sweep, whoever trains them.", ["task", "state"], registry=self.registry)
+        self.entries = Gauge("lscal_outbox_entries", "Entries which MLflow has not taken yet.", registry=self.registry)
+        self.size = Gauge("lscal_outbox_bytes", "Bytes of those entries.", registry=self.registry)
+        self.info = Info("lscal_worker", "The worker: host, pid, device, engine.", registry=self.registry)
+        self.beat = time.monotonic()
+        age = Gauge("lscal_heartbeat_age_seconds", "Time since the database took a heartbeat, or since the start.", registry=self.registry)
+        age.set_function(lambda: time.monotonic() - self.beat)
+        self.registry.register(Memory())
+        self.stop: Callable[[], None] = lambda: None
+
+    def described(self, about: Mapping[str, str]) -> None:
+        """What the worker is; replaces what was said before."""
+        self.info.info(dict(about))
+
+    def advance(self, member_epochs: int) -> None:
+        """So many epochs, summed over members, were trained."""
+        self.epochs.inc(member_epochs)
+
+    def trained(self, members: int, seconds: float) -> None:
+        """So many members came to an end, after so many seconds together."""
+        self.members.inc(members)
+        self.seconds.inc(seconds)
+
+    def told(self, state: str) -> None:
+        """The study was told of a trial: `finished`, `dropped`, `diverged` or `returned`."""
+        self.ended.labels(state).inc()
+
+    def trials(self, task: str, counts: Mapping[str, int]) -> None:
+        """How many trials of a task's sweep are in each state."""
+        for state, count in counts.items():
+            self.counts.labels(task, state).set(count)
+
+    def outbox(self, entries: int, size: int) -> None:
+        """How much waits for MLflow; `size` in bytes."""
+        self.entries.set(entries)
+        self.size.set(size)
+
+    def beaten(self) -> None:
+        """The database took a heartbeat just now."""
+        self.beat = time.monotonic()
+
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve the metrics from a thread until `close`, and give their address. Errors: WrongInput where it cannot listen there."""
+        try:
+            server, thread = start_http_server(port, host, self.registry)
+        except (OSError, OverflowError) as error:
+            raise WrongInput(f"metrics cannot be served at {host}:{port}: {error}. Give another --metrics-port.") from error
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self.stop = stop
+        return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+
+    def close(self) -> None:
+        """Stop serving, where it was begun."""
+        stop, self.stop = self.stop, lambda: None
+        stop()
+
+
+class Memory(Collector):
+    """Memory of the GPUs which this process uses. It starts neither torch nor CUDA."""
+
+    @override
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One gauge, without samples where no GPU is in use."""
+        gauge = GaugeMetricFamily(
+            "lscal_gpu_memory_bytes", "GPU memory of this process, and of all on its device.", labels=["device", "kind"]
+        )
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            for device in range(torch.cuda.device_count()):
+                if reserved := torch.cuda.memory_reserved(device):  # asking more of another device would start CUDA on it
+                    free, total = torch.cuda.mem_get_info(device)
+                    kinds = {
+                        "allocated": torch.cuda.memory_allocated(device),
+                        "peak": torch.cuda.max_memory_allocated(device),
+                        "reserved": reserved,
+                        "used_by_all": total - free,
+                        "total": total,
+                    }
+                    for kind, value in kinds.items():
+                        gauge.add_metric([f"cuda:{device}", kind], value)
+        yield gauge

@@ -1,0 +1,101 @@
+"""Patience: a study store which waits for its database where that is away for a moment, instead of losing a sweep."""
+
+import inspect
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from tracking.store import shown
+
+PATIENCE_SECONDS = 300.0
+"""How long a database may be away."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+INNER = ("_create_new_trial", "_get_trials", "_set_trial_param", "_get_stale_trial_ids")
+"""Methods which Optuna's cache calls, although they are not public."""
+
+
+class StoreUnavailable(RuntimeError):
+    """The study store did not come back in time."""
+
+
+def transient(error: BaseException) -> bool:
+    """Whether an error says that the database is away, restarting, or busy."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, (OperationalError, InterfaceError)) or (isinstance(cause, DBAPIError) and cause.connection_invalidated)
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's database storage, whose calls are repeated while the database is away, for up to `patience` seconds.
+
+    A call may have been carried out although its answer was lost. So what calls it has to be harmless when repeated: see `sweeps.study`.
+    """
+
+    patience = PATIENCE_SECONDS
+
+    def __init__(self, url: str, **settings: Any):
+        self.local = threading.local()
+        self.say: Callable[[str], None] = partial(print, file=sys.stderr)  # until someone has a better place
+        with self.impatient():  # a wrong URL is to be told at once
+            super().__init__(url, **settings)
+
+    def use_grace(self, seconds: float) -> None:
+        """After how many seconds of silence a trial is given up."""
+        self.grace_period = max(1, round(seconds))
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Calls of this thread fail at once while inside."""
+        before, self.local.inside = getattr(self.local, "inside", False), True
+        try:
+            yield
+        finally:
+            self.local.inside = before
+
+    def patiently(self, call: Callable[[], Any]) -> Any:
+        """What a call gives, once the database answers. Errors: StoreUnavailable after `patience` seconds."""
+        if getattr(self.local, "inside", False):  # only the outermost call is repeated
+            return call()
+        deadline, pause, told = time.monotonic() + self.patience, FIRST_PAUSE, False
+        while True:
+            try:
+                with self.impatient():
+                    value = call()
+            except (StorageInternalError, DBAPIError) as error:
+                if not transient(error):
+                    raise
+                cause = str(getattr(error.__cause__ or error, "orig", error)).strip().splitlines()[0]
+                if time.monotonic() + pause > deadline:
+                    raise StoreUnavailable(f"the study store {shown(self.url)} does not answer: {cause}") from error
+                if not told and pause > 1:
+                    self.say(f"The study store {shown(self.url)} does not answer ({cause}); trying again for {self.patience:g} s.")
+                    told = True
+                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # so that workers do not come back all at once
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            if told:
+                self.say(f"The study store {shown(self.url)} is back.")
+            return value
+
+
+def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the storage, repeated while the database is away."""
+
+    @wraps(method)
+    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
+        return self.patiently(lambda: method(self, *arguments, **named))
+
+    return call
+
+
+for name, method in inspect.getmembers(RDBStorage, inspect.isfunction):
+    if name in INNER or not name.startswith("_"):
+        setattr(PatientStorage, name, repeated(method))

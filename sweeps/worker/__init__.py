@@ -1,0 +1,326 @@
+"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells them.
+
+What is told was handed over to be logged before. `python -m sweeps.worker` joins a sweep from anywhere, see `join`.
+"""
+
+import math
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeps.choice import choose
+from sweeps.datasets import SplitName
+from sweeps.engine import Engine, Progress, Trained
+from sweeps.export import pack, weights_of
+from sweeps.ladder import Ladder
+from sweeps.member import Member
+from sweeps.meter import Meter
+from sweeps.plan import Task
+from sweeps.roll import Roll
+from sweeps.score import SCORED, Logits, score, unscored
+from sweeps.shelf import Shelf, epochs_done, place
+from sweeps.study import Study, Trial, heartbeat, uninterrupted
+from tracking.policies import key_of
+from tracking.records import Outcome
+
+PAUSE_SECONDS = 1.0
+"""Between two looks at a study in which there is nothing to do."""
+FETCH_SECONDS = 20.0
+"""How long the record of another worker's trial may be on its way."""
+WAY, WORKERS = "way", "workers"
+Files = Mapping[str, bytes]
+"""Artifacts by path."""
+Finish = Callable[[Outcome, Logits, Files], None]
+"""Takes a finished trial, its logits and further files."""
+Fetch = Callable[[Outcome], Logits | None]
+"""The logits of a trial which was finished elsewhere or earlier, or None where they are gone."""
+Say = Callable[[str], None]
+
+
+class TakenOver(Exception):
+    """All trials of a batch are other workers' by now."""
+
+
+class TooLarge(RuntimeError):
+    """A single member does not fit into the device's memory."""
+
+
+class Worker:
+    """One device at work.
+
+    A context: while inside, it is on the sweep's roll, and beats.
+
+    Attributes:
+        engine: trains in the way which the sweep's first worker has chosen, so that all members are comparable to the last bit.
+        finish: takes what is finished, before the study is told.
+        folder: where checkpoints lie.
+        meter: counts what is done.
+        most: how many members fit into memory, as far as is known.
+    """
+
+    def __init__(self, screening: Study, engine: Engine, finish: Finish, folder: Path, say: Say, meter: Meter, metrics: str | None = None):
+        self.screening, self.engine, self.finish, self.folder, self.say, self.meter = (
+            screening,
+            agreed(screening, engine),
+            finish,
+            folder,
+            say,
+            meter,
+        )
+        self.most = self.engine.way.members
+        self.ladders: dict[str, Ladder] = {}
+        self.study = screening
+        self.roll = Roll(screening.storage, screening.name)
+        self.about = {
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+            "device": str(engine.device),
+            "engine": str(self.engine.way),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "metrics": metrics,
+        }
+        meter.described({key: value for key, value in self.about.items() if value})
+
+    def __enter__(self) -> "Worker":
+        self.place = self.roll.enter(self.about)
+        self.beating = heartbeat(self.screening.storage, self.screening.plan.grace, self.beat)
+        self.beating.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.beating.__exit__(None, None, None)
+        storage = self.screening.storage
+        with suppress(OptunaError, SQLAlchemyError), storage.impatient():  # or else it is crossed out when it has been silent for a while
+            self.place.leave()
+
+    def beat(self) -> None:
+        """A sign of life, of the worker and of its trials."""
+        self.study.beat()
+        self.place.beat()
+        self.meter.beaten()
+
+    def share(self) -> int:
+        """With how many workers the trials are to be shared: those on the roll, or those which were placed and are not there yet."""
+        present = sum(one.alive for one in self.roll.present(self.screening.plan.grace))
+        return max(1, present, self.screening.noted(WORKERS) or 0)
+
+    def work(self, study: Study, progress: Progress) -> None:
+        """Train trials until the study has as many as its plan wants.
+
+        Trials which other workers hold are waited for: they are finished there, or taken over when that worker falls silent.
+        On any interruption, what is unfinished is given back.
+        """
+        told = 0
+        while True:
+            if self.batch(study, progress):
+                continue
+            others = study.elsewhere()
+            if not others and not study.waiting():
+                return
+            if others != told:
+                self.say(f"waiting for {others} trials which other workers hold")
+                told = others
+            time.sleep(PAUSE_SECONDS)
+
+    def batch(self, study: Study, progress: Progress) -> bool:
+        """Ask and train one batch; False where there is nothing to do. On any interruption, what is unfinished is given back."""
+        ladder = self.ladders.setdefault(study.name, Ladder(study, self.engine.way.seconds, self.say))
+        self.study = study
+        try:
+            with uninterrupted():
+                fair = -(-study.unfinished() // self.share())
+                trials = study.ask(max(1, min(ladder.most, fair, self.most // len(study.seeds))))
+            if not trials:
+                return False
+            self.place.hold([f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#") for trial in trials])
+            parts: dict[int, list[Trial]] = defaultdict(list)
+            for trial in trials:  # a population is trained equally far
+                parts[epochs_done(self.folder, study.uid(trial))].append(trial)
+            for part in parts.values():
+                self.train(study, part, ladder, progress)
+        except TakenOver:
+            self.say("this worker was silent for too long: its trials were given to others, and it drops them")
+            study.held.clear()
+            study.lost.clear()
+        finally:
+            if study.release():
+                self.meter.told("returned")
+        self.place.hold([])
+        return True
+
+    def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:
+        """Train a batch of trials as one population, or in two halves where the memory does not hold it, and tell each of them."""
+
+        def watched(epochs: int) -> None:
+            if study.taken_over():
+                raise TakenOver
+            self.meter.advance(epochs)
+            progress(epochs)
+
+        seeds = study.seeds
+        members = {study.uid(trial): [member_of(study.task, study.plan.smoothing, trial.point, seed) for seed in seeds] for trial in trials}
+        shelf = Shelf(self.folder, members, self.engine.identity, self.say)
+        every = [member for own in members.values() for member in own]
+        if len(trials) == 1 and len(every) > self.most:  # it did not fit before
+            self.tell(study, trials, ladder, self.train_in_parts(every, watched), progress)
+            return
+        try:
+            trained = self.engine.train(every, watched, ladder.rungs(trials, len(seeds)), shelf)
+            self.tell(study, trials, ladder, trained, progress)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            shortage = str(error).strip().splitlines()[0]
+        self.halve(len(trials) * len(seeds), shortage)
+        held = [trial for trial in trials if trial.number in study.held]  # some may have been told
+        for part in (held[: len(held) // 2], held[len(held) // 2 :]):
+            if part:
+                self.train(study, part, ladder, progress)
+
+    def train_in_parts(self, members: Sequence[Member], progress: Progress) -> Trained:
+        """Train the members of one trial, which do not fit into memory together, a part after another."""
+        whole: list[Trained] = []
+        start = 0
+        while start < len(members):
+            try:
+                whole.append(self.engine.train(members[start : start + self.most], progress))
+                start += len(whole[-1].epochs)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                shortage = str(error).strip().splitlines()[0]
+            self.halve(min(self.most, len(members) - start), shortage)
+        return Trained.joined(whole)
+
+    def halve(self, members: int, shortage: str) -> None:
+        """Train at most half as many members at a time from now on. Errors: TooLarge where that is none."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.most = members // 2
+        if not self.most:
+            raise TooLarge(f"one member of {self.engine.task.name} does not fit into the memory of {self.engine.device}: {shortage}")
+        self.say(f"{members} members do not fit into the memory of {self.engine.device} ({shortage}); {self.most} at a time from now on")
+
+    def tell(self, study: Study, trials: Sequence[Trial], ladder: Ladder, trained: Trained, progress: Progress) -> None:
+        """Score each trial of a batch, hand it over, and tell the study."""
+        seeds, engine = study.seeds, self.engine
+        self.meter.trained(len(trained.epochs), trained.seconds)
+        splits: tuple[SplitName, ...] = ("calibrate", *SCORED[study.stage])
+        logits = {split: engine.logits(trained, split) for split in splits} if trained.lanes else {}
+        for index, trial in enumerate(trials):
+            rows = slice(index * len(seeds), (index + 1) * len(seeds))
+            if not all(trained.finite[rows]):
+                with uninterrupted():
+                    self.told(
+                        study, trial, "diverged", study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
+                    )
+                self.say(f"trial {trial.number} failed: the loss became NaN or infinite at {describe(trial.point)}; the sweep goes on")
+                continue
+            if reason := ladder.reasons.get(trial.number):
+                outcome = replace(unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason)
+                with uninterrupted():
+                    self.finish(outcome, {}, {})
+                    self.told(study, trial, "dropped", study.tell_dropped(trial, outcome))
+                progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
+                continue
+            own = {split: values[rows] for split, values in logits.items()}
+            outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
+            ladder.note(outcome.epsilon, losses)
+            files = {weights_path(outcome): pack(weights_of(trained, rows.start))} if study.stage == "confirm" else {}
+            with uninterrupted():
+                self.finish(outcome, own, files)
+                self.told(study, trial, "finished", study.tell(trial, outcome))
+
+    def told(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
+        """What follows when a trial was told."""
+        place(self.folder, study.uid(trial)).unlink(missing_ok=True)
+        if mine:
+            self.meter.told(state)
+        else:
+            self.say(f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will tell it")
+
+
+def harvest(study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch) -> dict[str, tuple[Outcome, Logits]]:
+    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its point.
+
+    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone, the members are trained once more.
+    """
+    train(study)
+    deadline = time.monotonic() + FETCH_SECONDS
+    found: dict[str, tuple[Outcome, Logits]] = {}
+    for outcome in study.outcomes():
+        logits = patiently(partial(fetch, outcome), deadline)
+        found[key_of(outcome.point)] = outcome, logits or again(study, worker, outcome)
+    return found
+
+
+T = TypeVar("T")
+
+
+def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
+    """What `fetch` gives, which may be on its way; None where it does not come."""
+    deadline = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
+    while (found := fetch()) is None and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+    return found
+
+
+def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
+    """The logits of a finished trial whose file is gone: train its members once more."""
+    worker.say(f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are trained again")
+    members = [member_of(study.task, study.plan.smoothing, outcome.point, seed) for seed in study.seeds]
+    trained = worker.train_in_parts(members, lambda _: None)
+    return {split: worker.engine.logits(trained, split) for split in ("calibrate", *SCORED[study.stage])}
+
+
+def agreed(screening: Study, engine: Engine) -> Engine:
+    """An engine which trains in the way that the sweep's first worker on such a device has chosen. Members trained in two ways agree to rounding only."""
+    own = {"kind": engine.way.kind, "precision": engine.way.precision}
+    kept = screening.note_once(f"{WAY}.{engine.device.type}", own)
+    if kept == own:
+        return engine
+    plan = screening.plan
+    return choose(engine.task, engine.dataset, plan.smoothing, engine.device, plan.seeds, kept["kind"], kept["precision"])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory is used up."""
+    said = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: " in said or "out of memory" in said
+
+
+def weights_path(outcome: Outcome) -> str:
+    """Where the weights of a confirmed trial's first seed are among its artifacts."""
+    return f"weights/{outcome.seeds[0]}.safetensors"
+
+
+def member_of(task: Task, smoothing: str, point: Mapping[str, float], seed: int) -> Member:
+    """A member: the point's values, and the recipe's for what is not tuned."""
+    recipe = task.recipe
+    return Member(
+        epsilon=point["epsilon"],
+        seed=seed,
+        learning_rate=point.get("learning_rate", recipe.learning_rate),
+        weight_decay=point.get("weight_decay", recipe.weight_decay),
+        smoothing=smoothing,
+        clip=math.inf if recipe.clip is None else recipe.clip,
+    )
+
+
+def describe(point: Mapping[str, float]) -> str:
+    """A point of the search space in words."""
+    return ", ".join(f"{name} = {value:.6g}" for name, value in point.items())

@@ -1,0 +1,189 @@
+"""The command line behind `python -m sweeps.worker`: joins sweeps which are under way, trains what is queued in them, and leaves when it may."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from sweeps.choice import choose, pick_device
+from sweeps.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, merge, stoppable
+from sweeps.console import LOG_FORMATS, Console
+from sweeps.datasets import load
+from sweeps.errors import WrongInput
+from sweeps.facts import facts
+from sweeps.meter import Meter
+from sweeps.patience import PatientStorage, StoreUnavailable
+from sweeps.plan import Plan
+from sweeps.recorder import Recorder, SweepRecorder
+from sweeps.study import CLOSED, NAME, Study, busy_stages, join_study, open_storage, open_sweeps
+from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
+from tracking.store import TrackingUnavailable, shown
+
+OPEN_SECONDS = 60.0
+"""How long a worker waits for a database that is away when it starts."""
+
+
+def parser() -> Parser:
+    """The flags. Those which are keys of a plan have no default here."""
+    flags = Parser(
+        prog="python -m sweeps.worker",
+        description="Train for sweeps which python -m sweeps.run conducts, on this machine or another. The plan is read from the study.",
+        epilog="Exit codes: 0 the sweep is closed, 1 failed, 2 wrong input, 130 stopped (its trials are given back).",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    flags.add_argument(
+        "--study", metavar="NAME", help="the sweep to join, as sweeps.run prints it (default: every open one, until stopped)"
+    )
+    flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
+    flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})")
+    flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
+    flags.add_argument("--state-dir", metavar="DIR", help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})")
+    flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus there (0: any free port)")
+    flags.add_argument("--metrics-host", metavar="HOST", default="127.0.0.1", help="address to serve them at (default 127.0.0.1)")
+    flags.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="json: one line of JSON per event, on stderr")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    console = Console(to_stderr=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
+        console = Console(to_stderr=True, log_format=options.pop("log_format"))
+        console.adopt()
+        study = options.pop("study", None)
+        host, port = options.pop("metrics_host"), options.pop("metrics_port", None)
+        with stoppable():
+            serve(study, merge(options, {}), console, host, port)
+    except (WrongInput, TrackingUnavailable) as error:
+        console.error(str(error))
+        return WRONG_INPUT
+    except (StoreUnavailable, TooLarge) as error:
+        console.error(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        console.warn("Stopped. What is finished is kept, what is not is given back.", event="stopped")
+        return INTERRUPTED
+    return DONE
+
+
+def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str, port: int | None) -> None:
+    """Train for the sweep `name` until it is closed; without a name, for every open one, for ever.
+
+    Errors: WrongInput, with a name also where the data on this machine are not the sweep's.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise WrongInput(f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run prints it.")
+    pick_device(own.get("device", Plan.device))
+    torch.set_num_threads(1)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    plan = replace(Plan(()), **own)
+    storage = opened(plan.storage, console)
+    storage.say = console.warn
+    meter = Meter()
+    metrics = None if port is None else meter.serve(host, port)
+    if metrics:
+        console.say(f"metrics at {metrics}", event="metrics", address=metrics)
+    refused: set[str] = set()
+    try:
+        with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
+            while True:
+                wanted = [name] if name is not None else [one for one in open_sweeps(storage) if one not in refused]
+                for one in wanted:
+                    try:
+                        join(one, own, storage, recorder, console, meter, metrics, stay=name is not None)
+                    except WrongInput as error:
+                        if name is not None:
+                            raise
+                        console.error(f"{one} is left to others: {error}", study=one)
+                        refused.add(one)
+                if name is not None:
+                    return
+                time.sleep(PAUSE_SECONDS)
+    finally:
+        meter.close()
+        storage.engine.dispose()
+
+
+def opened(url: str, console: Console) -> PatientStorage:
+    """The database of studies, waited for where it is away: a worker is often started before it. Errors: WrongInput."""
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            return open_storage(url)
+        except WrongInput as error:
+            cause = error.__cause__
+            if (
+                "OperationalError" not in f"{type(cause).__name__} {type(getattr(cause, '__cause__', None)).__name__}"
+                or time.monotonic() > deadline
+            ):
+                raise
+            console.warn(f"{error} Trying again.", event="waiting", storage=shown(url))
+            time.sleep(5)
+
+
+def join(
+    name: str,
+    own: Mapping[str, Any],
+    storage: PatientStorage,
+    recorder: Recorder,
+    console: Console,
+    meter: Meter,
+    metrics: str | None,
+    stay: bool,
+) -> None:
+    """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to do in it while others are open.
+
+    Errors: WrongInput where there is no such sweep, or its data are not those of this machine.
+    """
+    screening = join_study(storage, name, own)
+    plan, task = screening.plan, screening.task
+    if not stay and not any(stage.waiting() or stage.missing() for stage in busy_stages(screening)):
+        return
+    storage.use_grace(plan.grace)
+    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    if screening.expected(dataset.digest) != name:
+        raise WrongInput(
+            f"the data of {task.dataset} on this machine are not those of the sweep {name}: their digest is {dataset.digest}, that of the sweep's "
+            f"plan {screening.digest()}. Compare the files with those of the machine where it was started, or give another --data-dir."
+        )
+    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
+    console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
+    records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, engine), console.warn)
+
+    def say(text: str) -> None:
+        console.say(f"{name}: {text}", event="worker", study=name, task=task.name)
+
+    with Worker(screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics) as worker:
+        while True:
+            busy = False
+            for study in busy_stages(screening):
+                before = study.name
+                while worker.batch(study, lambda _: None):
+                    busy = True
+                    console.say(f"{before}: {len(study.outcomes())} trials are finished", event="trials", study=before)
+                meter.trials(task.name, counted(study))
+            if busy:
+                continue
+            if screening.noted(CLOSED):
+                console.say(f"{name} is closed", event="closed", study=name)
+                return
+            if not stay and open_sweeps(storage) != [name]:
+                return
+            time.sleep(PAUSE_SECONDS)
+
+
+def counted(study: Study) -> dict[str, int]:
+    """How many trials of a study are in each state."""
+    states = [trial.state.name.lower() for trial in study.trials()]
+    return {state: states.count(state) for state in set(states)}

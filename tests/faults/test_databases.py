@@ -1,0 +1,138 @@
+"""What befalls the databases and MLflow: the sweep comes to the same numbers, and MLflow gets everything in the end."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from arena import Arena, ended
+from mlflow import MlflowClient
+from published import free_port, process
+from test_workers import same
+
+from tracking.recommend import recommendation
+
+
+def restart_often(database, arena, conductor, times):
+    """Restart the database while the sweep runs, in turn as an orderly end of all sessions and as a crash."""
+    for number in range(times):
+        arena.until(lambda: conductor.poll() is not None or arena.trials("RUNNING") or arena.trials("COMPLETE"))
+        if conductor.poll() is not None:
+            return number
+        database.restart(("fast", "immediate")[number % 2])
+        time.sleep(1)
+    return times
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_the_database_is_restarted(database, arena, undisturbed, times):
+    conductor = arena.sweep("--launch", "inline", "--epochs", "12" if times == 2 else "60")
+    with ended(conductor):
+        assert restart_often(database, arena, conductor, times) > 1
+        if times == 2:
+            same(arena, conductor, undisturbed)
+        else:  # a longer sweep, so that there is time for ten
+            found = arena.finish(conductor)
+            alone = Arena(arena.folder, f"sqlite:///{arena.folder}/alone.db", arena.tracking)
+            assert alone.finish(alone.sweep("--launch", "inline", "--epochs", "60")) == found
+            assert alone.outcomes() == arena.outcomes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_database_is_away_for_half_a_minute(database, arena, undisturbed):
+    conductor = arena.sweep("--launch", "inline")
+    with ended(conductor):
+        arena.until(lambda: arena.trials("RUNNING"))
+        database.control("-m", "immediate", "stop")
+        back = threading.Timer(30, database.control, ["start"])
+        back.start()
+        back.join()
+        same(arena, conductor, undisturbed)
+
+
+def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, undisturbed):
+    port = free_port()
+    arena = Arena(tmp_path, f"sqlite:///{tmp_path}/optuna.db", f"http://127.0.0.1:{port}")
+    conductor = arena.sweep("--launch", "inline")
+    with ended(conductor):
+        same(arena, conductor, undisturbed)
+    said = arena.said()
+    assert "The sweep goes on" in said
+    assert "python -m tracking.replay" in said
+    with server(tmp_path, port):
+        done = subprocess.run(
+            [sys.executable, "-m", "tracking.replay"], cwd=tmp_path, env=arena.environment(), capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        complete(arena, undisturbed)
+
+
+@pytest.mark.parametrize("moment", ["start", "middle", "end"])
+def test_mlflow_is_killed(tmp_path, undisturbed, moment):
+    port = free_port()
+    arena = Arena(tmp_path, f"sqlite:///{tmp_path}/optuna.db", f"http://127.0.0.1:{port}")
+    with server(tmp_path, port, signal.SIGKILL):
+        conductor = arena.sweep("--launch", "inline")
+        counted = {
+            "start": lambda: True,
+            "middle": lambda: arena.trials("COMPLETE") >= 4,
+            "end": lambda: "confirm" in " ".join(arena.studies()),
+        }
+        arena.until(lambda: (tmp_path / "optuna.db").exists() and arena.studies() and counted[moment]())
+    with ended(conductor):
+        time.sleep(2)
+        with server(tmp_path, port):
+            same(arena, conductor, undisturbed)
+            done = subprocess.run(
+                [sys.executable, "-m", "tracking.replay"], cwd=tmp_path, env=arena.environment(), capture_output=True, timeout=120
+            )
+            assert done.returncode == 0
+            complete(arena, undisturbed)
+
+
+def server(folder, port, end=signal.SIGTERM):
+    """An MLflow server which is there, always at the same port."""
+    where = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    return Serving(
+        process("mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", folder=folder, end=end), port
+    )
+
+
+class Serving:
+    """Waits for a server, and ends it."""
+
+    def __init__(self, process, port):
+        self.process, self.address = process, f"http://127.0.0.1:{port}"
+
+    def __enter__(self):
+        from tracking.store import TrackingUnavailable, reach
+
+        self.process.__enter__()
+        for _ in range(240):
+            try:
+                return reach(self.address)
+            except TrackingUnavailable:
+                time.sleep(0.25)
+        raise AssertionError("the server did not start")
+
+    def __exit__(self, *error):
+        return self.process.__exit__(*error)
+
+
+def complete(arena, undisturbed):
+    """MLflow has one complete run for each trial, a parent, and the recommendation."""
+    client = MlflowClient(arena.tracking, arena.tracking)
+    experiment = client.get_experiment_by_name("digits/mlp")
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    uids = sorted(run.data.tags["uid"] for run in found if run.data.tags["role"] == "trial")
+    assert uids == sorted(undisturbed[1])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert sum(run.data.tags["role"] == "sweep" for run in found) == 1
+    for run in found:
+        if run.data.tags["role"] == "trial":
+            files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+            assert {"outcome.json", "logits", "reliability"} <= files
+    assert recommendation("digits/mlp", tracking_uri=arena.tracking).epsilon == undisturbed[0]["epsilon"]
