@@ -60,9 +60,9 @@ class Accidents:
 
     def cut_off(self, _: list[int]) -> None:
         """The database is away for a while."""
-        self.database.control("-m", "immediate", "stop")
+        self.database.stop()
         time.sleep(AWAY_SECONDS)
-        self.database.control("start")
+        self.database.start()
 
     def toggle_mlflow(self) -> None:
         """MLflow is killed, or started again."""

@@ -201,7 +201,7 @@ def engine_of(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            wait = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() == "postgresql" else {}
+            wait = {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"} if parsed.get_backend_name() == "postgresql" else {}
             return sqlalchemy.create_engine(parsed, pool_pre_ping=True, connect_args=wait, execution_options={"postgresql_readonly": True})
     except (SQLAlchemyError, ImportError) as error:
         raise unreadable(url, error) from error

@@ -22,7 +22,7 @@ from tracking.inputs import Inputs
 from tracking.model import ExportedModel
 from tracking.outbox import PROGRAM, About, Left, Outbox, Record
 from tracking.records import Facts, Outcome
-from tracking.store import TrackingAway, TrackingUnavailable, identity
+from tracking.store import TrackingAway, TrackingUnavailable, identity, reach
 from tracking.summary import Table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SHORT, LONG = 5.0, 60.0
 """Seconds to wait for the scribe: where it can be done without, and where a file may take its time."""
 AWAY_SECONDS = 4.0
 """How long a tracking store may be away while the last entries are waited for."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 
 
 class Recorder:
@@ -161,6 +161,7 @@ class SweepRecorder:
         if len(here) == len(paths):
             return here
         try:
+            reach(self.recorder.uri)
             found: list[bytes] | None = self.recorder.call(LONG, "artifacts", self.about, outcome.uid, list(paths))
         except TrackingUnavailable:
             return None
@@ -189,25 +190,26 @@ class SweepRecorder:
 
     def drain(self) -> None:
         """Wait until all entries of this sweep are sent, or refused; not for long where MLflow is away."""
-        away_since: float | None = None
+        answered = time.monotonic()
         while True:
             try:
+                reach(self.recorder.uri)  # which is known in seconds, also while the scribe hangs on a server that hangs
                 progress: Progress = self.recorder.call(LONG, "progress", self.about.study)
+                away = progress.away
             except TrackingUnavailable as error:
-                self.say(f"MLflow: {error}")
+                away = str(error)
+            if not away:
+                answered = time.monotonic()
+                if progress.left == 0:
+                    for why in progress.refused:
+                        self.say(f"MLflow refused an entry, which stays in the outbox: {why}")
+                    return
+            elif not self.outbox.entries(self.recorder.uri, self.about.study):
                 return
-            if not progress.away:
-                away_since = None
-            elif away_since is None:
-                away_since = time.monotonic()
-            elif time.monotonic() - away_since > AWAY_SECONDS:
-                self.say(f"MLflow: {progress.away}")
+            elif time.monotonic() - answered > AWAY_SECONDS:
+                self.say(f"MLflow: {away}")
                 return
-            if progress.left == 0:
-                for why in progress.refused:
-                    self.say(f"MLflow refused an entry, which stays in the outbox: {why}")
-                return
-            time.sleep(POLL_SECONDS if not progress.away else 1.0)
+            time.sleep(POLL_SECONDS)
 
     def unsent(self) -> Left:
         """What of this sweep is still in the outbox, and how it is sent."""

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from sweeps.census import STATES, STORAGE, StoreAway, Sweep, Worker, census, open_store
 from sweeps.errors import WrongInput
 from tracking.outbox import Outbox, megabytes
+from tracking.store import shown
 
 DONE, WRONG_INPUT = 0, 2
 SECONDS = 2.0
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         storage = options.storage or os.environ.get("OPTUNA_STORAGE") or STORAGE
         state = Path(options.state_dir or os.environ.get("LSCAL_STATE") or STATE)
         with open_store(storage) as engine:
-            look = Look(engine, storage, options.tasks, state / "outbox")
+            look = Look(engine, shown(storage), options.tasks, state / "outbox")
             if options.watch is None:
                 show(look, as_json=options.json)
             else:
@@ -234,7 +235,7 @@ def named(sweep: Sweep, width: int) -> str:
 def idle(sweeps: Iterable[Sweep]) -> list[str]:
     """What keeps a sweep from going on, in sentences."""
     return [
-        f"{sweep.study}: {sweep.trials['queued']} trials are queued and no worker is alive. Start one: python -m sweeps.worker --study {sweep.study}"
+        f"{sweep.study}: {sweep.trials['queued']} trials are queued and no worker is alive. Start one:\n  python -m sweeps.worker --study {sweep.study}"
         for sweep in sweeps
         if not sweep.closed and sweep.trials["queued"] and not any(worker.alive for worker in sweep.workers)
     ]

@@ -1,7 +1,6 @@
 """The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here and in `patience`."""
 
 import json
-import re
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from optuna.storages._rdb.models import StudyUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from sweeps.census import BASE, BESIDE, STATES
 from sweeps.errors import WrongInput
 from sweeps.patience import PatientStorage, StoreUnavailable
 from sweeps.plan import Plan, Task, key_of, resolve
@@ -37,9 +37,7 @@ LOCAL = ("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers"
 """Keys of a plan which are each machine's own."""
 FIRST_SEED: dict[Stage, int] = {"screen": 0, "pilot": 4_000, "confirm": 5_000}
 SEEDS_BETWEEN_PLANS = 10_000
-NAME = re.compile(r"(?P<task>[a-z0-9_]+/[a-z0-9_]+)@[0-9a-f]{8}")
-STAGE = re.compile(r"(?P<base>[^@]+@[0-9a-f]{8})/(?P<stage>pilot|confirm)-(?P<first>\d{1,6})-(?P<end>\d{1,6})")
-"""The names of studies: of a sweep, and of its stages beside the screening."""
+WORDS = {TrialState.COMPLETE: "finished", TrialState.RUNNING: "running", TrialState.WAITING: "queued", TrialState.PRUNED: "dropped"}
 
 
 @dataclass(frozen=True)
@@ -220,6 +218,14 @@ class Study:
         """Why trials diverged, by number."""
         return {trial.number: trial.user_attrs[DIVERGED] for trial in self.trials() if DIVERGED in trial.user_attrs}
 
+    def states(self) -> dict[str, int]:
+        """How many trials are in each state, in the words of `census.STATES`."""
+        found = dict.fromkeys(STATES, 0)
+        for trial in self.trials():
+            if SURPLUS not in trial.user_attrs:
+                found["diverged" if DIVERGED in trial.user_attrs else WORDS.get(trial.state, "requeued")] += 1
+        return found
+
     def waiting(self) -> int:
         """How many points are queued."""
         return sum(trial.state == TrialState.WAITING for trial in self.trials())
@@ -376,13 +382,20 @@ def open_storage(url: str) -> PatientStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return PatientStorage(url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=1, grace_period=int(Plan.grace))
+            return PatientStorage(
+                url, engine_kwargs={"pool_pre_ping": True, **connection(url)}, heartbeat_interval=1, grace_period=int(Plan.grace)
+            )
     except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
         cause = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
         raise WrongInput(
             f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
             "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
         ) from error
+
+
+def connection(url: str) -> dict[str, Any]:
+    """Settings of connections to a database. Optuna keeps heartbeats without a time zone, in that of the connection: all have to have the same."""
+    return {"connect_args": {"options": "-c timezone=utc"}} if url.startswith("postgresql") else {}
 
 
 def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
@@ -434,7 +447,7 @@ def open_stage(screening: Study, stage: Stage, points: Sequence[Mapping[str, flo
 
 def open_sweeps(storage: PatientStorage) -> list[str]:
     """The names of the sweeps which are under way."""
-    found = [study for study in storage.get_all_studies() if NAME.fullmatch(study.study_name)]
+    found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
     return [study.study_name for study in found if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)]
 
 
@@ -443,7 +456,7 @@ def join_study(storage: PatientStorage, name: str, own: Mapping[str, Any]) -> St
 
     Errors: WrongInput where there is no such study, or its plan cannot be read.
     """
-    if not NAME.fullmatch(name):
+    if not BASE.fullmatch(name):
         raise WrongInput(f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.status prints.")
     try:
         study = load_known(storage, name)
@@ -475,7 +488,7 @@ def busy_stages(screening: Study) -> list[Study]:
 
     stages = [screening]
     for name in sorted(storage.patiently(names)):
-        if match := STAGE.fullmatch(name):
+        if match := BESIDE.fullmatch(name.removeprefix(base)):
             stage: Stage = "pilot" if match["stage"] == "pilot" else "confirm"
             first, end = int(match["first"]), int(match["end"])
             study = load_known(storage, name)

@@ -16,7 +16,7 @@ from sweeps.engine import Engine, Progress
 from sweeps.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.facts import facts
 from sweeps.instances import instances_of
-from sweeps.launch import Launcher, launcher, places
+from sweeps.launch import Launcher, kind_of, launcher, places
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
 from sweeps.patience import PatientStorage
@@ -35,7 +35,9 @@ from tracking.records import Facts, Outcome, Point, Recommendation
 from tracking.screening import Screening
 from tracking.store import shown as shown_uri
 
-DECIDED = "decided"
+DECIDED, RECOMMENDED = "decided", "recommended"
+LEAVE_SECONDS = 5.0
+"""Workers see within so long that a sweep is closed."""
 UI_ADDRESS = "LSCAL_MLFLOW_UI"
 """Environment variable: where people open MLflow, if not at the tracking URI."""
 
@@ -125,8 +127,16 @@ class Sweep:
         closing(plan, shown, link, console)
         if version is None:
             console.say(f"  MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
+        study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
         study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
         return shown
+
+    def dismiss(self) -> None:
+        """Let the workers which were placed leave by themselves."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while isinstance(self.hands, Launcher) and self.hands.working() and time.monotonic() < deadline:
+            self.hands.watch()
+            time.sleep(PAUSE_SECONDS / 4)
 
     def close(self, status: str, found: Pilot | None) -> Pilot | None:
         """End here, without a recommendation."""
@@ -252,7 +262,9 @@ def sweep_task(
         worker = Worker(study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics)
         with hands_of(plan, worker, console) as hands:
             sweep = Sweep(plan, worker, hands, study, records, found, console)
-            return sweep.run(pilot_only=pilot_only, reopen=reopen)
+            answer = sweep.run(pilot_only=pilot_only, reopen=reopen)
+            sweep.dismiss()
+            return answer
     except BaseException as error:  # the run in MLflow is closed, whatever happened
         records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED" if isinstance(error, TestOpened) else "FAILED")
         raise
@@ -260,15 +272,13 @@ def sweep_task(
 
 def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
     """Who trains: the worker of this process, where one is enough; or those which are placed, or join from elsewhere."""
-    study = worker.screening
-    if plan.workers != 0 and (plan.launch == "inline" or (plan.launch is None and len(places(plan.workers, plan.device)) == 1)):
-        study.note(WORKERS, 1)
+    study, kind = worker.screening, kind_of(plan)
+    study.note(WORKERS, len(places(plan.workers, plan.device)) if kind == "processes" else 0)
+    if kind == "inline":
         return worker
-    if plan.launch in (None, "processes"):
-        study.note(WORKERS, len(places(plan.workers, plan.device)) if plan.workers else 0)
-    if plan.workers == 0:
-        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}")
-    return launcher(plan, study.name, console.warn)
+    if kind == "elsewhere":
+        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}", event="waiting", study=study.name)
+    return launcher(plan, study.name, console.warn, "json" if console.json else "text")
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:

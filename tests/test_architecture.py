@@ -49,6 +49,7 @@ def test_the_training_loop_needs_neither_optuna_nor_mlflow():
         ("tracking.recommend", ("torch", "mlflow", "sweeps")),
         ("sweeps.line", ("torch", "mlflow")),
         ("sweeps.scribe", ("torch", "optuna")),
+        ("sweeps.status", ("torch", "mlflow", "matplotlib")),
         ("sweeps.command", ("mlflow", "matplotlib", "netcal")),
         ("sweeps.engine", ("mlflow", "optuna", "netcal")),
     ],

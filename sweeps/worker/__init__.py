@@ -158,6 +158,7 @@ class Worker:
             if study.release():
                 self.meter.told("returned")
         self.place.hold([])
+        self.meter.trials(study.task.name, study.states())
         return True
 
     def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import torch
 
+from sweeps.census import BASE
 from sweeps.choice import choose, pick_device
 from sweeps.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, merge, stoppable
 from sweeps.console import LOG_FORMATS, Console
@@ -19,10 +20,10 @@ from sweeps.datasets import load
 from sweeps.errors import WrongInput
 from sweeps.facts import facts
 from sweeps.meter import Meter
-from sweeps.patience import PatientStorage, StoreUnavailable
+from sweeps.patience import PatientStorage, StoreUnavailable, transient
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import CLOSED, NAME, Study, busy_stages, join_study, open_storage, open_sweeps
+from sweeps.study import CLOSED, busy_stages, join_study, open_storage, open_sweeps
 from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
 from tracking.store import TrackingUnavailable, shown
 
@@ -65,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host, port = options.pop("metrics_host"), options.pop("metrics_port", None)
         with stoppable():
             serve(study, merge(options, {}), console, host, port)
-    except (WrongInput, TrackingUnavailable) as error:
+    except WrongInput as error:
         console.error(str(error))
         return WRONG_INPUT
-    except (StoreUnavailable, TooLarge) as error:
+    except (StoreUnavailable, TrackingUnavailable, TooLarge) as error:
         console.error(str(error))
         return FAILED
     except KeyboardInterrupt:
@@ -82,7 +83,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
 
     Errors: WrongInput, with a name also where the data on this machine are not the sweep's.
     """
-    if name is not None and not NAME.fullmatch(name):
+    if name is not None and not BASE.fullmatch(name):
         raise WrongInput(f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run prints it.")
     pick_device(own.get("device", Plan.device))
     torch.set_num_threads(1)
@@ -123,11 +124,10 @@ def opened(url: str, console: Console) -> PatientStorage:
             return open_storage(url)
         except WrongInput as error:
             cause = error.__cause__
-            if (
-                "OperationalError" not in f"{type(cause).__name__} {type(getattr(cause, '__cause__', None)).__name__}"
-                or time.monotonic() > deadline
-            ):
+            if cause is None or not transient(cause):
                 raise
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(str(error)) from error
             console.warn(f"{error} Trying again.", event="waiting", storage=shown(url))
             time.sleep(5)
 
@@ -172,7 +172,6 @@ def join(
                 while worker.batch(study, lambda _: None):
                     busy = True
                     console.say(f"{before}: {len(study.outcomes())} trials are finished", event="trials", study=before)
-                meter.trials(task.name, counted(study))
             if busy:
                 continue
             if screening.noted(CLOSED):
@@ -181,9 +180,3 @@ def join(
             if not stay and open_sweeps(storage) != [name]:
                 return
             time.sleep(PAUSE_SECONDS)
-
-
-def counted(study: Study) -> dict[str, int]:
-    """How many trials of a study are in each state."""
-    states = [trial.state.name.lower() for trial in study.trials()]
-    return {state: states.count(state) for state in set(states)}

@@ -46,8 +46,8 @@ def test_the_database_is_away_for_half_a_minute(database, arena, undisturbed):
     conductor = arena.sweep("--launch", "inline")
     with ended(conductor):
         arena.until(lambda: arena.trials("RUNNING"))
-        database.control("-m", "immediate", "stop")
-        back = threading.Timer(30, database.control, ["start"])
+        database.stop()
+        back = threading.Timer(30, database.start)
         back.start()
         back.join()
         same(arena, conductor, undisturbed)

@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.ladder import Ladder
-from sweeps.plan import resolve
 from sweeps.meter import Meter
+from sweeps.plan import resolve
 from sweeps.study import open_storage, open_study, planned
 from sweeps.way import Way
 from sweeps.worker import Worker

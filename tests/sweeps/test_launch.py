@@ -103,6 +103,8 @@ def test_workers_give_their_trials_back_before_they_end():
     source = OBEDIENT.replace("sys.exit(130)", "(print('given back'), sys.exit(130))")
     with workers(source, said, count=2) as launched:
         until(lambda: count(said, "at work") == 2, launched)
+    launched.watch()  # stopped is stopped
+    assert launched.working() == 0
     assert count(said, "given back") == 2
     assert count(said, "started again") == 0
 

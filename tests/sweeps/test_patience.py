@@ -61,8 +61,8 @@ def test_asked_trials_outlive_a_restart_of_the_database(database, study, mode):
 def test_an_absence_is_told_once_with_the_way_back(database, study):
     said = []
     study.storage.say = said.append
-    database.control("-m", "fast", "stop")
-    back = threading.Timer(3, database.control, ["start"])
+    database.stop()
+    back = threading.Timer(3, database.start)
     back.start()
     try:
         started = time.monotonic()
@@ -77,12 +77,12 @@ def test_an_absence_is_told_once_with_the_way_back(database, study):
 
 def test_patience_ends(database, study):
     study.storage.patience = 1.0
-    database.control("-m", "fast", "stop")
+    database.stop()
     try:
         with pytest.raises(StoreUnavailable, match="the study store .* does not answer"):
             study.waiting()
     finally:
-        database.control("start")
+        database.start()
 
 
 def test_what_is_wrong_is_told_at_once(study):

@@ -84,6 +84,7 @@ def quiet():
 def store(tmp_path, monkeypatch):
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     monkeypatch.delenv("LSCAL_STATE", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
     made = Store(f"sqlite:///{tmp_path}/optuna.db")
     yield made
     made.storage.engine.dispose()
@@ -221,7 +222,7 @@ def test_where_nobody_works_it_says_how_to_start_a_worker(store):
     store.sweep(DIGITS)
     store.trials(DIGITS, WAITING, 2)
     assert (
-        f"2 trials are queued and no worker is alive. Start one: python -m sweeps.worker --study {DIGITS}"
+        f"2 trials are queued and no worker is alive. Start one:\n  python -m sweeps.worker --study {DIGITS}\n"
         in run("--storage", store.url).stdout
     )
 

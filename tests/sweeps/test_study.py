@@ -200,7 +200,8 @@ def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "import sys, time\nfrom sweeps.plan import resolve\nfrom sweeps.study import open_storage, open_study, planned\n"
-        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\nstudy.enqueue(planned(plan, plan.tasks[0]))\n"
+        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
+        "study.enqueue(planned(plan, plan.tasks[0]))\n"
         "with study.heartbeat():\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -11,6 +11,7 @@ from published import mlflow_server
 from tracking import summary, view
 from tracking.inputs import Inputs
 from tracking.log import Sweep, connect
+from tracking.outbox import About
 from tracking.records import Facts
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -26,9 +27,9 @@ def published(initialised, tmp_path_factory):
     with mlflow_server(f"sqlite:///{folder}/mlflow.db", folder) as address:
         facts = Facts({"dataset": "digits"}, {}, "digits", "0123456789abcdef", "bundled", FOUND.plan)
         client = connect(address)
-        sweep = Sweep(client, FOUND.task, FOUND.study, facts, Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8)))
+        sweep = Sweep(client, About(FOUND.task, FOUND.study, address, facts, Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))))
         for outcome in (*FOUND.outcomes[2::-1], *FOUND.outcomes[3:5], *FOUND.dropped):
-            sweep.trial(outcome, {})
+            sweep.trial(outcome, {}, {})
         sweep.publish(replace(FOUND, run_id=sweep.parent), [summary.screening(FOUND.outcomes)], None, {})
         yield address, sweep.experiment, sweep.parent
 
