@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(to_stderr="--json" in words)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
     try:
         options = vars(parser().parse_args(words))
         config, dry, listing, as_json = (options.pop(key, None) for key in ("config", "dry_run", "list", "json"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from tracking.store import shown
 
@@ -30,7 +30,10 @@ class StoreUnavailable(RuntimeError):
 def transient(error: BaseException) -> bool:
     """Whether an error says that the database is away, restarting, or busy."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, (OperationalError, InterfaceError)) or (isinstance(cause, DBAPIError) and cause.connection_invalidated)
+    # PendingRollbackError: Optuna takes any operational error for too long a query, and tries another one on the broken connection
+    return isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)) or (
+        isinstance(cause, DBAPIError) and cause.connection_invalidated
+    )
 
 
 class PatientStorage(RDBStorage):
@@ -69,7 +72,7 @@ class PatientStorage(RDBStorage):
             try:
                 with self.impatient():
                     value = call()
-            except (StorageInternalError, DBAPIError) as error:
+            except (StorageInternalError, SQLAlchemyError) as error:
                 if not transient(error):
                     raise
                 cause = str(getattr(error.__cause__ or error, "orig", error)).strip().splitlines()[0]

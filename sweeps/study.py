@@ -1,6 +1,7 @@
 """The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here and in `patience`."""
 
 import json
+import random
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
 from optuna.storages._rdb.models import StudyUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from sweeps.census import BASE, BESIDE, STATES
 from sweeps.errors import WrongInput
@@ -30,6 +31,8 @@ BEATS_IN_GRACE = 6
 """Heartbeats within the time after which a silent worker is taken for dead."""
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
+OPENED_AT_ONCE = 8
+"""How often the tables of a new database are tried to be created, where others do the same."""
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
 OUTCOME, DIVERGED, QUEUED, SURPLUS = "outcome", "diverged", "queued", "surplus"
 SETTINGS, CLOSED = "settings", "closed"
@@ -379,18 +382,33 @@ def sobol(plan: Plan) -> list[float]:
 
 def open_storage(url: str) -> PatientStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return PatientStorage(
-                url, engine_kwargs={"pool_pre_ping": True, **connection(url)}, heartbeat_interval=1, grace_period=int(Plan.grace)
-            )
-    except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
-        cause = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
-        raise WrongInput(
-            f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
-            "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
-        ) from error
+    for attempt in range(OPENED_AT_ONCE):
+        try:
+            return make_storage(url)
+        except (ProgrammingError, IntegrityError, OperationalError) as error:
+            if "exists" not in str(error).lower() or attempt + 1 == OPENED_AT_ONCE:
+                raise unusable(url, error) from error
+            time.sleep(random.uniform(0.1, 1))  # noqa: S311  # another process creates the tables at this moment
+        except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
+            raise unusable(url, error) from error
+    raise AssertionError
+
+
+def make_storage(url: str) -> PatientStorage:
+    """The storage, whose tables are created where they are missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        settings = {"pool_pre_ping": True, **connection(url)}
+        return PatientStorage(url, engine_kwargs=settings, heartbeat_interval=1, grace_period=int(Plan.grace))
+
+
+def unusable(url: str, error: Exception) -> WrongInput:
+    """Why a database cannot be used."""
+    cause = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
+    return WrongInput(
+        f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
+        "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
+    )
 
 
 def connection(url: str) -> dict[str, Any]:

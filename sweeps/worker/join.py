@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     console = Console(to_stderr=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
     try:
         options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
         console = Console(to_stderr=True, log_format=options.pop("log_format"))
@@ -164,7 +165,7 @@ def join(
     def say(text: str) -> None:
         console.say(f"{name}: {text}", event="worker", study=name, task=task.name)
 
-    with Worker(screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics) as worker:
+    with sent(records), Worker(screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics) as worker:
         while True:
             busy = False
             for study in busy_stages(screening):
@@ -180,3 +181,14 @@ def join(
             if not stay and open_sweeps(storage) != [name]:
                 return
             time.sleep(PAUSE_SECONDS)
+
+
+@contextmanager
+def sent(records: SweepRecorder) -> Iterator[None]:
+    """When it is left, what was handed over is sent, or it is said where it is."""
+    try:
+        yield
+    finally:
+        records.drain()
+        if sentence := records.unsent().sentence:
+            records.say(sentence)

@@ -70,6 +70,7 @@ def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, 
         complete(arena, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["start", "middle", "end"])
 def test_mlflow_is_killed(tmp_path, undisturbed, moment):
     port = free_port()
