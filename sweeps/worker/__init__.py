@@ -26,6 +26,7 @@ from sweeps.engine import Engine, Progress, Trained
 from sweeps.export import pack, weights_of
 from sweeps.ladder import Ladder
 from sweeps.member import Member
+from sweeps.memory import give_freed_memory_back
 from sweeps.meter import Meter
 from sweeps.plan import Task
 from sweeps.roll import Roll
@@ -162,7 +163,7 @@ class Worker:
         return True
 
     def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:
-        """Train a batch of trials as one population, or in two halves where the memory does not hold it, and tell each of them."""
+        """Train a batch of trials as one population, or in smaller ones where the memory does not hold it, and tell each of them."""
 
         def watched(epochs: int) -> None:
             if study.taken_over():
@@ -186,10 +187,11 @@ class Worker:
                 raise
             shortage = str(error).strip().splitlines()[0]
         self.halve(len(trials) * len(seeds), shortage)
-        held = [trial for trial in trials if trial.number in study.held]  # some may have been told
-        for part in (held[: len(held) // 2], held[len(held) // 2 :]):
-            if part:
-                self.train(study, part, ladder, progress)
+        left = [trial for trial in trials if trial.number in study.held]  # some may have been told
+        while left:
+            part = left[: max(1, self.most // len(seeds))]
+            self.train(study, part, ladder, progress)
+            left = left[len(part) :]
 
     def train_in_parts(self, members: Sequence[Member], progress: Progress) -> Trained:
         """Train the members of one trial, which do not fit into memory together, a part after another."""
@@ -209,9 +211,8 @@ class Worker:
 
     def halve(self, members: int, shortage: str) -> None:
         """Train at most half as many members at a time from now on. Errors: TooLarge where that is none."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.most = members // 2
+        give_freed_memory_back()
+        self.most = min(self.most, members // 2)
         if not self.most:
             raise TooLarge(f"one member of {self.engine.task.name} does not fit into the memory of {self.engine.device}: {shortage}")
         self.say(f"{members} members do not fit into the memory of {self.engine.device} ({shortage}); {self.most} at a time from now on")
@@ -299,9 +300,10 @@ def agreed(screening: Study, engine: Engine) -> Engine:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is used up."""
+    """Whether an error says that a device's memory is used up. A thread does not start where there is none left for its stack."""
     said = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: " in said or "out of memory" in said
+    signs = ("DefaultCPUAllocator: ", "out of memory", "can't start new thread")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in said for sign in signs)
 
 
 def weights_path(outcome: Outcome) -> str:
