@@ -123,7 +123,7 @@ def parser() -> Parser:
     )
     flags.add_argument("--list", action="store_true", help="print the data sets, architectures and policies")
     flags.add_argument("--json", action="store_true", help="the recommendations as one JSON line on stdout, all else on stderr")
-    flags.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="json: one line of JSON per event, on stderr")
+    flags.add_argument("--log-format", choices=LOG_FORMATS, help="json: one line of JSON per event, on stderr")
     flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus on 127.0.0.1 (0: any free port)")
     return flags
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(parser().parse_args(words))
         config, dry, listing, as_json = (options.pop(key, None) for key in ("config", "dry_run", "list", "json"))
         pilot_only, reopen, port = options.pop("pilot_only", False), options.pop("reopen_test", False), options.pop("metrics_port", None)
-        console = Console(to_stderr="--json" in words, log_format=options.pop("log_format"))
+        console = Console(to_stderr="--json" in words, log_format=options.pop("log_format", "text"))
         console.adopt()
         if listing:
             return list_names(console)

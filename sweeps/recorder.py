@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +209,8 @@ class SweepRecorder:
                 return
             elif time.monotonic() - answered > AWAY_SECONDS:
                 self.say(f"MLflow: {away}")
+                with suppress(TrackingUnavailable):  # or else they are sent without pictures
+                    self.recorder.call(LONG, "draw")
                 return
             time.sleep(POLL_SECONDS)
 

@@ -81,6 +81,11 @@ class Scribe:
                 return True
         return False
 
+    def draw(self) -> None:
+        """Put pictures into all entries: this process is about to end, and MLflow is away."""
+        while self.draw_ahead():
+            pass
+
     def send(self) -> None:
         """There is something new in the outbox. A tracking store which is away is not asked sooner for that."""
 

@@ -38,7 +38,7 @@ from tracking.records import Outcome
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""
-FETCH_SECONDS = 20.0
+FETCH_SECONDS = 10.0
 """How long the record of another worker's trial may be on its way."""
 WAY, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
