@@ -91,14 +91,14 @@ class Postgres:
         method = environment["POSTGRES_INITDB_ARGS"].removeprefix("--auth-host=")
         hba.write_text(f"local all all trust\nhost all all 127.0.0.1/32 {method}\n")
         self.socket = tempfile.mkdtemp(prefix="lscal-pg-", dir="/tmp")  # the address of a socket may not be long
-        os.chmod(self.socket, 0o777)  # noqa: S103  # the server is another user where this one is root
+        os.chmod(self.socket, 0o777)  # the server is another user where this one is root
         self.start()
         psql = [str(self.server.bin_path / "psql"), "-h", self.socket, "-p", str(port), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-qf"]
         given = {**os.environ, **environment}
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [*psql, "-"], input="\\getenv p POSTGRES_PASSWORD\nALTER ROLE postgres PASSWORD :'p';", text=True, check=True, env=given
         )
-        subprocess.run([*psql, str(script)], check=True, env=given)  # noqa: S603
+        subprocess.run([*psql, str(script)], check=True, env=given)
 
     def control(self, *arguments: str) -> None:
         """`pg_ctl` on this server, as its user."""
@@ -165,7 +165,7 @@ class Project:
         """A text of the file with the addresses and folders of this machine."""
         numbers = ports or self.ports
         text = re.sub(rf"(?<![\w.-])({'|'.join(self.services)})(?=:\d)", "localhost", text)
-        text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        text = text.replace("0.0.0.0", "127.0.0.1")
         text = re.sub(rf"(?<=[:=])({'|'.join(numbers)})\b", lambda match: str(numbers[match[1]]), text)
         if not places:
             return text
@@ -214,7 +214,7 @@ class Project:
         with self.log(replica).open("ab") as stream:
             environment, folder = self.environment(name), self.folder / "home" / replica
             folder.mkdir(parents=True, exist_ok=True)
-            self.processes[replica] = subprocess.Popen(  # noqa: S603
+            self.processes[replica] = subprocess.Popen(
                 self.command(name),
                 env=environment,
                 cwd=folder,
@@ -235,7 +235,7 @@ class Project:
         program = [self.here(word, self.places(name)) for word in (["sh", "-c", *test] if kind == "CMD-SHELL" else test)]
         end = time.monotonic() + seconds(check["start_period"]) + check["retries"] * seconds(check["interval"])
         while True:
-            done = subprocess.run(program, env=self.environment(name), capture_output=True, text=True, timeout=60)  # noqa: S603
+            done = subprocess.run(program, env=self.environment(name), capture_output=True, text=True, timeout=60)
             if done.returncode == 0:
                 return
             self.revived(name)

@@ -16,14 +16,14 @@ USERS = {"sweeps": "MLFLOW_SWEEPS_PASSWORD", "api": "MLFLOW_API_PASSWORD"}
 def ask(method: str, path: str, content: dict[str, str]) -> str:
     """As administrator, have the server do something: "", or the error code with which it refuses."""
     credentials = base64.b64encode(f"admin:{os.environ['MLFLOW_AUTH_ADMIN_PASSWORD']}".encode()).decode()
-    request = urllib.request.Request(  # noqa: S310  # the address is that of docker-compose.yml
+    request = urllib.request.Request(  # the address is that of docker-compose.yml
         f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users/{path}",
         json.dumps(content).encode(),
         {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
         method=method,
     )
     try:
-        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=30).close()
     except urllib.error.HTTPError as error:
         answer = error.read().decode(errors="replace")
         return str(json.loads(answer)["error_code"]) if answer.startswith("{") else f"{error.code} {error.reason}"

@@ -72,14 +72,8 @@ class Worker:
     """
 
     def __init__(self, screening: Study, engine: Engine, finish: Finish, folder: Path, say: Say, meter: Meter, metrics: str | None = None):
-        self.screening, self.engine, self.finish, self.folder, self.say, self.meter = (
-            screening,
-            agreed(screening, engine),
-            finish,
-            folder,
-            say,
-            meter,
-        )
+        self.screening, self.engine = screening, agreed(screening, engine)
+        self.finish, self.folder, self.say, self.meter = finish, folder, say, meter
         self.most = self.engine.way.members
         self.ladders: dict[str, Ladder] = {}
         self.study = screening
