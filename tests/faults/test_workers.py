@@ -47,7 +47,9 @@ def kill_some(arena, conductor, times, generator):
             kill(generator.choice(workers))
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("times", [2, 20])
 def test_workers_are_killed_at_random_points(arena, undisturbed, times):
     conductor = arena.sweep("--workers", "2", "--launch", "processes")
     with ended(conductor):
@@ -56,6 +58,7 @@ def test_workers_are_killed_at_random_points(arena, undisturbed, times):
     assert "was killed" in arena.said() or arena.trials("FAIL") > 0
 
 
+@pytest.mark.slow
 def test_a_worker_which_was_paused_drops_what_was_taken_over(arena, undisturbed):
     conductor = arena.sweep("--workers", "0")
     first = arena.start("sweeps.worker")
@@ -87,6 +90,7 @@ def test_a_worker_has_a_wrong_clock(arena, undisturbed, tmp_path, seconds):
     assert arena.trials("FAIL") == 0  # nobody was taken for dead
 
 
+@pytest.mark.slow
 def test_two_conductors_start_at_the_same_moment(arena, undisturbed):
     conductors = [arena.sweep("--launch", "inline") for _ in range(2)]
     with ended(*conductors):
