@@ -107,12 +107,14 @@ class SweepRecorder:
     def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
         self.recorder, self.outbox, self.dataset, self.say = recorder, recorder.outbox, dataset, say
         self.about = About(task, study, identity(recorder.uri), facts, inputs_of(dataset))
-        recorder.post("open", self.about)
+        self.recent: dict[str, dict[str, bytes]] = {}
+        self.opened = recorder.post("open", self.about)
 
     def where(self) -> tuple[str, str] | None:
         """The id of the parent run and the address of the trials in the UI; None where MLflow does not answer within some seconds."""
         try:
-            found: tuple[str, str] = self.recorder.call(SHORT, "open", self.about)
+            opened = self.opened.done() and self.opened.exception() is None
+            found: tuple[str, str] = self.opened.result() if opened else self.recorder.call(SHORT, "open", self.about)
         except TrackingUnavailable:
             return None
         return found
@@ -124,8 +126,10 @@ class SweepRecorder:
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
         """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It never fails."""
-        packed = {f"logits/{split}.npz": self.pack(outcome, split, values.numpy()) for split, values in logits.items()}
-        self.outbox.put(Record.of_trial(self.about, outcome), {**packed, **(files or {})}, self.say)
+        packed = {f"logits/{split}.npz": self.pack(outcome, split, values.numpy()) for split, values in logits.items()} | dict(files or {})
+        self.outbox.put(Record.of_trial(self.about, outcome), packed, self.say)
+        if outcome.stage != "screen":  # these are asked for soon
+            self.recent[outcome.uid] = packed
         self.recorder.post("send")
 
     def pack(self, outcome: Outcome, split: SplitName, logits: npt.NDArray[np.float32]) -> bytes:
@@ -157,7 +161,10 @@ class SweepRecorder:
         return None if found is None else found[0]
 
     def files(self, outcome: Outcome, paths: Sequence[str]) -> list[bytes] | None:
-        """Files of a trial: from the outbox, or else from MLflow; None where one of them is in neither."""
+        """Files of a trial: those of this process once, from the outbox, or else from MLflow; None where one of them is in none."""
+        own = self.recent.get(outcome.uid, {})
+        if own.keys() >= set(paths):
+            return [own.pop(path) for path in paths]
         here = [content for path in paths if (content := self.outbox.file(outcome.uid, path)) is not None]
         if len(here) == len(paths):
             return here
