@@ -134,10 +134,10 @@ def database() -> None:
                     with context.Pool(processes) as pool:
                         pool.starmap(turn, [(url, study.name, 0)] * processes)  # imports
                         seconds = pool.starmap(turn, [(url, study.name, each)] * processes)
-                    assert len(study.outcomes()) == plan.trials
+                    told = len(study.outcomes())  # one whose answer was lost is left to the reaper, which this benchmark does not wait for
                     print(
                         f"{kind}, {processes} processes: {1000 * queued:.0f} ms to queue a trial, {1000 * max(seconds) / each:.0f} ms to ask and tell one, "
-                        f"{plan.trials / max(seconds):.0f} trials a second",
+                        f"{told / max(seconds):.0f} trials a second; {told} of {plan.trials} told; {study.states()}",
                         flush=True,
                     )
                 storage.engine.dispose()

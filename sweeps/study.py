@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,7 @@ import sqlalchemy
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
-from optuna.storages._rdb.models import StudyUserAttributeModel
+from optuna.storages._rdb.models import StudyUserAttributeModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
@@ -34,7 +35,7 @@ RELEASE_SECONDS = 10.0
 OPENED_AT_ONCE = 8
 """How often the tables of a new database are tried to be created, where others do the same."""
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED, SURPLUS = "outcome", "diverged", "queued", "surplus"
+OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN = "outcome", "diverged", "queued", "surplus", "taken"
 SETTINGS, CLOSED = "settings", "closed"
 LOCAL = ("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker")
 """Keys of a plan which are each machine's own."""
@@ -132,6 +133,8 @@ class Study:
         Optuna's `ask` would make a new trial where another worker was faster to take the last one.
         """
         trial_id = self.study._pop_waiting_trial_id()
+        while trial_id is not None and not self.claim(trial_id):
+            trial_id = self.study._pop_waiting_trial_id()
         if trial_id is not None:
             asked = optuna.Trial(self.study, trial_id)
         elif self.plan.tune and self.trials() and self.missing() > 0:
@@ -142,6 +145,22 @@ class Study:
             return None
         self.storage.record_heartbeat(asked._trial_id)
         return asked
+
+    def claim(self, trial_id: int) -> bool:
+        """Whether a queued trial is this worker's. On SQLite, two which look at the same moment would both be given it by Optuna."""
+        row = {"trial_id": trial_id, "key": TAKEN, "value_json": json.dumps(uuid.uuid4().hex)}
+
+        def write() -> bool:
+            try:
+                with self.storage.engine.begin() as connection:
+                    connection.execute(sqlalchemy.insert(TrialUserAttributeModel), row)
+                return True
+            except IntegrityError:  # another one was faster, or this is the second attempt, as the first one's answer was lost
+                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(trial_id=trial_id, key=TAKEN)
+                with self.storage.engine.connect() as connection:
+                    return connection.execute(kept).scalar() == row["value_json"]
+
+        return bool(self.storage.patiently(write))
 
     def surplus(self, number: int, point: Mapping[str, float]) -> str:
         """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""

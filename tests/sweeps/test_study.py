@@ -116,6 +116,15 @@ def test_a_study_is_resumed_and_nothing_finished_is_asked_again(where, url, requ
     assert sorted(trial.point["epsilon"] for trial in more.ask(9)) == [0.05, 0.25, 0.3]
 
 
+def test_a_trial_is_claimed_by_one_worker_only(url):
+    study, _ = opened(url)
+    other, _ = opened(url)
+    (trial,) = study.ask(1)
+    number = study.held[trial.number]._trial_id
+    assert not other.claim(number)  # as if Optuna had given it to both
+    assert len({one.number for one in (*study.ask(2), *other.ask(2))}) == 3
+
+
 def test_released_trials_are_queued_again(url):
     study, _ = opened(url, trials=2)
     asked = study.ask(2)
