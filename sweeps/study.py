@@ -322,7 +322,7 @@ def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None])
     """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the database.
 
     Optuna beats for `optimize` only, not for ask and tell; `record_heartbeat`, `_trial_id`, `_study_id` and `_pop_waiting_trial_id` lie outside
-    its public interface and are used in this file alone.
+    its public interface and are used in this file and in `roll` alone.
     """
     stop = threading.Event()
 

@@ -150,7 +150,7 @@ class Worker:
             study.held.clear()
             study.lost.clear()
         finally:
-            if study.release():
+            for _ in range(study.release()):
                 self.meter.told("returned")
         self.place.hold([])
         self.meter.trials(study.task.name, study.states())

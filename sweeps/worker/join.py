@@ -149,6 +149,9 @@ def join(
     """
     screening = join_study(storage, name, own)
     plan, task = screening.plan, screening.task
+    if screening.noted(CLOSED):
+        console.say(f"{name} is closed", event="closed", study=name)
+        return
     if not stay and not any(stage.waiting() or stage.missing() for stage in busy_stages(screening)):
         return
     storage.use_grace(plan.grace)

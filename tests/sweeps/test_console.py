@@ -112,7 +112,7 @@ def test_what_others_print_becomes_events_too():
     """Given a process which warns, logs, has Optuna log, fails in a thread and crashes, then each of its lines is JSON."""
     code = (
         "import logging, threading, warnings, optuna\nfrom sweeps.console import Console\nConsole(True, 'json').adopt()\n"
-        "warnings.warn('two\\nlines')\nlogging.getLogger('some.library').error('it %s', 'failed')\n"
+        "warnings.warn('two\\nlines')\nlogging.getLogger('some.package').error('it %s', 'failed')\n"
         "optuna.logging.get_logger('optuna.x').warning('of Optuna')\n"
         "thread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\nraise ValueError('at last')\n"
     )
