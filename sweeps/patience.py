@@ -14,6 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
+from sweeps.census import cause_of
 from tracking.store import shown
 
 PATIENCE_SECONDS = 300.0
@@ -75,7 +76,7 @@ class PatientStorage(RDBStorage):
             except (StorageInternalError, SQLAlchemyError) as error:
                 if not transient(error):
                     raise
-                cause = str(getattr(error.__cause__ or error, "orig", error)).strip().splitlines()[0]
+                cause = cause_of(error.__cause__ or error)
                 if time.monotonic() + pause > deadline:
                     raise StoreUnavailable(f"the study store {shown(self.url)} does not answer: {cause}") from error
                 if not told and pause > 1:

@@ -21,7 +21,7 @@ from optuna.storages._rdb.models import StudyUserAttributeModel, TrialUserAttrib
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from sweeps.census import BASE, BESIDE, STATES
+from sweeps.census import BASE, BESIDE, STATES, cause_of
 from sweeps.errors import WrongInput
 from sweeps.patience import PatientStorage, StoreUnavailable
 from sweeps.plan import Plan, Task, key_of, resolve
@@ -335,7 +335,7 @@ def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None])
                         beat()
                 told.clear()
             except (OptunaError, SQLAlchemyError, OSError) as error:  # the database is away for a moment: the next beat tries again
-                cause = str(getattr(error.__cause__ or error, "orig", error)).strip().splitlines()[0]
+                cause = cause_of(error.__cause__ or error)
                 if cause not in told:
                     storage.say(f"No heartbeat, as the study store does not take it: {cause}")
                 told.add(cause)
@@ -423,7 +423,7 @@ def make_storage(url: str) -> PatientStorage:
 
 def unusable(url: str, error: Exception) -> WrongInput:
     """Why a database cannot be used."""
-    cause = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
+    cause = cause_of(error.__cause__ or error)
     return WrongInput(
         f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
         "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
