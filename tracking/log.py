@@ -5,10 +5,12 @@ runs are found again by the tag `uid`, times are those of the record, and a run 
 write to one sweep; MLflow has no transaction over "find or create", so where two create at once, both see it and agree on which run stays.
 """
 
+import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +27,7 @@ from tracking.model import ExportedModel
 from tracking.note import Places
 from tracking.outbox import About
 from tracking.records import Outcome
-from tracking.store import TrackingUnavailable, reach, shown
+from tracking.store import TrackingUnavailable, is_server, reach, shown, sqlite_path
 from tracking.summary import Table, count, name
 from tracking.versions import folder_of, model_of
 
@@ -50,12 +52,28 @@ def connect(uri: str) -> MlflowClient:
     for noisy in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        client = MlflowClient(uri, uri)
-        client.search_experiments(max_results=1)
+        with alone(uri):
+            client = MlflowClient(uri, uri)
+            client.search_experiments(max_results=1)
     except (OSError, SQLAlchemyError, MlflowException) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise TrackingUnavailable(f"the MLflow tracking store {shown(uri)} does not answer: {cause}") from error
     return client
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """One process at a time in the folder of a SQLite database: two which create MLflow's tables at once leave them broken."""
+    path = None if is_server(uri) else sqlite_path(uri)
+    if not path:
+        yield
+        return
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 class Sweep:
