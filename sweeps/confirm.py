@@ -55,7 +55,7 @@ class Confirmation:
     replicates: int = REPLICATES
 
     def __post_init__(self) -> None:
-        self.labels = {split: self.dataset.splits[split].labels.cpu() for split in ("calibrate", "test")}
+        self.labels = {split: self.dataset.splits[split].targets.cpu() for split in ("calibrate", "test")}
         self.resamples = Resamples.draw(len(self.labels["test"]), replicates=self.replicates)
 
     def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:

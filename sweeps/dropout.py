@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -81,7 +81,7 @@ class Applying(Masking):
         return values * next(self.masks)
 
 
-def calls_of(module: nn.Module, inputs: Float[Tensor, "example *shape"]) -> tuple[list[Call], bool]:
+def calls_of(module: nn.Module, inputs: Shaped[Tensor, "example *shape"]) -> tuple[list[Call], bool]:
     """The calls of dropout in a training step on such inputs, and whether the module draws other random numbers too.
 
     The module is left as it was, and the global random state. Only one thread may draw from that: hold `GLOBAL_RANDOM`.

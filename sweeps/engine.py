@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lscal import METRICS, Predictions, Temperature
 from sweeps.checkpoint import Checkpoint
-from sweeps.datasets import Dataset, SplitName
+from sweeps.datasets import IGNORED, Dataset, SplitName
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import Task
@@ -185,16 +185,20 @@ class Engine:
             stop.set()  # the other lanes need not finish an epoch which comes to nothing
             raise
         logits = self.evaluate(population, "select")
-        measured = {"train_loss": losses / feed.steps} | scores(logits, feed.labels["select"])
+        measured = {"train_loss": losses / feed.steps} | scores(logits, feed.targets("select"))
         measured[CALIBRATED] = torch.full_like(losses, torch.nan)
         if decisive:
             held_out = self.evaluate(population, "calibrate")
-            measured[CALIBRATED] = calibrated_nll(logits, feed.labels["select"], held_out, feed.labels["calibrate"])
+            measured[CALIBRATED] = calibrated_nll(logits, feed.targets("select"), held_out, feed.targets("calibrate"))
         return {name: values.cpu() for name, values in measured.items()}
 
-    def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member example class"]:
-        """A population's logits of a split, on the device."""
-        return torch.cat([population.logits(inputs) for inputs, _ in self.feed.chunks(split, EVALUATION_CHUNK[self.device.type])], dim=1)
+    def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member prediction class"]:
+        """A population's logits of a split, on the device; of sequences, those of the labelled positions."""
+        parts = []
+        for inputs, labels in self.feed.chunks(split, EVALUATION_CHUNK[self.device.type]):
+            logits = population.logits(inputs)
+            parts.append(logits if labels.ndim == 1 else logits[:, labels != IGNORED])
+        return torch.cat(parts, dim=1)
 
     def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
         """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""

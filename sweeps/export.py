@@ -26,15 +26,19 @@ class NotExportable(Exception):
 
 
 class Calibrated(nn.Module):
-    """A trained network which takes inputs as they are stored and returns calibrated probabilities, softmax(z/T)."""
+    """A trained network which takes inputs as they are stored and returns calibrated probabilities, softmax(z/T).
+
+    `mean` and `deviation` have the shape of a channel or a feature; None for token ids, which are taken as they are.
+    """
 
     mean: Tensor
     deviation: Tensor
     temperature: Tensor
 
-    def __init__(self, network: nn.Module, mean: Float[Tensor, "*channel"], deviation: Float[Tensor, "*channel"], temperature: float):
+    def __init__(self, network: nn.Module, mean: Tensor | None, deviation: Tensor | None, temperature: float):
         super().__init__()
         self.network = network
+        self.tokens = mean is None
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         self.register_buffer("temperature", torch.tensor(temperature))
@@ -46,7 +50,8 @@ class Calibrated(nn.Module):
 
     def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "example class"]:
         """The network's own logits."""
-        logits: Tensor = self.network((inputs.to(torch.float32) - self.mean) / self.deviation)
+        prepared = inputs.long() if self.tokens else (inputs.to(torch.float32) - self.mean) / self.deviation
+        logits: Tensor = self.network(prepared)
         return logits
 
 
@@ -80,14 +85,16 @@ def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature
     Errors: ValueError where the weights are those of another architecture.
     """
     with torch.random.fork_rng(devices=[]):
-        network = initialised(partial(ARCHITECTURES[task.architecture].build, dataset.shape, len(dataset.classes)), 0)
+        network = initialised(partial(ARCHITECTURES[task.architecture].module, dataset), 0)
     own = dict(network.named_parameters()) | dict(network.named_buffers())
     if own.keys() != weights.keys():
         raise ValueError(f"weights of {sorted(weights)} do not fit {task.architecture}, which has {sorted(own)}")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])
-    shape = (-1, 1, 1) if len(dataset.mean) > 1 else ()
+    if dataset.vocabulary:
+        return Calibrated(network, None, None, temperature)
+    shape = () if len(dataset.mean) == 1 else (-1,) if len(dataset.shape) == 1 else (-1, 1, 1)
     mean, deviation = (torch.tensor(values).reshape(shape) for values in (dataset.mean, dataset.deviation))
     return Calibrated(network, mean, deviation, temperature)
 

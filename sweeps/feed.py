@@ -10,11 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from sweeps.augmentation import Augmentation
-from sweeps.datasets import Dataset, Split, SplitName
+from sweeps.datasets import IGNORED, Dataset, Split, SplitName
 from sweeps.randomness import stream
 from sweeps.recipe import Recipe
 
@@ -39,7 +39,7 @@ class Feed(ABC):
     """
 
     dataset: Dataset
-    labels: dict[SplitName, Int[Tensor, " example"]]
+    labels: dict[SplitName, Int[Tensor, "example *position"]]
     batch: int
     steps: int
     augmentation: Augmentation | None
@@ -65,7 +65,9 @@ class Feed(ABC):
             device=device,
         )
 
-    def epoch(self, seeds: Sequence[int], epoch: int) -> Iterator[tuple[Float[Tensor, "seed batch *shape"], Int[Tensor, "seed batch"]]]:
+    def epoch(
+        self, seeds: Sequence[int], epoch: int
+    ) -> Iterator[tuple[Shaped[Tensor, "seed batch *shape"], Int[Tensor, "seed batch *position"]]]:
         """The batches of an epoch: standardised and augmented inputs, and labels. A seed's batches are the same whichever the others are."""
         examples = len(self.labels["train"])
         order = torch.stack([torch.randperm(examples, generator=stream(seed, epoch, "order")) for seed in seeds])
@@ -79,11 +81,16 @@ class Feed(ABC):
                     inputs = augmentation(inputs, choices.gather(1, rows[..., None].expand(-1, -1, choices.shape[-1])))
                 yield inputs, self.labels["train"][rows]
 
-    def chunks(self, split: SplitName, size: int) -> Iterator[tuple[Float[Tensor, "example *shape"], Int[Tensor, " example"]]]:
+    def targets(self, split: SplitName) -> Int[Tensor, " prediction"]:
+        """The labels that predictions of a split are compared with, see `Split.targets`."""
+        labels = self.labels[split]
+        return labels if labels.ndim == 1 else labels[labels != IGNORED]
+
+    def chunks(self, split: SplitName, size: int) -> Iterator[tuple[Shaped[Tensor, "example *shape"], Int[Tensor, "example *position"]]]:
         """A split in its stored order, `size` examples at a time and the rest last: standardised inputs, and labels."""
         labels = self.labels[split]
         with closing(self.stored(split, torch.arange(len(labels)), size)) as parts:
-            for stored, of_part in zip(parts, cut(labels, size), strict=True):
+            for stored, of_part in zip(parts, torch.split(labels, size), strict=True):
                 yield self.dataset.prepare(stored), of_part
 
     @abstractmethod

@@ -40,7 +40,7 @@ def most_confirm_seeds(plan: Plan) -> int:
 
 def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engine) -> None:
     """Keep with the study which examples of *select* and *calibrate* each member gets right: a bit each."""
-    labels = {split: engine.dataset.splits[split].labels.cpu() for split in ("select", "calibrate")}
+    labels = {split: engine.dataset.splits[split].targets.cpu() for split in ("select", "calibrate")}
     rows = []
     for point in points(study.plan, control_point(study.plan, study.task)):
         _, logits = found[key_of(point)]

@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from typing_extensions import override
 
 from lscal import smoothed_cross_entropy
+from sweeps.datasets import IGNORED
 from sweeps.dropout import GLOBAL_RANDOM, Applying, Call, calls_of
 from sweeps.layers import VECTOR, PopulationLayers
 from sweeps.member import Member
@@ -25,8 +26,8 @@ from sweeps.replay import Replay, side_streams
 EVALUATION_CHUNK = {"cpu": 512, "cuda": 8192}
 """Examples scored at a time: what a core's cache takes, what keeps a GPU busy."""
 
-Batch = Float[Tensor, "seed example *shape"]
-Labels = Int[Tensor, "seed example"]
+Batch = Shaped[Tensor, "seed example *shape"]
+Labels = Int[Tensor, "seed example *position"]
 State = dict[str, Shaped[Tensor, "member ..."]]
 
 
@@ -94,7 +95,7 @@ class Population(ABC):
         """The step itself: it waits for nothing on the device. `masks` have the seed as first dimension."""
 
     @abstractmethod
-    def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         """Every member's logits of the same inputs, in evaluation mode, float32."""
 
     @abstractmethod
@@ -185,20 +186,20 @@ class FusedPopulation(Population):
         self.optimiser.step(torch.autograd.grad(losses.sum(), list(self.parameters.values()), materialize_grads=True), rate)
         return losses.detach()[: len(self.members)]
 
-    def losses(self, logits: Float[Tensor, "member example class"], labels: Int[Tensor, "member example"]) -> Float[Tensor, " member"]:
+    def losses(self, logits: Float[Tensor, "member *place class"], labels: Int[Tensor, "member *place"]) -> Float[Tensor, " member"]:
         """The mean smoothed loss of each member. Each noise distribution has its own formula, whoever else is there."""
         if len(self.groups) == 1:
             _, epsilon, noise = self.groups[0]
-            return smoothed_cross_entropy(logits, labels, epsilon, noise, masked=False).mean(-1)
+            return smoothed_loss(logits, labels, epsilon, noise)
         losses = logits.new_zeros(len(logits))
         for rows, epsilon, noise in self.groups:
-            own = smoothed_cross_entropy(logits[rows], labels[rows], epsilon, noise, masked=False).mean(-1)
+            own = smoothed_loss(logits[rows], labels[rows], epsilon, noise)
             losses = losses.index_put((rows,), own)
         return losses
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         self.module.eval()
         logits: Tensor = self.on_same_inputs(self.parameters, self.buffers, inputs, ())
         return logits[: len(self.members)]
@@ -279,7 +280,7 @@ class LoopedPopulation(Population):
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Float[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
         inputs = ordered(inputs, self.order)
         return torch.stack([single.module.eval()(inputs) for single in self.singles])
 
@@ -322,7 +323,7 @@ class Single:
         self.module.train()
         with Applying(masks) if masks else nullcontext():
             logits = self.module(inputs)
-        loss = smoothed_cross_entropy(logits.float(), labels, self.member.epsilon, self.noise, masked=False).mean()
+        loss = smoothed_loss(logits.float().unsqueeze(0), labels.unsqueeze(0), self.member.epsilon, self.noise).squeeze(0)
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
         self.optimiser.step([gradient.unsqueeze(0) for gradient in gradients], rate)
         return loss.detach()
@@ -335,6 +336,16 @@ class Single:
         for kind, values in self.optimiser.state().items():
             state |= {f"{kind}/{name}": value[0] for name, value in zip(self.parameters, values, strict=True)}
         return state | {"steps": self.optimiser.count}
+
+
+def smoothed_loss(
+    logits: Float[Tensor, "member *place class"], labels: Int[Tensor, "member *place"], epsilon: float | Tensor, noise: Tensor | None
+) -> Float[Tensor, " member"]:
+    """The smoothed loss of each member: its mean over the examples, or over all labelled positions of a batch of sequences."""
+    if labels.ndim == 2:
+        return smoothed_cross_entropy(logits, labels, epsilon, noise, masked=False).mean(-1)
+    flat = logits.flatten(1, -2), labels.flatten(1)
+    return smoothed_cross_entropy(*flat, epsilon, noise, masked=False, ignore_index=IGNORED, reduction="mean")
 
 
 def padded(value: Float[Tensor, "member ..."]) -> Float[Tensor, "member number"]:

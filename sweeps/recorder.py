@@ -138,7 +138,7 @@ class SweepRecorder:
         np.savez(
             stream,
             logits=logits,
-            labels=self.dataset.splits[split].labels.cpu().numpy(),
+            labels=self.dataset.splits[split].targets.cpu().numpy(),
             seeds=np.array(outcome.seeds),
             epsilon=np.array(outcome.epsilon),
             temperature=np.array(outcome.temperature),

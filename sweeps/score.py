@@ -51,7 +51,7 @@ def score(
 
     Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
     """
-    labels = {split: dataset.splits[split].labels.cpu() for split in logits}
+    labels = {split: dataset.splits[split].targets.cpu() for split in logits}
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}

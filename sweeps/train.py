@@ -58,7 +58,7 @@ def train(arguments: Sequence[str], console: Console) -> None:
         trained = engine.train(members, advance)
     seconds = time.perf_counter() - started
     for split in SHOWN:
-        predictions = Predictions.from_logits(engine.logits(trained, split), dataset.splits[split].labels)
+        predictions = Predictions.from_logits(engine.logits(trained, split), dataset.splits[split].targets)
         for name, scale, digits in (("accuracy", 100, 2), ("nll", 1, 4), ("ece", 100, 2)):
             values_of = scale * METRICS[name].function(predictions)
             spread = float(values_of.std()) if plan.seeds > 1 else 0.0

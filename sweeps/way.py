@@ -44,7 +44,7 @@ class Way:
         self, members: Sequence[Member], task: Task, dataset: Dataset, noises: Mapping[str, Tensor], device: torch.device
     ) -> Population:
         """Freshly initialised members of a task."""
-        build = partial(ARCHITECTURES[task.architecture].build, dataset.shape, len(dataset.classes))
+        build = partial(ARCHITECTURES[task.architecture].module, dataset)
         population = FusedPopulation if self.kind == "fused" else LoopedPopulation
         return population(members, build, noises, device, task.recipe.optimiser, getattr(torch, self.precision))
 

@@ -1,23 +1,26 @@
 """Architectures: plain `nn.Module`s for one model. A file here adds one; see `mlp.py`."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
+from sweeps.datasets import Dataset
 from sweeps.recipe import Recipe
 
-Build = Callable[[tuple[int, ...], int], nn.Module]
+Build = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A builder and its recipes.
 
-    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits
-    (example, class). Recipes are per data set; the key "*" holds for those not named.
+    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits (example, class), or
+    (example, position, class) for sequences. Where it has a parameter `vocabulary`, its inputs are token ids, and it is given how many there
+    are. Recipes are per data set; the key "*" holds for those not named.
     """
 
     name: str
@@ -27,6 +30,21 @@ class Architecture:
     def recipe(self, dataset: str) -> Recipe:
         """The recipe for a data set."""
         return self.recipes.get(dataset, self.recipes.get("*", Recipe()))
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether its inputs are token ids."""
+        return "vocabulary" in inspect.signature(self.build).parameters
+
+    def module(self, dataset: Dataset) -> nn.Module:
+        """A freshly initialised module for a data set. Errors: ValueError where it cannot take its inputs."""
+        shape, classes = dataset.shape, len(dataset.classes)
+        if self.reads_tokens != bool(dataset.vocabulary):
+            kinds = {True: "token ids", False: "numbers"}
+            raise ValueError(
+                f"{self.name} takes {kinds[self.reads_tokens]}; the inputs of {dataset.name} are {kinds[bool(dataset.vocabulary)]}"
+            )
+        return self.build(shape, classes, vocabulary=len(dataset.vocabulary)) if self.reads_tokens else self.build(shape, classes)
 
 
 ARCHITECTURES: dict[str, Architecture] = {}

@@ -6,7 +6,7 @@ import math
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,12 +17,17 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sweeps.errors import WrongInput, unknown
+from sweeps.tokens import encode, longest, vocabulary_of
 
 SplitName = Literal["train", "select", "calibrate", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Array = npt.NDArray[np.generic]
+TEXTS = "UOT"
+"""Kinds of arrays which hold texts."""
 CHUNK = 2048
 """Examples read at a time from data which may lie in a file."""
+IGNORED = -100
+"""The label of a position which has none, where each example is a sequence. Losses and metrics leave it out."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,16 @@ class Source:
     """What a data set's file returns: all examples, before they are split.
 
     Attributes:
-        inputs: uint8 images (example, channel, height, width), or other numbers (example, …). A `numpy.memmap` stays in its file.
-        labels: integers from 0, one per example.
+        inputs: images (example, channel, height, width), features (example, feature), other numbers (example, …), or texts (example,), which
+            are made into token ids, see `sweeps.tokens`. A `numpy.memmap` stays in its file.
+        labels: integers from 0, one per example; or (example, position) where each is a sequence, IGNORED where a position has none.
         classes: the name of each class.
         test: how many examples at the end are the official test split; 0 when there is none.
         where: where the data came from, for a person.
+        validation: how many examples before those are an official validation split: half of it is *select*, half *calibrate*.
+        vocabulary: the word behind each token id; empty where inputs are no token ids. Id 0 is padding.
+        human: label distributions (example, class) where people disagree, NaN in the rows of examples that have none.
+        shown: a text for each example, as a person reads it; empty where its picture or its text tells.
     """
 
     inputs: Array
@@ -42,6 +52,10 @@ class Source:
     classes: tuple[str, ...]
     test: int
     where: str
+    validation: int = 0
+    vocabulary: tuple[str, ...] = ()
+    human: Array | None = None
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,20 @@ class Split:
     Attributes:
         stored: the inputs of the examples; where `rows` are given, those of the whole source, memory-mapped.
         rows: which row of `stored` is each example.
+        human: how people label each example, where that is known; NaN for examples where it is not.
+        shown: a text for each example; empty where there is none.
     """
 
     stored: Shaped[Tensor, "row *shape"]
-    labels: Int[Tensor, " example"]
+    labels: Int[Tensor, "example *position"]
     rows: Int[Tensor, " example"] | None = None
+    human: Float[Tensor, "example class"] | None = None
+    shown: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> Int[Tensor, " prediction"]:
+        """The labels that predictions are compared with: one per example, or one per labelled position of each in turn."""
+        return self.labels if self.labels.ndim == 1 else self.labels[self.labels != IGNORED]
 
     @property
     def inputs(self) -> Shaped[Tensor, "example *shape"]:
@@ -73,8 +96,8 @@ class Split:
 class Dataset:
     """Four disjoint splits: *train*, *select* (choose ε), *calibrate* (fit temperature), *test* (opened once, at the end).
 
-    `mean` and `deviation` (standard, 1 where it would be 0) are those of *train*, one of each per channel of images and one
-    for all else.
+    `mean` and `deviation` (standard, 1 where it would be 0) are those of *train*: one of each per channel of images or per feature, one
+    for all else, none for token ids. `vocabulary` is the word behind each token id; empty where inputs are no token ids.
     """
 
     name: str
@@ -84,6 +107,7 @@ class Dataset:
     deviation: tuple[float, ...]
     digest: str
     where: str
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,17 +115,22 @@ class Dataset:
         return tuple(self.splits["train"].stored.shape[1:])
 
     def prepare(self, inputs: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Standardise stored inputs with the mean and standard deviation of *train*, float32."""
+        """Standardise stored inputs with the mean and standard deviation of *train*, float32. Token ids become int64."""
+        if self.vocabulary:
+            return inputs.long()
         prepared = inputs.to(torch.float32, copy=True)
-        channels = (prepared,) if len(self.mean) == 1 else prepared.unbind(-3)
+        channels = (prepared,) if len(self.mean) == 1 else prepared.unbind(-1 if len(self.shape) == 1 else -3)
         for channel, mean, deviation in zip(channels, self.mean, self.deviation, strict=True):
             channel.sub_(mean).div_(deviation)
         return prepared
 
     def to(self, device: torch.device) -> "Dataset":
         """The same with every split on a device."""
-        splits = {name: Split(split.inputs.to(device), split.labels.to(device)) for name, split in self.splits.items()}
-        return Dataset(self.name, splits, self.classes, self.mean, self.deviation, self.digest, self.where)
+        splits = {
+            name: Split(split.inputs.to(device), split.labels.to(device), human=split.human, shown=split.shown)
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
 
 Load = Callable[[Path | None], Source]
@@ -117,7 +146,8 @@ def dataset(load: Load) -> Load:
 def load(name: str, data_dir: str | None = None, train_examples: int | None = None) -> Dataset:
     """Read a data set and split it, always in the same way: stratified by class, from a fixed seed.
 
-    With an official test split, a twelfth of the rest is *select* and a twelfth *calibrate*; without, 35 % is *train*,
+    With an official test split, a twelfth of the rest is *select* and a twelfth *calibrate*, unless there is an official validation split,
+    which is halved; without, 35 % is *train*,
     15 % *select*, 15 % *calibrate* and 35 % *test*: telling a difference takes more examples than training a small model
     does. `train_examples` keeps only so many of *train*.
     Errors: WrongInput for an unknown name, missing or corrupt files, and a split with fewer than 2 examples of a class.
@@ -125,14 +155,18 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
     source = DATASETS[name](None if data_dir is None else Path(data_dir))
-    rows = split_rows(source)
+    strata = source.labels if source.labels.ndim == 1 else np.zeros(len(source.labels), np.int64)
+    rows = split_rows(source, strata)
     if train_examples is not None:
         available = len(rows["train"])
         if train_examples > available:
             raise WrongInput(f"train_examples is {train_examples}; {name} has {available} training examples.")
         shares = {"kept": train_examples / available, "left": 1 - train_examples / available}
-        rows["train"] = stratify(rows["train"], source.labels, shares)["kept"]
-    check_classes(name, rows, source)
+        rows["train"] = stratify(rows["train"], strata, shares)["kept"]
+    if source.labels.ndim == 1:
+        check_classes(name, rows, source)
+    if source.inputs.dtype.kind in TEXTS:
+        source = tokenised(source, rows["train"])
     digest = hashlib.sha256()
     splits: dict[SplitName, Split] = {}
     for split in SPLITS:
@@ -140,11 +174,15 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
         for chunk in chunks(source.inputs, rows[split]):
             digest.update(np.ascontiguousarray(chunk).data)
         digest.update(labels.tobytes())
-        if isinstance(source.inputs, np.memmap):
-            splits[split] = Split(mapped(source.inputs), torch.from_numpy(labels), torch.from_numpy(rows[split]))
-        else:
-            splits[split] = Split(torch.from_numpy(source.inputs[rows[split]]), torch.from_numpy(labels))
-    mean, deviation = moments(source.inputs, rows["train"])
+        in_file = isinstance(source.inputs, np.memmap)
+        splits[split] = Split(
+            stored=mapped(source.inputs) if in_file else torch.from_numpy(source.inputs[rows[split]]),
+            labels=torch.from_numpy(labels),
+            rows=torch.from_numpy(rows[split]) if in_file else None,
+            human=None if source.human is None else torch.from_numpy(source.human[rows[split]]),
+            shown=tuple(source.shown[row] for row in rows[split]) if source.shown else (),
+        )
+    mean, deviation = ((), ()) if source.vocabulary else moments(source.inputs, rows["train"])
     return Dataset(
         name=name,
         splits=splits,
@@ -153,6 +191,16 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
         deviation=deviation,
         digest=digest.hexdigest()[:16],
         where=source.where,
+        vocabulary=source.vocabulary,
+    )
+
+
+def tokenised(source: Source, train: Array) -> Source:
+    """A source of texts as one of token ids; its vocabulary is made of the texts of *train* alone."""
+    texts = [str(text) for text in source.inputs]
+    vocabulary = vocabulary_of([texts[row] for row in train])
+    return replace(
+        source, inputs=encode(texts, vocabulary, longest(texts[row] for row in train)), vocabulary=vocabulary, shown=tuple(texts)
     )
 
 
@@ -170,27 +218,32 @@ def mapped(inputs: Array) -> Tensor:
 
 
 def moments(inputs: Array, rows: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (1 where it is 0) of some rows: per channel of images (example, channel, height, width),
-    otherwise one of all numbers. In float64, read twice in chunks.
+    """Mean and standard deviation (1 where it is 0) of some rows: per channel of images (example, channel, height, width), per
+    feature of (example, feature), otherwise one of all numbers. In float64, read twice in chunks.
     """
-    images = inputs.ndim == 4
-    axes = (0, 2, 3) if images else None
-    count = len(rows) * math.prod(inputs.shape[2:] if images else inputs.shape[1:])
+    per_column: dict[int, tuple[int, ...]] = {4: (0, 2, 3), 2: (0,)}
+    axes = per_column.get(inputs.ndim)
+    count = len(rows) * math.prod(inputs.shape[1:]) // (inputs.shape[1] if axes is not None else 1)
     mean = sum(chunk.sum(axes, np.float64, keepdims=True) for chunk in chunks(inputs, rows)) / count
     variance = sum(((chunk - mean) ** 2).sum(axes) for chunk in chunks(inputs, rows)) / count
     deviation = np.sqrt(variance)
     return tuple(np.ravel(mean).tolist()), tuple(np.ravel(np.where(deviation > 0, deviation, 1.0)).tolist())
 
 
-def split_rows(source: Source) -> dict[SplitName, Array]:
-    """The row numbers of each split."""
+def split_rows(source: Source, strata: Array) -> dict[SplitName, Array]:
+    """The row numbers of each split, with the strata in equal shares."""
     examples = len(source.labels)
-    rest = np.arange(examples - source.test)
-    if source.test:
-        rows = stratify(rest, source.labels, {"train": 10 / 12, "select": 1 / 12, "calibrate": 1 / 12})
-        rows["test"] = np.arange(examples - source.test, examples)
+    end = examples - source.test - source.validation
+    rest = np.arange(end)
+    if source.validation:
+        rows = {"train": rest} if source.test else stratify(rest, strata, {"train": 0.7, "test": 0.3})
+        rows |= stratify(np.arange(end, end + source.validation), strata, {"select": 0.5, "calibrate": 0.5})
+    elif source.test:
+        rows = stratify(rest, strata, {"train": 10 / 12, "select": 1 / 12, "calibrate": 1 / 12})
     else:
-        rows = stratify(rest, source.labels, {"train": 0.35, "select": 0.15, "calibrate": 0.15, "test": 0.35})
+        rows = stratify(rest, strata, {"train": 0.35, "select": 0.15, "calibrate": 0.15, "test": 0.35})
+    if source.test:
+        rows["test"] = np.arange(examples - source.test, examples)
     return {name: rows[name] for name in SPLITS}
 
 
