@@ -17,6 +17,7 @@ from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4", "--engine", "fused", "--grace", "3")
@@ -68,7 +69,10 @@ class Arena:
 
     def studies(self) -> dict[str, list[optuna.trial.FrozenTrial]]:
         """The trials of each study of the sweep; the roll of workers is none."""
-        storage = optuna.storages.RDBStorage(self.storage)
+        try:
+            storage = optuna.storages.RDBStorage(self.storage)
+        except (OperationalError, IntegrityError):  # its tables are being made at this moment
+            return {}
         names = [name for name in optuna.get_all_study_names(storage) if not name.endswith("/workers")]
         found = {name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names}
         storage.engine.dispose()

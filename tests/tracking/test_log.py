@@ -106,7 +106,7 @@ def test_numbers_are_short():
     assert numbers((4,)) == "4"
     assert numbers((4, 6)) == "4, 6"
     tuned = replace(FOUND.outcomes[3], point={"epsilon": 0.15, "weight_decay": 0.012345})
-    assert trial_name(tuned) == "ε = 0.15 weight_decay 0.0123 · 8 seeds"
+    assert trial_name(tuned) == "ε = 0.15 wd 0.0123 · 8 seeds"
 
 
 def test_metrics_have_five_digits():
@@ -300,3 +300,25 @@ def test_the_registered_model_loads_without_pickle_in_another_process(client, ur
     expected = network[0](torch.from_numpy(inputs)).numpy()
     for way in np.load(tmp_path / "found.npy"):
         np.testing.assert_allclose(way, expected, atol=1e-6)
+
+
+def test_processes_which_create_the_tables_at_the_same_moment_all_get_them(tmp_path):
+    """Without `log.alone` one of them fails, or leaves tables which no later one can use."""
+    code = """
+import sys
+from tracking.log import connect
+print("ready", flush=True)
+sys.stdin.readline()
+connect(sys.argv[1])
+print("done")
+"""
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    start = [sys.executable, "-c", code, store]
+    processes = [subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate() for process in processes]
+    assert [out for out, _ in told] == ["done\n"] * 3, told
