@@ -193,7 +193,7 @@ def engine(name: str, count: int, device: torch.device, mode: Mode) -> tuple[flo
     task, dataset = task_of(name)
     seeds = min(8, count)
     started = clock(device)
-    chosen = choose(task, dataset, "uniform", device, seeds, mode)
+    chosen = choose(task, dataset, ("uniform",), device, seeds, mode)
     choosing = clock(device) - started
     recipe = task.recipe
     members = [

@@ -229,7 +229,7 @@ def record(task: str, path: Path, seeds: Sequence[int], train_examples: int | No
     engine = choose(plan.tasks[0], dataset, plan.smoothing, pick_device(plan.device), len(seeds))
     found = []
     for epsilon in EPSILONS:
-        members = [member_of(plan.tasks[0], plan.smoothing, {"epsilon": epsilon}, seed) for seed in seeds]
+        members = [member_of(plan.tasks[0], plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in seeds]
         trained = engine.train(members, lambda _: None, {1: lambda curves: [True] * curves["train_loss"].shape[1]})  # a rung: all is scored
         found += Curve.of_members([epsilon], trained.curves)
     values = {metric: torch.stack([curve.values[metric] for curve in found], 1).numpy() for metric in METRICS}

@@ -1,15 +1,18 @@
 """Choice of the way in which a task's members are trained: a few real steps of each way, side by side on all cores."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache, partial
 from itertools import chain, islice, repeat
 from math import lcm
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from lscal import DISTRIBUTIONS
 from sweeps.datasets import Dataset
 from sweeps.engine import Engine, Lane
 from sweeps.errors import WrongInput
@@ -18,6 +21,7 @@ from sweeps.member import Member
 from sweeps.memory import keep_freed_memory
 from sweeps.plan import Mode, Task
 from sweeps.population import EVALUATION_CHUNK
+from sweeps.smoothings import noise_of, uniform_over
 from sweeps.way import Precision, Way, cores, key_of, recall, remember
 
 PROBED = 4
@@ -40,26 +44,46 @@ CANNOT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
 """What a module raises that cannot take the inputs, and vmap where it cannot map a module."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory."""
+TEACHER_SEED = 9_999
 
 
 def choose(
-    task: Task, dataset: Dataset, smoothing: str, device: torch.device, seeds: int, mode: Mode = "auto", precision: Precision | None = None
+    task: Task,
+    dataset: Dataset,
+    smoothings: Sequence[str],
+    device: torch.device,
+    seeds: int,
+    mode: Mode = "auto",
+    precision: Precision | None = None,
 ) -> Engine:
     """An engine which trains in the fastest way, or in that which `mode` and `precision` name. The data are put on the device here.
 
-    Errors: WrongInput where the architecture cannot take the data set's inputs, or where it is to be fused and cannot.
+    `smoothings` are the names which members may use. Errors: WrongInput where the data set does not have one of them, where the architecture
+    cannot take its inputs, or where it is to be fused and cannot.
     """
     keep_freed_memory()
     feed = Feed.of(dataset, task.recipe, device)
-    noises = {smoothing: DISTRIBUTIONS[smoothing](dataset.splits["train"].labels, len(dataset.classes))}
     lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1
-    engine = Engine(task, feed.dataset, feed, noises, device, Way("looped", "float32", lanes, seeds))
+    plain = {"uniform": uniform_over(dataset).to(device)}
+    engine = Engine(task, feed.dataset, feed, plain, device, Way("looped", "float32", lanes, seeds))
     key = key_of(task, dataset, seeds, device, mode, precision)
     way = recall(key)
     if way is None:
         way = fastest(engine, seeds, mode, precisions(device) if precision is None else (precision,))
         remember(key, way)
-    return replace(engine, way=way)
+    engine = replace(engine, way=way)
+    teach = cache(partial(teacher_of, engine))
+    return replace(engine, noises={name: noise_of(name, dataset, teach).to(device) for name in smoothings})
+
+
+def teacher_of(engine: Engine) -> Float[Tensor, "example class"]:
+    """The logits of *train* of a member at ε = 0, with a seed that no stage of a sweep has. Errors: WrongInput where it diverged."""
+    recipe = engine.task.recipe
+    clip = math.inf if recipe.clip is None else recipe.clip
+    trained = engine.train([Member(0.0, TEACHER_SEED, recipe.learning_rate, recipe.weight_decay, clip=clip)], lambda _: None)
+    if not trained.finite[0]:
+        raise WrongInput(f"the teacher of {engine.task.name} diverged at ε = 0. Try a lower learning_rate.")
+    return engine.logits(trained, "train")[0]
 
 
 def fastest(engine: Engine, seeds: int, mode: Mode, allowed: Sequence[Precision]) -> Way:
@@ -130,8 +154,8 @@ def doubt_of(engine: Engine, way: Way) -> str:
     states = []
     for one, count in ((way, 5), (replace(way, kind="looped"), 1)):
         population = replace(engine, way=one).population([member] * count)
-        for inputs, labels in islice(engine.feed.epoch([0], 0), 2):
-            population.step(inputs, labels, 0.0)
+        for inputs, labels, rows in islice(engine.feed.epoch([0], 0), 2):
+            population.step(inputs, labels, 0.0, 0.0, rows)
         states.append(population.state())
     fused, looped = states
     for name, values in fused.items():
@@ -183,11 +207,16 @@ def time_epoch(engine: Engine, lane: Lane) -> float:
     population, feed, device = lane.population, engine.feed, engine.device
     population.begin(0)
     batches = chain.from_iterable(feed.epoch(population.seeds, epoch) for epoch in repeat(0))
+
+    def step() -> None:
+        inputs, labels, rows = next(batches)
+        population.step(inputs, labels, 0.0, 0.0, rows)
+
     for _ in range(2):
-        population.step(*next(batches), 0.0)
+        step()
     started, steps = clock(device), 0
     while steps < 2 or clock(device) - started < SECONDS:
-        population.step(*next(batches), 0.0)
+        step()
         steps += 1
     epoch = (clock(device) - started) / steps * feed.steps
     inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK[device.type]))

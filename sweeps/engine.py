@@ -1,9 +1,8 @@
 """The engine: trains a population of members on data that lie on the device. The loop reads from top to bottom."""
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from sweeps.member import Member
 from sweeps.plan import Task
 from sweeps.population import EVALUATION_CHUNK, Population, learning_rate_at
 from sweeps.shelf import Shelf
+from sweeps.smoothings import Noise
 from sweeps.way import Way
 
 CURVES = ("accuracy", "nll", "ece")
@@ -124,13 +124,13 @@ class Engine:
     Attributes:
         feed: the batches.
         way: chosen by `sweeps.choice.choose`, by measuring.
-        noises: the distributions which members may name as their `smoothing`.
+        noises: what the smoothings which members may name come to.
     """
 
     task: Task
     dataset: Dataset
     feed: Feed
-    noises: dict[str, Tensor]
+    noises: Mapping[str, Noise]
     device: torch.device
     way: Way
 
@@ -174,11 +174,11 @@ class Engine:
     def train_epoch(self, lane: Lane, epoch: int, decisive: bool, stop: threading.Event) -> dict[str, Float[Tensor, " member"]]:
         """One pass over *train*, then the scores on *select*; where it is decisive, those after a temperature from *calibrate* too."""
         population, feed = lane.population, self.feed
-        losses = torch.zeros(len(lane.rows), device=self.device)
+        losses, steps = torch.zeros(len(lane.rows), device=self.device), self.task.recipe.epochs * feed.steps
         population.begin(epoch)
         try:
-            for step, (inputs, labels) in enumerate(feed.epoch(population.seeds, epoch)):
-                losses += population.step(inputs, labels, learning_rate_at(epoch * feed.steps + step, self.task.recipe.epochs * feed.steps))
+            for step, (inputs, labels, rows) in enumerate(feed.epoch(population.seeds, epoch), epoch * feed.steps):
+                losses += population.step(inputs, labels, learning_rate_at(step, steps), step / steps, rows)
                 if stop.is_set():
                     break
         except BaseException:
@@ -238,7 +238,7 @@ class Engine:
 
     def identity(self, members: Sequence[Member]) -> str:
         """What a checkpoint has to agree in with the training that goes on from it."""
-        tables = {name: hashlib.sha256(noise.double().cpu().numpy().tobytes()).hexdigest()[:8] for name, noise in self.noises.items()}
+        tables = {name: str(noise) for name, noise in self.noises.items()}
         return f"{self.task} on {self.dataset.digest}, noise {tables}: {list(members)}"
 
 

@@ -23,7 +23,7 @@ def facts(plan: Plan, engine: Engine) -> Facts:
         params={
             "dataset": task.dataset,
             "architecture": task.architecture,
-            "smoothing": plan.smoothing,
+            **({"smoothing": plan.smoothing[0]} if len(plan.smoothing) == 1 else {}),
             "train_examples": str(len(dataset.splits["train"].labels)),
             **recipe,
         },

@@ -67,8 +67,11 @@ class Feed(ABC):
 
     def epoch(
         self, seeds: Sequence[int], epoch: int
-    ) -> Iterator[tuple[Shaped[Tensor, "seed batch *shape"], Int[Tensor, "seed batch *position"]]]:
-        """The batches of an epoch: standardised and augmented inputs, and labels. A seed's batches are the same whichever the others are."""
+    ) -> Iterator[tuple[Shaped[Tensor, "seed batch *shape"], Int[Tensor, "seed batch *position"], Int[Tensor, "seed batch"]]]:
+        """The batches of an epoch: standardised and augmented inputs, labels, and which examples of *train* they are.
+
+        A seed's batches are the same whichever the others are.
+        """
         examples = len(self.labels["train"])
         order = torch.stack([torch.randperm(examples, generator=stream(seed, epoch, "order")) for seed in seeds])
         order = order[:, : self.steps * self.batch]
@@ -79,7 +82,7 @@ class Feed(ABC):
                 inputs = self.dataset.prepare(stored)
                 if augmentation is not None and choices is not None:
                     inputs = augmentation(inputs, choices.gather(1, rows[..., None].expand(-1, -1, choices.shape[-1])))
-                yield inputs, self.labels["train"][rows]
+                yield inputs, self.labels["train"][rows], rows
 
     def targets(self, split: SplitName) -> Int[Tensor, " prediction"]:
         """The labels that predictions of a split are compared with, see `Split.targets`."""

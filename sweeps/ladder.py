@@ -27,7 +27,9 @@ class Ladder:
         """A ladder for a study whose members take so many seconds an epoch."""
         self.study, self.say = study, say
         plan, self.epochs = study.plan, study.task.recipe.epochs
-        wanted = plan.rungs and study.stage == "screen" and not plan.tune  # with other learning rates, gains are no function of ε
+        wanted = (
+            plan.rungs and study.stage == "screen" and not plan.tuned
+        )  # with other learning rates or smoothings, gains are no function of ε
         self.active = wanted and plan.trials * plan.seeds * self.epochs * seconds > WORTH_SECONDS
         self.most = max(FINISHED, -(-plan.trials // 2)) if self.active else plan.trials
         """Trials to train at a time: those of the first half tell something about the others."""

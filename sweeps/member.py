@@ -3,17 +3,19 @@
 import math
 from dataclasses import dataclass
 
+from lscal.smoothing import check_epsilon
+
 
 @dataclass(frozen=True)
 class Member:
     """What distinguishes a model from the others of its task. The seed decides the initialisation and the order of the data.
 
     Attributes:
-        epsilon: label-smoothing mass in [0, 1).
+        epsilon: label-smoothing mass below 1, and below 0 where that is meant; or the strength of another loss.
         seed: at least 0. Members which share a seed see the same batches.
         learning_rate: at its peak.
         weight_decay: as the recipe's optimiser understands it.
-        smoothing: the name of the distribution which receives ε.
+        smoothing: who receives ε, a name of `sweeps.smoothings`.
         clip: the largest norm of the member's gradient, all its parameters taken together.
     """
 
@@ -23,3 +25,6 @@ class Member:
     weight_decay: float
     smoothing: str = "uniform"
     clip: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon, negative_epsilon=True)

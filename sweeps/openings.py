@@ -13,7 +13,7 @@ from sweeps.plan import Plan
 from sweeps.study import Study
 from tracking.evidence import Opening
 from tracking.policies import key_of
-from tracking.records import Point
+from tracking.records import Point, brief
 
 OPENINGS, CLAIMS = "openings", "claims"
 
@@ -90,4 +90,6 @@ def earlier_claims(study: Study) -> list[float]:
 
 def described(points: Sequence[Point]) -> str:
     """The finalists in words."""
-    return ", ".join(" ".join(f"{'ε' if name == 'epsilon' else name} = {value:g}" for name, value in point.items()) for point in points)
+    return ", ".join(
+        " ".join(f"{'ε' if name == 'epsilon' else name} = {brief(value, 6)}" for name, value in point.items()) for point in points
+    )

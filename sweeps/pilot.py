@@ -30,7 +30,7 @@ Right = npt.NDArray[np.bool_]
 def points(plan: Plan, control: Point) -> list[Point]:
     """ε = 0, and 0.1 or what of the plan's range lies nearest to it."""
     low, high = plan.epsilon
-    return [control, {**control, "epsilon": min(max(EPSILON, low), high)}]
+    return [control, {**control, "epsilon": min(max(EPSILON, low), high) or low}]
 
 
 def most_confirm_seeds(plan: Plan) -> int:

@@ -13,21 +13,23 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from typing_extensions import override
 
-from lscal import smoothed_cross_entropy
-from sweeps.datasets import IGNORED
 from sweeps.dropout import GLOBAL_RANDOM, Applying, Call, calls_of
 from sweeps.layers import VECTOR, PopulationLayers
+from sweeps.loss import Loss
 from sweeps.member import Member
+from sweeps.online import RunningMeans
 from sweeps.optimiser import KERNELS, Optimiser
 from sweeps.randomness import stream
 from sweeps.recipe import Optimiser as OptimiserName
 from sweeps.replay import Replay, side_streams
+from sweeps.smoothings import Noise
 
 EVALUATION_CHUNK = {"cpu": 512, "cuda": 8192}
 """Examples scored at a time: what a core's cache takes, what keeps a GPU busy."""
 
 Batch = Shaped[Tensor, "seed example *shape"]
 Labels = Int[Tensor, "seed example *position"]
+Rows = Int[Tensor, "seed example"]
 State = dict[str, Shaped[Tensor, "member ..."]]
 
 
@@ -39,7 +41,7 @@ class Population(ABC):
 
     Args:
         build: makes a freshly initialised module.
-        noises: the distributions which the members name, each (class,) or (class, class).
+        noises: what the smoothings which members may name come to.
         precision: bfloat16 trains under autocast; parameters stay float32, and evaluation is float32.
     """
 
@@ -47,7 +49,7 @@ class Population(ABC):
         self,
         members: Sequence[Member],
         build: Callable[[], nn.Module],
-        noises: Mapping[str, Float[Tensor, " class"] | Float[Tensor, "class class"]],
+        noises: Mapping[str, Noise],
         device: torch.device,
         optimiser: OptimiserName = "adamw",
         precision: torch.dtype = torch.float32,
@@ -61,6 +63,7 @@ class Population(ABC):
         self.calls: list[Call] | None = None
         self.random = False
         self.replay: Replay | None = None
+        self.means: RunningMeans | None = None
         self.begin(0)
         self.make()
 
@@ -69,33 +72,44 @@ class Population(ABC):
         """Make fresh members of the initial modules."""
 
     def begin(self, epoch: int) -> None:
-        """Start an epoch: dropout draws from streams of the seeds and the epoch."""
+        """Start an epoch: dropout draws from streams of the seeds and the epoch, and what is online takes what the last one came to."""
         self.epoch, self.steps = epoch, 0
         self.streams = [stream(seed, epoch, "dropout", self.device) for seed in self.seeds]
+        if self.means is not None:
+            self.means.next_epoch()
 
-    def step(self, inputs: Batch, labels: Labels, rate: float) -> Float[Tensor, " member"]:
-        """One optimiser step on each member at `rate` times its learning rate. Returns the mean smoothed loss before it."""
+    def step(self, inputs: Batch, labels: Labels, rate: float, share: float = 0.0, rows: Rows | None = None) -> Float[Tensor, " member"]:
+        """One optimiser step on each member at `rate` times its learning rate, when this `share` of the training is past.
+
+        `rows` are the examples of *train*; a smoothing with a distribution for each needs them. Returns the mean smoothed loss before the step.
+        """
+        if rows is None:
+            if any(noise.examples is not None for noise in self.noises.values()):
+                raise ValueError("a smoothing has a distribution for each example; wanted the rows of the batch")
+            rows = labels.new_zeros(labels.shape[:2])
         if self.calls is None:
             with GLOBAL_RANDOM:
                 self.calls, self.random = calls_of(self.initial[self.seeds[0]], inputs[0].to("cpu"))
         masks = [torch.stack([call.mask(stream) for stream in self.streams]) for call in self.calls]
         self.steps += 1
         if self.device.type == "cpu" or self.random:
-            return self.update(inputs, labels, rate, *masks)
+            return self.update(inputs, labels, rows, rate, torch.full((), share, device=self.device), *masks)
         with torch.cuda.device(self.device):
-            rates = torch.full((), rate, device=self.device)
+            moving = torch.full((), rate, device=self.device), torch.full((), share, device=self.device)
             if self.replay is None:
                 before = {name: value.clone() for name, value in self.state().items()}
-                self.replay = Replay(self.update, inputs, labels, rates, *masks)
+                self.replay = Replay(self.update, inputs, labels, rows, *moving, *masks)
                 self.load(before)
-            return self.replay(inputs, labels, rates, *masks).clone()
+            return self.replay(inputs, labels, rows, *moving, *masks).clone()
 
     @abstractmethod
-    def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
+    def update(
+        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+    ) -> Float[Tensor, " member"]:
         """The step itself: it waits for nothing on the device. `masks` have the seed as first dimension."""
 
     @abstractmethod
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
         """Every member's logits of the same inputs, in evaluation mode, float32."""
 
     @abstractmethod
@@ -115,10 +129,11 @@ class Population(ABC):
         smaller.load({name: value[list(rows)] for name, value in self.state().items()})
         return smaller
 
-    def noise(self, smoothing: str) -> Tensor | None:
-        """The distribution of that name on the device; None where it is uniform."""
-        noise = self.noises[smoothing]
-        return None if torch.allclose(noise, noise.mean()) else noise.to(self.device, torch.float32)
+    def running_means(self, members: Sequence[Member]) -> RunningMeans | None:
+        """Fresh ones for each of the members, where any smoothing which they may name is online."""
+        if not any(noise.online for noise in self.noises.values()):
+            return None
+        return RunningMeans(len(members), len(next(iter(self.noises.values())).table), self.device)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast | nullcontext[None]:
@@ -153,14 +168,8 @@ class FusedPopulation(Population):
         self.buffers = {name: value.detach().to(device).clone() for name, value in (buffers | frozen).items()}
         self.optimiser = KERNELS[self.optimiser_name](list(self.storage.values()), self.stacked)
         self.rows = torch.tensor([self.seeds.index(member.seed) for member in self.stacked], device=device)
-        self.groups = [
-            (
-                torch.tensor([row for row, member in enumerate(self.stacked) if member.smoothing == smoothing], device=device),
-                torch.tensor([member.epsilon for member in self.stacked if member.smoothing == smoothing], device=device),
-                self.noise(smoothing),
-            )
-            for smoothing in dict.fromkeys(member.smoothing for member in self.stacked)
-        ]
+        self.means = self.running_means(self.stacked)
+        self.groups = [self.group(smoothing) for smoothing in dict.fromkeys(member.smoothing for member in self.stacked)]
 
         def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
             layers = PopulationLayers() if device.type == "cpu" else nullcontext()  # on a GPU, vmap's own rules serve well
@@ -171,35 +180,47 @@ class FusedPopulation(Population):
         self.on_own_inputs = vmap(forward, in_dims=(0, 0, 0, 0))
         self.on_same_inputs = vmap(forward, in_dims=(0, 0, None, None))
 
+    def group(self, smoothing: str) -> tuple[Int[Tensor, " some"], Loss]:
+        """The places of the members which name a smoothing, and their loss."""
+        places = [row for row, member in enumerate(self.stacked) if member.smoothing == smoothing]
+        loss = Loss([self.stacked[row] for row in places], self.noises[smoothing], self.device, places, self.means)
+        return torch.tensor(places, device=self.device), loss
+
     def view(self, name: str, storage: Float[Tensor, "member number"]) -> Float[Tensor, "member ..."]:
         """The numbers of a parameter in their shape, without the padding."""
         shape = self.shapes[name]
         return storage[:, : shape.numel()].view(-1, *shape)
 
     @override
-    def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
+    def update(
+        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+    ) -> Float[Tensor, " member"]:
         self.module.train()
         own = inputs[self.rows]
         with autocast(self.device, self.precision):
             logits = self.on_own_inputs(self.parameters, self.buffers, own, tuple(mask[self.rows] for mask in masks))
-        losses = self.losses(logits.float(), labels[self.rows])
+        losses = self.losses(logits.float(), labels[self.rows], rows[self.rows], share)
         self.optimiser.step(torch.autograd.grad(losses.sum(), list(self.parameters.values()), materialize_grads=True), rate)
         return losses.detach()[: len(self.members)]
 
-    def losses(self, logits: Float[Tensor, "member *place class"], labels: Int[Tensor, "member *place"]) -> Float[Tensor, " member"]:
-        """The mean smoothed loss of each member. Each noise distribution has its own formula, whoever else is there."""
+    def losses(
+        self,
+        logits: Float[Tensor, "member *place class"],
+        labels: Int[Tensor, "member *place"],
+        rows: Int[Tensor, "member example"],
+        share: Float[Tensor, ""],
+    ) -> Float[Tensor, " member"]:
+        """The mean smoothed loss of each member."""
         if len(self.groups) == 1:
-            _, epsilon, noise = self.groups[0]
-            return smoothed_loss(logits, labels, epsilon, noise)
+            return self.groups[0][1](logits, labels, rows, share)
         losses = logits.new_zeros(len(logits))
-        for rows, epsilon, noise in self.groups:
-            own = smoothed_loss(logits[rows], labels[rows], epsilon, noise)
-            losses = losses.index_put((rows,), own)
+        for places, loss in self.groups:
+            losses = losses.index_put((places,), loss(logits[places], labels[places], rows[places], share))
         return losses
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
         self.module.eval()
         logits: Tensor = self.on_same_inputs(self.parameters, self.buffers, inputs, ())
         return logits[: len(self.members)]
@@ -215,6 +236,7 @@ class FusedPopulation(Population):
             for name, value in zip(self.shapes, values, strict=True)
         }
         state["steps"] = self.optimiser.count.expand(len(self.stacked))
+        state |= {} if self.means is None else self.means.state()
         return {name: value[: len(self.members)] for name, value in state.items()}
 
     @override
@@ -228,6 +250,8 @@ class FusedPopulation(Population):
                 self.parameters[rest].copy_(value)
             elif kind == "buffer":
                 self.buffers[rest].copy_(value)
+            elif kind == "online" and self.means is not None:
+                self.means.state()[name].copy_(value)
             else:
                 index = list(self.shapes).index(rest)
                 self.view(rest, self.optimiser.state()[kind][index]).copy_(value)
@@ -241,30 +265,42 @@ class LoopedPopulation(Population):
 
     @override
     def make(self) -> None:
+        self.means = self.running_means(self.members)
         self.singles = [
-            Single(deepcopy(self.initial[member.seed]), member, self.noise(member.smoothing), self.device, self.optimiser_name, self.order)
-            for member in self.members
+            Single(
+                deepcopy(self.initial[member.seed]),
+                member,
+                Loss([member], self.noises[member.smoothing], self.device, [row], self.means),
+                self.device,
+                self.optimiser_name,
+                self.order,
+            )
+            for row, member in enumerate(self.members)
         ]
 
     @override
-    def update(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
+    def update(
+        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+    ) -> Float[Tensor, " member"]:
         try:
-            return self.update_all(inputs, labels, rate, *masks)
+            return self.update_all(inputs, labels, rows, rate, share, *masks)
         except RuntimeError:  # a `view` after a convolution wants torch's own memory order: nothing has moved yet, try that
             if self.order == torch.contiguous_format or self.steps > 1:
                 raise
         before, self.order = self.state(), torch.contiguous_format
         self.make()
         self.load(before)
-        return self.update_all(inputs, labels, rate, *masks)
+        return self.update_all(inputs, labels, rows, rate, share, *masks)
 
-    def update_all(self, inputs: Batch, labels: Labels, rate: float | Float[Tensor, ""], *masks: Tensor) -> Float[Tensor, " member"]:
+    def update_all(
+        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+    ) -> Float[Tensor, " member"]:
         """One step of every member, in turn."""
         batches = [ordered(batch, self.order) for batch in inputs]
         losses: list[Tensor] = []
         for single, row, on in zip(self.singles, self.seed_rows, side_streams(self.device, len(self.singles)), strict=True):
             with on, self.seeded(single.member), autocast(self.device, self.precision):
-                losses.append(single.update(batches[row], labels[row], rate, [mask[row] for mask in masks]))
+                losses.append(single.update(batches[row], labels[row], rows[row], rate, share, [mask[row] for mask in masks]))
         return torch.stack(losses)
 
     @contextmanager
@@ -280,14 +316,15 @@ class LoopedPopulation(Population):
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example class"]:
+    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
         inputs = ordered(inputs, self.order)
         return torch.stack([single.module.eval()(inputs) for single in self.singles])
 
     @override
     def state(self) -> State:
         states = [single.state() for single in self.singles]
-        return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        state = {name: torch.stack([one[name] for one in states]) for name in states[0]}
+        return state if self.means is None else state | self.means.state()
 
     @override
     @torch.no_grad()
@@ -295,6 +332,9 @@ class LoopedPopulation(Population):
         for row, single in enumerate(self.singles):
             for name, value in single.state().items():
                 value.copy_(state[name][row])
+        if self.means is not None:
+            for name, value in self.means.state().items():
+                value.copy_(state[name])
 
 
 @final
@@ -305,12 +345,12 @@ class Single:
         self,
         module: nn.Module,
         member: Member,
-        noise: Tensor | None,
+        loss: Loss,
         device: torch.device,
         optimiser: OptimiserName,
         order: torch.memory_format,
     ):
-        self.module, self.member, self.noise = module.to(device), member, noise
+        self.module, self.member, self.loss = module.to(device), member, loss
         for parameter in self.module.parameters():
             parameter.data = ordered(parameter.data, order)
         self.parameters = {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
@@ -318,12 +358,14 @@ class Single:
             [parameter.detach().unsqueeze(0) for parameter in self.parameters.values()], [member]
         )
 
-    def update(self, inputs: Tensor, labels: Tensor, rate: float | Tensor, masks: Sequence[Tensor]) -> Float[Tensor, ""]:
+    def update(
+        self, inputs: Tensor, labels: Tensor, rows: Tensor, rate: float | Tensor, share: Tensor, masks: Sequence[Tensor]
+    ) -> Float[Tensor, ""]:
         """One step. Returns the loss before it."""
         self.module.train()
         with Applying(masks) if masks else nullcontext():
             logits = self.module(inputs)
-        loss = smoothed_loss(logits.float().unsqueeze(0), labels.unsqueeze(0), self.member.epsilon, self.noise).squeeze(0)
+        loss = self.loss(logits.float().unsqueeze(0), labels.unsqueeze(0), rows.unsqueeze(0), share).squeeze(0)
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
         self.optimiser.step([gradient.unsqueeze(0) for gradient in gradients], rate)
         return loss.detach()
@@ -336,16 +378,6 @@ class Single:
         for kind, values in self.optimiser.state().items():
             state |= {f"{kind}/{name}": value[0] for name, value in zip(self.parameters, values, strict=True)}
         return state | {"steps": self.optimiser.count}
-
-
-def smoothed_loss(
-    logits: Float[Tensor, "member *place class"], labels: Int[Tensor, "member *place"], epsilon: float | Tensor, noise: Tensor | None
-) -> Float[Tensor, " member"]:
-    """The smoothed loss of each member: its mean over the examples, or over all labelled positions of a batch of sequences."""
-    if labels.ndim == 2:
-        return smoothed_cross_entropy(logits, labels, epsilon, noise, masked=False).mean(-1)
-    flat = logits.flatten(1, -2), labels.flatten(1)
-    return smoothed_cross_entropy(*flat, epsilon, noise, masked=False, ignore_index=IGNORED, reduction="mean")
 
 
 def padded(value: Float[Tensor, "member ..."]) -> Float[Tensor, "member number"]:

@@ -141,7 +141,7 @@ def survivors(
     Errors: ValueError for curves whose epochs or seeds do not fit.
     """
     check(running, finished, epochs, claims)
-    known = len(finished) >= FINISHED and min(curve.epsilon for curve in finished) == 0 and seeds_of(finished) > 1
+    known = len(finished) >= FINISHED and any(curve.epsilon == 0 for curve in finished) and seeds_of(finished) > 1
     able = [known and all(bool(value.isfinite().all()) for value in curve.values.values()) for curve in running]
     end = End.draw([curve for curve, one in zip(running, able, strict=True) if one], finished, claims) if any(able) else None
     judged = iter(end.verdicts(risk) if end else [])
@@ -204,7 +204,7 @@ class End:
             then = torch.stack([curve.values[metric] for curve in finished]).double()
             finals[metric] = torch.cat([predict(now, then, epsilons, generator), then[:, -1].expand(DRAWS, -1, -1)], 1)
         luck = torch.randn(2, DRAWS, len(epsilons), dtype=torch.float64, generator=generator)
-        control = int(epsilons.argmin())
+        control = int(epsilons.abs().argmin())
         return cls(len(running), epsilons, finals, claims, [adopted(claim, finals, control, luck) for claim in claims])
 
     def verdicts(self, risk: float) -> list[Verdict]:
@@ -264,7 +264,7 @@ def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, 
     The best has the largest mean over seeds; `near` takes the smallest ε whose mean paired difference to the best is at most one
     standard error below 0. Of equal trials the one with the smallest ε.
     """
-    order = epsilons.argsort(stable=True)
+    order = epsilons.abs().argsort(stable=True)
     finals = finals[:, order]
     best = finals.mean(-1).argmax(1)
     if near:
@@ -325,7 +325,8 @@ def predict(
     variance = (gains - by_trial[:, None] - by_seed).square().sum().clamp(min=1e-9) / freedom
 
     noise = variance / seeds
-    distance = epsilons.sqrt()[:, None] - epsilons.sqrt()
+    root = epsilons.sign() * epsilons.abs().sqrt()
+    distance = root[:, None] - root
     likeness = torch.exp(-((distance / LENGTH) ** 2) / 2)
     vague = 100 * (noise * SCALES[-1] ** 2 + by_trial.square().mean())
     processes = [condition(noise * scale**2 * likeness + vague, by_trial, noise) for scale in SCALES]

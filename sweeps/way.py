@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from sweeps.architectures import ARCHITECTURES
 from sweeps.datasets import Dataset
 from sweeps.member import Member
 from sweeps.plan import Mode, Task
 from sweeps.population import FusedPopulation, LoopedPopulation, Population
+from sweeps.smoothings import Noise
+from sweeps.start import take_over
 
 Kind = Literal["fused", "looped"]
 Precision = Literal["float32", "bfloat16"]
@@ -41,10 +43,10 @@ class Way:
     seconds: float = 0.0
 
     def population(
-        self, members: Sequence[Member], task: Task, dataset: Dataset, noises: Mapping[str, Tensor], device: torch.device
+        self, members: Sequence[Member], task: Task, dataset: Dataset, noises: Mapping[str, Noise], device: torch.device
     ) -> Population:
         """Freshly initialised members of a task."""
-        build = partial(ARCHITECTURES[task.architecture].module, dataset)
+        build = partial(network, task, dataset)
         population = FusedPopulation if self.kind == "fused" else LoopedPopulation
         return population(members, build, noises, device, task.recipe.optimiser, getattr(torch, self.precision))
 
@@ -53,11 +55,19 @@ class Way:
         return f"{self.kind}{precision}, {self.members} members at a time in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
 
 
+def network(task: Task, dataset: Dataset) -> nn.Module:
+    """A network as its members begin: freshly initialised, or with the weights which the task starts from."""
+    module = ARCHITECTURES[task.architecture].module(dataset)
+    if task.start_from:
+        take_over(module, task.start_from)
+    return module
+
+
 def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode: Mode, precision: Precision | None = None) -> str:
     """All that may decide which way is the fastest."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
     about = {
-        "architecture": task.architecture,
+        "architecture": task.architecture + ARCHITECTURES[task.architecture].version,
         "data": dataset.digest,
         **{name: value for name, value in task.recipe.to_mapping().items() if name != "epochs"},
         "seeds": seeds,

@@ -83,12 +83,12 @@ def compare(outcome: Outcome, control: Outcome) -> Comparison:
 
 def claims_of(differences: Mapping[str, Interval], relative: Mapping[str, Interval], seeds: int) -> dict[str, Claim]:
     """The claims, at one look. Where seeds do not differ at all, or there is one, nothing tells chance: p is 1."""
+    known = [target for target in TARGETS if target.metric in differences]
     if seeds == 1 or differences["accuracy"].error(seeds) == 0:
         nothing = Claim(1.0, -math.inf, math.inf, (seeds,), (differences["accuracy"].value,))
-        return {target.metric: nothing for target in TARGETS}
+        return {target.metric: nothing for target in known}
     return {
-        target.metric: claim({seeds: (relative if target.relative else differences)[target.metric]}, seeds, target.sign)
-        for target in TARGETS
+        target.metric: claim({seeds: (relative if target.relative else differences)[target.metric]}, seeds, target.sign) for target in known
     }
 
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from tracking.records import Claim, Comparison, Outcome, Recommendation, interval_of, without_infinity
+from tracking.records import Claim, Comparison, Outcome, Point, Recommendation, interval_of, without_infinity
 
 BANDED = ("accuracy", "nll_calibrated", "aurc_calibrated", "ece", "ece_calibrated", "confidence_gap", "aurc", "cost")
 """Metrics whose smooth fit over ε is kept."""
@@ -25,6 +25,22 @@ class Band:
     shift: tuple[float, ...]
     shift_low: tuple[float, ...]
     shift_high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Accuracy on *select* as a smooth function of ε and of another tuned number; `tracking.fit` says how.
+
+    Attributes:
+        epsilon, values: the ε, and the values of the other number.
+        mean: for each value a row over ε.
+        others: what else was tuned, with the values of the most accurate point, at which it is held.
+    """
+
+    epsilon: tuple[float, ...]
+    values: tuple[float, ...]
+    mean: tuple[tuple[float, ...], ...]
+    others: Point
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class Opening:
     when: str
     run_id: str | None
     study: str
-    points: tuple[Mapping[str, float], ...]
+    points: tuple[Point, ...]
     seeds: tuple[int, ...]
     terms: str = ""
 
@@ -99,6 +115,7 @@ class Instance:
         picture: a PNG as a data URL; "" where inputs are no images.
         predicted: index of the class of highest mean probability over seeds.
         confidence: mean over seeds of the highest probability, raw.
+        text: the example as a person reads it, "" where there is none; of a sequence up to the position that is predicted.
     """
 
     index: int
@@ -106,6 +123,7 @@ class Instance:
     picture: str
     predicted: tuple[int, ...]
     confidence: tuple[float, ...]
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,7 @@ class Evidence:
         bands: metric of `BANDED` -> its smooth fit over ε on *select*.
         comparisons: the confirmed ε on *test*, ε = 0 first.
         openings: of the test split, the first one first.
+        surfaces: by the name of a number which was tuned beside ε, how the two act together.
         instances: test examples whose confidence fell most from ε = 0 to the plan's policy's candidate, and some typical ones.
     """
 
@@ -146,6 +165,7 @@ class Evidence:
     comparisons: tuple[Comparison, ...]
     openings: tuple[Opening, ...]
     instances: tuple[Instance, ...]
+    surfaces: Mapping[str, Surface] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The record as one line of JSON; what JSON has no number for is null."""
@@ -161,6 +181,7 @@ class Evidence:
         for name in ("outcomes", "dropped"):
             values[name] = tuple(Outcome.from_json(json.dumps(entry)) for entry in values[name])
         values["bands"] = {name: Band(**{key: tuple(row) for key, row in band.items()}) for name, band in values["bands"].items()}
+        values["surfaces"] = {name: surface_of(entry) for name, entry in values.get("surfaces", {}).items()}
         values["comparisons"] = tuple(comparison_of(entry) for entry in values["comparisons"])
         values["openings"] = tuple(
             Opening(**{**entry, "points": tuple(entry["points"]), "seeds": tuple(entry["seeds"])}) for entry in values["openings"]
@@ -170,6 +191,11 @@ class Evidence:
             for entry in values["instances"]
         )
         return cls(**values)
+
+
+def surface_of(values: Mapping[str, Any]) -> Surface:
+    """A Surface from plain values."""
+    return Surface(tuple(values["epsilon"]), tuple(values["values"]), tuple(tuple(row) for row in values["mean"]), values["others"])
 
 
 def comparison_of(values: Mapping[str, Any]) -> Comparison:

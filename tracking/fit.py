@@ -52,6 +52,8 @@ ALIKE = (0.0, 0.5, 0.9)
 """The share of the noise's variance which neighbouring trials of a seed have in common."""
 ALIKE_LENGTH = 0.3
 """How far neighbours are, as a share of the range of √ε."""
+APART = 0.25
+"""Share of the largest ε from which on two smoothings are whole distances apart: at ε = 0 all are the same."""
 NEGLIGIBLE = 1e-3
 """Of the weight of the likeliest curve: less is left out of the average."""
 UPPER = 0.975
@@ -104,7 +106,7 @@ class Space:
         values = {name: sorted({point[name] for point in points}) for name in varied}
         words = {name: tuple(found) for name, found in values.items() if isinstance(found[0], str)}
         numbers = {}
-        for name in values.keys() - words:
+        for name in (name for name in varied if name not in words):
             positive = [value for value in values[name] if value > 0]
             numbers[name] = (min(positive) / (1 if len(positive) == len(values[name]) else 10), max(positive))
         return cls(low, high, numbers, words)
@@ -115,12 +117,15 @@ class Space:
         return bool(self.numbers or self.words)
 
     def coordinates(self, points: Sequence[Mapping[str, Any]]) -> Coordinates:
-        """Points as numbers: a range has length 1, two different words are 1 apart."""
+        """Points as numbers: a range has length 1, two different words are 1 apart; smoothings only where ε gives them something to share."""
         columns = [
             [math.log(max(point[name], low) / low) / math.log(high / low) for point in points] for name, (low, high) in self.numbers.items()
         ]
-        columns += [[(point[name] == word) * 0.5**0.5 for point in points] for name, words in self.words.items() for word in words]
         epsilon = np.array([point["epsilon"] for point in points], dtype=np.float64)
+        mass = np.minimum(1, np.abs(epsilon) / (APART * max(abs(self.low), abs(self.high))))
+        for name, words in self.words.items():
+            size = 0.5**0.5 * (mass if name == "smoothing" else np.ones_like(mass))
+            columns += [[(point[name] == word) * own for point, own in zip(points, size, strict=True)] for word in words]
         return Coordinates(epsilon, np.array(columns, dtype=np.float64).reshape(len(columns), len(points)).T, self.low, self.high)
 
     def drawn(self, count: int) -> list[dict[str, Any]]:
@@ -290,9 +295,16 @@ def in_common(outcomes: Sequence[Outcome], metric: str) -> tuple[list[Outcome], 
 def kernel(first: Coordinates, second: Coordinates, shape: tuple[float, float, float]) -> Array:
     """The correlation of f between points."""
     knee, length, others = shape
-    apart = np.log1p(first.epsilon / knee)[:, None] - np.log1p(second.epsilon / knee)
-    apart /= (math.log1p(first.high / knee) - math.log1p(first.low / knee)) * length
+    apart = bent(first.epsilon, knee)[:, None] - bent(second.epsilon, knee)
+    low, high = bent(np.array([first.low, first.high]), knee)
+    apart /= (high - low) * length
     return matern(apart**2 + squares(first, second) / others**2)
+
+
+def bent(epsilon: Array, knee: float) -> Array:
+    """ε on a scale on which f moves evenly: log(1 + ε / knee), below 0 its mirror image."""
+    bend: Array = np.sign(epsilon) * np.log1p(np.abs(epsilon) / knee)
+    return bend
 
 
 def matern(square: Array) -> Array:
@@ -319,12 +331,12 @@ def noise_of(table: Array, trials: Coordinates) -> tuple[Array, float, float]:
         return np.eye(count), 0.0, 0.0
     freedom = (count - 1) * (seeds - 1)
     differences = table - table.mean(1, keepdims=True)
-    root = np.sqrt(trials.epsilon / trials.high)
+    root = np.sign(trials.epsilon) * np.sqrt(np.abs(trials.epsilon) / max(abs(trials.low), abs(trials.high)))
     likeness = matern(((root[:, None] - root) ** 2 + squares(trials, trials)) / ALIKE_LENGTH**2)
     tiny = negligible(table)
     shapes, evidence = [], []
     for swell, alike in product(SWELLS, ALIKE):
-        size = 1 + swell * np.exp(-trials.epsilon / SWELL_LENGTH)
+        size = 1 + swell * np.exp(-np.abs(trials.epsilon) / SWELL_LENGTH)
         shape = np.outer(size, size) * (alike * likeness + (1 - alike) * np.eye(count))
         inverse = np.linalg.inv(shape)
         free = inverse - np.outer(inverse.sum(1), inverse.sum(1)) / inverse.sum()

@@ -32,12 +32,14 @@ def table(evidence: Evidence) -> Mapping[str, bytes]:
     at = min(range(len(epsilons)), key=lambda place: abs(epsilons[place] - candidate))
     files: dict[str, bytes] = {}
     columns = ["picture"] if all(one.picture for one in evidence.instances) else []
+    columns += ["text"] if any(one.text for one in evidence.instances) else []
     columns += ["index", "class", f"drop at ε = {epsilons[at]:.3g}"]
     columns += [f"{what} at ε = {epsilon:.3g}" for epsilon in epsilons for what in ("confidence", "predicted")]
     columns = [column.replace(".", POINT) for column in columns]
     rows = []
     for one in sorted(evidence.instances, key=lambda one: one.confidence[at] - one.confidence[0]):
         row: list[Any] = [picture(one, files)] if columns[0] == "picture" else []
+        row += [one.text] if "text" in columns else []
         row += [one.index, evidence.classes[one.label], round(one.confidence[0] - one.confidence[at], 3)]
         for confidence, predicted in zip(one.confidence, one.predicted, strict=True):
             row += [round(confidence, 3), evidence.classes[predicted]]

@@ -26,7 +26,7 @@ from tracking.inputs import CONTEXTS, USED
 from tracking.model import ExportedModel
 from tracking.note import Places
 from tracking.outbox import About
-from tracking.records import Outcome
+from tracking.records import Outcome, brief
 from tracking.store import TrackingUnavailable, is_server, reach, shown, sqlite_path
 from tracking.summary import Table, count, name
 from tracking.versions import folder_of, model_of
@@ -160,7 +160,7 @@ class Sweep:
         run_id, outcome = run.info.run_id, replace(outcome, finished=run.data.tags["finished"])  # where it was trained twice, one time
         params = {
             **self.facts.params,
-            **{key: f"{value:.6g}" for key, value in outcome.point.items()},
+            **{key: brief(value, 6) for key, value in outcome.point.items()},
             "epsilon_wrong_classes": f"{outcome.epsilon * (outcome.classes - 1) / outcome.classes:.6g}",
             "stage": outcome.stage,
             "seeds": f"{len(outcome.seeds)}: {note.numbers(outcome.seeds)}",
@@ -219,7 +219,7 @@ class Sweep:
         params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
         self.write(self.parent, answer(evidence), params, tags)
         source = self.client.get_run(self.parent).info.artifact_uri if model is None else self.keep(model)
-        verdict = "adopted" if chosen.epsilon > 0 else "kept"
+        verdict = "adopted" if chosen.epsilon != 0 else "kept"
         self.client.set_terminated(self.parent, end_time=milliseconds(evidence.created))
         self.client.update_run(self.parent, name=f"ε = {chosen.epsilon:.4g} {verdict} · {self.name}")
         version = registry.publish(self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source)

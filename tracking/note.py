@@ -79,7 +79,7 @@ def of_trial(outcome: Outcome) -> str:
 
 def headline(chosen: Recommendation) -> str:
     """The answer in the one line which the UI shows of a folded note."""
-    gain = f", {100 * chosen.delta_accuracy.value:+.2f} pp" if chosen.epsilon > 0 else ""
+    gain = f", {100 * chosen.delta_accuracy.value:+.2f} pp" if chosen.epsilon != 0 else ""
     return f"## Recommended ε = {chosen.epsilon:g} (policy {chosen.policy}): accuracy on test {100 * chosen.accuracy.value:.1f} %{gain}"
 
 

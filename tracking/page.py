@@ -85,7 +85,7 @@ def digest(text: str) -> str:
 
 
 def weighed(evidence: Evidence) -> list[tuple[Comparison, list[words.Change]]]:
-    """Each confirmed ε above 0 with its changes, that of the plan's policy first."""
+    """Each other confirmed ε with its changes, that of the plan's policy first."""
     first = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
     others = sorted(evidence.comparisons[1:], key=lambda one: (one is not first, one.epsilon))
     return [(one, words.changes(evidence.comparisons[0], one)) for one in others]
@@ -148,7 +148,7 @@ def risks(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def doubt(evidence: Evidence) -> dict[str, Any] | None:
-    """What the uncertainty of the candidate's accuracy difference is made of; None where no ε above 0 was confirmed."""
+    """What the uncertainty of the candidate's accuracy difference is made of; None where no other ε was confirmed."""
     found = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
     if found is None:
         return None

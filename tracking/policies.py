@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tracking.prices import Prices
-from tracking.records import Comparison, Condition, Interval, Point, Recommendation
+from tracking.records import Claim, Comparison, Condition, Interval, Point, Recommendation
 from tracking.screening import Screening
 from tracking.sequential import Better, examples_to_settle, holm, seeds_to_settle, verdict
 
@@ -57,12 +57,14 @@ class Target:
 
 
 ACCURACY = Target("accuracy", "accuracy", 1, 100, " pp")
+BLEU = Target("bleu", "BLEU", 1, 100, "")
+"""Of translations, in the place of the accuracy of single tokens."""
 NLL = Target("nll_calibrated", "NLL after temperature", -1, 1, "")
 COST = Target("cost", "expected cost", -1, 1, "")
 RANKING = Target("aurc_calibrated", "AURC after temperature", -1, 100, " %", relative=True)
 FAMILY_LEVEL = 0.05
 """How likely any false claim may be."""
-TARGETS = (ACCURACY, NLL, COST, RANKING)
+TARGETS = (ACCURACY, BLEU, NLL, COST, RANKING)
 """What is tested at every look of the confirmation."""
 
 
@@ -74,6 +76,10 @@ class Policy:
     choose: Choose
     target: Target
     judge: Judge
+
+    def aim(self, comparison: Comparison) -> Target:
+        """What it claims of a confirmed point: where translations were measured, BLEU stands for accuracy."""
+        return BLEU if self.target == ACCURACY and BLEU.metric in comparison.estimates else self.target
 
 
 POLICIES: dict[str, Policy] = {}
@@ -97,7 +103,7 @@ def most_accurate(screening: Screening, _: Terms) -> Point:
 def smallest_harmless(screening: Screening, terms: Terms) -> Point:
     """The smallest ε within one standard error of the most accurate, among those whose fitted NLL and AURC keep the tolerances.
 
-    Where no ε above 0 keeps them, among all: the confirmation then says what fails. The rule: Breiman et al. 1984, section 3.4.3.
+    Where no ε but 0 keeps them, among all: the confirmation then says what fails. The rule: Breiman et al. 1984, section 3.4.3.
     """
     return screening.smallest_near_best("accuracy", lambda point: harmless(screening, point, terms))
 
@@ -223,19 +229,23 @@ def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
     return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
 
 
-def claimed(chosen: Mapping[str, Point]) -> list[Named]:
+def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison]) -> list[Claim]:
     """The claims that are made, each once: policies with the same candidate and target make one. None for candidates at ε = 0."""
-    named = [(key_of(point), POLICIES[name].target.metric) for name, point in chosen.items() if point["epsilon"] > 0]
-    return list(dict.fromkeys(named))
+    named = {
+        (key, POLICIES[name].aim(found[key]).metric): None
+        for name, point in chosen.items()
+        if point["epsilon"] != 0 and (key := key_of(point)) in found
+    }
+    return [found[key].claims[metric] for key, metric in named]
 
 
 def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = (), openings: int = 1) -> dict[str, bool]:
     """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a family-wise level of 5 %.
 
-    `found` holds the comparison of the candidate of each policy that has one above 0. Half of the weight is that of the plan's own policy, at the
+    `found` holds the comparison of the candidate of each policy that has one other than 0. Half of the weight is that of the plan's own policy, at the
     k-th opening of *test* 2⁻ᵏ. `earlier` are p-values of claims from earlier openings, which belong to the same family.
     """
-    claims = {name: (key_of(one.outcome.point), POLICIES[name].target.metric) for name, one in found.items()}
+    claims = {name: (key_of(one.outcome.point), POLICIES[name].aim(one).metric) for name, one in found.items()}
     family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
     family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
     verdicts = holm(family, weights(family, claims.get(terms.policy), openings))
@@ -262,7 +272,7 @@ def decide(
     `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged; `control` is the key of ε = 0.
     `earlier` as in `accepted`.
     """
-    finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] > 0 and key_of(point) in found}
+    finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] != 0 and key_of(point) in found}
     taken = accepted(finalists, terms, earlier, source.openings)
     return {
         name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source)
@@ -281,9 +291,9 @@ def settled(names: Sequence[str], comparison: Comparison, control: Comparison, t
 
 def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Terms) -> bool:
     """Whether one policy's decision is clear."""
-    target = policy.target
+    target = policy.aim(comparison)
     claim = comparison.claims[target.metric]
-    found = verdict(claim, target.sign, terms.effect if target == ACCURACY else 0.0)
+    found = verdict(claim, target.sign, terms.effect if target in (ACCURACY, BLEU) else 0.0)
     conditions = policy.judge(comparison, control, terms)
     if found == "hopeless" or any(not one.met and not undecided(one) for one in conditions):
         return True
@@ -299,7 +309,7 @@ def undecided(condition: Condition) -> bool:
 
 def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Condition:
     """The condition that the candidate is better than ε = 0 in what the policy claims."""
-    target = policy.target
+    target = policy.aim(comparison)
     difference, claim = comparison.differences[target.metric], comparison.claims[target.metric]
     value, low, high = (target.scale * number for number in (difference.value, claim.low, claim.high))
     better, worse = (low > 0, high < 0) if target.sign > 0 else (high < 0, low > 0)
@@ -334,9 +344,9 @@ def recommend(
     conditions: tuple[Condition, ...] = ()
     adopted = control
     if epsilon == 0:
-        reason = f"No ε above 0 promised a better {POLICIES[name].target.noun} on select."
+        reason = f"No other ε promised a better {POLICIES[name].target.noun} on select."
         if name in ("safe", "raw"):
-            reason = "No ε above 0 was ahead of ε = 0 in accuracy on select by more than one standard error."
+            reason = "No other ε was ahead of ε = 0 in accuracy on select by more than one standard error."
     elif comparison is None:
         reason = f"The candidate ε = {epsilon:g} is not adopted: with fresh seeds its training diverged."
     else:
@@ -355,7 +365,7 @@ def recommend(
         task=adopted.outcome.task,
         epsilon=adopted.epsilon,
         epsilon_wrong_classes=adopted.epsilon * (classes - 1) / classes,
-        smoothing=source.smoothing,
+        smoothing=adopted.outcome.point.get("smoothing", source.smoothing),
         point=dict(adopted.outcome.point),
         policy=name,
         reason=reason,

@@ -7,8 +7,23 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 Stage = Literal["pilot", "screen", "confirm"]
-Point = Mapping[str, float]
-"""A point of the search space: every tuned parameter by name, `epsilon` among them."""
+Point = Mapping[str, Any]
+"""A point of the search space: every tuned parameter by name, `epsilon` among them; numbers, and for `smoothing` its name."""
+
+
+SHORT = {"learning_rate": "lr", "weight_decay": "wd", "smoothing": ""}
+"""Names which stand in every row of a table, in short."""
+
+
+def brief(value: float | str, digits: int = 3) -> str:
+    """A value of a point in short."""
+    return value if isinstance(value, str) else f"{value:.{digits}g}"
+
+
+def beside(point: Point) -> list[str]:
+    """What a point has beside ε, in short; at ε = 0 all smoothings are the same, so none is named."""
+    names = [name for name in point if name != "epsilon" and (name != "smoothing" or point["epsilon"] != 0)]
+    return [f"{SHORT.get(name, name)} {brief(point[name])}".lstrip() for name in names]
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class Outcome:
     number: int
     epsilon: float
     classes: int
-    point: Mapping[str, float]
+    point: Point
     seeds: tuple[int, ...]
     metrics: Mapping[str, tuple[float, ...]]
     curves: Mapping[str, tuple[float, ...]]
@@ -246,7 +261,7 @@ class Recommendation:
     epsilon: float
     epsilon_wrong_classes: float
     smoothing: str
-    point: Mapping[str, float]
+    point: Point
     policy: str
     reason: str
     accuracy: Interval

@@ -7,13 +7,16 @@ from functools import cache, cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tracking.evidence import BANDED, Band
+from tracking.evidence import BANDED, Band, Surface
 from tracking.fit import Fit
 from tracking.prices import Prices
 from tracking.records import Outcome, Point
 
 STEPS = 40
 """Steps of the grid over the range of ε: hundredths in the default range."""
+
+COLUMNS, ROWS = 20, 9
+"""About how many ε, and values of another number, a surface has."""
 
 Allowed = Callable[[Point], bool]
 
@@ -53,31 +56,35 @@ class Screening:
 
     @cached_property
     def control_point(self) -> Point:
-        """ε = 0; where more is tuned, with the values that are best for accuracy there."""
-        return self.fit("accuracy").profile([0.0])[0] if len(self.outcomes) > 1 else self.control.point
+        """ε = 0; where more is tuned, with the values that are best for accuracy there: it is judged at its own best, as every other ε is."""
+        if len(self.outcomes) == 1:
+            return self.control.point
+        named = {name: value for name, value in self.control.point.items() if name == "smoothing"}  # there all are the same
+        return {**self.fit("accuracy").profile([0.0])[0], **named}
 
     @cached_property
     def points(self) -> list[Point]:
-        """The points among which a candidate is chosen, by ascending ε; where more is tuned, with what is best for accuracy at each ε, so that ε
+        """The points among which a candidate is chosen, by ascending |ε|; where more is tuned, with what is best for accuracy at each ε, so that ε
         is not credited with what another learning rate does. ε = 0 alone where no other trial reached its end.
         """
         if len(self.outcomes) == 1:
             return [self.control_point]
-        return [self.control_point, *self.fit("accuracy").profile([epsilon for epsilon in self.epsilons if epsilon > 0])]
+        others = sorted((epsilon for epsilon in self.epsilons if epsilon != 0), key=lambda epsilon: (abs(epsilon), -epsilon))
+        return [self.control_point, *self.fit("accuracy").profile(others)]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
         return float(self.fit(metric).mean([point])[0]) if len(self.outcomes) > 1 else self.outcomes[0].mean(f"select/{metric}")
 
     def best(self, metric: str, sign: int) -> Point:
-        """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest ε."""
+        """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest |ε|."""
         points = self.points
         if len(points) == 1:
             return points[0]
         return points[highest(sign * self.fit(metric).mean(points))]
 
     def smallest_near_best(self, metric: str, allowed: Allowed) -> Point:
-        """The smallest ε whose fitted value is within one standard error of the best, among the allowed points; among all where none above
+        """The smallest |ε| whose fitted value is within one standard error of the best, among the allowed points; among all where none but
         0 is allowed. More of the metric is better.
 
         The standard error is that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where
@@ -100,6 +107,20 @@ class Screening:
         if len(self.outcomes) == 1:
             return {}
         return {metric: self.fit(metric).band(self.grid) for metric in BANDED}
+
+    def surfaces(self) -> dict[str, Surface]:
+        """Accuracy over ε and each number which is tuned beside it; what else is tuned has the values of the most accurate point."""
+        if len(self.outcomes) == 1:
+            return {}
+        fit, best, grid = self.fit("accuracy"), self.best("accuracy", 1), self.grid[:: STEPS // COLUMNS]
+        found = {}
+        for name, (low, high) in fit.space.numbers.items():
+            values = [low * (high / low) ** (row / (ROWS - 1)) for row in range(ROWS)]
+            points = [{**best, "epsilon": epsilon, name: value} for value in values for epsilon in grid]
+            mean = fit.mean(points).reshape(ROWS, len(grid))
+            others = {key: value for key, value in best.items() if key not in ("epsilon", name)}
+            found[name] = Surface(tuple(grid), tuple(values), tuple(tuple(row) for row in mean.tolist()), others)
+        return found
 
 
 def priced(outcome: Outcome, prices: Prices) -> Outcome:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tracking.records import Comparison, Interval, Outcome, Recommendation, spread
+from tracking.records import Comparison, Interval, Outcome, Recommendation, beside, spread
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ COLUMNS = (
     Column("nll_calibrated", "NLL+T", 1, 3),
     Column("aurc", "AURC ‰", 1000, 2),
 )
+TOWARDS_PEOPLE = (
+    Column("soft_nll", "NLL", 1, 4),
+    Column("soft_nll_calibrated", "NLL+T", 1, 4),
+    Column("jensen_shannon", "JS", 1, 4),
+    Column("jensen_shannon_calibrated", "JS+T", 1, 4),
+    Column("human_ece", "ECE %", 100, 2),
+    Column("human_ece_calibrated", "ECE+T %", 100, 2),
+)
+BLEU = Column("bleu", "BLEU", 100, 2)
 LEGEND = (
     "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean confidence - accuracy, below 0 is"
     " underconfident. NLL in nats, unsmoothed. AURC: area under the risk-coverage curve, lower ranks errors better."
@@ -91,21 +100,35 @@ def dropped(outcomes: Sequence[Outcome], policy: str) -> Table:
 
 
 def confirmation(comparisons: Sequence[Comparison]) -> Table:
-    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy.
+    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy; in BLEU, of translations.
 
     The interval of the difference is the repeated one, which holds at whatever number of seeds was enough.
     """
     columns = [c for c in COLUMNS if not c.metric.startswith("nll")]
+    compared = columns[0]
+    if any(BLEU.metric in comparison.estimates for comparison in comparisons):
+        columns, compared = [BLEU, *columns], BLEU
     rows = []
     for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
         cells = [bracketed(comparison.estimates[c.metric], c) for c in columns]
-        delta = comparison.differences["accuracy"]
-        if claim := comparison.claims.get("accuracy"):
+        delta = comparison.differences[compared.metric]
+        if claim := comparison.claims.get(compared.metric):
             delta = replace(delta, low=claim.low, high=claim.high)
-        shown = "" if comparison.epsilon == 0 else bracketed(delta, replace(COLUMNS[0], decimals=3), signed=True)
+        shown = "" if comparison.epsilon == 0 else bracketed(delta, replace(compared, decimals=3), signed=True)
         rows.append((name(comparison.outcome), str(len(comparison.outcome.seeds)), *cells, shown))
-    header = ("ε", "fresh seeds", *(c.heading for c in columns), "Δ accuracy pp")
+    header = ("ε", "fresh seeds", *(c.heading for c in columns), "Δ BLEU" if compared == BLEU else "Δ accuracy pp")
     return Table("Confirmed on test: value [95 % interval]", header, tuple(rows))
+
+
+def people(comparisons: Sequence[Comparison]) -> Table:
+    """A row per confirmed ε: distances on *test* to the label distributions of people. No rows where those are not known."""
+    rows = [
+        (name(comparison.outcome), *(bracketed(comparison.estimates[c.metric], c) for c in TOWARDS_PEOPLE))
+        for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon)
+        if all(c.metric in comparison.estimates for c in TOWARDS_PEOPLE)
+    ]
+    title = "Towards people's labels, on test: value [95 % interval]"
+    return Table(title, ("ε", *(c.heading for c in TOWARDS_PEOPLE)), tuple(rows))
 
 
 def conditions(recommendation: Recommendation) -> Table:
@@ -122,8 +145,7 @@ def count(seeds: int, kind: str = "") -> str:
 
 def name(outcome: Outcome) -> str:
     """ε, and any other tuned value, in short."""
-    others = [f"{key} {value:.3g}" for key, value in outcome.point.items() if key != "epsilon"]
-    return " ".join([f"{outcome.epsilon:.4g}", *others])
+    return " ".join([f"{outcome.epsilon:.4g}", *beside(outcome.point)])
 
 
 def plus_minus(value: float, deviation: float | None, column: Column, signed: bool = False) -> str:

@@ -112,7 +112,7 @@ def card(kind: str, key: str) -> Chart:
 
 def colour(epsilon: float) -> str:
     """The colour of a run's points and lines, such as `#0d0887`."""
-    place = min(max(epsilon / LAST, 0.0), 1.0) * (len(COLOURS) - 1)
+    place = min(abs(epsilon) / LAST, 1.0) * (len(COLOURS) - 1)
     below = min(int(place), len(COLOURS) - 2)
     low, high = list(pairwise(COLOURS))[below]
     return "#" + "".join(f"{round(start + (place - below) * (end - start)):02x}" for start, end in zip(low, high, strict=True))

@@ -28,7 +28,7 @@ def nothing(_):
 
 @pytest.fixture(scope="module")
 def engine():
-    return replace(choose(resolve({"epochs": 4}).tasks[0], load("digits"), "uniform", CPU, 2, "fused"), way=FUSED)
+    return replace(choose(resolve({"epochs": 4}).tasks[0], load("digits"), ("uniform",), CPU, 2, "fused"), way=FUSED)
 
 
 def test_trained_members_have_curves_and_logits(engine):
@@ -205,7 +205,7 @@ def brought(monkeypatch):
 
 
 def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_lanes(brought):
-    chosen = choose(brought(Noisy), load("digits"), "uniform", CPU, 3)
+    chosen = choose(brought(Noisy), load("digits"), ("uniform",), CPU, 3)
     assert chosen.way.kind == "looped"
     logits = []
     for lanes in (1, 2, 3, 3):
@@ -213,7 +213,7 @@ def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_l
         logits.append(one.logits(one.train(MEMBERS, nothing), "test"))
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     with pytest.raises(WrongInput, match="noisy cannot be fused: vmap: .*random"):
-        choose(brought(Noisy), load("digits"), "uniform", CPU, 3, "fused")
+        choose(brought(Noisy), load("digits"), ("uniform",), CPU, 3, "fused")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_l
 )
 def test_a_module_whose_members_would_not_be_their_own_is_not_fused(brought, module, why):
     with pytest.raises(WrongInput, match=why):
-        choose(brought(module), load("digits"), "uniform", CPU, 3, "fused")
+        choose(brought(module), load("digits"), ("uniform",), CPU, 3, "fused")
 
 
 def test_lanes_leave_the_global_random_state_alone(engine):
@@ -247,21 +247,21 @@ def test_what_cannot_be_trained_is_told_before():
     flat = {name: Split(split.inputs.reshape(-1, 64), split.labels) for name, split in digits.splits.items()}
     broken = Dataset("flat", flat, digits.classes, digits.mean, digits.deviation, "x", "here")
     with pytest.raises(WrongInput, match=r"cnn cannot be trained on flat, whose inputs have shape \(64,\)"):
-        choose(plan.tasks[0], broken, "uniform", CPU, 2)
+        choose(plan.tasks[0], broken, ("uniform",), CPU, 2)
 
 
 @pytest.mark.parametrize("mode", ["fused", "looped"])
 def test_a_way_can_be_asked_for_and_is_remembered(mode):
     task = resolve({"epochs": 4}).tasks[0]
     cache().unlink(missing_ok=True)
-    chosen = choose(task, load("digits"), "uniform", CPU, 3, mode).way
+    chosen = choose(task, load("digits"), ("uniform",), CPU, 3, mode).way
     assert chosen.kind == mode
     assert chosen.lanes == min(8, cores())
     assert chosen.members % 3 == 0
     assert chosen.seconds > 0
-    assert choose(task, load("digits"), "uniform", CPU, 3, mode).way == chosen
-    assert choose(task, load("digits"), "uniform", CPU, 4, mode).way != chosen
-    fewer = choose(task, load("digits", None, 100), "uniform", CPU, 3, mode).way
+    assert choose(task, load("digits"), ("uniform",), CPU, 3, mode).way == chosen
+    assert choose(task, load("digits"), ("uniform",), CPU, 4, mode).way != chosen
+    fewer = choose(task, load("digits", None, 100), ("uniform",), CPU, 3, mode).way
     assert fewer != chosen  # what is remembered of few examples says nothing about many
 
 

@@ -56,10 +56,11 @@ def test_batches_are_those_of_a_plain_loop(pets, limit, augment):
         order = torch.randperm(examples, generator=stream(seed, 3, "order")).tolist()
         augmentation = Augmentation.parse(AUGMENT, pets.shape)
         choices = augmentation.draw([seed], 3, examples)
-        for step, (inputs, labels) in enumerate(batches):
+        for step, (inputs, labels, rows) in enumerate(batches):
             assert inputs.dtype == torch.float32
             for place in range(64):
                 example = order[step * 64 + place]
+                assert rows[row, place] == example
                 image = split.inputs[example].double()
                 image = (image - torch.tensor(pets.mean)[:, None, None]) / torch.tensor(pets.deviation)[:, None, None]
                 if augment:
@@ -71,7 +72,7 @@ def test_batches_are_those_of_a_plain_loop(pets, limit, augment):
 @pytest.mark.parametrize("augment", [(), AUGMENT])
 def test_a_seed_gets_the_same_whichever_the_others_are(pets, augment):
     feed = Feed.of(pets, Recipe(batch_size=50, augment=augment), CPU)
-    together = [(inputs[1:2], labels[1:2]) for inputs, labels in feed.epoch([3, 8, 1], 2)]
+    together = [tuple(part[1:2] for part in batch) for batch in feed.epoch([3, 8, 1], 2)]
     assert equal(feed.epoch([8], 2), together)
     assert not equal(feed.epoch([8], 1), together)
 
@@ -101,9 +102,9 @@ def test_chunks_are_the_split_in_order(pets, limit):
 
 def test_a_batch_larger_than_the_split_is_the_split(pets):
     feed = Feed.of(pets, Recipe(batch_size=10_000), CPU)
-    ((inputs, labels),) = feed.epoch([1], 0)
+    ((inputs, labels, rows),) = feed.epoch([1], 0)
     assert feed.steps == 1
-    assert feed.batch == labels.shape[1] == len(inputs[0]) == len(pets.splits["train"].labels)
+    assert feed.batch == labels.shape[1] == rows.shape[1] == len(inputs[0]) == len(pets.splits["train"].labels)
 
 
 def test_data_in_a_file_stay_there(mapped):
@@ -195,7 +196,7 @@ def test_an_error_of_the_thread_reaches_the_consumer(pets):
 def test_inputs_that_are_no_images(monkeypatch):
     monkeypatch.setitem(DATASETS, "rows", lambda _: source(shape=(11,), dtype=np.float32))
     rows = load("rows")
-    ((inputs, _),) = Feed.of(rows, Recipe(batch_size=500), CPU).epoch([0], 0)
+    ((inputs, _, _),) = Feed.of(rows, Recipe(batch_size=500), CPU).epoch([0], 0)
     assert inputs.shape == (1, 500, 11)
     assert inputs.mean().abs() < 1e-5
     with pytest.raises(WrongInput, match=r"augment is flip: for images"):
@@ -209,6 +210,6 @@ def test_on_a_gpu(pets, mapped, augment):
     recipe = Recipe(batch_size=16, augment=augment)
     resident = list(Feed.of(pets, recipe, device).epoch([2, 7], 1))
     assert equal(Feed.of(mapped, recipe, device, STREAMED).epoch([2, 7], 1), resident)
-    for (ours, labels), (theirs, their_labels) in zip(resident, Feed.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True):
+    for (ours, labels, _), (theirs, their_labels, _) in zip(resident, Feed.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True):
         assert torch.equal(labels.cpu(), their_labels)
         torch.testing.assert_close(ours.cpu(), theirs)

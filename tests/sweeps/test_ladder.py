@@ -66,7 +66,7 @@ def work(study, engine, folder, finish=lambda *_: None, progress=lambda _: None,
 @pytest.fixture(scope="module")
 def engine():
     task = resolve({"epochs": EPOCHS}).tasks[0]
-    chosen = choose(task, load("digits"), "uniform", torch.device("cpu"), SEEDS, "looped")
+    chosen = choose(task, load("digits"), ("uniform",), torch.device("cpu"), SEEDS, "looped")
     return replace(chosen, way=Way("looped", "float32", 2, SEEDS, seconds=3.0))
 
 

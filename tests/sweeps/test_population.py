@@ -13,13 +13,14 @@ from sweeps.errors import WrongInput
 from sweeps.member import Member
 from sweeps.population import FusedPopulation, LoopedPopulation, learning_rate_at
 from sweeps.randomness import stream
+from sweeps.smoothings import Noise
 
 CPU = torch.device("cpu")
 STEPS = 6
 NOISES = {
-    "uniform": torch.full((5,), 0.2, dtype=torch.float64),
-    "prior": torch.tensor([0.4, 0.1, 0.2, 0.25, 0.05], dtype=torch.float64),
-    "similar": torch.tensor([[0.2, 0.3, 0.1, 0.25, 0.15]], dtype=torch.float64).repeat(5, 1).roll(1, 1),
+    "uniform": Noise(torch.full((5,), 0.2, dtype=torch.float64)),
+    "prior": Noise(torch.tensor([0.4, 0.1, 0.2, 0.25, 0.05], dtype=torch.float64)),
+    "similar": Noise(torch.tensor([[0.2, 0.3, 0.1, 0.25, 0.15]], dtype=torch.float64).repeat(5, 1).roll(1, 1)),
 }
 KINDS = [FusedPopulation, LoopedPopulation]
 
@@ -76,7 +77,7 @@ def textbook(member, make, optimiser="adamw"):
         stepper = torch.optim.AdamW(model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay)
     else:
         stepper = torch.optim.SGD(model.parameters(), member.learning_rate, 0.9, weight_decay=member.weight_decay, nesterov=True)
-    noise = NOISES[member.smoothing].float()
+    noise = NOISES[member.smoothing].table.float()
     for step, (inputs, labels) in enumerate(batches([member.seed])):
         onehot = nn.functional.one_hot(labels[0], 5).float()
         target = (1 - member.epsilon) * onehot + member.epsilon * (noise if noise.ndim == 1 else noise[labels[0]])

@@ -18,7 +18,7 @@ ONE, TWO, THREE = ([Member(epsilon, seed, 3e-3, 1e-2) for seed in (0, 1)] for ep
 
 @pytest.fixture(scope="module")
 def engine():
-    made = choose(resolve({"epochs": 3}).tasks[0], load("digits"), "uniform", torch.device("cpu"), 2, "fused")
+    made = choose(resolve({"epochs": 3}).tasks[0], load("digits"), ("uniform",), torch.device("cpu"), 2, "fused")
     return replace(made, way=Way("fused", "float32", 1, 8))
 
 

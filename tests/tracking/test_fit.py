@@ -279,9 +279,9 @@ def tuned(generator, value, count=24):
 
 
 def test_a_profile_takes_the_best_of_what_else_is_tuned():
-    fit = Fit.of(tuned(np.random.default_rng(9), "smoothing"), METRIC, 0.0, 0.4)
+    fit = Fit.of(tuned(np.random.default_rng(9), "augment"), METRIC, 0.0, 0.4)
     for point in fit.profile((0.0, 0.1, 0.2, 0.3, 0.4)):
-        assert point["smoothing"] == "b"
+        assert point["augment"] == "b"
         assert math.log10(point["learning_rate"]) == pytest.approx(-3 + 2 * (point["epsilon"] - 0.2), abs=0.25)
     band = fit.band(GRID)
     assert band.mean == pytest.approx([0.91] * 41, abs=0.005)
@@ -289,10 +289,44 @@ def test_a_profile_takes_the_best_of_what_else_is_tuned():
 
 
 def test_a_profile_of_a_loss_takes_the_least():
-    rows = tuned(np.random.default_rng(9), "smoothing")
+    rows = tuned(np.random.default_rng(9), "augment")
     losses = [outcome([1 - value for value in one.metrics[METRIC]], metric="select/nll", **one.point) for one in rows]
     kept = Fit.of(rows, METRIC, 0.0, 0.4).profile((0.0, 0.2))
     assert Fit.of(losses, "select/nll", 0.0, 0.4).profile((0.0, 0.2)) == kept
+
+
+def test_without_epsilon_all_smoothings_are_the_same():
+    """Two smoothings which gain differently with ε: the fit knows that they meet at ε = 0."""
+    generator = np.random.default_rng(4)
+    slopes = {"uniform": 0.1, "online": 0.4}
+    rows = [
+        outcome(0.8 + slopes[name] * epsilon + 0.0005 * generator.standard_normal(4), epsilon=epsilon, smoothing=name)
+        for epsilon, name in ((0.0, "uniform"), *((e, n) for e in (0.05, 0.1, 0.2, 0.4) for n in slopes))
+    ]
+    fit = Fit.of(rows, METRIC, 0.0, 0.4)
+    points = [{"epsilon": epsilon, "smoothing": name} for epsilon in (0.0, 0.3) for name in slopes]
+    mean, covariance = fit.posterior(points)
+    assert mean[0] == mean[1] == pytest.approx(0.8, abs=0.003)
+    assert covariance[0, 0] == covariance[1, 1] == pytest.approx(covariance[0, 1])
+    assert mean[2:] == pytest.approx([0.83, 0.92], abs=0.01)
+    assert [point["smoothing"] for point in fit.profile((0.1, 0.4))] == ["online", "online"]
+
+
+def test_epsilon_below_zero_has_a_place():
+    """A peak at ε = -0.1, and the mirror image of a task is fitted by the mirror image."""
+    epsilons = (-0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3)
+    curve = lambda epsilon: 0.9 - 0.5 * (epsilon + 0.1) ** 2  # noqa: E731
+    generator = np.random.default_rng(6)
+    table = [curve(epsilon) + 0.0005 * generator.standard_normal(4) for epsilon in epsilons]
+    left, right = (
+        Fit.of([outcome(row, epsilon=sign * epsilon) for epsilon, row in zip(epsilons, table, strict=True)], METRIC, -0.3, 0.3)
+        for sign in (1, -1)
+    )
+    grid = np.linspace(-0.3, 0.3, 25)
+    band = left.band(tuple(grid))
+    assert grid[int(np.argmax(band.mean))] == pytest.approx(-0.1, abs=0.05)
+    np.testing.assert_allclose(band.mean, [curve(epsilon) for epsilon in grid], atol=0.002)
+    np.testing.assert_allclose(band.mean, right.band(tuple(-grid)).mean, rtol=1e-9)
 
 
 def test_a_tuned_value_of_zero_has_a_place():

@@ -11,7 +11,7 @@ import pytest
 from made import evidence
 
 from lscal.diagrams import consistency
-from tracking.evidence import Evidence
+from tracking.evidence import Evidence, Surface
 from tracking.page import index, main, page, whisker
 from tracking.prices import Prices
 from tracking.records import Condition
@@ -68,6 +68,29 @@ class Read(HTMLParser):
 @pytest.fixture
 def read():
     return Read(written())
+
+
+def test_what_is_tuned_beside_epsilon_is_shown_with_it():
+    surface = Surface((0.0, 0.1, 0.2), (1e-3, 1e-2), ((0.91, 0.92, 0.93), (0.94, 0.9512, 0.96)), {"smoothing": HOSTILE})
+    outcomes = tuple(replace(one, point={**one.point, "weight_decay": 0.004}) for one in found().outcomes)
+    tuned = replace(found(), outcomes=outcomes, surfaces={"weight_decay": surface})
+    assert Evidence.from_json(tuned.to_json()).surfaces == tuned.surfaces
+    drawn = figures.figures(tuned)["surfaces"]["weight_decay"]
+    assert drawn["mean"][1] == [0.94, 0.9512, 0.96]
+    assert {one["value"] for one in drawn["trials"]} == {0.004}
+    read = Read(page(tuned))
+    assert "ε and weight decay in numbers" in read.text
+    assert "91.00 %" in read.text
+    assert "ε = 0.1, wd 0.004" in read.text
+    assert len(read.of("script")) == len(Read(written()).of("script"))
+
+
+def test_a_smoothing_which_torch_does_not_have_is_not_shown_as_its_argument():
+    chosen = found().recommendations["safe"]
+    for other in (replace(chosen, smoothing="online@decay"), replace(chosen, epsilon=-chosen.epsilon)):
+        read = Read(page(replace(found(), recommendations={**found().recommendations, "safe": other})))
+        assert "CrossEntropyLoss" not in read.text
+        assert f"Smoothing {other.smoothing}, as docs/smoothing.md" in read.text
 
 
 # ---- what it says ------------------------------------------------------------------------------------------------------

@@ -179,11 +179,25 @@ def test_further_openings_of_the_test_split_are_told():
 
 def test_policies_with_the_same_candidate_and_target_make_one_claim():
     same, other = {"epsilon": 0.2}, {"epsilon": 0.3}
-    assert claimed({"safe": same, "raw": same, "accuracy": other, "calibrated": same, "utility": {"epsilon": 0.0}}) == [
-        ("epsilon=0.2", "accuracy"),
-        ("epsilon=0.3", "accuracy"),
-        ("epsilon=0.2", "nll_calibrated"),
-    ]
+    found = {"epsilon=0.2": comparison(0.2), "epsilon=0.3": comparison(0.3)}
+    mine, others = found["epsilon=0.2"].claims, found["epsilon=0.3"].claims
+    chosen = {"safe": same, "raw": same, "accuracy": other, "calibrated": same, "utility": {"epsilon": 0.0}}
+    claims = claimed(chosen, found)
+    assert [id(claim) for claim in claims] == [id(mine["accuracy"]), id(others["accuracy"]), id(mine["nll_calibrated"])]
+    assert claimed(chosen, {"epsilon=0.3": found["epsilon=0.3"]}) == [others["accuracy"]]
+
+
+def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
+    plain = comparison(0.2)
+    claims = {**plain.claims, "bleu": replace(plain.claims["accuracy"], p=0.9, low=-0.01)}
+    none = Interval(0.0, -0.01, 0.01)
+    translated = replace(plain, claims=claims, estimates={**plain.estimates, "bleu": Interval(0.3, 0.29, 0.31)})
+    translated = replace(translated, differences={**plain.differences, "bleu": none})
+    assert decide("safe", plain).epsilon == 0.2
+    told = decide("safe", translated)
+    assert told.epsilon == 0
+    assert "its BLEU difference of +0.00" in told.reason
+    assert claimed({"safe": {"epsilon": 0.2}}, {"epsilon=0.2": translated}) == [claims["bleu"]]
 
 
 def test_half_of_the_weight_is_the_plans_own():

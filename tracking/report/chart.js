@@ -39,7 +39,7 @@ function range(values, slack = 0.06) {
 
 /**
  * An empty chart in `host`, as wide as it is: axes with their ticks, and functions that map values to places.
- * `x` and `y` are {domain, label, ticks?}; `summary` is what a screen reader says of the picture.
+ * `x` and `y` are {domain, label, ticks?}, `y` with how a tick is `shown`; `summary` is what a screen reader says of the picture.
  */
 function chart(host, { height, x, y, summary }) {
   const width = Math.max(240, host.clientWidth || 360);
@@ -48,14 +48,15 @@ function chart(host, { height, x, y, summary }) {
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", summary);
   const yTicks = y.ticks ?? ticksBetween(...y.domain, Math.max(3, Math.round(height / 55)));
-  const longest = Math.max(...yTicks.map((tick) => plain(tick).length));
+  const shown = y.shown ?? plain;
+  const longest = Math.max(...yTicks.map((tick) => shown(tick).length));
   const box = { left: 14 + 7.2 * longest, right: width - 10, top: 24, bottom: height - 38 };
   const xTicks = x.ticks ?? ticksBetween(...x.domain, Math.max(3, Math.round(width / 80)));
   const scale = ([low, high], from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
   const sx = scale(x.domain, box.left, box.right), sy = scale(y.domain, box.bottom, box.top);
   for (const tick of yTicks) {
     draw(svg, "line", { class: "rule", x1: box.left, x2: box.right, y1: sy(tick), y2: sy(tick) });
-    draw(svg, "text", { x: box.left - 7, y: sy(tick) + 4, "text-anchor": "end" }, plain(tick));
+    draw(svg, "text", { x: box.left - 7, y: sy(tick) + 4, "text-anchor": "end" }, shown(tick));
   }
   for (const tick of xTicks) {
     draw(svg, "line", { class: "axis", x1: sx(tick), x2: sx(tick), y1: box.bottom, y2: box.bottom + 4 });

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tracking.evidence import Band, Evidence, Instance
-from tracking.records import Bins, Comparison, Outcome, spread
+from tracking.evidence import Band, Evidence, Instance, Surface
+from tracking.records import Bins, Comparison, Outcome, beside, spread
 from tracking.report.words import MEASURES, at
 
 DIGITS = 5
@@ -27,6 +27,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "bands": {name: band_of(band) for name, band in evidence.bands.items() if name in MEASURES},
         "trials": [drawn(one, control, "select") for one in evidence.outcomes],
         "confirmed": [drawn(one.outcome, base, "test") for one in evidence.comparisons],
+        "surfaces": {name: surface(name, one, evidence.outcomes) for name, one in evidence.surfaces.items()},
         "tolerances": dict(evidence.tolerances),
         "prices": dict(evidence.prices),
     }
@@ -64,13 +65,31 @@ def drawn(outcome: Outcome, control: Outcome | None, split: str) -> dict[str, An
 
 def name_of(outcome: Outcome) -> str:
     """ε, and any other tuned value, in short."""
-    others = [f"{name} {value:.3g}" for name, value in outcome.point.items() if name != "epsilon"]
-    return ", ".join([at(outcome.epsilon), *others])
+    return ", ".join([at(outcome.epsilon), *beside(outcome.point)])
 
 
 def band_of(band: Band) -> dict[str, list[float | None]]:
     """A band with rounded numbers."""
     return {name: [rounded(value) for value in values] for name, values in asdict(band).items()}
+
+
+def surface(name: str, fitted: Surface, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Fitted accuracy over ε and another tuned number, and the trials which it rests on."""
+    return {
+        "epsilon": list(fitted.epsilon),
+        "values": list(fitted.values),
+        "mean": [[rounded(value) for value in row] for row in fitted.mean],
+        "others": ", ".join(beside({"epsilon": 1.0, **fitted.others})),
+        "trials": [
+            {
+                "name": name_of(one),
+                "epsilon": one.epsilon,
+                "value": max(one.point[name], fitted.values[0]),
+                "accuracy": rounded(one.mean("select/accuracy")),
+            }
+            for one in outcomes
+        ],
+    }
 
 
 def mean_and_error(values: Sequence[float]) -> list[float | None]:
@@ -150,5 +169,8 @@ def falls(evidence: Evidence) -> list[tuple[Instance, int]]:
 
 def slope(confidence: Sequence[float], epsilons: Sequence[float], width: float, height: float) -> Sequence[Mapping[str, float]]:
     """Where the confidences of an instance lie in a small picture: x by ε, y by confidence from 1 at the top to 0."""
-    largest = max(epsilons) or 1.0
-    return [{"x": round(width * e / largest, 1), "y": round(height * (1 - c), 1)} for e, c in zip(epsilons, confidence, strict=True)]
+    lowest = min(epsilons)
+    reach = max(epsilons) - lowest or 1.0
+    return [
+        {"x": round(width * (e - lowest) / reach, 1), "y": round(height * (1 - c), 1)} for e, c in zip(epsilons, confidence, strict=True)
+    ]

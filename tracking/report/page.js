@@ -4,8 +4,8 @@ const data = JSON.parse(document.getElementById("figures").textContent);
 const { bands, trials, confirmed, measures } = data;
 const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const largest = Math.max(0.01, ...trials.map((trial) => trial.epsilon));
-const byEpsilon = { domain: [-0.025 * largest, 1.025 * largest], label: "ε" };
+const largest = Math.max(0.01, ...trials.map((trial) => trial.epsilon)), lowest = Math.min(0, ...trials.map((trial) => trial.epsilon));
+const byEpsilon = { domain: [lowest - 0.025 * (largest - lowest), largest + 0.025 * (largest - lowest)], label: "ε" };
 
 /** A metric's value, or a difference of two, as people read it. */
 function quantity(value, name, change = false) {
@@ -34,6 +34,9 @@ const sliders = { loss: $("#loss"), ece: $("#ece"), aurc: $("#aurc") };
 const priceInputs = ["wrong", "review", "right"].map((name) => $(`#${name}`));
 const priced = trials.filter((trial) => trial.risks.calibrated);
 
+/** The place of ε = 0 in the grid of the fits. */
+const zero = Math.max(0, Object.values(bands)[0]?.epsilon.indexOf(0) ?? 0);
+
 /** A slider's range, and where it begins; at its right end it sets no limit. */
 function span(slider, most, step, begin) {
   Object.assign(slider, { min: 0, max: Math.max(step, Math.ceil(most / step) * step), step });
@@ -57,7 +60,7 @@ function prepareLimits() {
   if (!bands.ece && !bands.ece_calibrated) drop("ece");
   else if (!bands[ecePick()]) $("input[name=ece-kind][value=ece]", form).click();
   if (bands.aurc_calibrated) {
-    const rise = bands.aurc_calibrated.shift_high.map((value) => (100 * value) / bands.aurc_calibrated.mean[0]);
+    const rise = bands.aurc_calibrated.shift_high.map((value) => (100 * value) / bands.aurc_calibrated.mean[zero]);
     span(sliders.aurc, Math.max(10, Math.min(200, Math.max(...rise))), 1, 100 * (data.tolerances.aurc_relative ?? 0.05));
   } else drop("aurc");
   for (const input of priceInputs) {
@@ -86,15 +89,16 @@ function keeping() {
   if (ece && limit("ece") !== null) kept[ecePick()] = ece[cautious ? "high" : "mean"].map((value) => value <= limit("ece"));
   const aurc = bands.aurc_calibrated;
   if (aurc && limit("aurc") !== null) {
-    kept.aurc_calibrated = aurc[cautious ? "shift_high" : "shift"].map((value) => value / aurc.mean[0] <= limit("aurc") + 1e-12);
+    kept.aurc_calibrated = aurc[cautious ? "shift_high" : "shift"].map((value) => value / aurc.mean[zero] <= limit("aurc") + 1e-12);
   }
   return kept;
 }
 
-/** The smallest ε that keeps all limits, as a place of the grid; -1 where none does. */
+/** The ε nearest to 0 that keeps all limits, as a place of the grid; -1 where none does. */
 function smallestKept(kept) {
   const grid = Object.values(bands)[0]?.epsilon ?? [];
-  return grid.findIndex((_, i) => Object.values(kept).every((row) => row[i]));
+  const places = grid.map((_, i) => i).filter((i) => Object.values(kept).every((row) => row[i]));
+  return places.reduce((best, i) => (best < 0 || Math.abs(grid[i]) < Math.abs(grid[best]) - 1e-12 ? i : best), -1);
 }
 
 /** The expected cost of an example where the surest share is decided and the rest reviewed. */
@@ -116,7 +120,7 @@ function whatIf() {
     const costs = priced.map((trial) => priceOf(trial, prices));
     const cheapest = costs.reduce((best, one) => (one.cost < best.cost - 1e-12 ? one : best));
     const control = costs.find((one) => one.epsilon === 0);
-    const saved = control && cheapest.epsilon > 0 ? `; at ε\u00a0=\u00a00 it is ${plain(control.cost, 4)}` : "";
+    const saved = control && cheapest.epsilon ? `; at ε\u00a0=\u00a00 it is ${plain(control.cost, 4)}` : "";
     const said = `Decide ${percent(cheapest.coverage)} without a review: ${plain(cheapest.cost, 4)} an example${saved}.`;
     return { epsilon: cheapest.epsilon, said: [`What-if: ${cheapest.name}`, said], kept: {}, costs };
   }
@@ -127,7 +131,7 @@ function whatIf() {
   if (bands.accuracy) {
     const { mean, shift, shift_low: low, shift_high: high } = bands.accuracy;
     const ends = `${quantity(low[place], "accuracy", true)} to ${quantity(high[place], "accuracy", true)}`;
-    parts.push(`accuracy ${quantity(mean[place], "accuracy")}${epsilon > 0 ? `, ${quantity(shift[place], "accuracy", true)} against ε\u00a0=\u00a00 (${ends})` : ""}`);
+    parts.push(`accuracy ${quantity(mean[place], "accuracy")}${epsilon ? `, ${quantity(shift[place], "accuracy", true)} against ε\u00a0=\u00a00 (${ends})` : ""}`);
   }
   for (const name of ["ece", "ece_calibrated", "aurc_calibrated"]) if (bands[name]) parts.push(`${measures[name].title} ${quantity(bands[name].mean[place], name)}`);
   return { epsilon, said: [`What-if: ${epsilonText(epsilon)}`, `${capital(parts.join("; "))}.`], kept, costs: [] };
@@ -246,13 +250,13 @@ function drawPanels(found) {
       ? found.costs.map((one) => ({ name: one.name, epsilon: one.epsilon, value: one.cost, error: null }))
       : trials.filter((t) => t.values[name]).map((t) => ({ name: t.name, epsilon: t.epsilon, value: t.values[name][0], error: t.values[name][1] }));
     const values = [...points.flatMap((p) => [p.value - (p.error ?? 0), p.value + (p.error ?? 0)]), ...(band ? [...band.low, ...band.high] : [])].map(s);
-    const lowest = points.reduce((a, b) => ((measures[name].better === "higher" ? b.value > a.value : Math.abs(b.value) < Math.abs(a.value)) ? b : a), points[0]);
+    const foremost = points.reduce((a, b) => ((measures[name].better === "higher" ? b.value > a.value : Math.abs(b.value) < Math.abs(a.value)) ? b : a), points[0]);
     const c = chart($(".chart", figure), {
       height: 215,
       x: byEpsilon,
       y: { domain: range(values), label: live ? "at your prices" : name === "cost" ? "at the plan's prices" : measures[name].unit },
-      summary: `${capital(measures[name].title)} against ε on select, ${points.length} trials from ε\u00a0=\u00a00 to ${largest}`
-        + (lowest ? `; best at ${lowest.name}: ${quantity(lowest.value, name)}.` : "."),
+      summary: `${capital(measures[name].title)} against ε on select, ${points.length} trials from ε\u00a0=\u00a0${plain(lowest)} to ${largest}`
+        + (foremost ? `; best at ${foremost.name}: ${quantity(foremost.value, name)}.` : "."),
     });
     if (band && found.kept[name]) {
       for (const [from, to] of stretches(band.epsilon, found.kept[name])) {
@@ -270,6 +274,59 @@ function drawPanels(found) {
       c.dot([p.epsilon, s(p.value)], `${p.name}: ${quantity(p.value, name)}`, "dot", 3.5);
     }
     numbersBelow(figure, ["Trial", "mean", "standard error"], points.map((p) => [p.name, quantity(p.value, name), p.error === null ? "–" : quantity(p.error, name).replace("+", "")]));
+  }
+}
+
+/* ---- ε and what else is tuned ----------------------------------------------------------------------------------------- */
+
+const surfaces = Object.entries(data.surfaces).map(([name, surface]) => {
+  const figure = document.createElement("figure"), heading = document.createElement("h3"), host = document.createElement("div");
+  heading.textContent = `Accuracy by ε and ${name.replaceAll("_", " ")}`;
+  host.className = "chart";
+  figure.append(heading, host, document.createElement("figcaption"));
+  $("#surfaces").append(figure);
+  return { name: name.replaceAll("_", " "), figure, ...surface };
+});
+
+/** 1, 2, 5, 10, … between two ends, as logarithms. */
+function decades(low, high) {
+  const ticks = [];
+  for (let power = Math.floor(low); power <= high; power += 1) ticks.push(...[1, 2, 5].map((digit) => power + Math.log10(digit)));
+  const inside = ticks.filter((tick) => tick >= low - 1e-9 && tick <= high + 1e-9);
+  return inside.length > 6 ? inside.filter((tick) => Math.abs(tick - Math.round(tick)) < 1e-9) : inside;
+}
+
+function drawSurfaces() {
+  for (const { name, figure, epsilon, values, mean, others, trials: measured } of surfaces) {
+    const heights = values.map(Math.log10), half = (heights[1] - heights[0]) / 2;
+    const least = Math.min(...mean.flat()), most = Math.max(...mean.flat());
+    const strength = (value) => (0.06 + 0.88 * Math.max(0, Math.min(1, (value - least) / (most - least || 1)))).toFixed(3);
+    const bestRow = epsilon.map((_, i) => mean.reduce((best, row, j) => (row[i] > mean[best][i] ? j : best), 0));
+    const first = heights[bestRow[epsilon.indexOf(0)]], last = heights[bestRow.at(-1)];
+    const way = Math.abs(last - first) < half ? "is about the same" : last > first ? "is larger" : "is smaller";
+    const told = `The best ${name} at ε\u00a0=\u00a0${plain(epsilon.at(-1))} ${way}${way.endsWith("same") ? " as" : " than"} at ε\u00a0=\u00a00.`;
+    const edge = (i) => (i === 0 ? epsilon[0] : (epsilon[i - 1] + epsilon[i]) / 2);
+    const c = chart($(".chart", figure), {
+      height: 280,
+      x: { domain: [epsilon[0], epsilon.at(-1)], label: "ε" },
+      y: { domain: [heights[0] - half, heights.at(-1) + half], label: name, ticks: decades(heights[0], heights.at(-1)), shown: (tick) => String(Number((10 ** tick).toPrecision(2))) },
+      summary: `Fitted accuracy over ε and ${name}. ${told}`,
+    });
+    epsilon.forEach((value, i) => mean.forEach((row, j) => {
+      const [left, right] = [edge(i), i + 1 < epsilon.length ? edge(i + 1) : value].map((at) => Math.round(c.sx(at)));
+      const [top, bottom] = [heights[j] + half, heights[j] - half].map((at) => Math.round(c.sy(at)));
+      const cell = draw(c.svg, "rect", { class: "cell", x: left, width: right - left, y: top, height: bottom - top, "fill-opacity": strength(row[i]) });
+      draw(cell, "title", {}, `${epsilonText(value)}, ${name} ${Number(values[j].toPrecision(3))}: ${quantity(row[i], "accuracy")}`);
+    }));
+    const ridge = epsilon.map((value, i) => [value, heights[bestRow[i]]]);
+    c.line(ridge, "under");
+    c.line(ridge, "ridge");
+    for (const one of measured) {
+      const at = [one.epsilon, Math.log10(one.value)], about = `${one.name}: ${quantity(one.accuracy, "accuracy")}`;
+      c.dot(at, about, "ground", 8);
+      c.dot(at, about, "measured", 6).parentNode.setAttribute("fill-opacity", strength(one.accuracy));
+    }
+    $("figcaption", figure).textContent = `From ${quantity(least, "accuracy")}, pale, to ${quantity(most, "accuracy")}, full. Dashed: the best ${name} at each ε. ${told} Circles are trials in the colour of what was measured${others ? `; the fit is shown at ${others}, they have values of their own` : ""}.`;
   }
 }
 
@@ -478,7 +535,7 @@ form.addEventListener("input", (event) => { if (event.target.name === "ece-kind"
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(() => { prepareEce(); showWhatIf(); }));
 pick.addEventListener("input", () => showWhatIf());
-const views = [showWhatIf, chooser("bins", "bins", drawReliability)];
+const views = [showWhatIf, drawSurfaces, chooser("bins", "bins", drawReliability)];
 if ($("#risks")) views.push(chooser("risks", "risks", drawRisks));
 if (learners.length && level) {
   prepareLevel();

@@ -25,6 +25,7 @@ class Measure:
 
 
 MEASURES = {
+    "bleu": Measure("BLEU", 100, 1, "", "", "higher"),
     "accuracy": Measure("accuracy", 100, 2, "%", "pp", "higher"),
     "worst_class_accuracy": Measure("accuracy of the worst class", 100, 2, "%", "pp", "higher"),
     "ece": Measure("ECE, raw", 100, 2, "%", "pp", "lower"),
@@ -34,12 +35,18 @@ MEASURES = {
     "nll_calibrated": Measure("NLL after temperature", 1, 3, "nats", "nats", "lower"),
     "aurc": Measure("AURC, raw", 1000, 2, "‰", "‰", "lower"),
     "aurc_calibrated": Measure("AURC after temperature", 1000, 2, "‰", "‰", "lower"),
+    "soft_nll": Measure("NLL towards people's labels, raw", 1, 3, "nats", "nats", "lower"),
+    "soft_nll_calibrated": Measure("NLL towards people's labels after temperature", 1, 3, "nats", "nats", "lower"),
+    "jensen_shannon": Measure("Jensen–Shannon divergence from people's labels, raw", 1, 4, "nats", "nats", "lower"),
+    "jensen_shannon_calibrated": Measure("Jensen–Shannon divergence from people's labels after temperature", 1, 4, "nats", "nats", "lower"),
+    "human_ece": Measure("ECE towards people's labels, raw", 100, 2, "%", "pp", "lower"),
+    "human_ece_calibrated": Measure("ECE towards people's labels after temperature", 100, 2, "%", "pp", "lower"),
     "cost": Measure("cost of an example", 1, 3, "", "", "lower"),
 }
 """Metrics which are shown, in the order in which they are shown."""
 SCREENED = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll", "nll_calibrated")
 """Metrics of the table of trials."""
-WEIGHED = ("accuracy", "ece", "ece_calibrated", "aurc_calibrated", "nll_calibrated")
+WEIGHED = ("bleu", "accuracy", "ece", "ece_calibrated", "aurc_calibrated", "nll_calibrated")
 """Metrics which the first sentence weighs against each other."""
 
 
@@ -88,6 +95,11 @@ def percent(value: float | None, decimals: int = 1, signed: bool = False) -> str
     return joined(number(None if value is None else 100 * value, decimals, signed), "%")
 
 
+def spoken(name: str) -> str:
+    """The name of a tuned value as a person says it."""
+    return name.replace("_", " ")
+
+
 def joined(text: str, unit: str) -> str:
     """A number and its unit, which stay on one line."""
     return f"{text}{NBSP}{unit}" if unit and text != "–" else text
@@ -123,7 +135,7 @@ class Change:
     verdict: Verdict
 
 
-CLAIMED = ("accuracy", "nll_calibrated", "cost")
+CLAIMED = ("bleu", "accuracy", "nll_calibrated", "cost")
 """Metrics whose claim is about the difference itself."""
 
 
@@ -194,7 +206,7 @@ def answer(evidence: Evidence, recommendation: Recommendation) -> Answer:
     """What the plan's policy recommends, what that buys and what it costs."""
     chosen = candidate_of(evidence, recommendation)
     weighed = trade(changes(evidence.comparisons[0], chosen), recommendation.policy) if chosen else ""
-    if recommendation.epsilon > 0:
+    if recommendation.epsilon != 0:
         action = f"Train {evidence.task} with label smoothing {at(recommendation.epsilon)}."
         return Answer(
             action, f"On test, with {plural(recommendation.seeds, 'fresh seed')}, it {weighed}." if weighed else recommendation.reason
@@ -209,7 +221,7 @@ def answer(evidence: Evidence, recommendation: Recommendation) -> Answer:
 
 def candidate_of(evidence: Evidence, recommendation: Recommendation) -> Comparison | None:
     """The confirmation of a policy's candidate; None where that is ε = 0, or has no confirmation."""
-    found = [one for one in evidence.comparisons if one.epsilon == recommendation.candidate > 0]
+    found = [one for one in evidence.comparisons if one.epsilon == recommendation.candidate != 0]
     adopted = [one for one in found if one.outcome.point == recommendation.point]
     return next(iter(adopted or found), None)
 
