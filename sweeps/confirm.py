@@ -16,7 +16,8 @@ from lscal.estimate import REPLICATES, Crossed, Resamples
 from lscal.selective import risk_at
 from lscal.summary import Summary, Whole
 from sweeps.datasets import Dataset
-from sweeps.score import Logits
+from sweeps.score import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
+from sweeps.translation import bleu
 from tracking.policies import TARGETS, Target, Terms, settled
 from tracking.prices import Prices
 from tracking.records import Claim, Comparison, Interval, Outcome
@@ -68,12 +69,23 @@ class Confirmation:
             self.stops.append(len(self.runs[self.control].outcome.seeds))
 
     def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
-        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a coverage."""
+        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a coverage.
+
+        Where it is known how people label some examples of *test*, the metrics towards them too, on those examples.
+        """
         raw = Predictions.from_logits(logits["test"], self.labels["test"])
-        calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], self.labels["calibrate"]))
+        temperature = Temperature.fit(logits["calibrate"], self.labels["calibrate"])
+        calibrated = raw.calibrated(temperature)
         metrics = {name: METRICS[name].function for name in COMPARED}
         found = drawn(raw, metrics, self.resamples)
         with_cost = metrics | {"cost": lambda summary: cost(summary, coverage, self.terms.prices)}
+        if SENTENCES in logits:
+            found["bleu"] = bleu_by_seed(logits[SENTENCES], self.replicates)
+        if (people := towards_people(self.dataset, logits)) is not None:
+            resamples = Resamples.draw(people.examples, replicates=self.replicates)
+            human = {name: METRICS[name].function for name in TOWARDS_PEOPLE}
+            found |= drawn(people, human, resamples)
+            found |= {f"{name}_calibrated": values for name, values in drawn(people.calibrated(temperature), human, resamples).items()}
         return found | {
             name if name == "cost" else f"{name}_calibrated": values
             for name, values in drawn(calibrated, with_cost, self.resamples).items()
@@ -98,7 +110,9 @@ class Confirmation:
             relative={name: values.interval() for name, values in share.items()},
             claims={}
             if key == self.control
-            else {target.metric: self.claimed(target, share if target.relative else off, counts) for target in TARGETS},
+            else {
+                target.metric: self.claimed(target, share if target.relative else off, counts) for target in TARGETS if target.metric in off
+            },
             coverage=mine.coverage,
         )
 
@@ -229,9 +243,21 @@ class BySeed:
         return Interval(value, low, high, examples, seeds, round(crossed.freedom, 6))
 
 
+def bleu_by_seed(statistics: Float[Tensor, "seed sentence statistic"], replicates: int) -> BySeed:
+    """BLEU of each seed, on the data and on resamples of the sentences, which are the same for every point."""
+    resamples = Resamples.draw(statistics.shape[1], replicates=replicates)
+    blocks = statistics.new_zeros(len(statistics), resamples.weights.shape[1], statistics.shape[2]).index_add(
+        1, resamples.block, statistics
+    )
+    drawn = torch.einsum("rb,sbk->rsk", resamples.weights, blocks)
+    return BySeed(bleu(statistics.sum(1)), bleu(drawn))
+
+
 def bounds(name: str) -> tuple[float, float]:
     """The range of a metric."""
     if name == "cost":
         return -math.inf, math.inf
+    if name == "bleu":
+        return 0.0, 1.0
     metric = METRICS[name.removesuffix("_calibrated")]
     return metric.low, metric.high

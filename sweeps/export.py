@@ -39,8 +39,9 @@ class Calibrated(nn.Module):
         super().__init__()
         self.network = network
         self.tokens = mean is None
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        if not self.tokens:  # torch.export takes no buffer which is None
+            self.register_buffer("mean", mean)
+            self.register_buffer("deviation", deviation)
         self.register_buffer("temperature", torch.tensor(temperature))
         self.eval().requires_grad_(False)
 
@@ -79,11 +80,8 @@ def unpack(content: bytes) -> dict[str, Tensor]:
     return safetensors.torch.load(content)
 
 
-def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature: float) -> Calibrated:
-    """A member's network with the standardisation of its data before it and its temperature behind it.
-
-    Errors: ValueError where the weights are those of another architecture.
-    """
+def network_of(task: Task, dataset: Dataset, weights: Weights) -> nn.Module:
+    """A task's network with given weights. Errors: ValueError where they are those of another architecture."""
     with torch.random.fork_rng(devices=[]):
         network = initialised(partial(ARCHITECTURES[task.architecture].module, dataset), 0)
     own = dict(network.named_parameters()) | dict(network.named_buffers())
@@ -92,6 +90,15 @@ def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])
+    return network
+
+
+def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature: float) -> Calibrated:
+    """A member's network with the standardisation of its data before it and its temperature behind it.
+
+    Errors: ValueError where the weights are those of another architecture.
+    """
+    network = network_of(task, dataset, weights)
     if dataset.vocabulary:
         return Calibrated(network, None, None, temperature)
     shape = () if len(dataset.mean) == 1 else (-1,) if len(dataset.shape) == 1 else (-1, 1, 1)

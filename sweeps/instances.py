@@ -9,9 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from sweeps.confirm import Run
-from sweeps.datasets import Dataset
+from sweeps.datasets import IGNORED, Dataset
+from sweeps.translation import text_of as spelled
 from tracking.evidence import Instance
 
+LONGEST_TEXT = 300
 MOST, TYPICAL = 12, 12
 """How many examples are taken for their fall of confidence, and how many at even steps through all falls."""
 
@@ -24,17 +26,34 @@ def instances_of(dataset: Dataset, runs: Sequence[Run], candidate: int) -> tuple
     order = falls.argsort(descending=True, stable=True)
     steps = torch.linspace(0, len(order) - 1, TYPICAL + 2)[1:-1].round().long()
     chosen = list(dict.fromkeys([*order[:MOST].tolist(), *order[steps].tolist()]))
-    stored = split.take(torch.tensor(chosen, device=split.labels.device))
+    targets, places = split.targets, (split.labels != IGNORED).nonzero()
+    rows = places[chosen, 0]
+    stored = split.take(rows)
     return tuple(
         Instance(
             index=index,
-            label=int(split.labels[index]),
+            label=int(targets[index]),
             picture=picture(own, float(stored.max())),
             predicted=tuple(int(probabilities[index].argmax()) for probabilities, _ in seen),
             confidence=tuple(round(float(confidence[index]), 4) for _, confidence in seen),
+            text=text_of(dataset, int(places[index, 0]), int(places[index, -1]) if dataset.sequences else None),
         )
         for index, own in zip(chosen, stored, strict=True)
     )
+
+
+def text_of(dataset: Dataset, row: int, position: int | None) -> str:
+    """What is known of an example of *test* in words, "" where nothing is; of a sequence, what comes before the position to predict."""
+    split = dataset.splits["test"]
+    if position is None:
+        return shortened(split.shown[row]) if split.shown else ""
+    before = split.take(torch.tensor([row], device=split.labels.device))[0, -1, 1 : position + 1].tolist()
+    return shortened(spelled([dataset.vocabulary[piece] for piece in before]) + " …")
+
+
+def shortened(text: str) -> str:
+    """A text of at most LONGEST_TEXT characters."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def picture(stored: Tensor, peak: float) -> str:

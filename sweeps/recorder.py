@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sweeps.datasets import Dataset, SplitName
+from sweeps.datasets import Dataset
 from sweeps.errors import WrongInput
 from sweeps.line import serve
-from sweeps.score import SCORED, Logits
+from sweeps.score import SENTENCES, Logits, Part, parts_of
 from tracking import versions
 from tracking.evidence import Evidence
 from tracking.inputs import Inputs
@@ -126,19 +126,20 @@ class SweepRecorder:
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
         """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It never fails."""
-        packed = {f"logits/{split}.npz": self.pack(outcome, split, values.numpy()) for split, values in logits.items()} | dict(files or {})
+        packed = {f"logits/{part}.npz": self.pack(outcome, part, values.numpy()) for part, values in logits.items()} | dict(files or {})
         self.outbox.put(Record.of_trial(self.about, outcome), packed, self.say)
         if outcome.stage != "screen":  # these are asked for soon
             self.recent[outcome.uid] = packed
         self.recorder.post("send")
 
-    def pack(self, outcome: Outcome, split: SplitName, logits: npt.NDArray[np.float32]) -> bytes:
-        """Logits (seed, example, class) float32 with labels, seeds, ε, temperature per seed and class names, as npz."""
+    def pack(self, outcome: Outcome, part: Part, logits: npt.NDArray[np.floating]) -> bytes:
+        """Logits (seed, example, class) with labels, seeds, ε, temperature per seed and class names, as npz; see `score.Part`."""
+        labels = np.empty(0) if part == SENTENCES else self.dataset.splits[part].targets.cpu().numpy()
         stream = io.BytesIO()
         np.savez(
             stream,
             logits=logits,
-            labels=self.dataset.splits[split].targets.cpu().numpy(),
+            labels=labels,
             seeds=np.array(outcome.seeds),
             epsilon=np.array(outcome.epsilon),
             temperature=np.array(outcome.temperature),
@@ -148,12 +149,12 @@ class SweepRecorder:
 
     def fetch(self, outcome: Outcome) -> Logits | None:
         """The logits of a trial which another run or worker finished; None where they are gone, or MLflow does not answer."""
-        splits: tuple[SplitName, ...] = ("calibrate", *SCORED[outcome.stage])
-        found = self.files(outcome, [f"logits/{split}.npz" for split in splits])
+        parts = parts_of(outcome.stage, self.dataset)
+        found = self.files(outcome, [f"logits/{part}.npz" for part in parts])
         if found is None:
             return None
         arrays = (np.load(io.BytesIO(content), allow_pickle=False)["logits"] for content in found)
-        return {split: torch.from_numpy(values) for split, values in zip(splits, arrays, strict=True)}
+        return {part: torch.from_numpy(values) for part, values in zip(parts, arrays, strict=True)}
 
     def artifact(self, outcome: Outcome, path: str) -> bytes | None:
         """A file which `finish` was given, by whomever; None where it is gone, or MLflow does not answer."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,12 @@ from sweeps.datasets import Dataset, SplitName
 from sweeps.engine import CALIBRATED, Trained
 from sweeps.ladder import curves_of
 from sweeps.study import Study, Trial
+from sweeps.translation import bleu
 from tracking.records import Bins, Outcome, Stage
 
+Part = SplitName | Literal["sentences"]
+"""What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of which BLEU is made."""
+SENTENCES: Literal["sentences"] = "sentences"
 SCORED: dict[Stage, tuple[SplitName, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("select", "test")}
 """Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
 
@@ -38,10 +43,24 @@ REPORTED = (
 )
 """Metrics of every trial, raw and after temperature."""
 
+TOWARDS_PEOPLE = ("soft_nll", "jensen_shannon", "human_ece")
+"""Metrics of a confirmed trial where *test* has label distributions of people."""
+
 STEPS = 100
 """Coverages at which the error rate among the most confident examples is kept."""
 
-Logits = Mapping[SplitName, Float[Tensor, "seed example class"]]
+Logits = Mapping[Part, Float[Tensor, "seed _ _"]]
+"""Logits (seed, prediction, class) of splits, and of SENTENCES the statistics (seed, sentence, statistic)."""
+
+
+def splits_of(stage: Stage) -> tuple[SplitName, ...]:
+    """The splits whose logits a trial is scored by."""
+    return ("calibrate", *SCORED[stage])
+
+
+def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
+    """What the logits of a finished trial are kept of."""
+    return (*splits_of(stage), *((SENTENCES,) if dataset.sequences and stage == "confirm" else ()))
 
 
 def score(
@@ -51,7 +70,7 @@ def score(
 
     Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
     """
-    labels = {split: dataset.splits[split].targets.cpu() for split in logits}
+    labels = {split: dataset.splits[split].targets.cpu() for split in splits_of(study.stage)}
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
@@ -64,6 +83,11 @@ def score(
         bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
     if study.stage == "confirm":
         metrics |= after_p_norm(logits, labels)
+    if SENTENCES in logits:
+        metrics["test/bleu"] = tuple(bleu(logits[SENTENCES].sum(1)).tolist())
+    if study.stage == "confirm" and (people := towards_people(dataset, logits)) is not None:
+        for suffix, predictions in (("", people), ("_calibrated", people.calibrated(temperature))):
+            metrics |= {f"test/{name}{suffix}": tuple(METRICS[name].function(predictions).tolist()) for name in TOWARDS_PEOPLE}
     risks: dict[str, tuple[tuple[float, ...], ...]] = {}
     for split in ("calibrate", *SCORED[study.stage]):
         raw = Predictions.from_logits(logits[split], labels[split])
@@ -73,6 +97,15 @@ def score(
             losses = calibrated.nll.mean(0)
     known = unscored(study, trial, seeds, dataset, trained, rows)
     return replace(known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks), losses
+
+
+def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
+    """The predictions of those examples of *test* of which is known how people label them, against that; None where there are none."""
+    human = dataset.splits["test"].human
+    known = torch.zeros(0, dtype=torch.bool) if human is None else human.isfinite().all(-1).cpu()
+    if human is None or not bool(known.any()):
+        return None
+    return Predictions.from_logits(logits["test"], human.cpu(), mask=known)
 
 
 def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str, tuple[float, ...]]:

@@ -1,6 +1,7 @@
 """The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here and in `patience`."""
 
 import json
+import os
 import random
 import signal
 import threading
@@ -10,10 +11,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count, islice
+from types import FrameType
 from typing import Any, Literal
 
 import optuna
 import sqlalchemy
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
@@ -25,22 +29,29 @@ from sweeps.census import BASE, BESIDE, STATES, cause_of
 from sweeps.errors import WrongInput
 from sweeps.patience import PatientStorage, StoreUnavailable
 from sweeps.plan import Plan, Task, key_of, resolve
-from tracking.records import Outcome, Stage
+from tracking.records import Outcome, Point, Stage
 from tracking.store import shown
 
 BEATS_IN_GRACE = 6
 """Heartbeats within the time after which a silent worker is taken for dead."""
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
+INTERRUPTED = 130
+"""The exit code of a process which Ctrl-C ended."""
 OPENED_AT_ONCE = 8
 """How often the tables of a new database are tried to be created, where others do the same."""
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
 OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN = "outcome", "diverged", "queued", "surplus", "taken"
 SETTINGS, CLOSED = "settings", "closed"
-LOCAL = ("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker")
-"""Keys of a plan which are each machine's own."""
+LOCAL = (
+    *("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker"),
+    *("datasets", "architectures", "start_from"),
+)
+"""Keys of a plan which are each machine's own. What a study says about them is not read: it could name code."""
 FIRST_SEED: dict[Stage, int] = {"screen": 0, "pilot": 4_000, "confirm": 5_000}
 SEEDS_BETWEEN_PLANS = 10_000
+PLAIN_SHARE = 4
+"""Where more than ε is tuned, one trial in so many is at ε = 0, beside the control."""
 WORDS = {TrialState.COMPLETE: "finished", TrialState.RUNNING: "running", TrialState.WAITING: "queued", TrialState.PRUNED: "dropped"}
 
 
@@ -49,7 +60,7 @@ class Trial:
     """An asked point of the search space, which this worker trains."""
 
     number: int
-    point: Mapping[str, float]
+    point: Point
 
 
 class Study:
@@ -82,6 +93,11 @@ class Study:
         """The digest of the data on which the sweep was begun."""
         return str(json.loads(self.noted("plan"))["data"])
 
+    def unlike(self, digest: str) -> dict[str, tuple[Any, Any]]:
+        """What makes this machine's sweep another one than the study's, on data with such a digest: by key, the study's value and this one's."""
+        kept, own = json.loads(self.noted("plan")), self.plan.science(self.task, digest)
+        return {key: (kept.get(key), own.get(key)) for key in {**kept, **own} if kept.get(key) != own.get(key)}
+
     def note(self, name: str, value: Any) -> None:
         """Keep a plain value with the study."""
         self.study.set_user_attr(name, value)
@@ -106,7 +122,7 @@ class Study:
         """A value which was kept, None where there is none."""
         return self.study.user_attrs.get(name)
 
-    def enqueue(self, points: Iterable[Mapping[str, float]]) -> None:
+    def enqueue(self, points: Iterable[Point]) -> None:
         """Have points tried, unless they have been, or are queued already."""
         known = {key_of(own) for trial in self.trials() if (own := point_of(trial)) and counts(trial)}
         for point in points:
@@ -119,7 +135,7 @@ class Study:
         self.reap()
         trials: list[Trial] = []
         while len(trials) < most and (asked := self.pop()) is not None:
-            point = {name: asked.suggest_float(name, **bounds) for name, bounds in self.space(asked).items()}
+            point = {name: drawn(asked, name, distribution) for name, distribution in self.space(asked).items()}
             if why := self.surplus(asked.number, point):
                 self.end(asked, TrialState.FAIL, {SURPLUS: why})
                 continue
@@ -137,7 +153,7 @@ class Study:
             trial_id = self.study._pop_waiting_trial_id()
         if trial_id is not None:
             asked = optuna.Trial(self.study, trial_id)
-        elif self.plan.tune and self.trials() and self.missing() > 0:
+        elif self.plan.tuned and self.trials() and self.missing() > 0:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
                 asked = self.study.ask()
@@ -162,22 +178,24 @@ class Study:
 
         return bool(self.storage.patiently(write))
 
-    def surplus(self, number: int, point: Mapping[str, float]) -> str:
+    def surplus(self, number: int, point: Point) -> str:
         """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""
         earlier = [trial for trial in self.trials() if trial.number < number and counts(trial)]
         if any((other := point_of(trial)) and key_of(other) == key_of(point) for trial in earlier):
             return "the point was queued twice"
-        if self.plan.tune and self.stage == "screen" and len(earlier) >= self.plan.trials:
+        if self.plan.tuned and self.stage == "screen" and len(earlier) >= self.plan.trials:
             return "two workers began the last trial"
         return ""
 
-    def space(self, trial: optuna.Trial) -> dict[str, dict[str, Any]]:
-        """Bounds of each tuned parameter, widened where a queued value lies outside: the control's may."""
+    def space(self, trial: optuna.Trial) -> dict[str, FloatDistribution | CategoricalDistribution]:
+        """What each parameter is drawn from; ranges are widened where a queued value lies outside: the control's may."""
         queued = trial.user_attrs.get(QUEUED, {})
-        space: dict[str, dict[str, Any]] = {}
-        for name, (low, high) in {"epsilon": self.plan.epsilon, **self.plan.tune}.items():
+        space: dict[str, FloatDistribution | CategoricalDistribution] = {}
+        for name, (low, high) in {"epsilon": self.plan.epsilon, **self.plan.ranges(self.task)}.items():
             value = queued.get(name, low)
-            space[name] = {"low": min(low, value), "high": max(high, value), "log": name != "epsilon"}
+            space[name] = FloatDistribution(min(low, value), max(high, value), log=name != "epsilon")
+        if len(self.plan.smoothing) > 1:
+            space["smoothing"] = CategoricalDistribution(self.plan.smoothing)
         return space
 
     def tell(self, trial: Trial, outcome: Outcome) -> bool:
@@ -257,7 +275,7 @@ class Study:
         if self.stage != "screen":
             return 0
         known = [trial for trial in self.trials() if counts(trial)]
-        if self.plan.tune:
+        if self.plan.tuned:
             return max(0, self.plan.trials - len(known))
         return len(
             {key_of(point) for point in planned(self.plan, self.task)} - {key_of(own) for trial in known if (own := point_of(trial))}
@@ -356,7 +374,7 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.FAIL or DIVERGED in trial.user_attrs
 
 
-def point_of(trial: FrozenTrial) -> dict[str, float] | None:
+def point_of(trial: FrozenTrial) -> Point | None:
     """The point of a trial; None where it was not yet drawn, or is surplus."""
     if SURPLUS in trial.user_attrs:
         return None
@@ -365,12 +383,21 @@ def point_of(trial: FrozenTrial) -> dict[str, float] | None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by half."""
+    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by half.
+
+    The second one ends the process at once, as it does elsewhere: others then find its trials silent.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = {which: signal.signal(which, lambda number, _: came.append(number)) for which in (signal.SIGINT, signal.SIGTERM)}
+
+    def put_off(number: int, _: FrameType | None) -> None:
+        if came:
+            os._exit(INTERRUPTED)
+        came.append(number)
+
+    before = {which: signal.signal(which, put_off) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -378,6 +405,13 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(which, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def drawn(trial: optuna.Trial, name: str, distribution: FloatDistribution | CategoricalDistribution) -> float | str:
+    """A value for a trial: the queued one, or a new one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return str(trial.suggest_categorical(name, distribution.choices))
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
 def radical_inverse(index: int) -> float:
@@ -395,8 +429,8 @@ def sobol(plan: Plan) -> list[float]:
     With more trials the first ones stay what they were.
     """
     low, high = plan.epsilon
-    first = int(low == 0)  # which is the control
-    return [round(low + (high - low) * radical_inverse(index), 9) for index in range(first, first + plan.trials - 1)]
+    values = (round(low + (high - low) * radical_inverse(index), 9) for index in count())
+    return list(islice((value for value in values if value != 0), plan.trials - 1))
 
 
 def open_storage(url: str) -> PatientStorage:
@@ -462,18 +496,34 @@ def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> 
     return opened, message
 
 
-def planned(plan: Plan, task: Task) -> list[dict[str, float]]:
-    """The points which a screening begins with: ε = 0 and the other values of ε. Where more is tuned, the others are drawn while it goes on."""
+def planned(plan: Plan, task: Task) -> list[Point]:
+    """The points which a screening begins with: ε = 0 and the other values of ε.
+
+    Where more is tuned, ε = 0 at the recipe's own values and at others over their ranges, so that it is judged at its own best values as every
+    other ε is; the rest is drawn while it goes on.
+    """
     control = control_point(plan, task)
-    return [control] if plan.tune else [control, *({"epsilon": epsilon} for epsilon in sobol(plan))]
+    if not plan.tuned:
+        return [control, *({"epsilon": epsilon} for epsilon in sobol(plan))]
+    others = plan.trials // PLAIN_SHARE if plan.tune else 0
+    return [control, *({**control, **place} for place in places(plan.ranges(task), others))]
 
 
-def control_point(plan: Plan, task: Task) -> dict[str, float]:
-    """ε = 0 at the recipe's own values."""
-    return {"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune}
+def places(ranges: Mapping[str, tuple[float, float]], number: int) -> list[dict[str, float]]:
+    """So many combinations of values which fill their ranges evenly on a log scale (an additive recurrence with roots of primes)."""
+    roots = {name: prime**0.5 for name, prime in zip(sorted(ranges), (2, 3), strict=False)}
+    return [
+        {name: low * (high / low) ** (index * roots[name] % 1) for name, (low, high) in ranges.items()} for index in range(1, number + 1)
+    ]
 
 
-def open_stage(screening: Study, stage: Stage, points: Sequence[Mapping[str, float]], first: int, seeds: int) -> Study:
+def control_point(plan: Plan, task: Task) -> Point:
+    """ε = 0 at the recipe's own values. There all smoothings are the same; it has the name of the first."""
+    control: dict[str, Any] = {"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune}
+    return control | ({"smoothing": plan.smoothing[0]} if len(plan.smoothing) > 1 else {})
+
+
+def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: int, seeds: int) -> Study:
     """A study beside the screening's, which holds queued points only: trained with the stage's seeds number `first` to `first + seeds - 1`."""
     name = f"{screening.name}/{stage}-{first}-{first + seeds}"
     study = create(screening.storage, screening.plan, name)
@@ -558,7 +608,7 @@ def create(storage: PatientStorage, plan: Plan, name: str) -> optuna.Study:
 
 def set_sampler(study: optuna.Study, plan: Plan) -> None:
     """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first draws are random, and would repeat."""
-    if plan.tune:
+    if plan.tuned:
         study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
 
 

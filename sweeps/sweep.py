@@ -77,7 +77,7 @@ class Sweep:
         control = key_of(screening.control_point)
         points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
         finalists = {
-            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] > 0
+            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] != 0
         }
         earlier = openings_of(study)
         advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
@@ -90,9 +90,9 @@ class Sweep:
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
             return self.close("FAILED", None)
 
-        source = Source(study.name, parent, plan.smoothing, len(dataset.splits["test"].labels), len(openings), "")
+        source = Source(study.name, parent, plan.smoothing[0], len(dataset.splits["test"].labels), len(openings), "")
         decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study))
-        note_claims(study, [comparisons[key].claims[metric].p for key, metric in claimed(chosen) if key in comparisons])
+        note_claims(study, [claim.p for claim in claimed(chosen, comparisons)])
         created = first_seen(study, plan.policy, decided)
         recommendations = {name: replace(one, created=created) for name, one in decided.items()}
         ordered = [control, *(key for key in comparisons if key != control)]
@@ -115,6 +115,7 @@ class Sweep:
             bands=screening.bands(),
             comparisons=tuple(comparisons[key] for key in ordered),
             openings=openings,
+            surfaces=screening.surfaces(),
             instances=instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy])),
         )
         tables = tables_of(evidence, screening)
@@ -169,7 +170,8 @@ class Sweep:
         study.enqueue(planned(plan, study.task))
         self.train(study, "screening")
         outcomes = study.outcomes()
-        control = next((outcome for outcome in outcomes if outcome.epsilon == 0), None)
+        plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
+        control = next(iter(plain), None)  # the recipe's own values, unless they diverged
         return None if control is None else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
 
     def confirm(self, finalists: Mapping[str, Sequence[str]], points: Mapping[str, Point], control: str, seeds: int) -> Confirmation:
@@ -302,6 +304,7 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
     tables = [
         summary.conditions(evidence.recommendations[evidence.policy]),
         summary.confirmation(evidence.comparisons),
+        summary.people(evidence.comparisons),
         summary.screening(evidence.outcomes),
         summary.differences(evidence.outcomes, screening.control),
     ]
@@ -313,9 +316,9 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
 def describe(plan: Plan, engine: Engine) -> str:
     """The resolved plan of a task in one line."""
     examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
-    tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.tune.items())
+    tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items())
     return (
-        f"ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}, {plan.smoothing} smoothing; {plan.trials} trials × {plan.seeds} paired seeds × "
+        f"ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}, {' or '.join(plan.smoothing)} smoothing; {plan.trials} trials × {plan.seeds} paired seeds × "
         f"{engine.task.recipe.epochs} epochs; examples: {', '.join(f'{name} {n}' for name, n in examples.items())}; "
         f"{engine.way} on {engine.device}"
     )

@@ -22,6 +22,8 @@ from sweeps.tokens import encode, longest, vocabulary_of
 SplitName = Literal["train", "select", "calibrate", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Array = npt.NDArray[np.generic]
+POSITIONS = 4000
+"""Labelled positions of sequences which *select*, *calibrate* and *test* keep each, drawn at random: the logits of all would fill the memory."""
 TEXTS = "UOT"
 """Kinds of arrays which hold texts."""
 CHUNK = 2048
@@ -45,6 +47,8 @@ class Source:
         vocabulary: the word behind each token id; empty where inputs are no token ids. Id 0 is padding.
         human: label distributions (example, class) where people disagree, NaN in the rows of examples that have none.
         shown: a text for each example, as a person reads it; empty where its picture or its text tells.
+        notes: sentences for a person on what was guessed and done when it was read.
+        features: the name of each feature; empty where they have none.
     """
 
     inputs: Array
@@ -56,6 +60,8 @@ class Source:
     vocabulary: tuple[str, ...] = ()
     human: Array | None = None
     shown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,13 +114,20 @@ class Dataset:
     digest: str
     where: str
     vocabulary: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    @property
+    def sequences(self) -> bool:
+        """Whether there is a label for each position of an example, rather than one for the example."""
+        return self.splits["train"].labels.ndim > 1
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return tuple(self.splits["train"].stored.shape[1:])
 
-    def prepare(self, inputs: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def prepare(self, inputs: Shaped[Tensor, "*batch"]) -> Shaped[Tensor, "*batch"]:
         """Standardise stored inputs with the mean and standard deviation of *train*, float32. Token ids become int64."""
         if self.vocabulary:
             return inputs.long()
@@ -171,6 +184,8 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
     splits: dict[SplitName, Split] = {}
     for split in SPLITS:
         labels = source.labels[rows[split]].astype(np.int64)
+        if labels.ndim > 1 and split != "train":
+            labels = thinned(labels)
         for chunk in chunks(source.inputs, rows[split]):
             digest.update(np.ascontiguousarray(chunk).data)
         digest.update(labels.tobytes())
@@ -192,7 +207,18 @@ def load(name: str, data_dir: str | None = None, train_examples: int | None = No
         digest=digest.hexdigest()[:16],
         where=source.where,
         vocabulary=source.vocabulary,
+        notes=source.notes,
+        features=source.features,
     )
+
+
+def thinned(labels: Array) -> Array:
+    """Labels (example, position) of which POSITIONS are kept, the others IGNORED. Always the same ones."""
+    places = np.flatnonzero(labels != IGNORED)
+    left_out = np.random.default_rng(0).permutation(places)[POSITIONS:]
+    kept = labels.copy()
+    kept.flat[left_out] = IGNORED
+    return kept
 
 
 def tokenised(source: Source, train: Array) -> Source:

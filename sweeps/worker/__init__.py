@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,24 +17,26 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
+from torch import Tensor
 
 from sweeps.choice import choose
-from sweeps.datasets import SplitName
 from sweeps.engine import Engine, Progress, Trained
-from sweeps.export import pack, weights_of
+from sweeps.export import network_of, pack, weights_of
 from sweeps.ladder import Ladder
 from sweeps.member import Member
 from sweeps.memory import give_freed_memory_back
 from sweeps.meter import Meter
 from sweeps.plan import Task
 from sweeps.roll import Roll
-from sweeps.score import SCORED, Logits, score, unscored
+from sweeps.score import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored
 from sweeps.shelf import Shelf, epochs_done, place
 from sweeps.study import Study, Trial, heartbeat, uninterrupted
+from sweeps.translation import statistics_of
 from tracking.policies import key_of
-from tracking.records import Outcome
+from tracking.records import Outcome, Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""
@@ -166,7 +168,9 @@ class Worker:
             progress(epochs)
 
         seeds = study.seeds
-        members = {study.uid(trial): [member_of(study.task, study.plan.smoothing, trial.point, seed) for seed in seeds] for trial in trials}
+        members = {
+            study.uid(trial): [member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds] for trial in trials
+        }
         shelf = Shelf(self.folder, members, self.engine.identity, self.say)
         every = [member for own in members.values() for member in own]
         if len(trials) == 1 and len(every) > self.most:  # it did not fit before
@@ -215,8 +219,7 @@ class Worker:
         """Score each trial of a batch, hand it over, and tell the study."""
         seeds, engine = study.seeds, self.engine
         self.meter.trained(len(trained.epochs), trained.seconds)
-        splits: tuple[SplitName, ...] = ("calibrate", *SCORED[study.stage])
-        logits = {split: engine.logits(trained, split) for split in splits} if trained.lanes else {}
+        logits = {split: engine.logits(trained, split) for split in splits_of(study.stage)} if trained.lanes else {}
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
@@ -233,7 +236,9 @@ class Worker:
                     self.told(study, trial, "dropped", study.tell_dropped(trial, outcome))
                 progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
                 continue
-            own = {split: values[rows] for split, values in logits.items()}
+            own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
+            if SENTENCES in parts_of(study.stage, engine.dataset):
+                own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
             outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
             ladder.note(outcome.epsilon, losses)
             files = {weights_path(outcome): pack(weights_of(trained, rows.start))} if study.stage == "confirm" else {}
@@ -278,9 +283,18 @@ def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T
 def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
     """The logits of a finished trial whose file is gone: train its members once more."""
     worker.say(f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are trained again")
-    members = [member_of(study.task, study.plan.smoothing, outcome.point, seed) for seed in study.seeds]
+    members = [member_of(study.task, study.plan.smoothing[0], outcome.point, seed) for seed in study.seeds]
     trained = worker.train_in_parts(members, lambda _: None)
-    return {split: worker.engine.logits(trained, split) for split in ("calibrate", *SCORED[study.stage])}
+    logits: dict[Part, Tensor] = {split: worker.engine.logits(trained, split) for split in splits_of(study.stage)}
+    if SENTENCES in parts_of(study.stage, worker.engine.dataset):
+        logits[SENTENCES] = sentences(worker.engine, trained, range(len(members)))
+    return logits
+
+
+def sentences(engine: Engine, trained: Trained, rows: Iterable[int]) -> Float[Tensor, "seed sentence statistic"]:
+    """What BLEU is made of, for each of some trained members, from their translations of *test*."""
+    networks = (network_of(engine.task, engine.dataset, weights_of(trained, row)).to(engine.device) for row in rows)
+    return torch.stack([statistics_of(network, engine.dataset) for network in networks])
 
 
 def agreed(screening: Study, engine: Engine) -> Engine:
@@ -305,19 +319,19 @@ def weights_path(outcome: Outcome) -> str:
     return f"weights/{outcome.seeds[0]}.safetensors"
 
 
-def member_of(task: Task, smoothing: str, point: Mapping[str, float], seed: int) -> Member:
-    """A member: the point's values, and the recipe's for what is not tuned."""
+def member_of(task: Task, smoothing: str, point: Point, seed: int) -> Member:
+    """A member: the point's values, and for what is not tuned `smoothing` and the recipe's."""
     recipe = task.recipe
     return Member(
         epsilon=point["epsilon"],
         seed=seed,
         learning_rate=point.get("learning_rate", recipe.learning_rate),
         weight_decay=point.get("weight_decay", recipe.weight_decay),
-        smoothing=smoothing,
+        smoothing=point.get("smoothing", smoothing),
         clip=math.inf if recipe.clip is None else recipe.clip,
     )
 
 
-def describe(point: Mapping[str, float]) -> str:
+def describe(point: Point) -> str:
     """A point of the search space in words."""
-    return ", ".join(f"{name} = {value:.6g}" for name, value in point.items())
+    return ", ".join(f"{name} = {brief(value, 6)}" for name, value in point.items())

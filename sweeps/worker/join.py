@@ -13,18 +13,19 @@ from typing import Any
 import optuna
 import torch
 
+from sweeps.brought.flags import add_flags
 from sweeps.census import BASE
 from sweeps.choice import choose, pick_device
 from sweeps.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, merge, stoppable
 from sweeps.console import LOG_FORMATS, Console
-from sweeps.datasets import load
+from sweeps.datasets import Dataset, load
 from sweeps.errors import WrongInput
 from sweeps.facts import facts
 from sweeps.meter import Meter
 from sweeps.patience import PatientStorage, StoreUnavailable, transient
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import CLOSED, busy_stages, join_study, open_storage, open_sweeps
+from sweeps.study import CLOSED, Study, busy_stages, join_study, open_storage, open_sweeps
 from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
 from tracking.store import TrackingUnavailable, shown
 
@@ -47,6 +48,7 @@ def parser() -> Parser:
     flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
     flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
+    add_flags(flags)
     flags.add_argument("--state-dir", metavar="DIR", help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})")
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus there (0: any free port)")
@@ -157,10 +159,7 @@ def join(
     storage.use_grace(plan.grace)
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     if screening.expected(dataset.digest) != name:
-        raise WrongInput(
-            f"the data of {task.dataset} on this machine are not those of the sweep {name}: their digest is {dataset.digest}, that of the sweep's "
-            f"plan {screening.digest()}. Compare the files with those of the machine where it was started, or give another --data-dir."
-        )
+        raise WrongInput(other_sweep(screening, dataset))
     engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
     console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
     records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, engine), console.warn)
@@ -184,6 +183,26 @@ def join(
             if not stay and open_sweeps(storage) != [name]:
                 return
             time.sleep(PAUSE_SECONDS)
+
+
+def other_sweep(screening: Study, dataset: Dataset) -> str:
+    """Why what is on this machine is not what the sweep is about, and what to do."""
+    name, task, unlike = screening.name, screening.task, screening.unlike(dataset.digest)
+    if "code" in unlike:
+        theirs, own = unlike["code"]
+        return (
+            f"the code of {task.architecture} on this machine is not that of the sweep {name}: its digest is {own}, that of the sweep {theirs}. Give "
+            "--architecture with the same file as on the machine where it was started."
+        )
+    if "start_from" in unlike:
+        theirs, own = (f"the weights {value}" if value else "fresh weights" for value in unlike["start_from"])
+        return (
+            f"the members of {name} begin with {theirs}, those of this worker with {own} (digits of the file's SHA-256): see --start-from."
+        )
+    return (
+        f"the data of {task.dataset} on this machine are not those of the sweep {name}: their digest is {dataset.digest}, that of the sweep's "
+        f"plan {screening.digest()}. Compare the files with those of the machine where it was started, or give another --data-dir."
+    )
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def trained(request):
     """An engine, what it trained, and its logits of *test*."""
     task, channels, kind = request.param
     dataset = load("digits") if channels is None else images(channels, 28 if channels == 1 else 12)
-    engine = choose(resolve({"tasks": [task], "epochs": 1, "batch_size": 33}).tasks[0], dataset, "uniform", CPU, 2, "looped")
+    engine = choose(resolve({"tasks": [task], "epochs": 1, "batch_size": 33}).tasks[0], dataset, ("uniform",), CPU, 2, "looped")
     engine = replace(engine, way=Way(kind, "float32", 2, 4))
     found = engine.train(MEMBERS, lambda _: None)
     return engine, found, engine.logits(found, "test")
