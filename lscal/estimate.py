@@ -123,7 +123,7 @@ class Crossed:
             unsure = unsure + (among / seeds).square() / (seeds - 1)
         freedom = float(variance.square() / unsure) if bool(unsure > 0) else torch.inf
         own = own.clamp(min=0).minimum(seeds * examples)
-        return cls(mean, (examples - own / seeds).sqrt(), (own + seeds * extra).sqrt(), variance.sqrt(), freedom)
+        return cls(mean, (examples - own / seeds).clamp(min=0).sqrt(), (own + seeds * extra).sqrt(), variance.sqrt(), freedom)
 
     def interval(self, level: float = 0.95, bounds: tuple[float, float] = (-torch.inf, torch.inf)) -> Estimate:
         """The two-sided interval by Student's t, cut at the bounds of the metric. A mean which is not finite has none but itself."""

@@ -32,8 +32,8 @@ class Temperature(Calibrator):
 
     Attributes:
         value: T of each member, within [0.01, 1000].
-        converged: False where no temperature in that range is a minimum, such as when every example is right. The value is
-            then the bound towards which the NLL falls, or 1 where it is the same for all.
+        converged: False where no temperature in that range is a minimum. The value is then the bound towards which the NLL falls,
+            or 1 where it is the same for all; where every example is right, that of cautious targets, see `cautious`.
     """
 
     method: ClassVar[str] = "temperature"
@@ -95,7 +95,7 @@ def search(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " exa
         at = cumulants(logits, labels, math.exp(s))
         if at.observed == 0:
             # every label has the largest logit of its row; where no other logit is lower, T changes nothing and stays 1
-            return (top if at.expected < 0 else 0.0), False
+            return (cautious(logits, labels) if at.expected < 0 else 0.0), False
         low, high = (low, s) if at.expected > at.observed else (s, high)
         step, exact = step_from(at, tolerance)
         proposal = min(max(s + step, bottom), top)
@@ -105,6 +105,26 @@ def search(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " exa
         if exact:
             return s, bottom < s < top
     return s, False
+
+
+def cautious(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]) -> float:
+    """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets which leave 1/(N+2) to all classes alike.
+
+    N right answers do not say that there are no wrong ones; T at its bound would make the first of them cost hundreds of nats.
+    By bisection. Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", section 2.2.
+    """
+    possible = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) > -torch.inf
+    z = logits[possible].to(torch.float64)
+    below = z - z.amax(-1, keepdim=True)
+    there = below > -torch.inf
+    finite = below.where(there, 0.0)
+    target = float((finite.sum(-1) / there.sum(-1)).mean()) / (len(z) + 2)
+    low, high = -math.log(HIGHEST), -math.log(LOWEST)
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        expected = float(((below * math.exp(middle)).softmax(-1) * finite).sum(-1).mean())
+        low, high = (middle, high) if expected < target else (low, middle)
+    return (low + high) / 2
 
 
 class Cumulants(NamedTuple):

@@ -524,3 +524,14 @@ def test_the_parts_of_a_crossed_variance():
     alone = Crossed.of(by_seed[:1], (by_seed + drawn)[:, :1])
     assert float(alone.seeds) == 0.0
     assert float(alone.examples) == pytest.approx(float(alone.error))
+
+
+def test_seeds_which_make_up_for_each_others_examples_have_no_share_left_and_no_nan():
+    """The examples' part is then 0 but for rounding, on whose wrong side the root is not taken."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(200):
+        drawn = torch.randn(50, 6, generator=generator, dtype=torch.float64)
+        drawn = drawn - 0.999 * drawn.mean(1, keepdim=True)
+        found = Crossed.of(torch.randn(6, generator=generator, dtype=torch.float64), drawn)
+        assert 0 <= float(found.examples) < 1e-6
+        assert bool(torch.isfinite(found.error))
