@@ -1,4 +1,9 @@
-"""A small encoder-decoder transformer for translation."""
+"""A small encoder-decoder transformer for translation, 0.92 M parameters on Multi30k.
+
+Multi30k, German to English, ε = 0.1: after 6 epochs over 14 000 of the 28 608 training pairs BLEU 26.2 on the first 300 captions of *select* (after
+3 of them 22.0), 51 % of the pieces right, NLL 2.53; one seed, a plain loop with this recipe but learning rate 3e-3, 10.5 minutes of one core of an AMD EPYC
+(AVX2, shared), torch 2.13. The whole recipe takes 36 minutes of a core for each member and was not run.
+"""
 
 import math
 from collections.abc import Sequence
