@@ -13,6 +13,8 @@ MOST_WORDS = 20_000
 LEAST_OFTEN = 2
 """Words which are rarer in *train* are unknown ones, so that their vector is trained too."""
 LONGEST = 256
+COVERED = 0.99
+"""The share of the texts of *train* which are kept whole: the few longest would make all others longer with padding."""
 
 
 def words_of(text: str) -> list[str]:
@@ -28,8 +30,9 @@ def vocabulary_of(texts: Iterable[str], most: int = MOST_WORDS) -> tuple[str, ..
 
 
 def longest(texts: Iterable[str]) -> int:
-    """How many words are kept of each text: those of the longest, at most LONGEST."""
-    return min(LONGEST, max(1, *(len(words_of(text)) for text in texts)))
+    """How many words are kept of each text: as many as the share COVERED of the texts has, at least 1 and at most LONGEST."""
+    lengths = [len(words_of(text)) for text in texts]
+    return min(LONGEST, max(1, int(np.quantile(lengths, COVERED, method="higher"))))
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], length: int) -> npt.NDArray[np.int32]:

@@ -26,6 +26,8 @@ class Architecture:
     name: str
     build: Build
     recipes: Mapping[str, Recipe]
+    version: str = ""
+    """A digest of the file which it was brought from; "" for those which are part of this package."""
 
     def recipe(self, dataset: str) -> Recipe:
         """The recipe for a data set."""

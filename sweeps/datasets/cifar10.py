@@ -1,7 +1,8 @@
 """CIFAR-10: 60 000 colour images of 32×32 pixels, 10 classes, the last 10 000 the official test split.
 
 Origin: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images", https://www.cs.toronto.edu/~kriz/cifar.html. No
-explicit license; free for research, citation asked.
+explicit license; free for research, citation asked. CIFAR-10H: Peterson et al. 2019, "Human uncertainty makes classification more robust",
+ICCV, https://github.com/jcpeterson/cifar-10h, CC BY-NC-SA 4.0.
 """
 
 import io
@@ -14,11 +15,13 @@ import numpy as np
 
 from sweeps.datasets import Array, Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.parquet import folder_of, labels_of, read_table
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SHAPE = (3, 32, 32)
 FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 FOLDERS = ("data", "plain_text", ".")
+PEOPLE = Path("cifar10h", "test-00000-of-00001.parquet")
 PART = 500
 """Images that a thread decodes at a time."""
 HOW = (
@@ -32,43 +35,45 @@ def cifar10(data_dir: Path | None) -> Source:
     """The two parquet files in the layout of Hugging Face's datasets: images as JPEG or PNG in `image` or `img`, and `label`.
 
     They lie in `data_dir/cifar10` or in `data_dir` itself, there in `data`, `plain_text` or the folder itself. Rows stay in the order of
-    the files. Pillow decodes them in threads, which takes about 0.2 ms an image and core.
+    the files. Pillow decodes them in threads, which takes about 0.2 ms an image and core. Where CIFAR-10H is beside them, in `cifar10h`, it
+    says how people label the test images.
     """
-    if data_dir is None:
-        raise WrongInput(f"cifar10 needs its files, and no data directory was given. {HOW}")
-    folders = [place / folder for place in (data_dir / "cifar10", data_dir) for folder in FOLDERS]
-    folder = next((folder for folder in folders if any((folder / name).exists() for name in FILES)), data_dir / "cifar10")
+    folder = folder_of(data_dir, "cifar10", FILES, FOLDERS, HOW)
     (train_inputs, train_labels), (test_inputs, test_labels) = (read_parquet(folder / name) for name in FILES)
+    labels = np.concatenate([train_labels, test_labels])
+    people = next((path for place in (folder, folder.parent) if (path := place / PEOPLE).exists()), None)
     return Source(
         inputs=np.concatenate([train_inputs, test_inputs]),
-        labels=np.concatenate([train_labels, test_labels]),
+        labels=labels,
         classes=CLASSES,
         test=len(test_labels),
         where=str(folder),
+        human=None if people is None else read_people(people, len(train_labels), len(test_labels)),
     )
 
 
 def read_parquet(path: Path) -> tuple[Array, Array]:
     """Images (example, channel, height, width) uint8 and labels of one file. Errors: WrongInput when it is missing or not CIFAR-10."""
-    import pyarrow.parquet as parquet  # takes a tenth of a second, which other data sets need not wait for
-    from pyarrow import ArrowException
-
-    try:
-        table = parquet.read_table(path)
-    except FileNotFoundError as error:
-        raise WrongInput(f"cannot read {path}: no such file. {HOW}") from error
-    except (ArrowException, OSError) as error:
-        raise WrongInput(f"cannot read {path}: {error} {HOW}") from error
-    column = next((name for name in ("image", "img") if name in table.column_names), None)
-    if column is None or "label" not in table.column_names:
+    table = read_table(path, ("label",), HOW)
+    column = next((name for name in ("image", "img") if name in table.column_names), "image")
+    if column not in table.column_names:
         raise WrongInput(f"{path} has columns {', '.join(table.column_names)}; wanted image (or img) and label. {HOW}")
-    labels = table["label"].to_numpy()
-    if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise WrongInput(f"{path} has labels from {labels.min()} to {labels.max()}; wanted 0 to {len(CLASSES) - 1}. {HOW}")
+    labels = labels_of(table, path, len(CLASSES), HOW)
     packed = [row["bytes"] for row in table[column].to_pylist()]
     with ThreadPoolExecutor() as threads:
         parts = list(threads.map(partial(decode, path, packed), range(0, len(packed), PART)))
-    return np.concatenate(parts), labels.astype(np.int64)
+    return np.concatenate(parts), labels
+
+
+def read_people(path: Path, train: int, test: int) -> Array:
+    """How people label each image (example, class): the shares of about 50 of them for test images, NaN for training images.
+
+    Errors: WrongInput when the file is not CIFAR-10H.
+    """
+    counts = np.array(read_table(path, ("counts",), HOW)["counts"].to_pylist(), np.float64)
+    if counts.shape != (test, len(CLASSES)) or counts.min() < 0 or counts.sum(1).min() <= 0:
+        raise WrongInput(f"{path} has counts of shape {counts.shape}; wanted those of {len(CLASSES)} classes for {test} test images. {HOW}")
+    return np.concatenate([np.full((train, len(CLASSES)), np.nan), counts / counts.sum(1, keepdims=True)])
 
 
 def decode(path: Path, packed: Sequence[bytes], first: int) -> Array:

@@ -8,8 +8,9 @@ from torch.nn.functional import conv2d, cross_entropy
 
 from sweeps.architectures import ARCHITECTURES
 
+IMAGES = sorted(name for name, own in ARCHITECTURES.items() if not own.reads_tokens)
 DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
-CONVOLUTIONAL = ("cnn", "resnet8", "resnet20", "resnet18")
+OF_IMAGES = ("cnn", "resnet8", "resnet20", "resnet18", "vit")
 
 
 def build(name, shape, classes=10, seed=0):
@@ -27,7 +28,7 @@ def images(*size):
     return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("shape", [DIGITS, FASHION, CIFAR, (2, 9, 14)])
 def test_inputs_become_finite_logits(name, shape):
     logits = ARCHITECTURES[name].build(shape, 7).eval()(images(3, *shape).float())
@@ -40,6 +41,7 @@ def test_inputs_become_finite_logits(name, shape):
     [
         ("mlp", DIGITS, 26_122),
         ("cnn", FASHION, 421_738),
+        ("vit", FASHION, 204_938),
         ("resnet8", CIFAR, 78_042),
         ("resnet20", CIFAR, 272_474),  # He et al. 2016, table 6: 0.27 M
         ("resnet18", CIFAR, 11_173_962),  # the usual variant for CIFAR: 11.17 M
@@ -96,14 +98,14 @@ def test_cnn_longhand():
     assert next(take, None) is None
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", IMAGES)
 def test_every_parameter_gets_a_gradient(name):
     module = build(name, DIGITS)
     cross_entropy(module(images(6, *DIGITS)), torch.arange(6)).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", IMAGES)
 def test_once_trained_an_example_does_not_depend_on_its_batch(name):
     module = build(name, DIGITS)
     inputs = images(6, *DIGITS)
@@ -111,7 +113,7 @@ def test_once_trained_an_example_does_not_depend_on_its_batch(name):
     torch.testing.assert_close(module.eval()(inputs)[2:3], module(inputs[2:3]))
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"resnet18"}))  # made of the same blocks as resnet20, and slow
+@pytest.mark.parametrize("name", sorted({*IMAGES} - {"resnet18"}))  # made of the same blocks as resnet20, and slow
 def test_stacked_members_do_what_they_do_apart(name):
     apart = [build(name, DIGITS, seed=seed) for seed in range(3)]
     parameters, buffers = stack_module_state([build(name, DIGITS, seed=seed) for seed in range(3)])
@@ -137,14 +139,14 @@ def test_stacked_members_do_what_they_do_apart(name):
         torch.testing.assert_close(vmap(forward, in_dims=(0, 0, None))(parameters, buffers, probe), expected)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_a_step_never_looks_at_values(name):
     # On the meta device there are none: what passes here can be compiled and replayed as a CUDA graph.
     module = ARCHITECTURES[name].build(FASHION, 10).to("meta").train()
     module(torch.empty(4, *FASHION, device="meta")).sum().backward()
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (3, 32, 3), (3, 3, 32)])
 def test_what_is_no_image_is_told(name, shape):
     with pytest.raises(
@@ -155,8 +157,9 @@ def test_what_is_no_image_is_told(name, shape):
 
 @pytest.mark.parametrize(
     ("dataset", "name"),
-    [("digits", "mlp"), *[("fashion_mnist", name) for name in ("mlp", "cnn", "resnet8", "resnet20")]]
-    + [("cifar10", name) for name in ("resnet8", "resnet20", "resnet18")],
+    [("digits", "mlp"), *[("fashion_mnist", name) for name in ("mlp", "cnn", "resnet8", "resnet20", "vit")]]
+    + [("cifar10", name) for name in ("resnet8", "resnet20", "resnet18", "vit")]
+    + [("fsdd", "cnn"), ("fsdd_by_speaker", "cnn"), ("trec", "text_cnn"), ("trec", "text_transformer")],
 )
 def test_recipes_are_made_for_their_data(dataset, name):
     assert dataset in ARCHITECTURES[name].recipes

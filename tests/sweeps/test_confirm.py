@@ -11,6 +11,7 @@ from sweeps.score import risks_of
 from tracking.policies import Terms
 from tracking.prices import Prices
 from tracking.records import Bins, Outcome
+from tracking.summary import people
 
 GENERATOR = torch.Generator().manual_seed(3)
 VALUES = torch.tensor([0.35, 0.47, 0.38], dtype=torch.float64)
@@ -159,3 +160,27 @@ def test_estimates_are_the_means_over_seeds():
     expected = METRICS["nll"].function(Predictions.from_logits(logits, LABELS["test"])).mean()
     assert found["nll"].value == pytest.approx(float(expected), abs=1e-6)
     assert found["accuracy"].examples + found["accuracy"].seeds > 0
+
+
+def test_what_people_say_is_compared_on_the_examples_where_it_is_known(monkeypatch):
+    votes = torch.rand(400, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    human = votes / votes.sum(-1, keepdim=True)
+    human[::3] = torch.nan
+    known = human.isfinite().all(-1)
+    made, _ = confirmed({"0.0": 2.0, "0.1": 4.0}, 4)
+    splits = DATASET.splits | {"test": replace(DATASET.splits["test"], human=human)}
+    monkeypatch.setattr(f"{__name__}.DATASET", replace(DATASET, splits=splits))
+    found, before = confirmed({"0.0": 2.0, "0.1": 4.0}, 4)[0].comparisons()["0.1"], made.comparisons()["0.1"]
+    assert {name: value for name, value in found.estimates.items() if name in before.estimates} == before.estimates
+    assert found.estimates.keys() - before.estimates.keys() == {
+        f"{name}{suffix}" for name in ("soft_nll", "jensen_shannon", "human_ece") for suffix in ("", "_calibrated")
+    }
+    _, logits = members(0.1, range(4), 4.0)
+    towards = Predictions.from_logits(logits["test"][:, known], human[known])
+    temperature = Temperature.fit(logits["calibrate"], LABELS["calibrate"])
+    for suffix, predictions in (("", towards), ("_calibrated", towards.calibrated(temperature))):
+        expected = METRICS["soft_nll"].function(predictions).mean()
+        assert found.estimates[f"soft_nll{suffix}"].value == pytest.approx(float(expected), abs=1e-8)
+    table = people([found])
+    assert [len(row) for row in table.rows] == [7]
+    assert people([before]).rows == ()

@@ -133,9 +133,10 @@ def test_prepare_leaves_float_inputs_as_they_are(monkeypatch):
     data = load("rows")
     stored = data.splits["train"].inputs
     before = stored.clone()
-    data.prepare(stored)
+    prepared = data.prepare(stored)
     assert torch.equal(stored, before)
-    assert len(data.mean) == 1
+    assert len(data.mean) == 60
+    torch.testing.assert_close(prepared.mean(0), torch.zeros(60), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
@@ -236,6 +237,60 @@ def test_a_file_that_is_not_cifar10_is_told(tmp_path):
     told("row 2 of .* is an image of 32×32 pixels in L; wanted 32×32 in RGB")
     write(train, [packed(Image.new("RGB", (28, 32)), "JPEG"), *images[:2]], [0, 1, 2])
     told("row 0 of .* is an image of 28×32 pixels in RGB")
+
+
+def small_cifar10(folder):
+    _, images = pictures(9, 0)
+    write(folder / "cifar10" / "data" / TRAIN, images[:6], [0, 1, 2, 3, 4, 5])
+    write(folder / "cifar10" / "data" / TEST, images[6:], [7, 8, 9])
+
+
+def write_columns(path, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def test_people_label_the_test_images_of_cifar10(tmp_path):
+    small_cifar10(tmp_path)
+    assert DATASETS["cifar10"](tmp_path).human is None
+    counts = np.eye(10, dtype=np.int16)[[7, 8, 9]] * 30 + 2
+    people = tmp_path / "cifar10" / "cifar10h" / TEST
+    write_columns(people, counts=list(counts))
+    human = DATASETS["cifar10"](tmp_path).human
+    assert np.isnan(human[:6]).all()
+    np.testing.assert_allclose(human[6:], counts / 50)
+    write_columns(people, counts=list(counts[:2]))
+    with pytest.raises(WrongInput, match=r"has counts of shape \(2, 10\); wanted those of 10 classes for 3 test images"):
+        DATASETS["cifar10"](tmp_path)
+
+
+def test_cifar10n_has_the_labels_of_workers_for_training_and_clean_ones_for_the_test(tmp_path):
+    small_cifar10(tmp_path)
+    with pytest.raises(
+        WrongInput, match=r"cifar10n/train-00000-of-00001.parquet: no such file. Get the labels from https://github.com/UCSC"
+    ):
+        DATASETS["cifar10n_worst"](tmp_path)
+    wrong = {"aggregate": [0, 1, 2, 3, 4, 6], "random1": [0, 1, 2, 3, 5, 6], "worst": [9, 9, 9, 9, 9, 9]}
+    path = tmp_path / "cifar10" / "cifar10n" / TRAIN
+    write_columns(path, **wrong)
+    clean = DATASETS["cifar10"](tmp_path)
+    for name, expected in wrong.items():
+        source = DATASETS[f"cifar10n_{name}"](tmp_path)
+        assert source.labels.tolist() == [*expected, 7, 8, 9]
+        assert (source.inputs == clean.inputs).all()
+    write_columns(path, worst=[9, 9])
+    with pytest.raises(WrongInput, match="has 2 rows; wanted 6, one for each training image"):
+        DATASETS["cifar10n_worst"](tmp_path)
+    with pytest.raises(WrongInput, match="has columns worst; wanted random1"):
+        DATASETS["cifar10n_random1"](tmp_path)
+
+
+@pytest.mark.skipif(not (SHARED / "cifar10").exists(), reason="CIFAR-10 is not there: set LSCAL_DATA")
+def test_workers_are_wrong_as_often_as_published():
+    table = parquet.read_table(SHARED / "cifar10" / "cifar10n" / TRAIN)
+    official = parquet.read_table(SHARED / "cifar10" / "data" / TRAIN, columns=["label"])["label"].to_numpy()
+    for name, share in {"aggregate": 0.0903, "random1": 0.1723, "worst": 0.4021}.items():
+        assert (table[name].to_numpy() != official).mean() == pytest.approx(share, abs=5e-4)
 
 
 @pytest.mark.skipif(not (SHARED / "cifar10").exists(), reason="CIFAR-10 is not there: set LSCAL_DATA")
