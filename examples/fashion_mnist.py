@@ -68,7 +68,7 @@ def run(arguments: Sequence[str], console: Console) -> Path:
 
 def train(engine: Engine, plan: Plan, console: Console) -> tuple[Networks, float]:
     """The networks, and the seconds they took. Members which share a seed share their initial weights and their batches."""
-    members = [member_of(engine.task, plan.smoothing, {"epsilon": epsilon}, seed) for epsilon in EPSILONS for seed in range(plan.seeds)]
+    members = [member_of(engine.task, plan.smoothing[0], {"epsilon": epsilon}, seed) for epsilon in EPSILONS for seed in range(plan.seeds)]
     console.say(f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.way} on {engine.device}")
     with console.progress(f"training {TASK}", len(members) * engine.task.recipe.epochs) as advance:
         trained = engine.train(members, advance)

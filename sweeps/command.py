@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,8 +18,10 @@ import torch
 from typing_extensions import override
 
 from sweeps.architectures import ARCHITECTURES
+from sweeps.brought.flags import add_flags, add_recipe, brought, check_used
+from sweeps.check.network import refusal
 from sweeps.choice import choose, pick_device
-from sweeps.console import LOG_FORMATS, Console
+from sweeps.console import LOG_FORMATS, Console, duration
 from sweeps.datasets import DATASETS, Dataset, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
@@ -37,11 +40,22 @@ from tracking.policies import POLICIES
 from tracking.records import Recommendation
 from tracking.store import DEFAULT_URI, TrackingAway, TrackingUnavailable, reach, shown
 
+NEGATIVE = re.compile(r"-\.?\d")
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Says which flag was meant, and leaves the exit code to `main`."""
+    """Says which flag was meant, and leaves the exit code to `main`. What begins with a minus and a number is a value: `--epsilon -0.2:0.4`."""
+
+    @override
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and words[-1].startswith("--") and "=" not in words[-1] and NEGATIVE.match(word):
+                words[-1] += f"={word}"
+            else:
+                words.append(word)
+        return super().parse_known_args(words, namespace)
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -89,9 +103,19 @@ def parser() -> Parser:
         f"{Plan.prices.wrong:g}:{Plan.prices.review:g}:{Plan.prices.right:g}; a negative price is an income)",
     )
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
+    add_recipe(flags)
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only: a cheaper look")
-    flags.add_argument("--smoothing", metavar="NAME", help=f"who receives ε (default {Plan.smoothing})")
-    flags.add_argument("--tune", action="append", metavar="NAME=LOW:HIGH", help="tune learning_rate or weight_decay beside ε")
+    flags.add_argument(
+        "--smoothing",
+        metavar="NAMES",
+        help=f"who receives ε, see docs/smoothing.md; of several, one is chosen (default {Plan.smoothing[0]})",
+    )
+    flags.add_argument(
+        "--tune",
+        action="append",
+        metavar="NAME=LOW:HIGH",
+        help="tune learning_rate, weight_decay or smoothing=NAMES beside ε; or names alone, with ranges around the recipe's values",
+    )
     flags.add_argument(
         "--rungs", action=argparse.BooleanOptionalAction, help="drop trials which can no longer change the recommendation (default on)"
     )
@@ -113,6 +137,7 @@ def parser() -> Parser:
     flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
     flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
+    add_flags(flags)
     flags.add_argument("--config", metavar="PLAN.YAML", help="a plan; flags win over it")
     flags.add_argument(
         "--dry-run", action="store_true", help="print the resolved plan, the members and an estimate of the time; train nothing"
@@ -142,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if listing:
             return list_names(console)
         plan = resolve(merge(options, read_yaml(config) if config else {}))
+        check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
         if dry:
             return dry_run(plan, console)
         with stoppable():
@@ -192,6 +218,8 @@ def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         "state_dir": os.environ.get("LSCAL_STATE"),
     }
     given = {key: value for key, value in flags.items() if value != []}
+    for key, own in brought(given).items():
+        given[key] = {**(plan.get(key) or {}), **own}
     if given.get("workers", "auto") != "auto" and str(given["workers"]).isdigit():
         given["workers"] = int(given["workers"])
     if "effect" in given:
@@ -199,9 +227,14 @@ def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
     if "prices" in given:
         given["prices"] = prices_of(given["prices"])
     if "tune" in given:
-        pairs = [text.partition("=") for text in given["tune"]]
-        given["tune"] = {name: value for name, _, value in pairs}
+        given["tune"] = {name: value for text in given["tune"] for name, value in tuned(text)}
     return {**{key: value for key, value in environment.items() if value}, **plan, **given}
+
+
+def tuned(text: str) -> list[tuple[str, str | None]]:
+    """`NAME=LOW:HIGH`, `smoothing=NAME,NAME`, or names whose ranges are not given."""
+    name, given, value = text.partition("=")
+    return [(name, value)] if given else [(name, None) for name in text.split(",")]
 
 
 def prices_of(text: str) -> dict[str, str]:
@@ -224,10 +257,14 @@ def list_names(console: Console) -> int:
     return DONE
 
 
-def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset]) -> Engine:
-    """Read a task's data once, and choose its engine by measuring."""
+def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]) -> Engine:
+    """Read a task's data once, say what was guessed, and choose its engine by measuring."""
     if task.dataset not in datasets:
         datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
+        for note in datasets[task.dataset].notes:
+            say(f"{task.dataset}: {note}")
+    if task.architecture in plan.architectures and (why := refusal(task, datasets[task.dataset])):
+        raise WrongInput(f"{task.name}: {why.about}: {why.text}. See python -m sweeps.check.")
     return choose(task, datasets[task.dataset], plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
 
 
@@ -241,7 +278,7 @@ def dry_run(plan: Plan, console: Console) -> int:
     datasets: dict[str, Dataset] = {}
     total = 0.0
     for task in plan.tasks:
-        engine = prepare(plan, task, datasets)
+        engine = prepare(plan, task, datasets, lambda text: console.err.print(f"# {text}", markup=False))
         screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
         seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
         total += seconds
@@ -252,13 +289,6 @@ def dry_run(plan: Plan, console: Console) -> int:
         )
     print(f"# in all about {duration(total)}, start-up not counted")
     return DONE
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def run(
@@ -284,7 +314,7 @@ def run(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
         with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
-            engines = [prepare(plan, task, datasets) for task in plan.tasks]
+            engines = [prepare(plan, task, datasets, console.say) for task in plan.tasks]
             found, refused = [], []
             for engine in engines:
                 try:

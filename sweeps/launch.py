@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from typing_extensions import override
 
+from sweeps.brought.flags import words
 from sweeps.choice import MOST_LANES, pick_device
 from sweeps.console import LogFormat
 from sweeps.errors import WrongInput
@@ -215,9 +216,10 @@ def launcher(plan: Plan, study: str, say: Callable[[str], None], log_format: Log
         return Elsewhere()
     stores = {"OPTUNA_STORAGE": plan.storage, "MLFLOW_TRACKING_URI": plan.tracking_uri}
     arguments = ["-m", "sweeps.worker", "--study", study, "--log-format", log_format]
-    for flag, folder in (("--state-dir", plan.state_dir), ("--data-dir", plan.data_dir)):
+    for flag, folder in (("--state-dir", plan.state_dir), ("--data-dir", plan.data_dir), ("--start-from", plan.start_from)):
         if folder:
             arguments += [flag, str(Path(folder).absolute())]
+    arguments += words(plan.datasets, plan.architectures, study.partition("@")[0])
     voice = Voice(say, json=log_format == "json")
     if kind == "processes":
         return Processes(places(plan.workers, plan.device), arguments, stores, voice)

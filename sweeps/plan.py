@@ -6,14 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from sweeps.architectures import ARCHITECTURES
+from sweeps.brought import Brought, bring_architectures, bring_datasets, recipe_for, usual_tasks
+from sweeps.brought.columns import NAME, Columns
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput, unknown
 from sweeps.recipe import OPTIMISERS, Recipe
+from sweeps.smoothings import DEFAULT_CHOICE, STRENGTHS, digests, parsed
+from sweeps.start import digest as digest_of
 from tracking.policies import POLICIES, Terms, Tolerances
 from tracking.prices import Prices
 
@@ -22,7 +27,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 Launch = Literal["inline", "processes", "ray"]
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 LEAST_GRACE = 3.0
-TUNABLE = ("learning_rate", "weight_decay")
+TUNABLE = ("learning_rate", "weight_decay", "smoothing")
+FROM_RECIPE = 4.0
+"""A range which is not given is the recipe's value divided and multiplied by this."""
 RECORD = 2
 """The form of what a study keeps; another one begins a new study."""
 RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
@@ -35,6 +42,8 @@ class Task:
     dataset: str
     architecture: str
     recipe: Recipe
+    start_from: str | None = field(default=None, repr=False)
+    """A file of weights, see `sweeps.start`; each machine has its own path to it."""
 
     @property
     def name(self) -> str:
@@ -46,8 +55,9 @@ class Task:
 class Plan:
     """A whole sweep, resolved.
 
-    Scientific: `epsilon` (range tried), `smoothing` (who receives ε). Nuisance: `tune` (ranges of `learning_rate` and
-    `weight_decay` tuned beside ε). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
+    Scientific: `epsilon` (range tried, below 0 where that is written), `smoothing` (who receives ε, see `sweeps.smoothings`; of several
+    names one is chosen beside ε). Nuisance: `tune` (ranges of `learning_rate` and `weight_decay` tuned beside ε; None is a quarter of the
+    recipe's value to four times it). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
     seeds; the finalists are trained again with up to `confirm_seeds` fresh ones, as many as `effect`, the smallest gain in accuracy
     of interest (a share: 0.003 is 0.3 pp), needs by the pilot unless given. `rungs` has trials dropped which can no longer
     change the recommendation of `policy`, see `sweeps.rungs`. `tolerances` and `prices` are what the policies judge by;
@@ -57,12 +67,15 @@ class Plan:
     `workers` is how many there are, "auto" one for each GPU or each few cores, 0 none but those which join from elsewhere; `launch` says how they
     are placed, see `sweeps.launch`; with None, a single one is the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker
     which gave no sign of life for `grace` seconds is taken for dead. In `state_dir` lie the outbox and the checkpoints.
+
+    `datasets` and `architectures` are those which are brought, by name, see `sweeps.brought`. `start_from` is a file of weights from which
+    every member begins, see `sweeps.start`.
     """
 
     tasks: tuple[Task, ...]
     epsilon: tuple[float, float] = (0.0, 0.4)
-    smoothing: str = "uniform"
-    tune: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    smoothing: tuple[str, ...] = ("uniform",)
+    tune: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
     trials: int = 8
     seeds: int = 8
     confirm_seeds: int | None = None
@@ -85,11 +98,24 @@ class Plan:
     gpus_per_worker: float | None = None
     grace: float = 30.0
     state_dir: str = "lscal-state"
+    datasets: Mapping[str, Columns] = field(default_factory=dict)
+    architectures: Mapping[str, str] = field(default_factory=dict)
+    start_from: str | None = None
 
     @property
     def terms(self) -> Terms:
         """What it says about deciding."""
         return Terms(self.policy, self.tolerances, self.prices, self.effect)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether more than ε differs between trials."""
+        return bool(self.tune) or len(self.smoothing) > 1
+
+    def ranges(self, task: Task) -> dict[str, tuple[float, float]]:
+        """The ranges of the numbers which are tuned beside ε."""
+        own = {key: getattr(task.recipe, key) for key in self.tune}
+        return {key: given or (own[key] / FROM_RECIPE, own[key] * FROM_RECIPE) for key, given in self.tune.items()}
 
     def science(self, task: Task, digest: str) -> dict[str, Any]:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
@@ -98,12 +124,15 @@ class Plan:
             "task": task.name,
             **{key: value for key, value in task.recipe.to_mapping().items() if key not in self.tune},
             "epsilon": list(self.epsilon),
-            "smoothing": self.smoothing,
-            "tune": {key: list(value) for key, value in sorted(self.tune.items())},
+            "smoothing": only(self.smoothing),
+            **({"files": files} if (files := digests(self.smoothing)) else {}),
+            "tune": {key: list(value) for key, value in sorted(self.ranges(task).items())},
             "seeds": self.seeds,
             "train_examples": self.train_examples,
             "random_state": self.random_state,
             "data": digest,
+            **({"code": version} if (version := ARCHITECTURES[task.architecture].version) else {}),
+            **({"start_from": digest_of(self.start_from)} if self.start_from else {}),
         }
 
     def to_mapping(self) -> dict[str, Any]:
@@ -113,13 +142,21 @@ class Plan:
             if entry.name != "tasks":
                 mapping[entry.name] = getattr(self, entry.name)
         mapping["epsilon"] = list(self.epsilon)
-        mapping["tune"] = {key: list(value) for key, value in self.tune.items()}
+        mapping["smoothing"] = only(self.smoothing)
+        mapping["tune"] = {key: None if value is None else list(value) for key, value in self.tune.items()}
         mapping["tolerances"], mapping["prices"] = asdict(self.tolerances), asdict(self.prices)
+        mapping["datasets"] = {name: columns.to_mapping() for name, columns in self.datasets.items()}
+        mapping["architectures"] = dict(self.architectures)
         return {key: value for key, value in mapping.items() if not (key in ("storage", "tracking_uri") and has_secret(value))}
 
     def to_yaml(self) -> str:
         """YAML which, given to `--config`, reproduces the run."""
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, default_flow_style=None, width=120)
+
+
+def only(names: tuple[str, ...]) -> str | list[str]:
+    """A single name as it is, several as a list."""
+    return names[0] if len(names) == 1 else list(names)
 
 
 def has_secret(url: str) -> bool:
@@ -158,7 +195,7 @@ def resolve(values: Mapping[str, Any]) -> Plan:
             raise unknown("plan key", str(key), known)
     given = {key: value for key, value in values.items() if value is not None}
     everywhere = {key: given.pop(key) for key in RECIPE_KEYS if key in given}
-    given["tasks"] = resolve_tasks(given.get("tasks", ["digits/mlp"]), everywhere)
+    given["tasks"] = resolve_tasks(given, everywhere)
     given["epsilon"] = read_range("epsilon", given.get("epsilon", Plan.epsilon))
     tune = given.get("tune", {})
     if not isinstance(tune, Mapping):
@@ -166,7 +203,10 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for key in tune:
         if key not in TUNABLE:
             raise unknown("tunable value", str(key), TUNABLE)
-    given["tune"] = {key: read_range(key, value) for key, value in tune.items()}
+    given["tune"] = {key: None if value is None else read_range(key, value) for key, value in tune.items() if key != "smoothing"}
+    if "smoothing" in tune:
+        given["smoothing"] = DEFAULT_CHOICE if tune["smoothing"] is None else tune["smoothing"]
+    given["smoothing"] = read_smoothings(given.get("smoothing", Plan.smoothing))
     given["tolerances"] = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
     given["prices"] = read_prices(given.get("prices", {}))
     if given.get("workers", "auto") != "auto":
@@ -185,22 +225,22 @@ def resolve(values: Mapping[str, Any]) -> Plan:
         raise WrongInput(f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}.")
     if given.get("gpus_per_worker", 1) <= 0:
         raise WrongInput(f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or 0.25.")
-    for key in ("smoothing", "policy", "device", "engine", "storage", "tracking_uri", "data_dir", "launch", "ray_address", "state_dir"):
+    for key in ("policy", "device", "engine", "storage", "tracking_uri", "data_dir", "launch", "ray_address", "state_dir", "start_from"):
         if key in given and not (isinstance(given[key], str) and given[key]):
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
     if not isinstance(given.get("rungs", True), bool):
         raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
     plan = Plan(**given)
     low, high = plan.epsilon
-    if not 0 <= low < high < 1:
-        raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with 0 <= LOW < HIGH < 1.")
-    for key, (lowest, highest) in plan.tune.items():
-        if not 0 < lowest < highest:
-            raise WrongInput(f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.")
-    from lscal.smoothing import DISTRIBUTIONS
-
-    if plan.smoothing not in DISTRIBUTIONS:
-        raise unknown("smoothing", plan.smoothing, DISTRIBUTIONS)
+    if not low < high < 1:
+        raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with LOW < HIGH < 1; below 0 the label gets more than all.")
+    if low < 0 and (strengths := [name for name in plan.smoothing if parsed(name).kind in STRENGTHS]):
+        raise WrongInput(f"epsilon is {low:g}:{high:g}, but with smoothing {strengths[0]} it is a strength; allowed is 0 <= LOW.")
+    for task in plan.tasks:
+        for key, (lowest, highest) in plan.ranges(task).items():
+            if not 0 < lowest < highest:
+                hint = "" if plan.tune[key] else f" The recipe of {task.name} has none; give --tune {key}=LOW:HIGH."
+                raise WrongInput(f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.{hint}")
     if plan.engine not in MODES:
         raise unknown("engine", plan.engine, MODES)
     if plan.launch not in (None, *LAUNCHES):
@@ -210,8 +250,16 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def resolve_tasks(entries: object, everywhere: Mapping[str, Any]) -> tuple[Task, ...]:
-    """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields."""
+def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple[Task, ...]:
+    """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields; or the usual ones for what is brought.
+
+    Data sets and architectures which are brought are made known before. Those of ours which were named with them are taken out of `given`.
+    """
+    data_dir = Path(str(given["data_dir"])) if given.get("data_dir") else None
+    datasets, architectures = bring_datasets(given.get("datasets", {})), bring_architectures(given.get("architectures", {}))
+    entries = given["tasks"] if "tasks" in given else usual_tasks(datasets, architectures, data_dir)
+    given["datasets"] = {name: columns for name, columns in datasets.items() if isinstance(DATASETS[name], Brought)}
+    given["architectures"] = {name: spec for name, spec in architectures.items() if spec != name}
     if isinstance(entries, str):
         entries = [entries]
     if not isinstance(entries, (list, tuple)) or not entries:
@@ -228,7 +276,9 @@ def resolve_tasks(entries: object, everywhere: Mapping[str, Any]) -> tuple[Task,
         for name in matching(own["task"]):
             dataset, architecture = name.split("/")
             recipe = ARCHITECTURES[architecture].recipe(dataset)
-            tasks[name] = Task(dataset, architecture, revise(recipe, changes))
+            if not {"epochs", "batch_size"} <= changes.keys():
+                recipe = recipe_for(recipe, dataset, architecture, data_dir, given.get("train_examples"))
+            tasks[name] = Task(dataset, architecture, revise(recipe, changes), given.get("start_from"))
     return tuple(tasks.values())
 
 
@@ -240,10 +290,16 @@ def matching(pattern: str) -> list[str]:
         return found
     dataset, slash, architecture = pattern.partition("/")
     if slash and dataset not in DATASETS and "*" not in dataset:
-        raise unknown("dataset", dataset, DATASETS)
+        raise not_brought("dataset", dataset, DATASETS, f"--dataset PATH --name {dataset}")
     if slash and architecture not in ARCHITECTURES and "*" not in architecture:
-        raise unknown("architecture", architecture, ARCHITECTURES)
+        raise not_brought("architecture", architecture, ARCHITECTURES, f"--architecture {architecture}=package.module:function")
     raise unknown("task", pattern, names)
+
+
+def not_brought(kind: str, name: str, known: Mapping[str, Any], flags: str) -> WrongInput:
+    """The error for a name that does not exist, with the flags which bring one where it could be the name of one."""
+    error = unknown(kind, name, known)
+    return WrongInput(f"{error} To bring one of your own, on each worker too: {flags}.") if NAME.fullmatch(name) else error
 
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -266,6 +322,16 @@ def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             if typed[key] < 0 or (key in ("learning_rate", "clip") and typed[key] == 0):
                 raise WrongInput(f"{key} is {value!r}; allowed is a number {'of at least' if key == 'weight_decay' else 'above'} 0.")
     return replace(recipe, **typed)
+
+
+def read_smoothings(value: object) -> tuple[str, ...]:
+    """Names of smoothings, `uniform,online@decay` or a list, each once; files are looked at later."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) and name for name in names):
+        raise WrongInput(f"smoothing is {value!r}; wanted a name such as uniform, or several such as uniform,class_prior.")
+    for name in names:
+        parsed(name)
+    return tuple(dict.fromkeys(names))
 
 
 def read_count(key: str, value: object, least: int) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeps import pilot
+from sweeps.brought.flags import words
 from sweeps.confirm import Confirmation, Run, confirm
 from sweeps.console import Console
 from sweeps.engine import Engine, Progress
@@ -279,7 +281,8 @@ def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
     if kind == "inline":
         return worker
     if kind == "elsewhere":
-        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}", event="waiting", study=study.name)
+        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix("''")
+        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}", event="waiting", study=study.name)
     return launcher(plan, study.name, console.warn, "json" if console.json else "text")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from lscal import METRICS, Predictions
+from sweeps.brought.flags import add_flags, add_recipe, brought, check_used
 from sweeps.choice import choose, pick_device
 from sweeps.command import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.console import Console
@@ -24,10 +25,12 @@ SHOWN: tuple[SplitName, ...] = ("select", "test")
 def parser() -> Parser:
     """The flags. Those of a plan have no default here."""
     flags = Parser(prog="python -m sweeps.train", description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    flags.add_argument("tasks", nargs=1, metavar="TASK", help="dataset/architecture")
+    flags.add_argument("tasks", nargs="?", metavar="TASK", help="dataset/architecture (default: what is brought)")
+    add_flags(flags)
     flags.add_argument("--epsilon", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)")
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds, from 0 on (default 3)")
     flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
+    add_recipe(flags)
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
     flags.add_argument("--smoothing", metavar="NAME", help="who receives ε (default uniform)")
     flags.add_argument("--engine", metavar="NAME", help="auto, fused or looped (default auto: measured)")
@@ -40,19 +43,22 @@ def train(arguments: Sequence[str], console: Console) -> None:
     """Train, and print accuracy, NLL and ECE of every seed."""
     values = vars(parser().parse_args(arguments))
     epsilon = values.pop("epsilon")
-    plan = resolve({"data_dir": os.environ.get("LSCAL_DATA"), **values})
-    if not 0 <= epsilon < 1:
-        raise WrongInput(f"--epsilon is {epsilon:g}; allowed is 0 <= ε < 1.")
+    plan = resolve({"data_dir": os.environ.get("LSCAL_DATA"), **brought(values), **values})
+    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    if not epsilon < 1:
+        raise WrongInput(f"--epsilon is {epsilon:g}; allowed is ε < 1.")
+    if len(plan.smoothing) > 1:
+        raise WrongInput(f"--smoothing names {len(plan.smoothing)}: {', '.join(plan.smoothing)}; wanted one.")
     if len(plan.tasks) > 1:
-        raise WrongInput(
-            f"{values['tasks'][0]} names {len(plan.tasks)} tasks; wanted one of {', '.join(task.name for task in plan.tasks)}."
-        )
+        raise WrongInput(f"{len(plan.tasks)} tasks are named; wanted one of {', '.join(task.name for task in plan.tasks)}.")
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    for note in dataset.notes:
+        console.say(f"{task.dataset}: {note}")
     engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
     console.say(f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on {engine.device}")
-    members = [member_of(task, plan.smoothing, {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]
+    members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]
     started = time.perf_counter()
     with console.progress(f"training {task.name}", plan.seeds * task.recipe.epochs) as advance:
         trained = engine.train(members, advance)

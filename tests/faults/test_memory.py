@@ -25,7 +25,7 @@ task, dataset = plan.tasks[0], load("digits")
 storage = open_storage("sqlite:///optuna.db")
 study, _ = open_study(storage, plan, task, dataset.digest)
 study.enqueue(planned(plan, task))
-engine = choose(task, dataset, "uniform", torch.device("cpu"), seeds, "fused")
+engine = choose(task, dataset, ("uniform",), torch.device("cpu"), seeds, "fused")
 engine = replace(engine, way=replace(engine.way, lanes=1, members=trials * seeds))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 with Worker(study, engine, lambda *_: None, Path("checkpoints"), print, Meter()) as worker:

@@ -38,6 +38,31 @@ def test_yaml_reproduces_the_plan():
     assert plan.tasks[2].recipe.clip == 2
 
 
+def test_names_to_tune_may_come_without_ranges():
+    def plan(*words, **values):
+        return resolve(merge(vars(parser().parse_args(words)), values))
+
+    one = plan("--tune", "weight_decay,learning_rate,smoothing", "digits/mlp")
+    task = one.tasks[0]
+    assert one.ranges(task) == {"weight_decay": (0.0025, 0.04), "learning_rate": (0.00075, 0.012)}
+    assert one.smoothing == ("uniform", "class_prior", "online")
+    assert one.tuned
+    two = plan("--tune", "smoothing=uniform,table:likely.npy@decay", "--tune", "weight_decay=1e-4:1e-2")
+    assert two.smoothing == ("uniform", "table:likely.npy@decay")
+    assert two.ranges(task) == {"weight_decay": (1e-4, 1e-2)}
+    assert plan("--smoothing", "uniform,online") == plan("--tune", "smoothing=uniform,online")
+    assert not plan("--smoothing", "online@warm_up").tuned
+    for one_of in (one, two, plan("--smoothing", "online@warm_up")):
+        assert resolve(yaml.safe_load(one_of.to_yaml())) == one_of
+
+
+def test_epsilon_may_be_below_zero_where_it_is_written():
+    for words in (["--epsilon", "-0.2:0.4"], ["--epsilon=-0.2:0.4"], ["--epsilon", "-.2:0.4", "--seeds", "3"]):
+        assert resolve(merge(vars(parser().parse_args(words)), {})).epsilon == (-0.2, 0.4)
+    with pytest.raises(WrongInput, match="Did you mean --epsilon"):
+        parser().parse_args(["--epsilom", "-0.2:0.4"])
+
+
 def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///environment.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///environment-mlflow.db")
@@ -64,7 +89,16 @@ def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
         ({"learning_rate": 0}, "above 0"),
         ({"learning_rate": "nan"}, "finite"),
         ({"epsilon": "0:1"}, "HIGH < 1"),
-        ({"epsilon": "-0.1:0.2"}, "0 <= LOW"),
+        ({"epsilon": "-0.1:-0.2"}, "LOW < HIGH"),
+        ({"epsilon": "-0.1:0.2", "smoothing": "margin"}, "with smoothing margin it is a strength"),
+        ({"smoothing": "table"}, "needs a file"),
+        ({"smoothing": "uniform:x.npy"}, "takes no file"),
+        ({"smoothing": "table:x.pkl"}, "allowed are .npy"),
+        ({"smoothing": "uniform@decy"}, "Did you mean 'decay'"),
+        ({"smoothing": ["uniform", "class_priro"]}, "Did you mean 'class_prior'"),
+        ({"smoothing": []}, "wanted a name"),
+        ({"tune": {"smoothing": "uniform,onlin"}}, "Did you mean 'online'"),
+        ({"tune": {"weight_decay": None}, "weight_decay": 0}, "give --tune weight_decay=LOW:HIGH"),
         ({"epsilon": "0.3:0.2"}, "LOW < HIGH"),
         ({"epsilon": "0.3"}, "LOW:HIGH"),
         ({"epsilon": [0, 0.1, 0.2]}, "LOW:HIGH"),

@@ -257,6 +257,27 @@ def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path)
     assert "Recommended ε for digits/mlp: 0 " in done.stdout
 
 
+def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
+    small = ("--trials", "6", "--seeds", "2", "--epochs", "2", "--confirm-seeds", "2", "--epsilon", "-0.1:0.3")
+    done = run(tmp_path, *small, "--smoothing", "online@decay,class_prior", "--tune", "weight_decay", "--policy", "accuracy", "--json")
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert set(record["point"]) == {"epsilon", "weight_decay", "smoothing"}
+    assert record["smoothing"] == record["point"]["smoothing"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("digits/mlp").experiment_id])
+    screened = [one.data.params for one in found if one.data.tags.get("stage") == "screen"]
+    assert len(screened) == 6
+    assert sorted(float(one["epsilon"]) for one in screened).count(0) == 2  # the recipe's weight decay, and another one
+    assert {one["smoothing"] for one in screened if float(one["epsilon"]) == 0} == {"online@decay"}
+    assert all(0.0025 <= float(one["weight_decay"]) <= 0.04 for one in screened)
+    assert float(next(one for one in screened if float(one["weight_decay"]) == 0.01)["epsilon"]) == 0
+    (parent,) = (one for one in found if one.data.tags["role"] == "sweep")
+    evidence = json.loads(artifact(tmp_path, client, parent.info.run_id, "evidence.json"))
+    assert list(evidence["surfaces"]) == ["weight_decay"]
+    assert b"weight decay in numbers" in artifact(tmp_path, client, parent.info.run_id, "page.html")
+
+
 def test_a_control_that_diverges_is_said(tmp_path):
     (tmp_path / "plan.yaml").write_text("learning_rate: 1.0e+30\ntrials: 2\nseeds: 1\nepochs: 2\n")
     done = run(tmp_path, "--config", "plan.yaml")

@@ -14,6 +14,7 @@ import pytest
 from sweeps.errors import WrongInput
 from sweeps.plan import resolve
 from sweeps.study import open_stage, open_storage, open_study, planned, radical_inverse, seeds_of
+from tracking.policies import key_of
 from tracking.records import Bins, Outcome
 
 STORES = []
@@ -159,6 +160,39 @@ def test_tuning_more_than_epsilon_keeps_the_control_at_the_recipe(url):
     assert control.point == {"epsilon": 0.0, "learning_rate": 3e-3}
     assert all(1e-5 <= trial.point["learning_rate"] <= 1e-4 for trial in others)
     assert len({trial.point["epsilon"] for trial in others}) == 3
+
+
+def test_epsilon_zero_is_tried_at_tuned_values_too(url):
+    """Or else ε = 0 would be judged at the recipe's values alone, and every other ε at its best."""
+    study, _ = opened(url, tune={"weight_decay": None, "learning_rate": [1e-3, 1e-1]}, trials=12)
+    asked = study.ask(12)
+    plain = [trial.point for trial in asked if trial.point["epsilon"] == 0]
+    assert len(asked) == 12
+    assert plain[0] == {"epsilon": 0.0, "weight_decay": 0.01, "learning_rate": 3e-3}
+    assert len({(point["weight_decay"], point["learning_rate"]) for point in plain}) == 4
+    assert all(0.0025 <= trial.point["weight_decay"] <= 0.04 for trial in asked)
+    again, _ = opened(url, tune={"weight_decay": None, "learning_rate": [1e-3, 1e-1]}, trials=12)
+    assert again.missing() == 0
+
+
+def test_a_smoothing_is_drawn_beside_epsilon(url):
+    names = ("class_prior", "uniform", "online@decay")
+    study, _ = opened(url, smoothing=",".join(names), trials=12)
+    control, *others = study.ask(12)
+    assert control.point == {"epsilon": 0.0, "smoothing": "class_prior"}
+    assert {trial.point["smoothing"] for trial in others} == set(names)
+    assert study.tell(control, outcome_of(study, control))
+    study.release()
+    again, message = opened(url, tune={"smoothing": list(names)}, trials=12)
+    assert message == f"resumes study {study.name}: 1 trials are finished, 11 are to do"
+    assert {key_of(trial.point) for trial in again.ask(12)} == {key_of(trial.point) for trial in others}
+    assert again.outcomes()[0].point == control.point
+    assert opened(url, smoothing="class_prior,uniform")[0].name != study.name
+
+
+def test_epsilon_below_zero_is_tried_where_it_is_written(url):
+    study, _ = opened(url, epsilon="-0.2:0.2", trials=6)
+    assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.0, -0.2, -0.1, 0.1, -0.15, 0.05]
 
 
 def test_a_confirmation_holds_what_is_queued_only(url):

@@ -314,7 +314,9 @@ print("done")
 """
     store = f"sqlite:///{tmp_path}/mlflow.db"
     start = [sys.executable, "-c", code, store]
-    processes = [subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [
+        subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:

@@ -1,0 +1,100 @@
+"""Sound: WAV files as spectrograms (example, 1, band, frame) of one length."""
+
+import io
+import wave
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sweeps.brought.examples import Examples, listed
+from sweeps.errors import WrongInput
+
+ENDINGS = (".wav",)
+WINDOW_SECONDS = 0.032
+"""Of a frame; the next one begins half of it later."""
+MELS = 32
+LONGEST_SECONDS = 4.0
+COMMON = 0.95
+"""So many recordings are no longer than a spectrogram: the others are cut."""
+FLOOR = 1e-3
+"""Added to energies before their logarithm, where the loudest sample is 1."""
+
+
+def is_wave(content: bytes) -> bool:
+    """Whether a file's first bytes are those of a WAV file."""
+    return content[:4] == b"RIFF" and content[8:12] == b"WAVE"
+
+
+def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str) -> Examples:
+    """Log-mel spectrograms of 32 bands: as long as 95 % of the recordings, at most 4 s; shorter ones are followed by silence.
+
+    Errors: WrongInput, naming the files which are no WAV files, and where their rates differ.
+    """
+    sounds, broken = [], []
+    rates: Counter[int] = Counter()
+    for file, name in zip(files, names, strict=True):
+        try:
+            samples, rate = samples_of(file)
+        except (wave.Error, EOFError, OSError, ValueError) as error:
+            broken.append(f"{name}: {error}")
+            continue
+        sounds.append(samples)
+        rates[rate] += 1
+    if broken:
+        raise WrongInput(
+            f"{len(broken)} of {len(files)} recordings of {where} cannot be read as WAV: {listed(broken, 5)}. Repair or remove them."
+        )
+    if len(rates) > 1:
+        told = listed([f"{rate} Hz ({count})" for rate, count in rates.most_common()])
+        raise WrongInput(f"the recordings of {where} have different rates: {told}. Resample them to one.")
+    (rate,) = rates
+    window = max(16, round(WINDOW_SECONDS * rate) // 2 * 2)
+    seconds = min(LONGEST_SECONDS, float(np.quantile([len(samples) / rate for samples in sounds], COMMON)))
+    frames = max(4, int(seconds * rate - window) // (window // 2) + 1)
+    bands = filters(rate, window)
+    inputs = torch.stack([log_mel(samples, window, frames, bands) for samples in sounds]).unsqueeze(1).numpy()
+    note = f"recordings at {rate} Hz become log-mel spectrograms of {MELS} bands and {frames} frames, {seconds:.2f} s"
+    return Examples(inputs, (), (), where, notes=(note,))
+
+
+def samples_of(file: bytes | Path) -> tuple[Float[Tensor, " sample"], int]:
+    """The mean of all channels, from -1 to 1, and the rate in Hz. Errors: ValueError for widths other than 8, 16, 24 and 32 bits."""
+    with wave.open(io.BytesIO(file) if isinstance(file, bytes) else str(file)) as stream:
+        channels, width, rate = stream.getnchannels(), stream.getsampwidth(), stream.getframerate()
+        raw = np.frombuffer(stream.readframes(stream.getnframes()), np.uint8)
+    if not len(raw):
+        raise ValueError("it is empty")
+    if width == 1:
+        whole = raw.astype(np.int32) - 128
+    else:
+        padded = np.zeros((len(raw) // width, 4), np.uint8)
+        padded[:, 4 - width :] = raw.reshape(-1, width)
+        whole = padded.view("<i4")[:, 0] >> 8 * (4 - width)
+    samples = whole.reshape(-1, channels).mean(1) / 2 ** (8 * width - 1)
+    return torch.from_numpy(samples.astype(np.float32)), rate
+
+
+def log_mel(
+    samples: Float[Tensor, " sample"], window: int, frames: int, bands: Float[Tensor, "mel frequency"]
+) -> Float[Tensor, "mel frame"]:
+    """The logarithm of the energy in each band and frame, under Hann's window. Loudness is taken out first: the loudest sample becomes 1."""
+    length = window + window // 2 * (frames - 1)
+    cut = samples[:length] / samples.abs().max().clamp(min=1e-6)
+    padded = torch.nn.functional.pad(cut, (0, length - len(cut)))
+    power = torch.stft(padded, window, window // 2, window=torch.hann_window(window), center=False, return_complex=True).abs().square()
+    return (bands @ power + FLOOR).log()
+
+
+def filters(rate: int, window: int) -> Float[Tensor, "mel frequency"]:
+    """Triangles over the frequencies of a spectrum, equally wide on the mel scale 2595 log10(1 + f/700 Hz) from 0 to half the rate."""
+    highest = 2595 * np.log10(1 + rate / 2 / 700)
+    corners = torch.from_numpy(700 * (10 ** (np.linspace(0, highest, MELS + 2) / 2595) - 1))
+    frequencies = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
+    low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
+    return torch.minimum(rising, falling).clamp(min=0).float()

@@ -1,0 +1,278 @@
+"""Network: whether an architecture takes a task's inputs, returns logits, learns, and how it would be trained."""
+
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
+from math import isfinite, log
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sweeps.brought.examples import listed
+from sweeps.check import Finding
+from sweeps.choice import choose, doubt_of, pick_device
+from sweeps.console import duration
+from sweeps.datasets import IGNORED, Dataset
+from sweeps.engine import Engine
+from sweeps.errors import WrongInput
+from sweeps.export import NotExportable, calibrated_model, exported
+from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.plan import Plan, Task
+from sweeps.population import initialised
+from sweeps.way import network as fresh
+
+BATCH = 32
+STEPS = 20
+"""On one batch: a network which can learn at all begins to know it by heart."""
+OURS = Path(__file__).parents[1]
+CANNOT = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+"""What a network of somebody's own may raise."""
+CLOSE = 1e-3
+HARDLY, DIVERGED = 0.98, 2.0
+"""Shares of the loss before training."""
+SLOW_STEP = 0.1
+"""Seconds."""
+LONG = 6 * 3600.0
+"""Seconds."""
+FAR_FROM_EVEN = 2.0
+"""A loss at the start which is so many times log K."""
+
+
+def refusal(task: Task, dataset: Dataset) -> Finding | None:
+    """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind is found. One forward pass."""
+    try:
+        module = built(task, dataset, 0)
+        module.eval()
+        inputs, labels = batch_of(dataset)
+        with torch.no_grad():
+            logits = module(inputs)
+            found = shape(logits, labels, len(dataset.classes)) or probabilities(logits) or alone(module, inputs, logits)
+    except CANNOT as error:
+        return Finding("wrong", "network", f"{task.architecture} cannot take inputs of shape {dataset.shape}: {told(error)}")
+    return found
+
+
+def built(task: Task, dataset: Dataset, seed: int) -> nn.Module:
+    """A fresh network, drawn under a seed."""
+    with torch.random.fork_rng(devices=[]):
+        return initialised(partial(fresh, task, dataset), seed)
+
+
+def batch_of(dataset: Dataset) -> tuple[Tensor, Int[Tensor, "example *position"]]:
+    """The first examples of *train* as the network sees them, with their labels."""
+    split = dataset.splits["train"]
+    rows = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(0))[:BATCH]
+    return dataset.prepare(split.take(rows)), split.labels[rows]
+
+
+def told(error: BaseException) -> str:
+    """An error in a sentence, with the line of somebody's own code which raised it."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else "no more is said"
+    frames = [
+        one
+        for one in traceback.extract_tb(error.__traceback__)
+        if not one.filename.startswith(str(OURS)) and "site-packages" not in one.filename
+    ]
+    place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    return f"{type(error).__name__}: {said}{place}"
+
+
+def shape(logits: object, labels: Int[Tensor, "example *position"], classes: int) -> Finding | None:
+    """Whether there is one number for each example and class."""
+    wanted = (*labels.shape, classes)
+    if not isinstance(logits, Tensor):
+        text = f"it returns {type(logits).__name__}; wanted a tensor of logits of shape {wanted}. Return the logits alone"
+        return Finding("wrong", "output", text)
+    if tuple(logits.shape) != wanted:
+        hint = f" The last layer has {logits.shape[-1]} outputs; wanted {classes}" if logits.ndim == len(wanted) else ""
+        if tuple(logits.shape) == wanted[:-1] or (logits.ndim == 2 and logits.shape[1] == 1):
+            hint = " For two classes, wanted two logits instead of one"
+        return Finding(
+            "wrong",
+            "output",
+            f"for {len(labels)} examples and {classes} classes it has shape {tuple(logits.shape)}; wanted {wanted}.{hint}",
+        )
+    if not logits.isfinite().all():
+        return Finding("wrong", "output", "a fresh network returns NaN or infinite numbers")
+    return None
+
+
+def probabilities(logits: Float[Tensor, "example *position class"]) -> Finding | None:
+    """Whether a softmax or a sigmoid is at the end."""
+    within = bool(logits.min() >= 0) and bool(logits.max() <= 1)
+    if within and torch.allclose(logits.sum(-1), torch.ones(()), atol=CLOSE):
+        text = "numbers between 0 and 1 which sum to 1: a softmax is at the end. The loss has one itself; return the logits before it"
+        return Finding("wrong", "output", text)
+    if within and logits.max() - logits.min() > CLOSE:
+        return Finding("wrong", "output", "all numbers are between 0 and 1: a sigmoid is at the end? Return the logits before it")
+    return None
+
+
+def alone(module: nn.Module, inputs: Tensor, logits: Float[Tensor, "example *position class"]) -> Finding | None:
+    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on chance."""
+    again = module(inputs)
+    if not torch.allclose(again, logits, atol=CLOSE, rtol=CLOSE):
+        return Finding("wrong", "output", "two evaluations of the same inputs differ: there is chance in evaluation mode")
+    half = module(inputs[: len(inputs) // 2])
+    if not torch.allclose(half, logits[: len(half)], atol=CLOSE, rtol=CLOSE):
+        text = "what it says of an example depends on the others in its batch, in evaluation mode (attention or normalisation over the examples?)"
+        return Finding("wrong", "output", text)
+    return None
+
+
+def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+    """All that is found; where it cannot be trained at all, why, and no more."""
+    if why := refusal(task, dataset):
+        yield why
+        return
+    module = built(task, dataset, 0)
+    inputs, labels = batch_of(dataset)
+    if not any(one.requires_grad for one in module.parameters()):
+        yield Finding("wrong", "parameters", "none is trained: all are frozen, or the network has none")
+        return
+    yield size(module, dataset)
+    if task.start_from is None and same_start(module, built(task, dataset, 1)):
+        text = (
+            "two seeds begin with the same weights: seeds differ by the order of the data alone. Right for trained weights, wrong otherwise"
+        )
+        yield Finding("doubt", "seeds", text)
+    found, seconds = training(task, module, inputs, labels, dataset)
+    yield from found
+    if any(one.level == "wrong" for one in found):
+        return
+    yield from speed(plan, task, dataset, seconds)
+    yield export(task, dataset)
+
+
+def size(module: nn.Module, dataset: Dataset) -> Finding:
+    """How many parameters are trained."""
+    trained = sum(one.numel() for one in module.parameters() if one.requires_grad)
+    frozen = sum(one.numel() for one in module.parameters()) - trained
+    rest = f", {frozen} are frozen" if frozen else ""
+    return Finding("fine", "parameters", f"{trained}{rest}; {trained / len(dataset.splits['train'].labels):.0f} for each training example")
+
+
+def cross_entropy(module: nn.Module, inputs: Tensor, labels: Int[Tensor, "example *position"]) -> Float[Tensor, ""]:
+    """The mean loss at ε = 0."""
+    known = labels != IGNORED
+    return functional.cross_entropy(module(inputs)[known], labels[known])
+
+
+def same_start(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights."""
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, dataset: Dataset) -> tuple[list[Finding], float]:
+    """The loss of a fresh network, where its gradient goes in STEPS steps on one batch, and how far the loss falls; and seconds of a step."""
+    module.train()
+    trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+    optimiser = torch.optim.AdamW(trained.values(), task.recipe.learning_rate, weight_decay=0)
+    losses, silent = [], set(trained)
+    started = time.perf_counter()
+    for _ in range(STEPS + 1):
+        optimiser.zero_grad()
+        loss = cross_entropy(module, inputs, labels)
+        if not loss.requires_grad:
+            break
+        loss.backward()  # type: ignore[no-untyped-call]
+        silent -= {name for name in silent if (gradient := trained[name].grad) is not None and gradient.any()}
+        losses.append(loss.item())
+        optimiser.step()
+    seconds = (time.perf_counter() - started) / (STEPS + 1)
+    if len(silent) == len(trained):
+        text = "it reaches no parameter: something cuts the output off from them (.detach(), .data, torch.no_grad, argmax?)"
+        return [Finding("wrong", "gradient", text)], seconds
+    return [first_loss(losses[0], len(dataset.classes)), gradient_of(silent, trained), fall(task, losses, len(inputs))], seconds
+
+
+def first_loss(loss: float, classes: int) -> Finding:
+    """The loss before training, beside that of a guess."""
+    text = f"{loss:.2f} before training; a guess has log {classes} = {log(classes):.2f}"
+    if loss > FAR_FROM_EVEN * log(classes) + 1:
+        return Finding("doubt", "loss", f"{text}: the last layer begins too large")
+    return Finding("fine", "loss", text)
+
+
+def gradient_of(silent: Set[str], trained: Mapping[str, nn.Parameter]) -> Finding:
+    """Whether there are parameters which no gradient reaches."""
+    if silent:
+        names = listed([name for name in trained if name in silent], 4)
+        return Finding(
+            "doubt", "gradient", f"it does not reach {len(silent)} of {len(trained)} parameters: {names}. They are never trained"
+        )
+    return Finding("fine", "gradient", "it reaches every parameter")
+
+
+def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
+    """Whether the loss of one batch falls."""
+    first, last = losses[0], min(losses[-3:])
+    rate = f"at the recipe's learning rate of {task.recipe.learning_rate:g}"
+    text = f"the loss on {examples} examples goes from {first:.2f} to {last:.2f} in {STEPS} steps {rate}"
+    if not isfinite(losses[-1]) or last > DIVERGED * first:
+        lower = f"--learning-rate {task.recipe.learning_rate / 10:g}"
+        return Finding("wrong", "learning", f"{text}: it diverges. Give the recipe a lower learning rate: {lower}")
+    if last > HARDLY * first:
+        return Finding("doubt", "learning", f"{text}, hardly lower: the rate is very low, or the network does not look at its inputs")
+    return Finding("fine", "learning", text)
+
+
+def speed(plan: Plan, task: Task, dataset: Dataset, seconds: float) -> Iterator[Finding]:
+    """How members are trained, and what the sweep takes. Where a step takes long, not all ways are measured."""
+    device = pick_device(plan.device)
+    mode = plan.engine if seconds < SLOW_STEP else "looped"
+    try:
+        engine = choose(task, dataset, ("uniform",), device, plan.seeds, mode)
+    except WrongInput as error:
+        yield Finding("wrong", "training", str(error))
+        return
+    way = engine.way
+    if way.kind == "fused":
+        yield Finding("fine", "fusing", f"members are trained together: {way}")
+    elif why := doubt(engine):
+        yield Finding(
+            "doubt", "fusing", f"members are trained one after another: they cannot be fused, as {why}. That is slower, not wrong"
+        )
+    else:
+        text = "members can be fused" if mode == "looped" else "members could be fused, but one after another is faster here"
+        yield Finding("fine", "fusing", text)
+    screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
+    whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * way.seconds
+    yield Finding(
+        "fine" if whole < LONG else "doubt",
+        "time",
+        f"{way.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of {plan.trials} trials × {plan.seeds} seeds takes "
+        f"about {duration(whole)} or less",
+    )
+
+
+def doubt(engine: Engine) -> str:
+    """Why members cannot be trained as one population; "" where they can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
+            return doubt_of(engine, replace(engine.way, kind="fused"))
+    except CANNOT as error:
+        return first_line(str(error)).partition(". We don't support")[0]
+
+
+def first_line(text: str) -> str:
+    """The first line of an error."""
+    return text.strip().splitlines()[0].rstrip(".") if text.strip() else "no reason is known"
+
+
+def export(task: Task, dataset: Dataset) -> Finding:
+    """Whether torch.export takes it."""
+    module = built(task, dataset, 0)
+    weights = {name: value.detach() for name, value in [*module.named_parameters(), *module.named_buffers()]}
+    try:
+        exported(calibrated_model(task, dataset, weights, 1.0), dataset, {})
+    except (NotExportable, *CANNOT) as error:
+        return Finding("doubt", "export", f"{first_line(str(error))}. The sweep works; the model in MLflow is then weights alone")
+    return Finding("fine", "export", "torch.export takes it: the recommended model can be served without its code")

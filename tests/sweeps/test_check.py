@@ -1,0 +1,285 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sweeps.architectures import ARCHITECTURES, Architecture
+from sweeps.check import network
+from sweeps.check.command import check, main
+from sweeps.check.data import findings
+from sweeps.datasets import DATASETS, Source, load
+from sweeps.errors import WrongInput
+from sweeps.plan import Task, resolve
+from sweeps.recipe import Recipe
+
+
+def of(found, about):
+    """The only finding about something."""
+    (one,) = [finding for finding in found if finding.about == about]
+    return one
+
+
+@pytest.fixture
+def bring(monkeypatch):
+    """Makes a data set known, and loads it."""
+
+    def brought(inputs, labels, classes=3, test=0, **more):
+        source = Source(inputs, labels, tuple(f"class {one}" for one in range(classes)), test, "here", **more)
+        monkeypatch.setitem(DATASETS, "made", lambda _: source)
+        return load("made")
+
+    return brought
+
+
+def drawn(n=300, features=4, seed=0):
+    draw = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    return (draw.normal(size=(n, features)) + labels[:, None]).astype(np.float32), labels
+
+
+def test_sound_data_have_no_doubts_but_their_size(bring):
+    found = findings(bring(*drawn(3000)), 0.02)
+    assert {one.level for one in found} == {"fine"}
+    assert "3.0" not in of(found, "test").text
+    assert "about 2.7 pp" in of(found, "test").text  # 2.8 √(0.1/1050)
+    assert "each is 4 numbers" in of(found, "examples").text
+    small = findings(bring(*drawn()), 0.003)
+    assert of(small, "small splits").level == of(small, "test").level == "doubt"
+
+
+def test_repeated_examples_are_found_wherever_they_are(bring):
+    inputs, labels = drawn(1200)
+    inputs[-100:-90], labels[-100:-90] = inputs[:10], labels[:10]  # of 100 in the test split
+    inputs[500:503] = inputs[503:506]  # the labels are the same there
+    inputs[601] = inputs[600]  # another label
+    found = findings(bring(inputs, labels, test=100), 0.003)
+    leaks = [one for one in found if one.about == "leakage"]
+    train = {one.numpy().tobytes() for one in load("made").splits["train"].inputs}
+    of_test = sum(row.tobytes() in train for row in inputs[-100:])
+    assert 6 <= of_test <= 10
+    (leak,) = [one for one in leaks if " of test " in one.text]
+    assert leak.level == "wrong"
+    assert leak.text.startswith(f"{of_test} of 100 examples of test")
+    assert of(found, "labels").text.startswith("1 inputs occur with different labels")
+
+
+def test_texts_are_compared_as_texts(bring):
+    """Rare words are all the same token; texts which differ in them are not the same."""
+    texts = np.array([f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object)
+    data = bring(texts, np.arange(400) // 2 % 2, classes=2)
+    train = data.splits["train"].shown
+    found = {one.text.split()[0] for one in findings(data, 0.003) if one.about == "duplicates"}
+    assert found == {str(len(train) - len(set(train)))}
+
+
+def test_features_which_tell_nothing_or_too_much_are_named(bring):
+    inputs, labels = drawn(6000)
+    inputs[:, 1] = 3
+    inputs[::1500, 2] = 1e6
+    inputs[:, 3] = labels * 2 - 5
+    found = findings(bring(inputs, labels, features=("age", "year", "income", "code")), 0.003)
+    told = [one.text for one in found if one.about == "features"]
+    assert len(told) == 3
+    assert "never vary" in told[0]
+    assert "year" in told[0]
+    assert "income" in told[1]
+    assert told[2].startswith("code alone tells the class")
+
+
+def test_uneven_classes_are_told(bring):
+    inputs, _ = drawn(600)
+    labels = np.where(np.arange(600) % 20, 0, 1 + np.arange(600) // 20 % 2)
+    found = findings(bring(inputs, labels), 0.003)
+    assert "Always saying 'class 0' is 9" in of(found, "classes").text
+
+
+def test_numbers_which_are_not_finite_are_wrong(bring):
+    inputs, labels = drawn()
+    inputs[5, 2] = np.nan
+    assert "wrong" in {one.level for one in findings(bring(inputs, labels), 0.003)}
+
+
+# ---- Networks --------------------------------------------------------------------------------------------------------
+
+
+class Broken(nn.Module):
+    def forward(self, inputs):
+        raise KeyError("no such thing")
+
+
+class Tuple(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs), None
+
+
+class OverBatch(nn.Module):
+    """Normalises over the examples, in evaluation mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.out = nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.out(self.norm(inputs))
+
+
+class Chance(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(nn.functional.dropout(inputs, 0.5, training=True))
+
+
+class Detached(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs).detach()
+
+
+class PartlyUsed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Linear(4, 3), nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        return self.used(inputs)
+
+
+class ZeroStart(nn.Module):
+    """Its first layer gets a gradient from the second step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, inputs):
+        return self.second(self.first(inputs).relu())
+
+
+class ByValue(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs if inputs.sum() > 0 else -inputs)
+
+
+def frozen():
+    layer = nn.Linear(4, 3)
+    return layer.requires_grad_(False)
+
+
+def loud():
+    layer = nn.Linear(4, 3)
+    nn.init.normal_(layer.weight, std=100)
+    return layer
+
+
+def same():
+    torch.manual_seed(0)
+    return nn.Linear(4, 3)
+
+
+@pytest.fixture
+def looked(bring, monkeypatch):
+    """What is found of a network on data with four features and three classes."""
+
+    def of_network(build, rate=1e-2):
+        monkeypatch.setitem(ARCHITECTURES, "own", Architecture("own", lambda shape, classes: build(), {}, version=f"{build}"))
+        dataset = bring(*drawn(600))
+        plan = resolve({"seeds": 2, "trials": 2})
+        return list(network.findings(plan, Task("made", "own", Recipe(epochs=1, learning_rate=rate)), dataset))
+
+    return of_network
+
+
+@pytest.mark.parametrize(
+    ("build", "about", "level", "text"),
+    [
+        (Broken, "network", "wrong", "KeyError: 'no such thing' (line "),
+        (lambda: nn.Linear(7, 3), "network", "wrong", "own cannot take inputs of shape (4,)"),
+        (lambda: nn.Linear(4, 5), "output", "wrong", "has shape (32, 5); wanted (32, 3). The last layer has 5 outputs; wanted 3"),
+        (lambda: Tuple(4, 3), "output", "wrong", "it returns tuple"),
+        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), "output", "wrong", "a softmax is at the end"),
+        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Sigmoid()), "output", "wrong", "a sigmoid is at the end?"),
+        (OverBatch, "output", "wrong", "depends on the others in its batch"),
+        (lambda: Chance(4, 3), "output", "wrong", "chance in evaluation mode"),
+        (frozen, "parameters", "wrong", "none is trained"),
+        (lambda: Detached(4, 3), "gradient", "wrong", "reaches no parameter"),
+        (PartlyUsed, "gradient", "doubt", "does not reach 2 of 4 parameters: spare.weight, spare.bias"),
+        (ZeroStart, "gradient", "fine", "reaches every parameter"),
+        (loud, "loss", "doubt", "begins too large"),
+        (same, "seeds", "doubt", "two seeds begin with the same weights"),
+        (lambda: ByValue(4, 3), "fusing", "doubt", "they cannot be fused, as "),
+        (lambda: ByValue(4, 3), "export", "doubt", "torch cannot export the network"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_wrong_with_a_network_is_said(looked, build, about, level, text):
+    one = of(looked(build), about)
+    assert one.level == level
+    assert text in one.text
+
+
+def test_a_network_which_is_right_has_no_doubts(looked):
+    found = looked(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)))
+    assert {one.level for one in found} == {"fine"}
+    assert [one.about for one in found] == ["parameters", "loss", "gradient", "learning", "fusing", "time", "export"]
+    assert of(found, "parameters").text.startswith("131; ")
+    assert "log 3 = 1.10" in of(found, "loss").text
+
+
+def test_log_probabilities_are_logits(looked):
+    found = looked(lambda: nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1)))
+    assert "wrong" not in {one.level for one in found}
+
+
+def test_a_rate_which_is_too_high_is_seen(looked):
+    assert of(looked(lambda: nn.Linear(4, 3), rate=1e6), "learning").level == "wrong"
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(DATASETS), dict(ARCHITECTURES)
+    yield tmp_path
+    for known, one in zip((DATASETS, ARCHITECTURES), before, strict=True):
+        known.clear()
+        known.update(one)
+
+
+def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
+    (directory / "checked_nets.py").write_text(
+        "from torch import nn\n"
+        "def good(shape, classes): return nn.Linear(shape[0], classes)\n"
+        "def soft(shape, classes): return nn.Sequential(nn.Linear(shape[0], classes), nn.Softmax(-1))\n"
+    )
+    inputs, labels = drawn(600)
+    np.savez(directory / "made.npz", x=inputs, y=labels)
+    assert main(["--dataset", "made.npz", "--architecture", "checked_nets:good", "--seeds", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "✓ learning" in shown
+    assert "· read: read train: x and y" in shown
+    assert main(["--dataset", "made.npz", "--architecture", "checked_nets:soft", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {"level": "wrong", "about": "output"}.items() <= found["made/soft"][-1].items()
+    assert main(["--dataset", "nothing.npz"]) == 2
+    assert "there is no data set 'nothing.npz'" in capsys.readouterr().err
+
+
+def test_a_sweep_refuses_what_would_mislead(directory):
+    from sweeps.command import prepare
+
+    (directory / "checked_soft.py").write_text(
+        "from torch import nn\ndef soft(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.Softmax(-1))\n"
+    )
+    plan = resolve({"architectures": {"soft": "checked_soft:soft"}, "tasks": ["digits/soft"]})
+    with pytest.raises(WrongInput, match="a softmax is at the end"):
+        prepare(plan, plan.tasks[0], {}, print)
+
+
+def test_ours_pass():
+    plan = resolve({"tasks": ["digits/mlp"], "seeds": 2})
+    assert {one.level for one in check(plan, plan.tasks[0])} <= {"fine", "doubt"}
