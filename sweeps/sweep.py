@@ -97,7 +97,7 @@ class Sweep:
         note_claims(study, [claim.p for claim in claimed(chosen, comparisons)])
         created = first_seen(study, plan.policy, decided)
         recommendations = {name: replace(one, created=created) for name, one in decided.items()}
-        ordered = [control, *(key for key in comparisons if key != control)]
+        ordered = [control, *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon)]
         evidence = Evidence(
             task=task.name,
             study=study.name,
