@@ -425,7 +425,7 @@ function drawRisks(trial, list, split) {
   const crossing = curves.length === 2 ? breakEven(mine, base) : null;
   const told = crossing === null ? "The curve of ε\u00a0=\u00a00 itself; move the slider to compare."
     : crossing === 0 ? `${trial.name} errs no more than ε\u00a0=\u00a00 at any coverage.`
-      : crossing >= 1 ? `${trial.name} errs more than ε\u00a0=\u00a00 even at full coverage.`
+      : crossing >= 1 ? `${trial.name} errs more than ε\u00a0=\u00a00 where all examples are answered.`
         : `Break-even at ${percent(crossing)} coverage: above it ${trial.name} errs no more than ε\u00a0=\u00a00; below, there are coverages where it errs more.`;
   $("h3", figure).textContent = `${trial.name} against ε\u00a0=\u00a00, ${splitName[split]}, ${diagrams[kind]}`;
   const c = chart($(".chart", figure), {

@@ -272,7 +272,7 @@ def break_even(coverage: float) -> str:
     """The coverage above which an ε errs no more than ε = 0, in words."""
     if coverage == 0:
         return "none: at no coverage worse"
-    return "none: worse even at 100 %" if coverage >= 1 else f"{percent(coverage, 0)}, better above"
+    return "none: worse at 100 %" if coverage >= 1 else f"{percent(coverage, 0)}, better above"
 
 
 def p_value(p: float) -> str:
