@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SHORT, LONG = 5.0, 60.0
 """Seconds to wait for the scribe: where it can be done without, and where a file may take its time."""
+OPEN_SECONDS = 20.0
+"""How long the first answer of an MLflow that is there is waited for: it may be creating its tables."""
 AWAY_SECONDS = 4.0
 """How long a tracking store may be away while the last entries are waited for."""
 POLL_SECONDS = 0.2
@@ -111,10 +113,12 @@ class SweepRecorder:
         self.opened = recorder.post("open", self.about)
 
     def where(self) -> tuple[str, str] | None:
-        """The id of the parent run and the address of the trials in the UI; None where MLflow does not answer within some seconds."""
+        """The id of the parent run and the address of the trials in the UI; None where MLflow is away, or does not answer within some seconds."""
         try:
-            opened = self.opened.done() and self.opened.exception() is None
-            found: tuple[str, str] = self.opened.result() if opened else self.recorder.call(SHORT, "open", self.about)
+            if self.opened.done() and self.opened.exception() is None:
+                return cast(tuple[str, str], self.opened.result())
+            reach(self.recorder.uri)
+            found: tuple[str, str] = self.recorder.call(OPEN_SECONDS, "open", self.about)
         except TrackingUnavailable:
             return None
         return found

@@ -26,7 +26,9 @@ def restart_often(database, arena, conductor, times):
     return times
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("times", [2, 10])
 def test_the_database_is_restarted(database, arena, undisturbed, times):
     conductor = arena.sweep("--launch", "inline", "--epochs", "12" if times == 2 else "60")
     with ended(conductor):
