@@ -16,6 +16,7 @@ import numpy as np
 
 from sweeps.datasets import IGNORED, Array, Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.parquet import folder_of, read_table
 
 PIECES = 2000
 """Size of the vocabulary. Small ones suit small data (Ding et al. 2019, "A Call for Prudent Choice of Subword Merge Operations")."""
@@ -24,6 +25,8 @@ LENGTH = 40
 SPECIAL = ("<padding>", "<unknown>", "<begin>", "<end>")
 PADDING, UNKNOWN, BEGIN, END = range(4)
 FILES = tuple(f"{split}-00000-of-00001.parquet" for split in ("train", "validation", "test_2016_flickr"))
+FOLDERS = ("data", ".")
+LANGUAGES = ("de", "en")
 HOW = (
     "Get train, val and test_2016_flickr of https://github.com/multi30k/dataset (data/task1/raw), write each as a parquet file with the text "
     f"columns de and en named {', '.join(FILES)} into DIR/multi30k, and pass --data-dir DIR or set LSCAL_DATA=DIR."
@@ -32,12 +35,10 @@ HOW = (
 
 @dataset
 def multi30k(data_dir: Path | None) -> Source:
-    """Pieces of three parquet files in `data_dir/multi30k/data`, `data_dir/multi30k` or `data_dir`. The validation split is the official one."""
-    if data_dir is None:
-        raise WrongInput(f"multi30k needs its files, and no data directory was given. {HOW}")
-    folders = [data_dir / "multi30k" / "data", data_dir / "multi30k", data_dir]
-    folder = next((folder for folder in folders if (folder / FILES[0]).exists()), folders[0])
-    captions = [read_parquet(folder / name) for name in FILES]
+    """Pieces of three parquet files in `data_dir/multi30k` or `data_dir` itself, there in `data` or the folder itself. Validation is the official split."""
+    folder = folder_of(data_dir, "multi30k", FILES, FOLDERS, HOW)
+    tables = [read_table(folder / name, LANGUAGES, HOW) for name in FILES]
+    captions = [[table[language].to_pylist() for language in LANGUAGES] for table in tables]
     tokeniser = tokeniser_of([*captions[0][0], *captions[0][1]])
     parts = [[pieces_of(tokeniser, texts) for texts in pair] for pair in captions]
     fits = [max(len(german), len(english) + 1) <= LENGTH for german, english in zip(*parts[0], strict=True)]
@@ -54,22 +55,6 @@ def multi30k(data_dir: Path | None) -> Source:
         vocabulary=tuple(tokeniser.id_to_token(index) for index in range(tokeniser.get_vocab_size())),
         shown=tuple(references),
     )
-
-
-def read_parquet(path: Path) -> tuple[list[str], list[str]]:
-    """The German and the English captions of a file. Errors: WrongInput where it is missing or has no such columns."""
-    import pyarrow.parquet as parquet
-    from pyarrow import ArrowException
-
-    try:
-        table = parquet.read_table(path)
-    except FileNotFoundError as error:
-        raise WrongInput(f"cannot read {path}: no such file. {HOW}") from error
-    except (ArrowException, OSError) as error:
-        raise WrongInput(f"cannot read {path}: {error} {HOW}") from error
-    if not {"de", "en"} <= set(table.column_names):
-        raise WrongInput(f"{path} has columns {', '.join(table.column_names)}; wanted de and en. {HOW}")
-    return table["de"].to_pylist(), table["en"].to_pylist()
 
 
 def tokeniser_of(texts: Sequence[str]) -> Any:
