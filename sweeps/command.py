@@ -34,6 +34,8 @@ from sweeps.plan import LAUNCHES, MODES, Plan, Task, has_secret, read_yaml, reso
 from sweeps.recorder import Recorder
 from sweeps.study import open_storage
 from sweeps.sweep import sweep_task
+from sweeps.translation import translating
+from sweeps.way import network
 from sweeps.worker import TooLarge
 from tracking.evidence import Pilot
 from tracking.policies import POLICIES
@@ -265,6 +267,8 @@ def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[
             say(f"{task.dataset}: {note}")
     if task.architecture in plan.architectures and (why := refusal(task, datasets[task.dataset])):
         raise WrongInput(f"{task.name}: {why.about}: {why.text}. See python -m sweeps.check.")
+    if datasets[task.dataset].sequences:  # or else it would be found in the confirmation
+        translating(network(task, datasets[task.dataset]), datasets[task.dataset])
     return choose(task, datasets[task.dataset], plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
 
 

@@ -20,8 +20,6 @@ AT_ONCE = 125
 """Sources translated at a time."""
 ORDERS = 4
 """The longest n-grams of BLEU."""
-STATISTICS = 2 + 2 * ORDERS
-"""Numbers per sentence of which BLEU is made: both lengths, then matches and n-grams of each order. They add up over sentences."""
 
 
 @runtime_checkable
@@ -80,14 +78,20 @@ def translate(network: Translates, source: Int[Tensor, "example position"], begi
     return [[token for token in row if token != end] for row in found.tolist()]
 
 
-def statistics_of(network: nn.Module, dataset: Dataset) -> Float[Tensor, "sentence statistic"]:
-    """What BLEU is made of, for each sentence of *test*, from a network's translations. Errors: WrongInput where it cannot translate."""
+def translating(network: nn.Module, dataset: Dataset) -> Translates:
+    """The network as one that translates. Errors: WrongInput where it cannot, or where sacrebleu is not installed to judge it."""
+    sacrebleu()
     if not isinstance(network, Translates):
         raise WrongInput(
             f"{dataset.name} is a translation, and a network for it needs the methods encode, sources and step beside forward; "
             "see sweeps/architectures/translator.py."
         )
-    network.eval()
+    return network
+
+
+def statistics_of(network: nn.Module, dataset: Dataset) -> Float[Tensor, "sentence statistic"]:
+    """What BLEU is made of, for each sentence of *test*, from a network's translations. Errors: WrongInput where it cannot translate."""
+    translator = translating(network.eval(), dataset)
     split = dataset.splits["test"]
     device = next(network.parameters()).device
     begin, end = (dataset.vocabulary.index(piece) for piece in (BEGIN, END))
@@ -95,7 +99,7 @@ def statistics_of(network: nn.Module, dataset: Dataset) -> Float[Tensor, "senten
     for first in range(0, len(split.labels), AT_ONCE):
         rows = torch.arange(first, min(first + AT_ONCE, len(split.labels)), device=split.labels.device)
         source = dataset.prepare(split.take(rows))[:, 0].to(device)
-        found.extend(text_of([dataset.vocabulary[piece] for piece in own]) for own in translate(network, source, begin, end))
+        found.extend(text_of([dataset.vocabulary[piece] for piece in own]) for own in translate(translator, source, begin, end))
     return sentence_statistics(found, split.shown)
 
 
