@@ -1,16 +1,19 @@
 """What the service costs: orchestration beside training, many workers on one database, and each trial's price in the databases.
 
-`python -m benchmarks.service overhead --data-dir DIR` sweeps fashion_mnist/cnn with one worker, and says how much of the wall time was not training.
+`python -m benchmarks.service overhead --data-dir DIR` sweeps fashion_mnist/cnn with one worker, and says how much of the wall time was neither training
+nor scoring.
 `python -m benchmarks.service workers` has 8 workers on one PostgreSQL finish 64 trials, and counts what was lost or trained twice.
 `python -m benchmarks.service database` times what a trial costs in Optuna's database, with 1 and with 8 processes at once.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -20,7 +23,7 @@ TRIALS = 64
 
 
 def overhead(data: str) -> None:
-    """The share of a sweep's wall time in which no member was trained."""
+    """The share of a sweep's wall time in which no member was trained or scored."""
     plan = ("--train-examples", "10000", "--epochs", "3", "--trials", "4", "--seeds", "2", "--confirm-seeds", "2", "--launch", "inline")
     with tempfile.TemporaryDirectory(prefix="lscal-service-") as folder:
         arena = Arena(Path(folder), f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db")
@@ -43,10 +46,24 @@ def overhead(data: str) -> None:
                 assert sweep.wait() == 0, arena.said()
             wall = time.monotonic() - started
             told = [trial for trials in arena.studies().values() for trial in trials if "outcome" in trial.user_attrs]
-            outcomes = [json.loads(trial.user_attrs["outcome"]) for trial in told]
-            mine = [one for one in outcomes if min(one["seeds"]) // 10_000 == int(seed)]
-            trained = sum(one["seconds"] for one in mine)
-            print(f"{name}: {wall:.1f} s, {trained:.1f} s of it training; {100 * (1 - trained / wall):.1f} % else", flush=True)
+            found = [(trial, json.loads(trial.user_attrs["outcome"])) for trial in told]
+            mine = [(trial, outcome) for trial, outcome in found if min(outcome["seeds"]) // 10_000 == int(seed)]
+            trained = sum(outcome["seconds"] for _, outcome in mine)
+            spans = [(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) for trial, _ in mine]
+            print(
+                f"{name}: {wall:.1f} s; networks trained for {trained:.1f} s and trials under way for {together(spans):.1f} s, the rest of which "
+                f"is their scoring; {100 * (1 - together(spans) / wall):.1f} % of the wall time is neither",
+                flush=True,
+            )
+
+
+def together(spans: Iterable[tuple[float, float]]) -> float:
+    """The length of the union of some spans of time."""
+    end, length = -math.inf, 0.0
+    for first, last in sorted(spans):
+        length += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return length
 
 
 def workers(count: int) -> None:

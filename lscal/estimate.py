@@ -139,24 +139,34 @@ class Crossed:
 class Resamples:
     """Random weights over examples, the same for every model compared: that makes differences paired.
 
-    Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the plain bootstrap.
+    Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the plain bootstrap. Examples which
+    belong together, as the positions of a sentence do, are drawn together (the cluster bootstrap, Davison and Hinkley 1997, section 3.8).
     """
 
     block: Int[Tensor, " example"]
     weights: Float[Tensor, "replicate block"]
 
     @classmethod
-    def draw(cls, examples: int, *, replicates: int = REPLICATES, random_state: int = 0) -> "Resamples":
-        """Resamples of so many examples, reproducible from `random_state`. Errors: ValueError for fewer than 1 of anything."""
+    def draw(
+        cls, examples: int, *, groups: Int[Tensor, " example"] | None = None, replicates: int = REPLICATES, random_state: int = 0
+    ) -> "Resamples":
+        """Resamples of so many examples, reproducible from `random_state`. `groups` numbers what each example belongs to; None: each is alone.
+
+        Errors: ValueError for fewer than 1 of anything, and for another number of groups than of examples.
+        """
         if min(examples, replicates) < 1:
             raise ValueError(f"there are {examples} examples and {replicates} replicates; wanted at least 1 of each")
+        if groups is not None and len(groups) != examples:
+            raise ValueError(f"there are {examples} examples and {len(groups)} group numbers; wanted one for each")
+        member = torch.arange(examples) if groups is None else torch.unique(groups.cpu(), return_inverse=True)[1]
+        count = int(member.max()) + 1
         generator = torch.Generator().manual_seed(random_state)
-        blocks = min(examples, BLOCKS)
-        block = torch.empty(examples, dtype=torch.int64)
-        block[torch.randperm(examples, generator=generator)] = torch.arange(examples) % blocks
+        blocks = min(count, BLOCKS)
+        block = torch.empty(count, dtype=torch.int64)
+        block[torch.randperm(count, generator=generator)] = torch.arange(count) % blocks
         picks = torch.randint(blocks, (replicates, blocks), generator=generator)
         weights = torch.zeros(replicates, blocks, dtype=torch.float64)
-        return cls(block, weights.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)))
+        return cls(block[member], weights.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)))
 
     def of(self, predictions: Predictions | Whole, names: Sequence[str] | None = None) -> dict[str, Float[Tensor, "replicate *member"]]:
         """Each metric on every resample of the examples; a `Whole` keeps what was cross-fitted for its own values."""

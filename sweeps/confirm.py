@@ -57,7 +57,8 @@ class Confirmation:
 
     def __post_init__(self) -> None:
         self.labels = {split: self.dataset.splits[split].targets.cpu() for split in ("calibrate", "test")}
-        self.resamples = Resamples.draw(len(self.labels["test"]), replicates=self.replicates)
+        groups = self.dataset.splits["test"].groups
+        self.resamples = Resamples.draw(len(self.labels["test"]), groups=groups, replicates=self.replicates)
 
     def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:
         """Take in a batch of seeds."""

@@ -87,6 +87,11 @@ class Split:
         return self.labels if self.labels.ndim == 1 else self.labels[self.labels != IGNORED]
 
     @property
+    def groups(self) -> Int[Tensor, " prediction"] | None:
+        """The example which each labelled position belongs to; None where an example has one label, and is a group of its own."""
+        return None if self.labels.ndim == 1 else (self.labels != IGNORED).nonzero()[:, 0]
+
+    @property
     def inputs(self) -> Shaped[Tensor, "example *shape"]:
         """All inputs at once. From a memory-mapped split they are read and copied; `take` reads a part."""
         return self.stored if self.rows is None else self.stored[self.rows]

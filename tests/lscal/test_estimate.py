@@ -154,6 +154,38 @@ def test_blocks_are_equal_parts(examples: int):
     assert examples < 10 or not torch.equal(resamples.block, torch.arange(examples) % BLOCKS)
 
 
+@pytest.mark.parametrize("count", [1, 40, 3000])
+def test_a_group_is_drawn_as_one(count: int):
+    groups = torch.arange(count).repeat_interleave(3)[torch.randperm(3 * count, generator=torch.Generator().manual_seed(2))]
+    resamples = Resamples.draw(3 * count, groups=7 * groups, replicates=2)
+    of_group = [set(resamples.block[groups == group].tolist()) for group in range(min(count, 50))]
+    assert all(len(blocks) == 1 for blocks in of_group)
+    assert len(set.union(*of_group)) == min(count, 50) or count > BLOCKS
+    assert resamples.weights.shape[1] == min(count, BLOCKS)
+
+
+def test_examples_that_are_groups_of_their_own_are_drawn_as_without_groups():
+    plain, grouped = Resamples.draw(31, replicates=50), Resamples.draw(31, groups=torch.arange(31), replicates=50)
+    assert torch.equal(plain.block, grouped.block)
+    assert torch.equal(plain.weights, grouped.weights)
+
+
+def test_copies_of_an_example_make_nothing_more_certain(predictions: Predictions):
+    copied = torch.arange(predictions.examples).repeat(4)
+    four = Predictions.from_logits(predictions.scores[..., copied, :], predictions.labels[copied])
+    once = Resamples.draw(predictions.examples)
+    together = Resamples.draw(len(copied), groups=copied)
+    found = [resamples.of(own, ["nll"])["nll"].std(0) for resamples, own in ((once, predictions), (together, four))]
+    assert_close(found[1], found[0], rtol=0.1, atol=0)
+    alone = Resamples.draw(len(copied)).of(four, ["nll"])["nll"].std(0)
+    assert_close(2 * alone, found[0], rtol=0.15, atol=0)
+
+
+def test_every_example_needs_a_group():
+    with pytest.raises(ValueError, match=r"^there are 5 examples and 4 group numbers; wanted one for each$"):
+        Resamples.draw(5, groups=torch.arange(4))
+
+
 @pytest.mark.parametrize(("examples", "replicates"), [(0, 5), (5, 0)])
 def test_nothing_to_draw(examples: int, replicates: int):
     message = rf"^there are {examples} examples and {replicates} replicates; wanted at least 1 of each$"

@@ -15,6 +15,7 @@ from torch.nn import functional
 from sweeps import command
 from sweeps.architectures import ARCHITECTURES
 from sweeps.architectures.translator import Translator
+from sweeps.confirm import Confirmation
 from sweeps.datasets import IGNORED, SPLITS, load, thinned
 from sweeps.datasets.multi30k import BEGIN, END, FILES, LENGTH, SPECIAL
 from sweeps.errors import WrongInput
@@ -22,6 +23,7 @@ from sweeps.member import Member
 from sweeps.population import LoopedPopulation
 from sweeps.smoothings import Noise
 from sweeps.translation import bleu, sentence_statistics, statistics_of, text_of, translate
+from tracking.policies import Terms
 
 sacrebleu = pytest.importorskip("sacrebleu.metrics")
 pytest.importorskip("tokenizers")
@@ -99,6 +101,15 @@ def test_the_same_positions_are_kept_whenever_there_are_too_many(monkeypatch):
     assert ((kept == labels) | (kept == IGNORED)).all()
     assert (kept == thinned(labels)).all()
     assert len({row for row, _ in zip(*(kept != IGNORED).nonzero(), strict=True)}) > 10
+
+
+def test_intervals_take_the_positions_of_a_sentence_together(numbers):
+    split = numbers.splits["test"]
+    resamples = Confirmation(numbers, Terms("accuracy"), 4, "0.0", replicates=2).resamples
+    rows = (split.labels != IGNORED).nonzero()[:, 0]
+    assert len(resamples.block) == len(split.targets) == len(rows)
+    assert len(rows) > len(rows.unique()) == len(resamples.block.unique())
+    assert all(len(resamples.block[rows == row].unique()) == 1 for row in rows.unique())
 
 
 def test_the_loss_of_a_batch_of_sequences_is_the_mean_over_their_tokens(numbers, monkeypatch):
