@@ -46,7 +46,7 @@ from sweeps.datasets import Dataset, Split
 from sweeps.score import Logits, risks_of
 from tracking.pilot import pilot_of
 from tracking.policies import POLICIES, Source, Terms, decide, key_of
-from tracking.records import Bins, Interval, Outcome, Point, Recommendation
+from tracking.records import HELD_OUT_ACCURACY, Bins, Interval, Outcome, Point, Recommendation
 from tracking.screening import Screening
 
 SPAN = 0.0, 0.4
@@ -150,6 +150,9 @@ class Task:
             for suffix, predictions in (("", raw[split]), ("_calibrated", calibrated[split]))
         }
         risks = {f"{name}_calibrated": risks_of(predictions) for name, predictions in calibrated.items()}
+        if split == "select":
+            right = torch.cat([predictions.correct for predictions in raw.values()], -1)
+            metrics[HELD_OUT_ACCURACY] = tuple(right.double().mean(-1).tolist())
         count = (self.examples[split] * len(seeds),)
         bins = {split: Bins(count, (0.5,), (0.5,), 0.0, 0.0)}
         point = {"epsilon": epsilon}

@@ -6,6 +6,7 @@ from typing import Any
 
 from lscal.diagrams import style
 from tracking.evidence import Evidence
+from tracking.records import screened
 
 WIDTH, HEIGHT = 1000, 230
 """Pixels, of the figure and of its panels."""
@@ -58,7 +59,7 @@ def overview(evidence: Evidence) -> bytes:
                 low, mean, high = ([panel.scale * value for value in row] for row in (band.low, band.mean, band.high))
                 axes.fill_between(band.epsilon, low, high, color=look["color"], alpha=style.VEIL, linewidth=0)
                 axes.plot(band.epsilon, mean, **look)
-            trials = [(one.epsilon, panel.scale * one.mean(f"select/{metric}")) for one in evidence.outcomes]
+            trials = [(one.epsilon, panel.scale * one.mean(screened(metric, *evidence.outcomes))) for one in evidence.outcomes]
             axes.plot(*zip(*trials, strict=True), color=look["color"], **dot)
             for one in evidence.comparisons:
                 found = one.estimates[metric]

@@ -17,7 +17,7 @@ from sweeps.engine import CALIBRATED, Trained
 from sweeps.ladder import curves_of
 from sweeps.study import Study, Trial
 from sweeps.translation import bleu
-from tracking.records import Bins, Outcome, Stage
+from tracking.records import HELD_OUT_ACCURACY, Bins, Outcome, Stage
 
 Part = SplitName | Literal["sentences"]
 """What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of which BLEU is made."""
@@ -83,6 +83,9 @@ def score(
         bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
     if study.stage == "confirm":
         metrics |= after_p_norm(logits, labels)
+    else:
+        right = [Predictions.from_logits(logits[split], labels[split]).correct for split in labels]
+        metrics[HELD_OUT_ACCURACY] = tuple(torch.cat(right, -1).double().mean(-1).tolist())
     if SENTENCES in logits:
         metrics["test/bleu"] = tuple(bleu(logits[SENTENCES].sum(1)).tolist())
     if study.stage == "confirm" and (people := towards_people(dataset, logits)) is not None:

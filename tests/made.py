@@ -16,7 +16,7 @@ from PIL import Image
 
 from tracking.evidence import BANDED, Band, Evidence, Instance, Opening, Pilot
 from tracking.prices import Prices
-from tracking.records import Bins, Claim, Comparison, Condition, Interval, Outcome, Recommendation
+from tracking.records import HELD_OUT_ACCURACY, Bins, Claim, Comparison, Condition, Interval, Outcome, Recommendation
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 EXAMPLES = {"train": 629, "select": 269, "calibrate": 270, "test": 629}
@@ -206,7 +206,7 @@ def outcome(
     random: np.random.Generator,
     optional: bool,
 ) -> Outcome:
-    """A trial, scored on these splits; on *calibrate* only its risks are kept."""
+    """A trial, scored on these splits; on *calibrate* only its risks are kept, and its accuracy together with that on *select*."""
     epsilon = point["epsilon"]
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
@@ -227,6 +227,9 @@ def outcome(
         if optional and split == "test":
             rows = each(scores, seen.correct, seen.p_norm)
             metrics |= {f"test/{name}_p_norm": tuple(row[name] for row in rows) for name in ("aurc", "ece", "nll")}
+    if optional and stage == "screen":
+        correct = [worlds[split].seen(epsilon, seeds).correct for split in ("select", "calibrate")]
+        metrics[HELD_OUT_ACCURACY] = tuple(np.concatenate(correct, -1).mean(-1).tolist())
     final = float(np.mean(metrics["select/accuracy"]))
     epochs = np.arange(1, EPOCHS + 1)
     rise = 1 - np.exp(-epochs / (3 + 9 * epsilon))

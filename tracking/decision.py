@@ -44,7 +44,7 @@ def decide_on(outcomes: Sequence[Outcome], terms: Terms | None = None, span: tup
 
 
 def needs(name: str, target: str) -> set[str]:
-    """The metrics on *select* by which a policy chooses."""
+    """The metrics of the screening by which a policy chooses."""
     harmless = {"nll_calibrated", "aurc_calibrated"} if name in ("safe", "raw") else set()
     return {target} | harmless | ({"confidence_gap"} if name == "raw" else set())
 

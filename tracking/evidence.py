@@ -13,7 +13,7 @@ BANDED = ("accuracy", "nll_calibrated", "aurc_calibrated", "ece", "ece_calibrate
 
 @dataclass(frozen=True)
 class Band:
-    """A metric on *select* as a smooth function of ε, with a 95 % band for other seeds; `tracking.fit` says how.
+    """A metric of the screening as a smooth function of ε, with a 95 % band for other seeds; `tracking.fit` says how.
 
     The band is that of the mean over seeds on these examples. `shift`, `shift_low` and `shift_high` are the difference to ε = 0.
     """
@@ -29,7 +29,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Surface:
-    """Accuracy on *select* as a smooth function of ε and of another tuned number; `tracking.fit` says how.
+    """Accuracy in the screening as a smooth function of ε and of another tuned number; `tracking.fit` says how.
 
     Attributes:
         epsilon, values: the ε, and the values of the other number.
@@ -139,7 +139,7 @@ class Evidence:
         recommendations: by policy.
         outcomes: screening trials which were trained to their end, by ascending ε.
         dropped: screening trials which were dropped at a rung.
-        bands: metric of `BANDED` -> its smooth fit over ε on *select*.
+        bands: metric of `BANDED` -> its smooth fit over ε.
         comparisons: the confirmed ε on *test*, ε = 0 first.
         openings: of the test split, the first one first.
         surfaces: by the name of a number which was tuned beside ε, how the two act together.

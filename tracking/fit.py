@@ -1,4 +1,4 @@
-"""Fit: a metric on *select* as a smooth function of ε, and of whatever else is tuned, from trials with paired seeds.
+"""Fit: a metric of the screening as a smooth function of ε, and of whatever else is tuned, from trials with paired seeds.
 
 The value of trial t, trained with seed s, is taken as
 

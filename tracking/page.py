@@ -15,8 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracking.evidence import Evidence
-from tracking.records import Comparison, Condition, Interval, Outcome
+from tracking.records import Comparison, Condition, Interval, Outcome, screened
 from tracking.report import figures, words
+from tracking.summary import where
 from tracking.versions import WrongName, model_of
 
 PARTS = Path(__file__).with_name("report")
@@ -70,7 +71,9 @@ def rendered(template: str, style: Sequence[str], script: Sequence[str], **value
     environment = Environment(
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(words=words, figures=figures, whisker=whisker, slope=SLOPE, coverages=COVERAGES)
+    environment.globals.update(
+        words=words, figures=figures, whisker=whisker, slope=SLOPE, coverages=COVERAGES, screened=screened, where=where
+    )
     css, js = ("\n".join((PARTS / name).read_text(encoding="utf-8") for name in names) for names in (style, script))
     policy = f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; base-uri 'none'; form-action 'none'"
     return environment.get_template(template).render(policy=policy, css=Markup(css), js=Markup(js), **values)  # noqa: S704 ours

@@ -1,6 +1,6 @@
 """Policies: rules which choose an ε from the evidence. Pure functions of records.
 
-A policy is a function with the decorator `policy`. Its candidate is chosen on the screening trials (*select*), by the smooth fit.
+A policy is a function with the decorator `policy`. Its candidate is chosen by the smooth fit of the screening trials.
 The claim that the candidate is better than ε = 0 is tested on the confirmation (fresh seeds, *test*); the function lists the
 conditions on which it is adopted besides. Where the claim or a condition fails, the recommendation is ε = 0, and the reason says which.
 
@@ -225,7 +225,7 @@ def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
 
 
 def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
-    """Each policy's candidate by its name, chosen on *select* alone."""
+    """Each policy's candidate by its name, chosen by the screening trials alone."""
     return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
 
 

@@ -79,6 +79,10 @@ class Bins:
         )
 
 
+HELD_OUT_ACCURACY = "held_out/accuracy"
+"""Accuracy on *select* and *calibrate* together. A temperature changes no prediction, so the examples it was fitted on are as good as the others."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One trial: one point of the search space, trained with S paired seeds to its end or to the rung where it was dropped.
@@ -170,6 +174,12 @@ class Outcome:
             for key, b in values["bins"].items()
         }
         return cls(**values)
+
+
+def screened(metric: str, *outcomes: Outcome) -> str:
+    """The name under which candidates are chosen by a metric: on *select*; accuracy on *calibrate* as well, where all trials have that."""
+    everywhere = metric == "accuracy" and all(HELD_OUT_ACCURACY in outcome.metrics for outcome in outcomes)
+    return HELD_OUT_ACCURACY if everywhere else f"select/{metric}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*."""
+"""Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*; of accuracy on *calibrate* as well."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tracking.evidence import BANDED, Band, Surface
 from tracking.fit import Fit
 from tracking.prices import Prices
-from tracking.records import Outcome, Point
+from tracking.records import Outcome, Point, screened
 
 STEPS = 40
 """Steps of the grid over the range of ε: hundredths in the default range."""
@@ -33,8 +33,8 @@ class Screening:
         self.fit = cache(self.fitted)
 
     def fitted(self, metric: str) -> Fit:
-        """The smooth fit of a metric on *select*."""
-        return Fit.of(self.outcomes, f"select/{metric}", *self.span)
+        """The smooth fit of a metric on *select*; of accuracy on *select* and *calibrate* together."""
+        return Fit.of(self.outcomes, screened(metric, *self.outcomes), *self.span)
 
     @cached_property
     def grid(self) -> tuple[float, ...]:
@@ -74,7 +74,9 @@ class Screening:
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
-        return float(self.fit(metric).mean([point])[0]) if len(self.outcomes) > 1 else self.outcomes[0].mean(f"select/{metric}")
+        return (
+            float(self.fit(metric).mean([point])[0]) if len(self.outcomes) > 1 else self.outcomes[0].mean(screened(metric, *self.outcomes))
+        )
 
     def best(self, metric: str, sign: int) -> Point:
         """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest |ε|."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tracking.records import Comparison, Interval, Outcome, Recommendation, beside, spread
+from tracking.records import HELD_OUT_ACCURACY, Comparison, Interval, Outcome, Recommendation, beside, screened, spread
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,32 @@ LEGEND = (
 
 
 def screening(outcomes: Sequence[Outcome]) -> Table:
-    """A row per trial by ascending ε: each metric on *select* as mean ± standard deviation over the seeds."""
+    """A row per trial by ascending ε: each metric as candidates are chosen by it, mean ± standard deviation over the seeds."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.epsilon)
     seeds = len(ordered[0].seeds)
     rows = []
     for outcome in ordered:
-        spreads = [outcome.spread(f"select/{c.metric}") if seeds > 1 else None for c in COLUMNS]
-        cells = [plus_minus(outcome.mean(f"select/{c.metric}"), deviation, c) for c, deviation in zip(COLUMNS, spreads, strict=True)]
+        names = [screened(column.metric, *outcomes) for column in COLUMNS]
+        spreads = [outcome.spread(metric) if seeds > 1 else None for metric in names]
+        cells = [plus_minus(outcome.mean(metric), deviation, c) for metric, deviation, c in zip(names, spreads, COLUMNS, strict=True)]
         rows.append((name(outcome), *cells))
-    return Table(f"On select: mean ± standard deviation over {count(seeds)}", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
+    return Table(f"On {where(outcomes)}: mean ± standard deviation over {count(seeds)}", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
+
+
+def where(outcomes: Sequence[Outcome]) -> str:
+    """The splits which candidates are chosen on, in words."""
+    return "select, accuracy on select and calibrate" if screened("accuracy", *outcomes) == HELD_OUT_ACCURACY else "select"
 
 
 def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
-    """A row per trial by ascending ε: paired differences to ε = 0 on *select*, mean ± standard error over the seeds."""
+    """A row per trial by ascending ε: paired differences to ε = 0 of what candidates are chosen by, mean ± standard error over the seeds."""
     rows = []
     for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
         if outcome.uid == control.uid:
             continue
         cells = []
         for column in COLUMNS:
-            paired = outcome.differences(f"select/{column.metric}", control)
+            paired = outcome.differences(screened(column.metric, *outcomes, control), control)
             mean = sum(paired) / len(paired)
             error = spread(paired) / len(paired) ** 0.5 if len(paired) > 1 else None
             cells.append(plus_minus(mean, error, column, signed=True))

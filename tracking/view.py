@@ -67,7 +67,7 @@ def view(name: str, stage: str, split: str, created: int) -> str:
         Section("Accuracy against calibration", [scatter(f"{split}/ece", f"{split}/accuracy"), coordinates(["epsilon", *columned])], 2),
         Section("Each metric against ε", [scatter("epsilon", metric) for metric in metrics], 3),
         Section("Epoch by epoch", [line(f"curves/{curve}") for curve in CURVES], 2),
-        *(Section(added, (), 3, own=True) for added in ("curves", "select", "test", "")),
+        *(Section(added, (), 3, own=True) for added in ("curves", "select", "held_out", "test", "")),
     ]
     columns = ["metrics.`epsilon`", *(f"metrics.`{metric}`" for metric in columned), "params.`seeds`"]
     state = {

@@ -148,7 +148,13 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
                 )  # metrics are logged to five digits; confidences equal to float32 are ties to us, and not to the oracle
                 assert one.data.metrics[f"{split}/{name}"] == pytest.approx(value, abs=near), (split, name)
                 checked += 1
-        assert artifact(folder, client, one.info.run_id, "logits/calibrate.npz")
+        held_out = [
+            np.load(io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")), allow_pickle=False)
+            for split in ("calibrate", "select")
+        ]
+        right = np.concatenate([file["logits"].argmax(-1) == file["labels"] for file in held_out], 1)
+        chosen_by = one.data.metrics.get("held_out/accuracy")
+        assert chosen_by == (None if splits[-1] == "test" else pytest.approx(right.mean(), abs=1e-5))
         picture = artifact(folder, client, one.info.run_id, f"reliability/{splits[-1]}.png")
         assert picture.startswith(b"\x89PNG")
     assert checked >= 16

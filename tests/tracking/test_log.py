@@ -183,7 +183,7 @@ def test_what_is_published(client, uri, network):
         f"#/experiments/{experiment.experiment_id}/runs/{found.run_id}/artifacts/page.html",
         f"#/models/{NAME}/versions/1",
         f"get-artifact?path=overview.png&run_uuid={found.run_id}",
-        "On select: mean ± standard deviation over 8 seeds",
+        "On select, accuracy on select and calibrate: mean ± standard deviation over 8 seeds",
     ):
         assert place in note
     assert not any(key.startswith("lscal.") for key in experiment.tags)

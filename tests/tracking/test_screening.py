@@ -1,6 +1,7 @@
 """Screening where more than ε is tuned, and where ε goes below 0."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tracking.evidence import Surface
 from tracking.policies import Terms, candidates
 from tracking.prices import Prices
-from tracking.records import Outcome
+from tracking.records import HELD_OUT_ACCURACY, Outcome
 from tracking.screening import Screening
 
 
@@ -20,6 +21,24 @@ def outcome(accuracy, number, **point):
     return Outcome(
         f"u{number}", "a/b", "a/b@1", "screen", number, point["epsilon"], 10, point, (0, 1, 2, 3), metrics, {}, (1.0,) * 4, {}, 1.0, "now"
     )
+
+
+def test_accuracy_is_chosen_by_calibrate_as_well_where_every_trial_has_it():
+    on_select = {0.0: 0.80, 0.1: 0.85, 0.2: 0.80}
+    with_calibrate = {0.0: 0.80, 0.1: 0.82, 0.2: 0.86}
+    noise = np.array([-0.001, 0.0, 0.0005, 0.0005])
+    alone = [outcome(value + noise, number, epsilon=epsilon) for number, (epsilon, value) in enumerate(on_select.items())]
+    both = [replace(one, metrics={**one.metrics, HELD_OUT_ACCURACY: tuple(with_calibrate[one.epsilon] + noise)}) for one in alone]
+    mixed = [*both[:2], alone[2]]
+    found = [Screening(trials, trials[0], Prices(), (0.0, 0.2)) for trials in (alone, both, mixed)]
+    assert [one.fit("accuracy").metric for one in found] == ["select/accuracy", HELD_OUT_ACCURACY, "select/accuracy"]
+    assert [one.best("accuracy", 1)["epsilon"] for one in found] == [
+        pytest.approx(0.1, abs=0.03),
+        pytest.approx(0.2, abs=0.03),
+        pytest.approx(0.1, abs=0.03),
+    ]
+    assert found[1].fit("nll_calibrated").metric == "select/nll_calibrated"
+    assert Screening(both[:1], both[0], Prices(), (0.0, 0.2)).value("accuracy", both[0].point) == pytest.approx(0.80, abs=1e-3)
 
 
 def noisy(generator, value):

@@ -1,12 +1,12 @@
 """Figures: what the scripts of the report draw, as plain values; means over seeds, rounded to what a drawing shows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tracking.evidence import Band, Evidence, Instance, Surface
-from tracking.records import Bins, Comparison, Outcome, beside, spread
+from tracking.records import Bins, Comparison, Outcome, beside, screened, spread
 from tracking.report.words import MEASURES, at
 
 DIGITS = 5
@@ -25,17 +25,20 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "candidate": plain.candidate,
         "measures": {name: asdict(measure) for name, measure in MEASURES.items()},
         "bands": {name: band_of(band) for name, band in evidence.bands.items() if name in MEASURES},
-        "trials": [drawn(one, control, "select") for one in evidence.outcomes],
-        "confirmed": [drawn(one.outcome, base, "test") for one in evidence.comparisons],
+        "trials": [drawn(one, control, "select", lambda metric: screened(metric, *evidence.outcomes)) for one in evidence.outcomes],
+        "confirmed": [drawn(one.outcome, base, "test", "test/{}".format) for one in evidence.comparisons],
         "surfaces": {name: surface(name, one, evidence.outcomes) for name, one in evidence.surfaces.items()},
         "tolerances": dict(evidence.tolerances),
         "prices": dict(evidence.prices),
     }
 
 
-def drawn(outcome: Outcome, control: Outcome | None, split: str) -> dict[str, Any]:
-    """One trial as it is drawn: metrics with standard errors, differences to ε = 0, bins, risks and the curve of accuracy."""
-    names = [name for name in MEASURES if f"{split}/{name}" in outcome.metrics]
+def drawn(outcome: Outcome, control: Outcome | None, split: str, named: Callable[[str], str]) -> dict[str, Any]:
+    """One trial as it is drawn: metrics with standard errors, differences to ε = 0, bins, risks and the curve of accuracy.
+
+    `named` tells under which name a metric is among the trial's.
+    """
+    names = [name for name in MEASURES if named(name) in outcome.metrics]
     paired = control is not None and control.seeds == outcome.seeds
     accuracy = outcome.curves.get("select_accuracy", ())
     stride = math.ceil(len(accuracy) / EPOCHS) or 1
@@ -43,11 +46,11 @@ def drawn(outcome: Outcome, control: Outcome | None, split: str) -> dict[str, An
         "name": name_of(outcome),
         "epsilon": outcome.epsilon,
         "seeds": len(outcome.seeds),
-        "values": {name: mean_and_error(outcome.metrics[f"{split}/{name}"]) for name in names},
+        "values": {name: mean_and_error(outcome.metrics[named(name)]) for name in names},
         "shifts": {
-            name: mean_and_error(outcome.differences(f"{split}/{name}", control))
+            name: mean_and_error(outcome.differences(named(name), control))
             for name in names
-            if paired and control is not None and f"{split}/{name}" in control.metrics
+            if paired and control is not None and named(name) in control.metrics
         },
         "bins": {
             kind: bins_of(outcome.bins[key], len(outcome.seeds))
@@ -85,7 +88,7 @@ def surface(name: str, fitted: Surface, outcomes: Sequence[Outcome]) -> dict[str
                 "name": name_of(one),
                 "epsilon": one.epsilon,
                 "value": max(one.point[name], fitted.values[0]),
-                "accuracy": rounded(one.mean("select/accuracy")),
+                "accuracy": rounded(one.mean(screened("accuracy", *outcomes))),
             }
             for one in outcomes
         ],
