@@ -1,5 +1,6 @@
 """Layers of a population on a CPU: what vmap makes of linear layers and convolutions, and how their numbers come to be independent."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
+
+warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented the batching rule")  # ways are timed
 
 VECTOR = 16
 """Numbers in a cache line."""
