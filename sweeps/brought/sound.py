@@ -13,16 +13,15 @@ from torch import Tensor
 
 from sweeps.brought.examples import Examples, listed
 from sweeps.errors import WrongInput
+from sweeps.spectrogram import Spectrogram
 
 ENDINGS = (".wav",)
 WINDOW_SECONDS = 0.032
 """Of a frame; the next one begins half of it later."""
-MELS = 32
+BANDS = 32
 LONGEST_SECONDS = 4.0
 COMMON = 0.95
 """So many recordings are no longer than a spectrogram: the others are cut."""
-FLOOR = 1e-3
-"""Added to energies before their logarithm, where the loudest sample is 1."""
 
 
 def is_wave(content: bytes) -> bool:
@@ -56,9 +55,9 @@ def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str)
     window = max(16, round(WINDOW_SECONDS * rate) // 2 * 2)
     seconds = min(LONGEST_SECONDS, float(np.quantile([len(samples) / rate for samples in sounds], COMMON)))
     frames = max(4, int(seconds * rate - window) // (window // 2) + 1)
-    bands = filters(rate, window)
-    inputs = torch.stack([log_mel(samples, window, frames, bands) for samples in sounds]).unsqueeze(1).numpy()
-    note = f"recordings at {rate} Hz become log-mel spectrograms of {MELS} bands and {frames} frames, {seconds:.2f} s"
+    made = Spectrogram(rate, window, window // 2, BANDS, frames)
+    inputs = torch.stack([made.log_mel(made.levelled(samples)) for samples in sounds]).unsqueeze(1).numpy()
+    note = f"recordings at {rate} Hz become log-mel spectrograms of {BANDS} bands and {frames} frames, {seconds:.2f} s"
     return Examples(inputs, (), (), where, notes=(note,))
 
 
@@ -77,24 +76,3 @@ def samples_of(file: bytes | Path) -> tuple[Float[Tensor, " sample"], int]:
         whole = padded.view("<i4")[:, 0] >> 8 * (4 - width)
     samples = whole.reshape(-1, channels).mean(1) / 2 ** (8 * width - 1)
     return torch.from_numpy(samples.astype(np.float32)), rate
-
-
-def log_mel(
-    samples: Float[Tensor, " sample"], window: int, frames: int, bands: Float[Tensor, "mel frequency"]
-) -> Float[Tensor, "mel frame"]:
-    """The logarithm of the energy in each band and frame, under Hann's window. Loudness is taken out first: the loudest sample becomes 1."""
-    length = window + window // 2 * (frames - 1)
-    cut = samples[:length] / samples.abs().max().clamp(min=1e-6)
-    padded = torch.nn.functional.pad(cut, (0, length - len(cut)))
-    power = torch.stft(padded, window, window // 2, window=torch.hann_window(window), center=False, return_complex=True).abs().square()
-    return (bands @ power + FLOOR).log()
-
-
-def filters(rate: int, window: int) -> Float[Tensor, "mel frequency"]:
-    """Triangles over the frequencies of a spectrum, equally wide on the mel scale 2595 log10(1 + f/700 Hz) from 0 to half the rate."""
-    highest = 2595 * np.log10(1 + rate / 2 / 700)
-    corners = torch.from_numpy(700 * (10 ** (np.linspace(0, highest, MELS + 2) / 2595) - 1))
-    frequencies = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
-    low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
-    return torch.minimum(rising, falling).clamp(min=0).float()

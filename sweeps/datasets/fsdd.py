@@ -15,6 +15,7 @@ from torch import Tensor
 from sweeps.datasets import Source, dataset
 from sweeps.errors import WrongInput
 from sweeps.parquet import folder_of, labels_of, read_table
+from sweeps.spectrogram import Spectrogram
 
 CLASSES = tuple("0123456789")
 FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
@@ -24,15 +25,8 @@ HOW = (
     "https://github.com/Jakobovski/free-spoken-digit-dataset (0 to 4 of each digit and speaker are the test split), put them in DIR/fsdd, "
     "and pass --data-dir DIR or set LSCAL_DATA=DIR."
 )
-RATE = 8000
-"""Samples in a second."""
-WINDOW, HOP = 256, 192
-"""Samples in a frame (32 ms), and from a frame to the next."""
-MELS, FRAMES = 24, 40
-"""The size of a spectrogram: 40 frames are 0.97 s, and 99 % of the recordings are shorter."""
-LENGTH = WINDOW + HOP * (FRAMES - 1)
-FLOOR = 1e-3
-"""Added to energies before their logarithm, where the loudest sample is 1: what is softer is silence."""
+SPECTROGRAM = Spectrogram(rate=8000, window=256, hop=192, bands=24, frames=40)
+"""Frames of 32 ms; 40 of them are 0.97 s, and 99 % of the recordings are shorter."""
 
 
 @dataset
@@ -58,7 +52,7 @@ def read(data_dir: Path | None, unheard: int | None) -> Source:
         for name, table in zip(FILES, tables, strict=True)
         for row, entry in enumerate(table["audio"].to_pylist())
     ]
-    inputs = log_mel(torch.stack([levelled(samples_of(*row)) for row in rows])).unsqueeze(1).numpy()
+    inputs = SPECTROGRAM.log_mel(torch.stack([SPECTROGRAM.levelled(samples_of(*row)) for row in rows])).unsqueeze(1).numpy()
     labels = np.concatenate([labels_of(table, folder / name, len(CLASSES), HOW) for table, name in zip(tables, FILES, strict=True)])
     speakers = np.concatenate([table["speaker"].to_numpy(zero_copy_only=False).astype(str) for table in tables])
     tested = np.arange(len(rows)) >= tables[0].num_rows if unheard is None else np.isin(speakers, np.unique(speakers)[:unheard])
@@ -74,38 +68,16 @@ def read(data_dir: Path | None, unheard: int | None) -> Source:
 
 
 def samples_of(path: Path, row: int, packed: bytes) -> Float[Tensor, " sample"]:
-    """The samples of a WAV file, from -1 to 1. Errors: WrongInput for what is no mono recording of 16 bits at RATE."""
+    """The samples of a WAV file, from -1 to 1. Errors: WrongInput for what is no mono recording of 16 bits at 8000 Hz."""
     try:
         with wave.open(io.BytesIO(packed)) as file:
             form = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
             raw = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise WrongInput(f"{path} is corrupt: row {row} is no WAV file: {error}. {HOW}") from error
-    if form != (1, 16, RATE) or not raw:
+    if form != (1, 16, SPECTROGRAM.rate) or not raw:
         raise WrongInput(
             f"row {row} of {path} has {form[0]} channels of {form[1]} bits at {form[2]} Hz and {len(raw)} bytes of sound; wanted 1 of 16 bits at "
-            f"{RATE} Hz, not empty. {HOW}"
+            f"{SPECTROGRAM.rate} Hz, not empty. {HOW}"
         )
     return torch.from_numpy(np.frombuffer(raw, "<i2").astype(np.float32) / 2**15)
-
-
-def levelled(samples: Float[Tensor, " sample"]) -> Float[Tensor, " length"]:
-    """A recording of LENGTH samples, the loudest of which is 1: shorter ones are followed by silence, longer ones are cut."""
-    loudest = samples.abs().max().clamp(min=1e-6)
-    return torch.nn.functional.pad(samples[:LENGTH] / loudest, (0, max(0, LENGTH - len(samples))))
-
-
-def log_mel(recordings: Float[Tensor, "*recording length"]) -> Float[Tensor, "*recording mel frame"]:
-    """The logarithm of the energy in MELS bands and FRAMES frames: WINDOW samples under Hann's window, every HOP."""
-    spectrum = torch.stft(recordings, WINDOW, HOP, window=torch.hann_window(WINDOW), center=False, return_complex=True)
-    return (mel_filters() @ spectrum.abs().square() + FLOOR).log()
-
-
-def mel_filters() -> Float[Tensor, "mel frequency"]:
-    """Triangles over the frequencies of a spectrum, equally wide on the mel scale 2595 log10(1 + f/700 Hz) from 0 to RATE/2."""
-    highest = 2595 * np.log10(1 + RATE / 2 / 700)
-    corners = torch.from_numpy(700 * (10 ** (np.linspace(0, highest, MELS + 2) / 2595) - 1))
-    frequencies = torch.linspace(0, RATE / 2, WINDOW // 2 + 1, dtype=torch.float64)
-    low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
-    return torch.minimum(rising, falling).clamp(min=0).float()

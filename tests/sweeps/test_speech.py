@@ -12,16 +12,22 @@ import torch
 from pyarrow import parquet
 
 from sweeps.datasets import DATASETS, load
-from sweeps.datasets.fsdd import FLOOR, FRAMES, HOP, MELS, RATE, WINDOW, levelled, log_mel, mel_filters, samples_of
+from sweeps.datasets.fsdd import SPECTROGRAM, samples_of
 from sweeps.errors import WrongInput
+from sweeps.spectrogram import FLOOR
 
 SHARED = Path(os.environ.get("LSCAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 SILENCE = float(np.log(FLOOR))
+RATE, WINDOW, HOP, MELS, FRAMES = (getattr(SPECTROGRAM, name) for name in ("rate", "window", "hop", "bands", "frames"))
 
 
 def tone(hertz, seconds, loudness=1.0):
     return loudness * torch.sin(2 * torch.pi * hertz * torch.arange(int(seconds * RATE)) / RATE)
+
+
+def seen(samples):
+    return SPECTROGRAM.log_mel(SPECTROGRAM.levelled(samples))
 
 
 def packed(samples, rate=RATE, channels=1):
@@ -35,31 +41,31 @@ def packed(samples, rate=RATE, channels=1):
 
 
 def test_each_frequency_has_its_band():
-    centres = [float(band @ torch.linspace(0, RATE / 2, WINDOW // 2 + 1) / band.sum()) for band in mel_filters()]
+    centres = [float(band @ torch.linspace(0, RATE / 2, WINDOW // 2 + 1) / band.sum()) for band in SPECTROGRAM.filters]
     assert centres == sorted(centres)
-    loudest = [int(log_mel(levelled(tone(hertz, 0.5)))[:, 5].argmax()) for hertz in (200, 500, 1000, 2000, 3000)]
+    loudest = [int(seen(tone(hertz, 0.5))[:, 5].argmax()) for hertz in (200, 500, 1000, 2000, 3000)]
     for band, hertz in zip(loudest, (200, 500, 1000, 2000, 3000), strict=True):
         assert abs(centres[band] - hertz) == min(abs(centre - hertz) for centre in centres)
 
 
 def test_bands_share_what_lies_between_their_peaks():
-    filters = mel_filters()
+    filters = SPECTROGRAM.filters
     assert filters.shape == (MELS, WINDOW // 2 + 1)
     inside = slice(int(filters[0].argmax()), int(filters[-1].argmax()))
     torch.testing.assert_close(filters[:, inside].sum(0), torch.ones(inside.stop - inside.start))
 
 
 def test_loudness_is_taken_out():
-    assert torch.allclose(log_mel(levelled(tone(440, 0.4, 0.01))), log_mel(levelled(tone(440, 0.4))), atol=1e-3)
+    assert torch.allclose(seen(tone(440, 0.4, 0.01)), seen(tone(440, 0.4)), atol=1e-3)
 
 
 def test_a_short_recording_ends_in_silence_and_a_long_one_is_cut():
-    short, long = (log_mel(levelled(tone(440, seconds))) for seconds in (0.3, 3.0))
+    short, long = (seen(tone(440, seconds)) for seconds in (0.3, 3.0))
     assert short.shape == long.shape == (MELS, FRAMES)
     silent = -(-int(0.3 * RATE) // HOP)
     torch.testing.assert_close(short[:, silent:], torch.full((MELS, FRAMES - silent), SILENCE))
     assert long[:, -1].max() > 0
-    torch.testing.assert_close(log_mel(levelled(torch.zeros(4000))), torch.full((MELS, FRAMES), SILENCE))
+    torch.testing.assert_close(seen(torch.zeros(4000)), torch.full((MELS, FRAMES), SILENCE))
 
 
 def test_a_wav_file_is_read_as_it_was_written():
@@ -87,7 +93,7 @@ def test_the_test_split_is_the_official_one_or_speakers_nobody_heard(tmp_path):
     for source in (official, by_speaker):
         assert source.inputs.shape == (8, 1, MELS, FRAMES)
         for row, shown in enumerate(source.shown):
-            expected = log_mel(levelled(samples_of(Path("x"), 0, sounds[shown.removeprefix("spoken by ")])))
+            expected = seen(samples_of(Path("x"), 0, sounds[shown.removeprefix("spoken by ")]))
             assert np.array_equal(source.inputs[row, 0], expected.numpy())
     assert sorted(zip(official.labels, official.shown, strict=True)) == sorted(zip(by_speaker.labels, by_speaker.shown, strict=True))
 
