@@ -30,7 +30,7 @@ PANELS = (
 
 
 def overview(evidence: Evidence) -> bytes:
-    """A PNG: for each metric the smooth fit on *select* with its 95 % band, the trials, and what was confirmed on *test*."""
+    """A PNG: for each metric the smooth fit of the screening with its 95 % band, the trials, and what was confirmed on *test*."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -44,10 +44,10 @@ def overview(evidence: Evidence) -> bytes:
     dot: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 6}
     tested: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 4.5, "capsize": 3, "linewidth": 1.2}
     entries = [
-        style.Entry(f"select: fit with 95 % band, {name}", (Patch(color=look["color"], alpha=style.VEIL), Line2D([], [], **look)))
+        style.Entry(f"screened: fit with 95 % band, {name}", (Patch(color=look["color"], alpha=style.VEIL), Line2D([], [], **look)))
         for name, look in zip(("as trained", "after temperature"), looks, strict=True)
     ]
-    entries.append(style.Entry("trial on select", (Line2D([], [], color=theme.ink, **dot),)))
+    entries.append(style.Entry("trial of the screening", (Line2D([], [], color=theme.ink, **dot),)))
     entries.append(
         style.Entry("confirmed on test, 95 % interval", (Line2D([], [], color=theme.ink, linestyle="", marker="D", markersize=4.5),))
     )
