@@ -55,6 +55,7 @@ def test_the_database_is_away_for_half_a_minute(database, arena, undisturbed):
         same(arena, conductor, undisturbed)
 
 
+@pytest.mark.slow
 def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, undisturbed):
     port = free_port()
     arena = Arena(tmp_path, f"sqlite:///{tmp_path}/optuna.db", f"http://127.0.0.1:{port}")

@@ -143,6 +143,7 @@ def conductor(tasks):
     process.wait()
 
 
+@pytest.mark.slow
 @NEEDS_RAY
 def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, conductor):
     until(lambda: sorted((tasks / "said.txt").read_text().splitlines()) == [f"worker {number}: joins on here" for number in (1, 2)])

@@ -106,6 +106,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_its_entries_to_others_and_no_process(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     (tmp_path / "killed.py").write_text(KILLED)

@@ -172,6 +172,7 @@ def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tm
     assert "member-epochs" not in as_json.stderr  # the four members were trained already
 
 
+@pytest.mark.slow
 def test_the_test_split_is_not_opened_twice_for_other_finalists(swept, tmp_path):
     folder, first = swept
     shutil.copytree(folder, tmp_path / "copy")
@@ -254,6 +255,7 @@ def finished(folder):
     return 0
 
 
+@pytest.mark.slow
 def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path):
     done = run(tmp_path, *SMALL, "--tune", "learning_rate=1e25:1e30")
     assert done.returncode == 0, done.stderr
@@ -334,6 +336,7 @@ def test_wrong_input_ends_with_2_and_a_sentence(arguments, message, tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_store_which_mlflow_lost_is_filled_again(swept, tmp_path):
     folder, _ = swept
     done = run(folder, *SMALL, "--tracking-uri", f"sqlite:///{tmp_path}/other.db")

@@ -128,6 +128,7 @@ def whole(client, trials):
     return found, parent
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_while_it_is_sent_to_gets_the_rest_when_it_is_back_and_nothing_twice(server, tmp_path, capsys):
     outbox = filled(tmp_path / "box", server.address, trials=4, size=3_000_000)
     outbox.put(findings(server.address), {"overview.png": b"a picture"}, print)
