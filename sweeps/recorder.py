@@ -23,7 +23,7 @@ from tracking.inputs import Inputs
 from tracking.model import ExportedModel
 from tracking.outbox import PROGRAM, About, Left, Outbox, Record
 from tracking.records import Facts, Outcome
-from tracking.store import TrackingAway, TrackingUnavailable, identity, reach
+from tracking.store import TrackingAway, TrackingUnavailable, identity, is_server, reach
 from tracking.summary import Table
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 SHORT, LONG = 5.0, 60.0
 """Seconds to wait for the scribe: where it can be done without, and where a file may take its time."""
 OPEN_SECONDS = 20.0
-"""How long the first answer of an MLflow that is there is waited for: it may be creating its tables."""
+"""How long the first answer of a server that is there is waited for: it may be creating its tables."""
+OWN_SECONDS = 120.0
+"""The same of a database without a server: it is not away, but on a busy machine MLflow's import and its tables take long."""
 AWAY_SECONDS = 4.0
 """How long a tracking store may be away while the last entries are waited for."""
 POLL_SECONDS = 0.2
@@ -118,7 +120,8 @@ class SweepRecorder:
             if self.opened.done() and self.opened.exception() is None:
                 return cast(tuple[str, str], self.opened.result())
             reach(self.recorder.uri)
-            found: tuple[str, str] = self.recorder.call(OPEN_SECONDS, "open", self.about)
+            seconds = OPEN_SECONDS if is_server(self.recorder.uri) else OWN_SECONDS
+            found: tuple[str, str] = self.recorder.call(seconds, "open", self.about)
         except TrackingUnavailable:
             return None
         return found
