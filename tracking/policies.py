@@ -344,9 +344,9 @@ def recommend(
     conditions: tuple[Condition, ...] = ()
     adopted = control
     if epsilon == 0:
-        reason = f"No other ε promised a better {POLICIES[name].target.noun} on select."
+        reason = f"No other ε promised a better {POLICIES[name].target.noun} in the screening."
         if name in ("safe", "raw"):
-            reason = "No other ε was ahead of ε = 0 in accuracy on select by more than one standard error."
+            reason = "No other ε was ahead of ε = 0 in accuracy by more than one standard error."
     elif comparison is None:
         reason = f"The candidate ε = {epsilon:g} is not adopted: with fresh seeds its training diverged."
     else:
