@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         typed = [word.strip(":").partition("=")[0] for word in message.split() if word.startswith("--")]
         near = [match for word in typed if word not in flags for match in get_close_matches(word, flags, n=1)]
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise WrongInput(f"{message}.{hint} See python -m sweeps.run --help.")
+        raise WrongInput(f"{message}.{hint} See {self.prog} --help.")
 
 
 def parser() -> Parser:
