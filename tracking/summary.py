@@ -64,9 +64,9 @@ def screening(outcomes: Sequence[Outcome]) -> Table:
     """A row per trial by ascending ε: each metric as candidates are chosen by it, mean ± standard deviation over the seeds."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.epsilon)
     seeds = len(ordered[0].seeds)
+    names = [screened(column.metric, *outcomes) for column in COLUMNS]
     rows = []
     for outcome in ordered:
-        names = [screened(column.metric, *outcomes) for column in COLUMNS]
         spreads = [outcome.spread(metric) if seeds > 1 else None for metric in names]
         cells = [plus_minus(outcome.mean(metric), deviation, c) for metric, deviation, c in zip(names, spreads, COLUMNS, strict=True)]
         rows.append((name(outcome), *cells))

@@ -220,6 +220,26 @@ def test_a_network_which_cannot_translate_is_told(numbers):
         statistics_of(torch.nn.Linear(2, 2), numbers)
 
 
+def test_a_network_which_cannot_translate_is_refused_before_it_is_trained(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "unable.py").write_text(
+        "from torch import nn\n\n"
+        "class Unable(nn.Module):\n"
+        "    def __init__(self, vocabulary):\n"
+        "        super().__init__()\n"
+        "        self.embedding, self.output = nn.Embedding(vocabulary, 4), nn.Linear(4, vocabulary)\n\n"
+        "    def forward(self, tokens):\n"
+        "        return self.output(self.embedding(tokens[:, 1]))\n\n"
+        "def unable(shape, classes, vocabulary):\n"
+        "    return Unable(vocabulary)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert command.main(["--dataset", "multi30k", "--architecture", "unable:unable", "--data-dir", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "multi30k is a translation, and a network for it needs the methods encode, sources and step beside forward" in told
+    assert "piloting" not in told
+
+
 def test_multi30k_tells_how_to_get_it(tmp_path):
     with pytest.raises(WrongInput, match="github.com/multi30k/dataset"):
         load("multi30k")
