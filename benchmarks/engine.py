@@ -40,7 +40,8 @@ from sweeps.augmentation import Augmentation
 from sweeps.choice import choose, clock, pick_device
 from sweeps.datasets import Dataset, load
 from sweeps.member import Member
-from sweeps.plan import Mode, Task, resolve
+from sweeps.plan import Task
+from sweeps.settings import resolve
 from sweeps.population import learning_rate_at
 from sweeps.way import cores
 

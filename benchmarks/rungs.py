@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import load
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.rungs import Claim, Curve, candidate, claim_of, survivors
 from sweeps.worker import member_of
 from tracking.policies import Tolerances

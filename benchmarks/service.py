@@ -131,7 +131,7 @@ def database() -> None:
     """What a trial costs in the study store."""
     import optuna
 
-    from sweeps.plan import resolve
+    from sweeps.settings import resolve
     from sweeps.study import open_storage, open_study, planned
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

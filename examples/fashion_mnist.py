@@ -22,12 +22,13 @@ from torch import Tensor
 from examples import page, pictures
 from examples.findings import Findings, Networks
 from sweeps.choice import choose, pick_device
-from sweeps.command import DONE, INTERRUPTED, WRONG_INPUT, Parser
+from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, resolve
+from sweeps.plan import Plan
+from sweeps.settings import resolve
 from sweeps.way import cores
 from sweeps.worker import member_of
 
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str], console: Console) -> Path:
     plan = resolve({"tasks": [TASK], "data_dir": os.environ.get("LSCAL_DATA"), "seeds": SEEDS, **values})
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
+    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision)
     networks, seconds = train(engine, plan, console)
     console.say("measuring, with 95 % intervals")
     findings = Findings.of(networks)

@@ -1,8 +1,12 @@
-"""Choice of the way in which a task's members are trained: a few real steps of each way, side by side on all cores."""
+"""Choice of the way in which a task's members are trained.
+
+Which numeric kernels are used, a fixed rule says (`kind_of`): it looks at the network alone, so the same plan gives the same numbers on an idle
+machine and on a busy one. The stopwatch decides only what changes no bit: how many members are trained at a time.
+"""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
@@ -11,35 +15,38 @@ from math import lcm
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweeps.datasets import Dataset
 from sweeps.engine import Engine, Lane
 from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
-from sweeps.memory import keep_freed_memory
-from sweeps.plan import Mode, Task
+from sweeps.memory import give_freed_memory_back, keep_freed_memory
+from sweeps.plan import Execution, Kind, Precision, Task
 from sweeps.population import EVALUATION_CHUNK
 from sweeps.smoothings import noise_of, uniform_over
-from sweeps.way import Precision, Way, cores, key_of, recall, remember
+from sweeps.way import Way, cores, key_of, network, recall, remember
 
-PROBED = 4
-"""Members per lane in a first, small measurement."""
-HOPELESS = 1.5
-"""A way which is this much slower than another in the first measurement is not measured at its full size."""
+SERIAL = (nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
+"""Modules whose members are trained one after another: a grouped convolution, which vmap makes of many, is slower than the single ones, and a
+gathered row costs the same alone (docs/log.md, 2026-11-30)."""
+MOST_FUSED_PARAMETERS = 1_000_000
+"""A larger network fills a core's caches by itself."""
+SMALL = 65_536
+"""Parameters: of smaller networks more are trained at a time, as a step is mostly overhead."""
 FUSED_MEMBERS = {"cpu": (8, 16, 32), "cuda": (16, 64, 256)}
-"""How many members a fused population may hold. On a CPU, more than 32 leave its caches."""
+"""How many members a lane's fused population may hold. On a CPU, more than 32 leave its caches."""
 LOOPED_MEMBERS = {"cpu": 1, "cuda": 16}
 """How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing by more."""
-CLOSE = 1.3
-"""Ways within this factor of the fastest are measured a second time."""
 EQUAL = 1.05
-"""Of ways within this factor of the fastest, the one with the fewest members is taken: its results come sooner, and rungs have more to say."""
+"""Of sizes within this factor of the fastest, the one with the fewest members is taken: its results come sooner."""
 MOST_LANES = 8
 """More threads than this would wait for each other's Python."""
 SECONDS = 0.2
-"""A measurement takes as many steps as fit, at least two."""
+"""A measurement takes as many steps as fit, at least one."""
+LEAST_BUDGET, MOST_BUDGET, SHARE = 2.0, 20.0, 0.05
+"""Seconds that measuring may take: this share of what the sweep is expected to take, within these bounds."""
 CANNOT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
 """What a module raises that cannot take the inputs, and vmap where it cannot map a module."""
 MEMORY_SHARE = 0.8
@@ -53,27 +60,123 @@ def choose(
     smoothings: Sequence[str],
     device: torch.device,
     seeds: int,
-    mode: Mode = "auto",
-    precision: Precision | None = None,
+    execution: str = "auto",
+    precision: Precision = "float32",
+    *,
+    most: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    remeasure: bool = False,
 ) -> Engine:
-    """An engine which trains in the fastest way, or in that which `mode` and `precision` name. The data are put on the device here.
+    """An engine that trains as `execution` pins it, see `plan.Execution`; what it leaves open, `kind_of` and the stopwatch decide.
 
-    `smoothings` are the names which members may use. Errors: WrongInput where the data set does not have one of them, where the architecture
-    cannot take its inputs, or where it is to be fused and cannot.
+    Args:
+        task, dataset: the data are put on the device here.
+        smoothings: the names that members may use.
+        seeds: paired seeds of a trial; trials are trained whole.
+        precision: of forward and backward passes.
+        most: how many members there are to train; as many as fit where None.
+        say: is told that measuring begins, where it is not remembered.
+        remeasure: forget what was measured before.
+
+    Errors: WrongInput where the data set does not have one of the smoothings, where the architecture cannot take its inputs, or where it is to be
+    fused and cannot.
     """
     keep_freed_memory()
     feed = Feed.of(dataset, task.recipe, device)
-    lanes = min(cores(), MOST_LANES) if device.type == "cpu" else 1
+    pinned = Execution.of(execution)
+    lanes = pinned.lanes or (min(cores(), MOST_LANES) if device.type == "cpu" else 1)
     plain = {"uniform": uniform_over(dataset).to(device)}
-    engine = Engine(task, feed.dataset, feed, plain, device, Way("looped", "float32", lanes, seeds))
-    key = key_of(task, dataset, seeds, device, mode, precision)
-    way = recall(key)
+    engine = Engine(task, feed.dataset, feed, plain, device, Way(pinned.kind or "looped", precision, lanes, pinned.members or 0))
+    key = key_of(task, dataset, seeds, device, execution, precision, lanes, most)
+    way = None if remeasure else recall(key)
     if way is None:
-        way = fastest(engine, seeds, mode, precisions(device) if precision is None else (precision,))
+        say(f"{task.name}: measuring how many members to train at a time: {LEAST_BUDGET:g} s, or 5 % of the sweep up to {MOST_BUDGET:g} s")
+        way = measured(engine, seeds, pinned, most)
+        give_freed_memory_back()
         remember(key, way)
     engine = replace(engine, way=way)
     teach = cache(partial(teacher_of, engine))
     return replace(engine, noises={name: noise_of(name, dataset, teach).to(device) for name in smoothings})
+
+
+def kind_of(module: nn.Module) -> Kind:
+    """How members of a network are trained, by what it is made of: fused where it is small and of matrix products alone, else looped.
+
+    The same on every machine: the two kinds agree to rounding only.
+    """
+    small = sum(one.numel() for one in module.parameters()) <= MOST_FUSED_PARAMETERS
+    return "fused" if small and not any(isinstance(one, SERIAL) for one in module.modules()) else "looped"
+
+
+def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) -> Way:
+    """The way that is pinned or ruled, with the members at a time of shortest measured time per member and epoch. Errors: WrongInput."""
+    task = engine.task
+    try:
+        module = network(task, engine.dataset)
+        kind = pinned.kind or kind_of(module)
+        first_steps(engine)
+    except CANNOT as error:
+        raise WrongInput(
+            f"{task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {error}"
+        ) from error
+    if kind == "fused" and (doubt := doubt_of(engine, Way("fused", engine.way.precision, 1, 5))):
+        if pinned.kind:
+            raise WrongInput(f"{task.architecture} cannot be fused: {doubt}. Use --execution looped or auto.")
+        kind = "looped"
+    way = replace(engine.way, kind=kind)
+    parameters = sum(one.numel() for one in module.parameters())
+    return fastest(engine, [replace(way, members=size) for size in sizes(engine, kind, seeds, pinned, most, parameters)], seeds, most)
+
+
+def sizes(engine: Engine, kind: Kind, seeds: int, pinned: Execution, most: int | None, parameters: int) -> list[int]:
+    """How many members may be trained at a time, the usual number first: whole trials, no lane with more than another, no more than there are."""
+    if pinned.members:
+        return [pinned.members]
+    device, lanes = engine.device.type, engine.way.lanes
+    group = lcm(seeds, lanes)
+
+    def rounded(size: int) -> int:
+        wanted = size if most is None else min(size, most)
+        return max(1, -(-wanted // group)) * group
+
+    if kind == "looped":
+        return [rounded(LOOPED_MEMBERS[device])]
+    usual = FUSED_MEMBERS[device][-1 if parameters <= SMALL else -2]
+    return list(dict.fromkeys(rounded(size * lanes) for size in (usual, *FUSED_MEMBERS[device])))
+
+
+def fastest(engine: Engine, ways: Sequence[Way], seeds: int, most: int | None) -> Way:
+    """The way of shortest measured time, of ways that are equal to the last bit; only the first where there is no time, or no memory, for more."""
+    started = time.perf_counter()
+    found: list[Way] = []
+    for way in ways:
+        if found and not affordable(engine, found[0], way):
+            continue
+        before = time.perf_counter()
+        found.append(measure(engine, way, seeds, before + SECONDS))
+        now = time.perf_counter()
+        whole = found[0].seconds * engine.task.recipe.epochs * (most or way.members)
+        if now - started + 2 * (now - before) > max(LEAST_BUDGET, min(MOST_BUDGET, SHARE * whole)):
+            break
+    best = min(way.seconds for way in found)
+    return min((way for way in found if way.seconds <= EQUAL * best), key=lambda way: way.members)
+
+
+def affordable(engine: Engine, known: Way, way: Way) -> bool:
+    """Whether a GPU has the memory for a way, by what another took there."""
+    if engine.device.type != "cuda":
+        return True
+    per_member = torch.cuda.max_memory_allocated(engine.device) / known.members
+    return way.members * per_member <= MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[1]
+
+
+def first_steps(engine: Engine) -> None:
+    """Two steps of one looped member: what cannot be trained at all fails here."""
+    recipe = engine.task.recipe
+    member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
+    population = replace(engine, way=replace(engine.way, kind="looped")).population([member])
+    for inputs, labels, rows in islice(engine.feed.epoch([0], 0), 2):
+        population.step(inputs, labels, 0.0, 0.0, rows)
 
 
 def teacher_of(engine: Engine) -> Float[Tensor, "example class"]:
@@ -86,69 +189,21 @@ def teacher_of(engine: Engine) -> Float[Tensor, "example class"]:
     return engine.logits(trained, "train")[0]
 
 
-def fastest(engine: Engine, seeds: int, mode: Mode, allowed: Sequence[Precision]) -> Way:
-    """The way with the shortest measured time per member and epoch."""
-    lanes = engine.way.lanes
-    group = lcm(seeds, lanes)  # whole trials, and no lane with more members than another
-    members = -(-LOOPED_MEMBERS[engine.device.type] // group) * group
-    found: list[Way] = []
-    why: Exception | None = None
-    for precision in allowed:
-        try:
-            found.append(measure(engine, Way("looped", precision, lanes, members), min(members, PROBED * lanes), seeds))
-        except CANNOT as error:
-            why = error
-    if not found:
-        raise WrongInput(
-            f"{engine.task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {why}"
-        ) from why
-    if mode == "looped":
-        return min(found, key=lambda way: way.seconds)
-    limit = HOPELESS * min(way.seconds for way in found) if mode == "auto" else float("inf")
-    fused, doubts = fused_ways(engine, seeds, group, limit, allowed)
-    if mode == "fused":
-        if not fused:
-            raise WrongInput(f"{engine.task.architecture} cannot be fused: {doubts}. Use --engine looped or auto.")
-        found = []
-    found += fused
-    best = min(way.seconds for way in found)
-    again = [measure(engine, way, way.members, seeds) for way in found if way.seconds < CLOSE * best]
-    twice = [min(first, second, key=lambda way: way.seconds) for first in found for second in again if same(first, second)]
-    best = min(way.seconds for way in twice)
-    return min((way for way in twice if way.seconds <= EQUAL * best), key=lambda way: way.members)
-
-
-def fused_ways(engine: Engine, seeds: int, group: int, limit: float, allowed: Sequence[Precision]) -> tuple[list[Way], str]:
-    """The fused ways which work, measured, none where a small measurement took more than `limit`; and why others do not."""
-    ways: list[Way] = []
-    doubts = ""
-    for precision in allowed:
-        small = Way("fused", precision, engine.way.lanes, PROBED * engine.way.lanes)
-        try:
-            if engine.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(engine.device)
-            before = torch.cuda.memory_allocated(engine.device) if engine.device.type == "cuda" else 0
-            small = measure(engine, small, small.members, seeds)
-            per_member = (torch.cuda.max_memory_allocated(engine.device) - before) / small.members if engine.device.type == "cuda" else 0.0
-            if small.seconds > limit:
-                continue
-            with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
-                doubt = pool.submit(doubt_of, engine, small).result()
-            if doubt:
-                doubts = doubt
-                continue
-            ways.extend(sized(engine, small, seeds, group, per_member))
-        except CANNOT as error:  # what was measured before remains; a GPU may be out of memory at a size
-            doubts = str(error)
-    return ways, doubts
-
-
 def doubt_of(engine: Engine, way: Way) -> str:
     """Why a fused population of this architecture would not hold its members' own numbers; "" where nothing is found.
 
     Five equal members take two steps. On a CPU they have to stay equal to the last bit, since then no kernel looks at a
     member's place among the others; and their buffers have to be those of a looped member.
     """
+    try:
+        with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
+            return pool.submit(unlike, engine, way).result()
+    except CANNOT as error:  # vmap cannot map it
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def unlike(engine: Engine, way: Way) -> str:
+    """What differs between fused members and a looped one, as `doubt_of` says."""
     recipe = engine.task.recipe
     member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
     states = []
@@ -166,43 +221,18 @@ def doubt_of(engine: Engine, way: Way) -> str:
     return ""
 
 
-def same(one: Way, other: Way) -> bool:
-    """Whether two measurements are of the same way."""
-    return replace(one, seconds=0.0) == replace(other, seconds=0.0)
-
-
-def sized(engine: Engine, way: Way, seeds: int, group: int, per_member: float) -> Iterator[Way]:
-    """A fused way measured at its sizes, until one is slower than the one before, as far as a GPU's memory goes (bytes per member)."""
-    before = way.seconds
-    for size in FUSED_MEMBERS[engine.device.type]:
-        members = max(1, size * way.lanes // group) * group
-        if engine.device.type == "cuda" and members * per_member > MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[0]:
-            return
-        larger = measure(engine, replace(way, members=members), members, seeds)
-        yield larger
-        if larger.seconds > before:
-            return
-        before = larger.seconds
-
-
-def precisions(device: torch.device) -> tuple[Precision, ...]:
-    """float32, and bfloat16 where the device computes in it."""
-    if device.type == "cuda":
-        return ("float32", "bfloat16") if torch.cuda.is_bf16_supported() else ("float32",)
-    return ("float32", "bfloat16") if torch.cpu._is_avx512_bf16_supported() else ("float32",)
-
-
-def measure(engine: Engine, way: Way, members: int, seeds: int) -> Way:
-    """The way with its seconds per member and epoch, from a few steps of so many members; scoring included."""
+def measure(engine: Engine, way: Way, seeds: int, deadline: float) -> Way:
+    """The way with its seconds per member and epoch, scoring included, from the steps that fit before the deadline, at least one in each lane."""
     recipe = engine.task.recipe
     trial = [Member(0.1, seed, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises))) for seed in range(seeds)]
-    course = replace(engine, way=way).begin((trial * -(-members // seeds))[:members])
+    count = way.members if way.kind == "fused" else min(way.members, way.lanes * LOOPED_MEMBERS[engine.device.type])
+    course = replace(engine, way=way).begin((trial * -(-count // seeds))[:count])
     with ThreadPoolExecutor(len(course.lanes), "lane", torch.set_num_threads, (1,)) as pool:
-        seconds = list(pool.map(lambda lane: time_epoch(engine, lane), course.lanes))
+        seconds = list(pool.map(lambda lane: time_epoch(engine, lane, deadline), course.lanes))
     return replace(way, seconds=1 / sum(1 / one for one in seconds))
 
 
-def time_epoch(engine: Engine, lane: Lane) -> float:
+def time_epoch(engine: Engine, lane: Lane, deadline: float) -> float:
     """Seconds of an epoch per member of a lane, which the other lanes' time is not part of."""
     population, feed, device = lane.population, engine.feed, engine.device
     population.begin(0)
@@ -212,15 +242,13 @@ def time_epoch(engine: Engine, lane: Lane) -> float:
         inputs, labels, rows = next(batches)
         population.step(inputs, labels, 0.0, 0.0, rows)
 
-    for _ in range(2):
-        step()
+    step()
     started, steps = clock(device), 0
-    while steps < 2 or clock(device) - started < SECONDS:
+    while steps < 1 or clock(device) < deadline:
         step()
         steps += 1
     epoch = (clock(device) - started) / steps * feed.steps
     inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK[device.type]))
-    population.logits(inputs)
     started = clock(device)
     population.logits(inputs)
     scored = len(feed.labels["select"]) + len(feed.labels["calibrate"])

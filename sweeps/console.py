@@ -3,28 +3,32 @@
 import json
 import logging
 import math
+import shutil
 import sys
+import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-import optuna
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 from typing_extensions import override
 
-from sweeps.engine import Progress as Advance
 from tracking.summary import Table
 
+Advance = Callable[[int], None]
+"""Told how many member-epochs were trained."""
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 PLAIN_SECONDS = 10
 """Without a terminal, the progress is a plain line this often."""
+PLAIN_WIDTH, WIDEST = 100, 120
+"""Columns of a paragraph: where there is no terminal, and at most."""
 WIDTH = 160
 """Tables are never cut to a narrower terminal: it wraps them, and nothing is lost."""
 
@@ -39,7 +43,6 @@ class Console:
     def __init__(self, to_stderr: bool, log_format: LogFormat = "text"):
         self.json = log_format == "json"
         self.out = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True)
-        self.out.width = max(self.out.width, WIDTH)
         self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
@@ -48,6 +51,37 @@ class Console:
             self.out.print(text, style=style, markup=False)
         elif text.strip():
             write_event("warning" if style == "red" else "info", event, text, fields)
+
+    def paragraph(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
+        """A sentence or several, wrapped at words to the width of the terminal; links stay whole."""
+        if self.json:
+            self.say(text, style, event=event, **fields)
+            return
+        width = max(40, min(shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, WIDEST))
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+        self.out.print("\n".join(lines), style=style, markup=False)
+
+    def answer(self, headline: str, lines: Sequence[str]) -> None:
+        """The answer: a headline, then its sentences."""
+        self.say("")
+        self.paragraph(headline, "bold green", event="answer")
+        for line in lines:
+            self.paragraph(line, event="answer")
+
+    @contextmanager
+    def phase(self, what: str) -> Iterator[None]:
+        """Show that something goes on that takes a moment."""
+        if self.live:
+            with self.err.status(what):
+                yield
+        else:
+            self.warn(f"{what} …", event="phase")
+            yield
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a terminal on which a line can be drawn anew."""
+        return self.err.is_terminal and not self.err.no_color and not self.json
 
     def warn(self, text: str, *, event: str = "warning", **fields: Any) -> None:
         """A line on stderr."""
@@ -74,12 +108,12 @@ class Console:
         for row in table.rows:
             drawn.add_row(*row, style="bold green" if row[0] == mark else None)
         self.out.print()
-        self.out.print(drawn)
+        self.out.print(drawn, width=max(self.out.width, WIDTH))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
         """A progress bar over `total` member-epochs with an estimate of the time left; lines now and then without a terminal."""
-        if self.err.is_terminal and not self.err.no_color and not self.json:
+        if self.live:
             bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -122,6 +156,8 @@ class Console:
             return
         logging.captureWarnings(True)
         logging.basicConfig(handlers=[Adopted()], level=logging.WARNING, force=True)
+        import optuna
+
         optuna.logging.disable_default_handler()
         optuna.logging.enable_propagation()
         sys.excepthook = lambda _, error, __: write_crash(error)

@@ -1,4 +1,4 @@
-"""WrongInput: the one error a user can cause. `sweeps.run` prints it without a traceback and exits with 2."""
+"""Errors that a command prints without a traceback: WrongInput, which a person can cause (exit code 2), and Failed (1)."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,3 +14,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> WrongInput:
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return WrongInput(f"no {kind} named {name!r}.{hint} There are: {', '.join(names)}.")
+
+
+class Failed(RuntimeError):
+    """What went wrong although the input was right: a store that stays away, a device without memory, workers that were given up."""

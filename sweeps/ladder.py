@@ -1,91 +1,135 @@
-"""Ladder: the rungs of a study's screening, and what its trials have to show there."""
+"""Ladder: the rungs of a study's screening, and what its trials have to show there.
 
+Which trials are dropped follows from the plan and from results alone, whoever trained what, when and how fast. Trials are screened in waves, one
+after another, of 4, 4, 8, 16, … points in the order of the plan. At a rung a trial is compared with the finished trials of the waves before its
+own, and with nothing else: not with those that happen to run beside it.
+"""
+
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sweeps.engine import CALIBRATED, Curves, Rung
-from sweeps.rungs import FINISHED, Curve, Verdict, claim_of, relative_error, survivors
-from sweeps.study import Study, Trial
-from tracking.records import Outcome
+from sweeps.plan import Plan, Task
+from sweeps.rungs import Curve, Verdict, claim_of, relative_error, survivors
+from sweeps.study import Study, Trial, planned
+from tracking.policies import key_of
+from tracking.records import Outcome, Point
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Of the epochs: where the rungs are."""
-WORTH_SECONDS = 60
-"""A screening that is expected to take less has no rungs: their scoring and smaller populations would cost more than they save."""
+FIRST_WAVE = 4
+"""Trials that are trained to their end whatever they show; each later wave has as many trials as all before it."""
+RISK = 0.01
+"""How likely a rung may change the recommendation, all trials of a wave taken together."""
+WORTH = 4e11
+"""Members × epochs × training examples × parameters, from which on a screening has rungs: about a minute of two cores (docs/log.md, 2026-11-30).
+In a shorter one, scoring and smaller populations would cost more than they save."""
 METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 """What is compared at a rung, and the engine's curves of it."""
+MOST_LOSSES = 4096
+"""Examples of *select* whose losses are kept for the error of the veto: it is known to 1 % from so many."""
+
+
+def has_rungs(plan: Plan, task: Task, examples: int, parameters: int) -> bool:
+    """Whether a screening has rungs. With other tuned values, gains are no function of ε: then there are none."""
+    return plan.rungs and not plan.tuned and plan.trials * plan.seeds * task.recipe.epochs * examples * parameters >= WORTH
+
+
+def waves(points: Sequence[Point]) -> list[list[Point]]:
+    """The points in the order of the plan, divided into waves. With more trials, the first waves stay what they were."""
+    found, start = [], 0
+    while start < len(points):
+        size = max(FIRST_WAVE, start)
+        found.append(list(points[start : start + size]))
+        start += size
+    return found
 
 
 class Ladder:
-    """Which trials of a study go on at its rungs. Other workers' finished trials count as much as this one's."""
+    """Which trials of a study go on at its rungs, see `has_rungs`."""
 
-    def __init__(self, study: Study, seconds: float, say: Callable[[str], None]):
-        """A ladder for a study whose members take so many seconds an epoch."""
-        self.study, self.say = study, say
-        plan, self.epochs = study.plan, study.task.recipe.epochs
-        wanted = (
-            plan.rungs and study.stage == "screen" and not plan.tuned
-        )  # with other learning rates or smoothings, gains are no function of ε
-        self.active = wanted and plan.trials * plan.seeds * self.epochs * seconds > WORTH_SECONDS
-        self.most = max(FINISHED, -(-plan.trials // 2)) if self.active else plan.trials
-        """Trials to train at a time: those of the first half tell something about the others."""
-        self.losses: dict[float, Float[Tensor, " example"]] = {}
+    def __init__(self, study: Study, examples: int, parameters: int, say: Callable[[str], None]):
+        """A ladder for a study whose networks have so many parameters, and so many training examples."""
+        self.study, self.say, self.epochs = study, say, study.task.recipe.epochs
+        self.active = study.stage == "screen" and has_rungs(study.plan, study.task, examples, parameters)
         self.reasons: dict[int, str] = {}
 
-    def note(self, epsilon: float, losses: Float[Tensor, " example"]) -> None:
-        """Take down the recalibrated loss of a finished trial on each example of *select*, mean over seeds."""
-        self.losses[epsilon] = losses
-
     def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
-        """The rungs for trials with so many members each, in their order.
-
-        None where the ladder is not active, nor where nothing will come of them: too few trials have finished, and none are
-        left for which these would count as finished.
-        """
+        """The rungs for trials with so many members each, in their order; none where the ladder is not active."""
         if not self.active:
-            return {}
-        if len(self.finished()) < FINISHED and self.study.missing() + self.study.waiting() <= 0:
             return {}
         epochs = {max(1, round(share * self.epochs)) for share in SHARES} - {self.epochs}
         return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in sorted(epochs)}
 
-    def finished(self) -> list[Curve]:
-        """The finished trials of which whole curves are known."""
-        return [curve_of(outcome) for outcome in self.study.outcomes() if outcome.by_seed]
-
     def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
         """Which members go on: those of trials which may still change the recommendation. What has diverged does not go on either."""
         past = len(curves["train_loss"])
-        rows = {trial.number: slice(index * seeds, (index + 1) * seeds) for index, trial in enumerate(trials)}
-        sound = [trial for trial in trials if curves_of(curves, rows[trial.number], past)["accuracy"].isfinite().all()]
-        running = [Curve(trial.point["epsilon"], curves_of(curves, rows[trial.number], past)) for trial in sound]
-        keep = {trial.number: verdict for trial, verdict in zip(sound, self.verdicts(running), strict=True)}
-        for number, verdict in keep.items():
-            if not verdict.keep:
-                self.reasons[number] = verdict.reason
-                self.say(f"trial {number} is dropped after {len(curves['train_loss'])} of {self.epochs} epochs: {verdict.reason}")
-        return [trial.number in keep and keep[trial.number].keep for trial in trials for _ in range(seeds)]
+        keep: dict[int, bool] = {}
+        for index, trial in enumerate(trials):
+            own = curves_of(curves, slice(index * seeds, (index + 1) * seeds), past)
+            keep[trial.number] = bool(own["accuracy"].isfinite().all())
+            if keep[trial.number] and trial.number not in self.reasons:
+                verdict = self.verdict(trial.point, Curve(trial.point["epsilon"], own))
+                keep[trial.number] = verdict.keep
+                if not verdict.keep:
+                    self.reasons[trial.number] = verdict.reason
+                    self.say(f"trial {trial.number} is dropped after {past} of {self.epochs} epochs: {verdict.reason}")
+        return [keep[trial.number] for trial in trials for _ in range(seeds)]
 
-    def verdicts(self, running: Sequence[Curve]) -> list[Verdict]:
-        """What the rule says of each running trial."""
-        claim = claim_of(self.study.plan.policy, self.study.plan.tolerances, self.error())
+    def verdict(self, point: Point, running: Curve) -> Verdict:
+        """What the rule says of a running trial, given the finished trials of the waves before its own."""
+        before, size = self.before(point)
+        error = self.error(before)
+        claim = claim_of(self.study.plan.policy, self.study.plan.tolerances, error)
         if claim is None:
-            return [Verdict(True, 1.0, {}, "the policy is not known to the rungs")] * len(running)
-        if self.error() == 0:
+            return Verdict(True, 1.0, {}, "the policy is not known to the rungs")
+        if error == 0:
             claim = replace(claim, vetoes=())  # nobody knows how sure the veto is: then nobody is excluded by it
-        return survivors(running, self.finished(), self.epochs, [claim])
+        finished = [curve_of(outcome) for outcome, _ in before]
+        return survivors([running], finished, self.epochs, [claim], RISK / size)[0]
 
-    def error(self) -> float:
+    def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
+        """The finished trials of the waves before a point's own, in the order of the plan, with their losses; and how many points its wave has."""
+        known = {key_of(outcome.point): (outcome, losses) for outcome, losses in self.study.with_losses() if outcome.by_seed}
+        start = 0
+        for wave in waves(planned(self.study.plan, self.study.task)):
+            keys = [key_of(one) for one in wave]
+            if key_of(point) in keys:
+                break
+            start += len(wave)
+        earlier = [key_of(one) for one in planned(self.study.plan, self.study.task)[:start]]
+        return [known[key] for key in earlier if key in known], max(FIRST_WAVE, start)
+
+    def error(self, before: Sequence[tuple[Outcome, str | None]]) -> float:
         """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
-        control = self.losses.get(0.0)
-        if control is None or len(self.losses) < 2:
+        losses = {outcome.epsilon: unpacked(packed) for outcome, packed in before if packed}
+        control = losses.pop(0.0, None)
+        if control is None or not losses:
             return 0.0
-        others = torch.stack([losses for epsilon, losses in self.losses.items() if epsilon])
-        return relative_error(others[:, None], control[None])
+        return relative_error(torch.stack(list(losses.values()))[:, None], control[None])
+
+
+def packed(losses: Float[Tensor, " example"]) -> str:
+    """The recalibrated loss of a finished trial on examples of *select*, mean over seeds, as text: evenly spaced ones where there are many.
+
+    The standard error over the kept ones is a little larger than over all, which errs on the side of keeping a trial.
+    """
+    kept = losses.float()
+    if len(kept) > MOST_LOSSES:
+        places = torch.linspace(0, len(kept) - 1, MOST_LOSSES, dtype=torch.float64).round().long()
+        kept = kept[places]
+    return base64.b64encode(kept.numpy().tobytes()).decode()
+
+
+def unpacked(text: str) -> Float[Tensor, " example"]:
+    """The losses which `packed` wrote, as many of them as were kept."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), np.float32).copy())
 
 
 def curves_of(curves: Mapping[str, Tensor], rows: slice, epochs: int) -> dict[str, Float[Tensor, "epoch seed"]]:

@@ -16,7 +16,7 @@ from typing_extensions import override
 from sweeps.brought.flags import words
 from sweeps.choice import MOST_LANES, pick_device
 from sweeps.console import LogFormat
-from sweeps.errors import WrongInput
+from sweeps.errors import Failed, WrongInput
 from sweeps.keeper import Keeper, News
 from sweeps.plan import Launch, Plan
 
@@ -25,7 +25,7 @@ STOP_SECONDS = 20.0
 """A worker has so long to give its trials back before it is killed. Slurm and Kubernetes give 30 s."""
 
 
-class NoWorkers(WrongInput):
+class NoWorkers(Failed):
     """All workers were given up: why, and the last lines they wrote."""
 
 

@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from sweeps.census import cause_of
+from sweeps.errors import Failed
 from tracking.store import shown
 
 PATIENCE_SECONDS = 300.0
@@ -24,7 +25,7 @@ INNER = ("_create_new_trial", "_get_trials", "_set_trial_param", "_get_stale_tri
 """Methods which Optuna's cache calls, although they are not public."""
 
 
-class StoreUnavailable(RuntimeError):
+class StoreUnavailable(Failed):
     """The study store did not come back in time."""
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,7 +51,7 @@ class Recorder:
         except OSError as error:
             raise WrongInput(f"the outbox {str(folder)!r} cannot be made: {error.strerror}. Give another --state-dir.") from error
         self.calls = ThreadPoolExecutor(1, "recorder")
-        self.begin()
+        self.process: SpawnProcess | None = None
 
     def begin(self) -> None:
         """Start the scribe's process."""
@@ -65,6 +66,8 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.calls.shutdown(cancel_futures=True)
+        if self.process is None:
+            return
         self.connection.close()
         self.process.join(SHORT)
         self.process.kill()  # what it was sending stays in the outbox, and is completed by whoever sends it next
@@ -80,7 +83,9 @@ class Recorder:
             raise TrackingAway(f"MLflow does not answer within {seconds:g} s") from error
 
     def post(self, method: str, *arguments: object) -> "Future[Any]":
-        """Have a method of the Scribe called, after those posted before."""
+        """Have a method of the Scribe called, after those posted before. Its process is started by the first call."""
+        if self.process is None:
+            self.begin()
         return self.calls.submit(self.exchange, method, arguments)
 
     def exchange(self, method: str, arguments: Sequence[object]) -> Any:
@@ -89,6 +94,7 @@ class Recorder:
             answer = self.over_the_line(method, arguments)
         except (EOFError, OSError):
             self.connection.close()
+            assert self.process is not None
             self.process.join()
             self.begin()
             try:

@@ -27,8 +27,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 
 from sweeps.census import BASE, BESIDE, STATES, cause_of
 from sweeps.errors import WrongInput
-from sweeps.patience import PatientStorage, StoreUnavailable
-from sweeps.plan import Plan, Task, key_of, resolve
+from sweeps.patience import PatientStorage, StoreUnavailable, transient
+from sweeps.plan import Plan, Task, key_of
+from sweeps.settings import resolve
 from tracking.records import Outcome, Point, Stage
 from tracking.store import shown
 
@@ -38,10 +39,12 @@ RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
 INTERRUPTED = 130
 """The exit code of a process which Ctrl-C ended."""
+OPEN_SECONDS = 60.0
+"""How long a database that is away at the start is waited for."""
 OPENED_AT_ONCE = 8
 """How often the tables of a new database are tried to be created, where others do the same."""
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN = "outcome", "diverged", "queued", "surplus", "taken"
+OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN, LOSSES = "outcome", "diverged", "queued", "surplus", "taken", "losses"
 SETTINGS, CLOSED = "settings", "closed"
 LOCAL = (
     *("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker"),
@@ -198,10 +201,14 @@ class Study:
             space["smoothing"] = CategoricalDistribution(self.plan.smoothing)
         return space
 
-    def tell(self, trial: Trial, outcome: Outcome) -> bool:
-        """Record a finished trial: its two objectives, and the whole outcome in one attribute. False where it was taken over by another worker."""
+    def tell(self, trial: Trial, outcome: Outcome, losses: str = "") -> bool:
+        """Record a finished trial: its two objectives, the whole outcome in one attribute, and the losses that later rungs compare, if any.
+
+        False where it was taken over by another worker.
+        """
         values = [outcome.mean("select/accuracy"), outcome.mean("select/ece")]
-        return self.end(self.held[trial.number], TrialState.COMPLETE, {OUTCOME: outcome.to_json()}, values)
+        attributes = {OUTCOME: outcome.to_json(), **({LOSSES: losses} if losses else {})}
+        return self.end(self.held[trial.number], TrialState.COMPLETE, attributes, values)
 
     def tell_diverged(self, trial: Trial, why: str) -> bool:
         """Record a trial whose loss became NaN. It is not tried again: it would do the same."""
@@ -246,6 +253,11 @@ class Study:
         """The outcomes of all finished trials, whoever trained them, in the order of their numbers."""
         return self.told(TrialState.COMPLETE)
 
+    def with_losses(self) -> list[tuple[Outcome, str | None]]:
+        """The outcomes of all finished trials, each with the losses that were told with it."""
+        ended = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        return [(Outcome.from_json(trial.user_attrs[OUTCOME]), trial.user_attrs.get(LOSSES)) for trial in ended]
+
     def dropped(self) -> list[Outcome]:
         """The trials which were dropped at a rung."""
         return self.told(TrialState.PRUNED)
@@ -282,8 +294,12 @@ class Study:
         )
 
     def unfinished(self) -> int:
-        """How many trials are still to be finished, by whomever."""
+        """How many trials of the plan are still to be finished, by whomever, those included that are not queued yet."""
         return self.missing() + self.waiting() + self.elsewhere()
+
+    def pending(self) -> int:
+        """How many trials can be finished now: those that are queued or running, and where more than ε is tuned those still to be drawn."""
+        return (self.missing() if self.plan.tuned else 0) + self.waiting() + self.elsewhere()
 
     def elsewhere(self) -> int:
         """How many trials other workers hold."""
@@ -433,6 +449,25 @@ def sobol(plan: Plan) -> list[float]:
     return list(islice((value for value in values if value != 0), plan.trials - 1))
 
 
+def wait_for_storage(url: str, say: Callable[..., None]) -> PatientStorage:
+    """The database of studies, waited for where it is away: a sweep or a worker is often started before it.
+
+    Errors: WrongInput where the URL or the credentials are wrong; StoreUnavailable where it stays away.
+    """
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            return open_storage(url)
+        except WrongInput as error:
+            cause = error.__cause__
+            if cause is None or not transient(cause):
+                raise
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(str(error)) from error
+            say(f"{error} Trying again, for {deadline - time.monotonic():.0f} s more.", event="waiting", storage=shown(url))
+            time.sleep(5)
+
+
 def open_storage(url: str) -> PatientStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
     for attempt in range(OPENED_AT_ONCE):
@@ -494,6 +529,15 @@ def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> 
     if name in known:
         message += f": {len(opened.outcomes())} trials are finished, {opened.unfinished()} are to do"
     return opened, message
+
+
+def known_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> Study | None:
+    """The screening study of a task as it is, without a change; None where it was not begun."""
+    try:
+        study = load_known(storage, f"{task.name}@{key_of(plan.science(task, digest))}")
+    except KeyError:
+        return None
+    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
 
 
 def planned(plan: Plan, task: Task) -> list[Point]:

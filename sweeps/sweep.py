@@ -18,21 +18,26 @@ from sweeps.engine import Engine, Progress
 from sweeps.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.facts import facts
 from sweeps.instances import instances_of
+from sweeps.ladder import waves
 from sweeps.launch import Launcher, kind_of, launcher, places
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
 from sweeps.patience import PatientStorage
 from sweeps.pilot import most_confirm_seeds
-from sweeps.plan import Plan
+from sweeps.pages import page_of
+from sweeps.plan import Asked, Plan
 from sweeps.recorder import Recorder, SweepRecorder
 from sweeps.score import Logits
+from sweeps.standing import note_answer
 from sweeps.study import CLOSED, Study, control_point, open_stage, open_study, planned
 from sweeps.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
 from tracking import summary
 from tracking.evidence import Evidence, Pilot
+from tracking.answer import sentences
 from tracking.model import ExportedModel
-from tracking.pilot import sentences
-from tracking.policies import POLICIES, Source, candidates, claimed, decide, key_of
+from tracking.page import page
+from tracking.pilot import sentences as told
+from tracking.policies import Source, candidates, claimed, decide, key_of
 from tracking.records import Facts, Outcome, Point, Recommendation
 from tracking.screening import Screening
 from tracking.store import shown as shown_uri
@@ -55,27 +60,29 @@ class Sweep:
     records: SweepRecorder
     facts: Facts
     console: Console
+    asked: Asked
 
     @property
     def engine(self) -> Engine:
         """What this process trains with, where it has to."""
         return self.worker.engine
 
-    def run(self, *, pilot_only: bool, reopen: bool) -> Recommendation | Pilot | None:
+    def run(self) -> Recommendation | Pilot | None:
         """All steps, see `sweep_task`."""
         plan, study, dataset, task = self.plan, self.screening, self.engine.dataset, self.screening.task
         records, console = self.records, self.console
-        if not (reopen or pilot_only):
+        if not (self.asked.reopen or self.asked.pilot_only):
             refuse_more(study)
         piloted = self.pilot()
-        if pilot_only:
+        if self.asked.pilot_only:
             return self.close("FINISHED", piloted)
         screening = self.screen()
         if screening is None:
             console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
             return self.close("FAILED", None)
 
-        chosen = candidates(screening, plan.terms)
+        with console.phase("fitting accuracy and calibration over ε"):
+            chosen = candidates(screening, plan.terms)
         control = key_of(screening.control_point)
         points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
         finalists = {
@@ -85,7 +92,7 @@ class Sweep:
         advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
         seeds = plan.confirm_seeds or advised
         parent, _ = records.where() or ("", "")
-        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, reopen, console.say)
+        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, self.asked.reopen, console.say)
         confirmation = self.confirm(finalists, points, control, seeds)
         comparisons = confirmation.comparisons()
         if control not in comparisons:
@@ -98,6 +105,9 @@ class Sweep:
         created = first_seen(study, plan.policy, decided)
         recommendations = {name: replace(one, created=created) for name, one in decided.items()}
         ordered = [control, *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon)]
+        with console.phase("judging what was found"):
+            bands, surfaces = screening.bands(), screening.surfaces()
+            instances = instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy]))
         evidence = Evidence(
             task=task.name,
             study=study.name,
@@ -114,25 +124,40 @@ class Sweep:
             pilot=piloted,
             outcomes=tuple(sorted(screening.outcomes, key=lambda outcome: outcome.epsilon)),
             dropped=screening.dropped,
-            bands=screening.bands(),
+            bands=bands,
             comparisons=tuple(comparisons[key] for key in ordered),
             openings=openings,
-            surfaces=screening.surfaces(),
-            instances=instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy])),
+            surfaces=surfaces,
+            instances=instances,
         )
         tables = tables_of(evidence, screening)
-        version = records.publish(evidence, tables, self.model(confirmation.runs[key_of(recommendations[plan.policy].point)]))
+        with console.phase("exporting the network of the recommended ε"):
+            model = self.model(confirmation.runs[key_of(recommendations[plan.policy].point)])
+        with console.phase("drawing, and publishing to MLflow"):
+            page_at = self.write_page(evidence)
+            version = records.publish(evidence, tables, model)
+            _, link = records.where() or ("", "")
+        links = {"page": page_at} | ({"MLflow": ui_address(plan, link)} if link else {})
         shown = recommendations[plan.policy]
-        for table in tables:
-            console.table(table, mark=f"{shown.epsilon:.4g}")
-        console.say(summary.LEGEND, "dim")
-        _, link = records.where() or ("", "")
-        closing(plan, shown, link, console)
+        if self.asked.tables:
+            for table in tables:
+                console.table(table, mark=f"{shown.epsilon:.4g}")
+            console.paragraph(summary.LEGEND, "dim")
         if version is None:
-            console.say(f"  MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
+            console.paragraph(f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
+        next_commands(plan, task.name, console)
+        console.answer(f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})", sentences(recommendations, plan.policy, links))
         study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
+        note_answer(study, version, links)
         study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
         return shown
+
+    def write_page(self, evidence: Evidence) -> str:
+        """Write the page of the task on this machine; its address."""
+        path = page_of(Path(self.plan.state_dir), evidence.task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(evidence), encoding="utf-8")
+        return path.absolute().as_uri()
 
     def dismiss(self) -> None:
         """Let the workers which were placed leave by themselves."""
@@ -161,17 +186,19 @@ class Sweep:
         right = pilot.kept(study)
         assert right is not None
         report = pilot.report(study, right, self.engine)
-        for line in sentences(report):
-            self.console.say(f"  {line}")
+        for line in told(report):
+            self.console.paragraph(f"  {line}")
         return report
 
     def screen(self) -> Screening | None:
         """Train the trials of the plan. None where ε = 0 diverged."""
         study, plan = self.screening, self.plan
         self.records.catch_up([*study.outcomes(), *study.dropped()])
-        study.enqueue(planned(plan, study.task))
-        self.train(study, "screening")
-        outcomes = study.outcomes()
+        points = planned(plan, study.task)
+        for wave in waves(points) if self.worker.ladder(study).active else [points]:
+            study.enqueue(wave)
+            self.train(study, "screening")
+        outcomes = sorted(study.outcomes(), key=lambda one: key_of(one.point))  # numbers tell which were queued again
         plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
         control = next(iter(plain), None)  # the recipe's own values, unless they diverged
         return None if control is None else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
@@ -219,7 +246,7 @@ class Sweep:
 
     def train(self, study: Study, what: str) -> None:
         """Have what is queued in a study trained, with a progress bar."""
-        todo = study.unfinished() * len(study.seeds) * study.task.recipe.epochs
+        todo = study.pending() * len(study.seeds) * study.task.recipe.epochs
         with self.console.progress(f"{what} {study.task.name}", todo) as advance:
             if isinstance(self.hands, Worker):
                 self.hands.work(study, advance)
@@ -228,12 +255,12 @@ class Sweep:
 
     def wait(self, study: Study, hands: Launcher, advance: Progress) -> None:
         """Keep the workers running until a study is finished. Errors: NoWorkers where none is left."""
-        left, members = study.unfinished(), len(study.seeds) * study.task.recipe.epochs
+        left, members = study.pending(), len(study.seeds) * study.task.recipe.epochs
         while left:
             hands.watch()
             study.reap()
             self.worker.roll.clear_gone(self.plan.grace)
-            now = study.unfinished()
+            now = study.pending()
             if now < left:
                 advance((left - now) * members)
             left = now
@@ -247,26 +274,24 @@ def sweep_task(
     recorder: Recorder,
     console: Console,
     meter: Meter,
+    asked: Asked,
     metrics: str | None = None,
-    *,
-    pilot_only: bool = False,
-    reopen: bool = False,
 ) -> Recommendation | Pilot | None:
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
-    Errors: TestOpened where *test* was opened for other finalists and `reopen` is False; NoWorkers where all were given up. All trials
+    Errors: TestOpened where *test* was opened for other finalists and `asked.reopen` is False; NoWorkers where all were given up. All trials
     are kept in the study, and what MLflow did not take in the outbox.
     """
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
-    console.say(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
-    console.say(f"  {describe(plan, engine)}")
+    console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
+    console.paragraph(f"  {describe(plan, engine)}")
     found = facts(replace(plan, tasks=(study.task,)), engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
         worker = Worker(study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics)
         with hands_of(plan, worker, console) as hands:
-            sweep = Sweep(plan, worker, hands, study, records, found, console)
-            answer = sweep.run(pilot_only=pilot_only, reopen=reopen)
+            sweep = Sweep(plan, worker, hands, study, records, found, console, asked)
+            answer = sweep.run()
             sweep.dismiss()
             return answer
     except BaseException as error:  # the run in MLflow is closed, whatever happened
@@ -317,36 +342,27 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
 
 
 def describe(plan: Plan, engine: Engine) -> str:
-    """The resolved plan of a task in one line."""
+    """The resolved plan of a task in a sentence."""
     examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
     tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items())
+    smoothing = "" if plan.smoothing == Plan.smoothing else f", {' or '.join(plan.smoothing)} smoothing"
     return (
-        f"ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}, {' or '.join(plan.smoothing)} smoothing; {plan.trials} trials × {plan.seeds} paired seeds × "
-        f"{engine.task.recipe.epochs} epochs; examples: {', '.join(f'{name} {n}' for name, n in examples.items())}; "
-        f"{engine.way} on {engine.device}"
+        f"{plan.trials} ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}{smoothing} × {plan.seeds} seeds × {engine.task.recipe.epochs} epochs; "
+        f"{', '.join(f'{name} {n}' for name, n in examples.items())}; {engine.way} on {engine.device}"
     )
 
 
-def closing(plan: Plan, shown: Recommendation, link: str, console: Console) -> None:
-    """The answer, and the exact next commands."""
-    console.say("")
-    console.say(f"Recommended ε for {shown.task}: {shown.epsilon:g} (policy {shown.policy})", "bold green")
-    console.say(f"  {shown.reason}")
-    if others := [name for name in POLICIES if name != shown.policy]:
-        console.say(f"  Other policies: --policy {' or '.join(others)} of tracking.recommend.")
-    console.say("")
+def ui_address(plan: Plan, link: str) -> str:
+    """Where a person opens MLflow at a place in its UI."""
+    server = os.environ.get(UI_ADDRESS) or (shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+    return f"{server.rstrip('/')}/{link}"
+
+
+def next_commands(plan: Plan, task: str, console: Console) -> None:
+    """The exact commands that browse and pull what was found."""
     given = shown_uri(plan.tracking_uri)
-    if plan.tracking_uri.startswith("http"):
-        server = given
-    else:
-        uri = "" if plan.tracking_uri == Plan.tracking_uri else f" --backend-store-uri {given}"
-        console.say(f"  Browse it:  mlflow server{uri}")
-        server = "http://127.0.0.1:5000"
-    if link:
-        server = os.environ.get(UI_ADDRESS) or server
-        console.say(f"  then open   {server.rstrip('/')}/{link}", event="link")
-    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {given}"
-    console.say(f"  Its page:   python -m tracking.serve{custom}")
-    console.say(f"  then open   http://127.0.0.1:8000/v1/tasks/{shown.task}/page")
-    console.say(f"  Pull the ε: python -m tracking.recommend {shown.task}{custom}")
+    custom = plan.tracking_uri != Plan.tracking_uri
     console.say("")
+    if not plan.tracking_uri.startswith("http"):
+        console.say(f"  Browse it:  mlflow server{f' --backend-store-uri {given}' if custom else ''}")
+    console.say(f"  Pull the ε: python -m tracking.recommend {task}{f' --tracking-uri {given}' if custom else ''}   # --explain, --json")

@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 
 from lscal import METRICS, Predictions
-from sweeps.brought.flags import add_flags, add_recipe, brought, check_used
+from sweeps.brought.flags import brought, check_used
 from sweeps.choice import choose, pick_device
-from sweeps.command import DONE, INTERRUPTED, WRONG_INPUT, Parser
+from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser, add_execution, add_flags, add_recipe
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.worker import member_of
 
 SHOWN: tuple[SplitName, ...] = ("select", "test")
@@ -33,7 +33,7 @@ def parser() -> Parser:
     add_recipe(flags)
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
     flags.add_argument("--smoothing", metavar="NAME", help="who receives ε (default uniform)")
-    flags.add_argument("--engine", metavar="NAME", help="auto, fused or looped (default auto: measured)")
+    add_execution(flags)
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     return flags
@@ -55,7 +55,7 @@ def train(arguments: Sequence[str], console: Console) -> None:
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     for note in dataset.notes:
         console.say(f"{task.dataset}: {note}")
-    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
+    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision, most=plan.seeds)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
     console.say(f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on {engine.device}")
     members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]

@@ -1,4 +1,4 @@
-"""Way: how populations of a task are trained on a device. `sweeps.choice` finds the fastest; here it is remembered."""
+"""Way: how populations of a task are trained on a device. `sweeps.choice` chooses it; what was measured is remembered here."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -15,13 +15,10 @@ from torch import nn
 from sweeps.architectures import ARCHITECTURES
 from sweeps.datasets import Dataset
 from sweeps.member import Member
-from sweeps.plan import Mode, Task
+from sweeps.plan import Kind, Precision, Task
 from sweeps.population import FusedPopulation, LoopedPopulation, Population
 from sweeps.smoothings import Noise
 from sweeps.start import take_over
-
-Kind = Literal["fused", "looped"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,10 @@ def network(task: Task, dataset: Dataset) -> nn.Module:
     return module
 
 
-def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode: Mode, precision: Precision | None = None) -> str:
-    """All that may decide which way is the fastest."""
+def key_of(
+    task: Task, dataset: Dataset, seeds: int, device: torch.device, execution: str, precision: Precision, lanes: int, most: int | None
+) -> str:
+    """All that may decide how members are best trained, and how long one takes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
     about = {
         "architecture": task.architecture + ARCHITECTURES[task.architecture].version,
@@ -74,8 +73,10 @@ def key_of(task: Task, dataset: Dataset, seeds: int, device: torch.device, mode:
         "device": name,
         "cores": cores(),
         "torch": torch.__version__,
-        "mode": mode,
+        "execution": execution,
         "precision": precision,
+        "lanes": lanes,
+        "most": most,
     }
     return json.dumps(about)
 

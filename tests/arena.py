@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4", "--engine", "fused", "--grace", "3")
+SMALL = ("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4", "--execution", "fused", "--grace", "3")
 """A sweep of digits/mlp which takes seconds."""
 CHANGING = ("run_id", "created")
 """What differs between two runs of the same sweep."""

@@ -337,7 +337,7 @@ def test_compose_takes_both_overrides(compose: Compose) -> None:
 # ---- The services, as processes against a real PostgreSQL ------------------------------------------------------------
 
 
-TASKS = "digits/mlp --trials 3 --seeds 2 --epochs 3 --confirm-seeds 2 --engine fused"
+TASKS = "digits/mlp --trials 3 --seeds 2 --epochs 3 --confirm-seeds 2 --execution fused"
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_the_first_command_runs_the_main_job_and_the_epsilon_can_be_pulled(tmp_p
 
 
 def test_the_other_commands_of_the_readme_have_flags_that_exist(tmp_path):
-    from sweeps.command import parser
+    from sweeps.options import parser
 
     lines = [line for line in commands("What you get") if "sweeps.run" in line]
     assert len(lines) >= 4

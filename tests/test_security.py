@@ -20,7 +20,7 @@ from published import free_port, made, publish
 from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.errors import WrongInput
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.study import SETTINGS, join_study, open_storage, open_study
 from tracking import registry, versions
 from tracking.inputs import Inputs

@@ -1,60 +1,17 @@
-"""Flags: those which bring data sets and architectures, to keys of a plan and back to the words of a worker's command line."""
+"""Flags: those that bring data sets and architectures, to keys of a plan and back to the words of a worker's command line."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeps.architectures import ARCHITECTURES
-from sweeps.brought import OWN_ARCHITECTURES, Brought
+from sweeps.brought.bring import OWN_ARCHITECTURES, Brought
 from sweeps.brought.code import FILE, names_code
 from sweeps.brought.columns import Columns, check_name, name_of
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput
 
 OF_COLUMNS = ("label_column", "input_columns", "split_column", "image_size", "drop_rare_classes", "tokenizer")
-HELP = {
-    "label_column": ("NAME", "column of --dataset with the classes (default: guessed and said)"),
-    "input_columns": ("A,B", "columns of --dataset which the network sees (default: guessed and said)"),
-    "split_column": ("NAME", "column of --dataset which says train, validation or test"),
-    "tokenizer": ("SPEC", "hf:NAME or a folder: its tokens are made of texts (default: words of the training texts)"),
-}
-
-
-def add_flags(flags: argparse.ArgumentParser) -> None:
-    """Add the flags to a command line."""
-    group = flags.add_argument_group("bring your own", "see docs/your-own-task.md; a code's module is imported and run")
-    group.add_argument(
-        "--dataset",
-        metavar="SPEC",
-        help="a folder of images by class, a folder of parquet or CSV files, a .csv, .tsv, .parquet, .jsonl, .arff or .npz file, openml:NAME, "
-        "hf:NAME, or package.module:function",
-    )
-    group.add_argument("--name", metavar="NAME", help="of --dataset in the task's name (default: that of the file or folder)")
-    for key, (metavar, text) in HELP.items():
-        group.add_argument(f"--{key.replace('_', '-')}", metavar=metavar, help=text)
-    group.add_argument("--image-size", type=int, metavar="N", help="pixels a side to which the images of --dataset are brought")
-    group.add_argument("--drop-rare-classes", action="store_true", help="leave out classes with too few examples instead of refusing")
-    group.add_argument(
-        "--start-from",
-        metavar="FILE",
-        help="safetensors: every member begins with these weights; the seed still decides the order of the data and dropout",
-    )
-    group.add_argument(
-        "--architecture",
-        action="append",
-        metavar="SPEC",
-        help="package.module:function, timm:NAME, hf:NAME or hf:FOLDER, a name of --list; NAME=SPEC gives it a name; may be repeated",
-    )
-
-
-def add_recipe(flags: argparse.ArgumentParser) -> None:
-    """Add what a recipe is changed by, see `sweeps.recipe`."""
-    flags.add_argument("--batch-size", type=int, metavar="N", help="examples in a step (default: the recipe's)")
-    flags.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak (default: the recipe's)")
-    flags.add_argument("--weight-decay", type=float, metavar="DECAY", help="(default: the recipe's)")
-
-
 def brought(options: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of the options; the keys `datasets` and `architectures` of a plan. Errors: WrongInput."""
     spec, name = options.pop("dataset", None), options.pop("name", None)

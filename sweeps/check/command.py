@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Sequence
 
-from sweeps.brought.flags import add_flags, add_recipe, check_used
+from sweeps.brought.flags import check_used
 from sweeps.check import Finding, Level, data, network
-from sweeps.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, merge
+from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, add_recipe
 from sweeps.console import Console
 from sweeps.datasets import load
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, Task, resolve
+from sweeps.plan import Plan, Task
+from sweeps.settings import merge, resolve
 
 STYLES: dict[Level, str | None] = {"fine": "green", "note": "dim", "doubt": "yellow", "wrong": "red"}
 

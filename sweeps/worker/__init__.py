@@ -25,16 +25,18 @@ from torch import Tensor
 from sweeps.choice import choose
 from sweeps.engine import Engine, Progress, Trained
 from sweeps.export import network_of, pack, weights_of
-from sweeps.ladder import Ladder
+from sweeps.ladder import Ladder, packed
 from sweeps.member import Member
 from sweeps.memory import give_freed_memory_back
 from sweeps.meter import Meter
-from sweeps.plan import Task
+from sweeps.errors import Failed, WrongInput
+from sweeps.plan import Execution, Task
 from sweeps.roll import Roll
 from sweeps.score import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored
 from sweeps.shelf import Shelf, epochs_done, place
 from sweeps.study import Study, Trial, heartbeat, uninterrupted
 from sweeps.translation import statistics_of
+from sweeps.way import network
 from tracking.policies import key_of
 from tracking.records import Outcome, Point, brief
 
@@ -56,7 +58,7 @@ class TakenOver(Exception):
     """All trials of a batch are other workers' by now."""
 
 
-class TooLarge(RuntimeError):
+class TooLarge(Failed):
     """A single member does not fit into the device's memory."""
 
 
@@ -133,12 +135,12 @@ class Worker:
 
     def batch(self, study: Study, progress: Progress) -> bool:
         """Ask and train one batch; False where there is nothing to do. On any interruption, what is unfinished is given back."""
-        ladder = self.ladders.setdefault(study.name, Ladder(study, self.engine.way.seconds, self.say))
+        ladder = self.ladder(study)
         self.study = study
         try:
             with uninterrupted():
-                fair = -(-study.unfinished() // self.share())
-                trials = study.ask(max(1, min(ladder.most, fair, self.most // len(study.seeds))))
+                fair = -(-study.pending() // self.share())
+                trials = study.ask(max(1, min(fair, self.most // len(study.seeds))))
             if not trials:
                 return False
             self.place.hold([f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#") for trial in trials])
@@ -157,6 +159,12 @@ class Worker:
         self.place.hold([])
         self.meter.trials(study.task.name, study.states())
         return True
+
+    def ladder(self, study: Study) -> Ladder:
+        """The rungs of a study."""
+        if study.name not in self.ladders:
+            self.ladders[study.name] = ladder_of(study, self.engine, self.say)
+        return self.ladders[study.name]
 
     def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:
         """Train a batch of trials as one population, or in smaller ones where the memory does not hold it, and tell each of them."""
@@ -240,11 +248,10 @@ class Worker:
             if SENTENCES in parts_of(study.stage, engine.dataset):
                 own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
             outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
-            ladder.note(outcome.epsilon, losses)
             files = {weights_path(outcome): pack(weights_of(trained, rows.start))} if study.stage == "confirm" else {}
             with uninterrupted():
                 self.finish(outcome, own, files)
-                self.told(study, trial, "finished", study.tell(trial, outcome))
+                self.told(study, trial, "finished", study.tell(trial, outcome, packed(losses) if ladder.active else ""))
 
     def told(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
         """What follows when a trial was told."""
@@ -298,13 +305,28 @@ def sentences(engine: Engine, trained: Trained, rows: Iterable[int]) -> Float[Te
 
 
 def agreed(screening: Study, engine: Engine) -> Engine:
-    """An engine which trains in the way that the sweep's first worker on such a device has chosen. Members trained in two ways agree to rounding only."""
-    own = {"kind": engine.way.kind, "precision": engine.way.precision}
-    kept = screening.note_once(f"{WAY}.{engine.device.type}", own)
-    if kept == own:
+    """An engine that trains as the sweep's first worker on such a device did: fused and looped members agree to rounding only.
+
+    Errors: WrongInput where the plan pins the other kind.
+    """
+    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.way.kind)
+    if kept == engine.way.kind:
         return engine
     plan = screening.plan
-    return choose(engine.task, engine.dataset, plan.smoothing, engine.device, plan.seeds, kept["kind"], kept["precision"])
+    if Execution.of(plan.execution).kind:
+        raise WrongInput(
+            f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}: they agree to rounding only. Leave "
+            "--execution out, or give another --storage."
+        )
+    return choose(
+        engine.task, engine.dataset, plan.smoothing, engine.device, plan.seeds, kept, plan.precision, most=plan.trials * plan.seeds
+    )
+
+
+def ladder_of(study: Study, engine: Engine, say: Say) -> Ladder:
+    """The rungs of a study whose trials an engine trains."""
+    parameters = sum(one.numel() for one in network(engine.task, engine.dataset).parameters())
+    return Ladder(study, len(engine.dataset.splits["train"].labels), parameters, say)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,24 +13,22 @@ from typing import Any
 import optuna
 import torch
 
-from sweeps.brought.flags import add_flags
 from sweeps.census import BASE
 from sweeps.choice import choose, pick_device
-from sweeps.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, merge, stoppable
+from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, stoppable
 from sweeps.console import LOG_FORMATS, Console
 from sweeps.datasets import Dataset, load
 from sweeps.errors import WrongInput
 from sweeps.facts import facts
 from sweeps.meter import Meter
-from sweeps.patience import PatientStorage, StoreUnavailable, transient
+from sweeps.patience import PatientStorage, StoreUnavailable
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import CLOSED, Study, busy_stages, join_study, open_storage, open_sweeps
+from sweeps.settings import merge
+from sweeps.study import CLOSED, Study, busy_stages, join_study, open_sweeps, wait_for_storage
 from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
-from tracking.store import TrackingUnavailable, shown
+from tracking.store import TrackingUnavailable
 
-OPEN_SECONDS = 60.0
-"""How long a worker waits for a database that is away when it starts."""
 
 
 def parser() -> Parser:
@@ -67,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.adopt()
         study = options.pop("study", None)
         host, port = options.pop("metrics_host"), options.pop("metrics_port", None)
-        with stoppable():
+        with stoppable(lambda text: console.warn(text, event="stopping")):
             serve(study, merge(options, {}), console, host, port)
     except WrongInput as error:
         console.error(str(error))
@@ -92,7 +90,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     torch.set_num_threads(1)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     plan = replace(Plan(()), **own)
-    storage = opened(plan.storage, console)
+    storage = wait_for_storage(plan.storage, console.warn)
     storage.say = console.warn
     meter = Meter()
     metrics = None if port is None else meter.serve(host, port)
@@ -117,22 +115,6 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     finally:
         meter.close()
         storage.engine.dispose()
-
-
-def opened(url: str, console: Console) -> PatientStorage:
-    """The database of studies, waited for where it is away: a worker is often started before it. Errors: WrongInput."""
-    deadline = time.monotonic() + OPEN_SECONDS
-    while True:
-        try:
-            return open_storage(url)
-        except WrongInput as error:
-            cause = error.__cause__
-            if cause is None or not transient(cause):
-                raise
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(str(error)) from error
-            console.warn(f"{error} Trying again.", event="waiting", storage=shown(url))
-            time.sleep(5)
 
 
 def join(
@@ -160,7 +142,17 @@ def join(
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     if screening.expected(dataset.digest) != name:
         raise WrongInput(other_sweep(screening, dataset))
-    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.engine)
+    engine = choose(
+        task,
+        dataset,
+        plan.smoothing,
+        pick_device(plan.device),
+        plan.seeds,
+        plan.execution,
+        plan.precision,
+        most=plan.trials * plan.seeds,
+        say=console.say,
+    )
     console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
     records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, engine), console.warn)
 

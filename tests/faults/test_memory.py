@@ -14,7 +14,7 @@ import optuna, torch
 from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.meter import Meter
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study, planned
 from sweeps.worker import Worker
 

@@ -15,14 +15,14 @@ from PIL import Image
 from pyarrow import parquet
 
 from sweeps.architectures import ARCHITECTURES
-from sweeps.brought import OWN_ARCHITECTURES, recipe_for, suited
+from sweeps.brought.bring import OWN_ARCHITECTURES, recipe_for, suited
 from sweeps.brought.columns import Columns, name_of
 from sweeps.brought.examples import Examples, source_of
 from sweeps.brought.flags import absolute, brought, words
-from sweeps.command import parser
+from sweeps.options import parser
 from sweeps.datasets import DATASETS, SPLITS, load
 from sweeps.errors import WrongInput
-from sweeps.plan import read_yaml, resolve
+from sweeps.settings import read_yaml, resolve
 from sweeps.recipe import Recipe
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sweeps.architectures import ARCHITECTURES
-from sweeps.brought import OWN_ARCHITECTURES, bring_architectures, hub
+from sweeps.brought import hub
+from sweeps.brought.bring import OWN_ARCHITECTURES, bring_architectures
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
 from sweeps.population import initialised
@@ -146,7 +147,7 @@ def test_what_cannot_be_had_says_what_to_copy(spec):
 def test_a_data_set_of_hugging_face(monkeypatch, tmp_path):
     """The package `datasets` reads a folder here as it would one of the hub."""
     pytest.importorskip("datasets", exc_type=ImportError)
-    from sweeps.brought import Brought
+    from sweeps.brought.bring import Brought
     from sweeps.brought.columns import Columns
 
     (tmp_path / "some").mkdir()

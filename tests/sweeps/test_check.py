@@ -12,7 +12,8 @@ from sweeps.check.command import check, main
 from sweeps.check.data import findings
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
-from sweeps.plan import Task, resolve
+from sweeps.plan import Task
+from sweeps.settings import resolve
 from sweeps.recipe import Recipe
 
 
@@ -270,7 +271,7 @@ def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
 
 
 def test_a_sweep_refuses_what_would_mislead(directory):
-    from sweeps.command import prepare
+    from sweeps.conductor import prepare
 
     (directory / "checked_soft.py").write_text(
         "from torch import nn\ndef soft(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.Softmax(-1))\n"

@@ -12,7 +12,7 @@ import pytest
 from sweeps.cluster import Ray, absolute, refuse_files, room, share_of_cores
 from sweeps.errors import WrongInput
 from sweeps.launch import Voice, launcher
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-of-the-database"

@@ -13,7 +13,7 @@ from sweeps.datasets import Dataset, Split, load
 from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.shelf import Shelf
 from sweeps.way import Way, cache, cores, recall, remember
 

@@ -13,7 +13,7 @@ from sweeps import export
 from sweeps.choice import choose
 from sweeps.datasets import Dataset, Split, load
 from sweeps.member import Member
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.way import Way
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.ladder import Ladder
 from sweeps.meter import Meter
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study, planned
 from sweeps.way import Way
 from sweeps.worker import Worker

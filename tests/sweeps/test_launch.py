@@ -14,7 +14,7 @@ import torch
 from sweeps import keeper
 from sweeps.errors import WrongInput
 from sweeps.launch import Elsewhere, NoWorkers, Placement, Processes, Voice, kind_of, launcher, limits, places
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 CPU = Placement("cpu", (min(os.sched_getaffinity(0)),))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study
 from tracking.policies import Tolerances
 from tracking.prices import Prices

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeps.patience import PatientStorage, StoreUnavailable, transient
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study, planned
 
 

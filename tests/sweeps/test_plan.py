@@ -1,9 +1,11 @@
 import pytest
 import yaml
 
-from sweeps.command import merge, parser
+from sweeps.options import parser
+from sweeps.settings import merge
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, has_secret, key_of, resolve
+from sweeps.plan import Plan, has_secret, key_of
+from sweeps.settings import resolve
 
 
 def test_defaults_are_the_plan_of_the_first_command():

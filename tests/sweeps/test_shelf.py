@@ -9,7 +9,7 @@ import torch
 from sweeps.choice import choose
 from sweeps.datasets import load
 from sweeps.member import Member
-from sweeps.plan import resolve
+from sweeps.settings import resolve
 from sweeps.shelf import Shelf, epochs_done, place
 from sweeps.way import Way
 

@@ -15,7 +15,8 @@ from sweeps.engine import Engine
 from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
-from sweeps.plan import key_of, resolve
+from sweeps.plan import key_of
+from sweeps.settings import resolve
 from sweeps.population import FusedPopulation, LoopedPopulation, learning_rate_at
 from sweeps.recipe import Recipe
 from sweeps.smoothings import KINDS, Noise, noise_of, parsed

@@ -262,7 +262,7 @@ def test_multi30k_as_it_is():
 def test_a_sweep_weighs_bleu(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = ["--trials", "2", "--seeds", "2", "--confirm-seeds", "2", "--epochs", "2", "--engine", "looped"]
+    small = ["--trials", "2", "--seeds", "2", "--confirm-seeds", "2", "--epochs", "2", "--execution", "looped"]
     words = ["multi30k/translator", *small, "--policy", "accuracy", "--json"]
     assert command.main([*words, "--data-dir", str(folder)]) == 0
     captured = capsys.readouterr()

@@ -1,0 +1,169 @@
+"""The conductor: what `python -m sweeps.run` does once its words are read. A Plan to its sweeps, to its price, or to a list of names."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from sweeps.architectures import ARCHITECTURES
+from sweeps.brought.flags import check_used
+from sweeps.check.network import refusal
+from sweeps.choice import choose, pick_device
+from sweeps.console import Console, duration
+from sweeps.datasets import DATASETS, Dataset, load
+from sweeps.engine import Engine
+from sweeps.errors import Failed, WrongInput
+from sweeps.meter import Meter
+from sweeps.openings import TestOpened
+from sweeps.options import DONE, FAILED
+from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.plan import Asked, Plan, Task, has_secret
+from sweeps.recorder import Recorder
+from sweeps.settings import merge, read_yaml, resolve
+from sweeps.standing import standing
+from sweeps.study import wait_for_storage
+from sweeps.sweep import sweep_task
+from sweeps.translation import translating
+from sweeps.way import network
+from tracking.evidence import Pilot
+from tracking.policies import POLICIES
+from tracking.records import Recommendation
+from tracking.store import TrackingAway, TrackingUnavailable, reach, shown
+
+
+def list_names(console: Console) -> int:
+    """Print what there is."""
+    for title, names in (("Data sets", DATASETS), ("Architectures", ARCHITECTURES), ("Policies", POLICIES)):
+        console.say(f"{title}:", style="bold")
+        for name in sorted(names):
+            entry: Any = names[name]
+            documented = getattr(entry, "build", None) or getattr(entry, "judge", None) or entry
+            console.say(f"  {name:15} {(documented.__doc__ or '').strip().splitlines()[0]}")
+    console.say("A task is dataset/architecture, such as digits/mlp.")
+    return DONE
+
+
+def conduct(options: Mapping[str, Any], console: Console) -> int:
+    """Do what was asked for, and return the exit code. Errors: WrongInput."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
+    console.adopt()
+    given = dict(options)
+    config, dry, listing, as_json, tables = (given.pop(key, None) for key in ("config", "dry_run", "list", "json", "tables"))
+    pilot_only, reopen, fresh, remeasure = (given.pop(key, False) for key in ("pilot_only", "reopen_test", "fresh", "remeasure"))
+    port = given.pop("metrics_port", None)
+    if listing:
+        return list_names(console)
+    plan = resolve(merge(given, read_yaml(config) if config else {}))
+    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    if dry:
+        return dry_run(plan, console, remeasure=remeasure)
+    asked = Asked(pilot_only=pilot_only, reopen=reopen, fresh=fresh, tables=bool(tables))
+    try:
+        found = run(plan, console, asked, port, remeasure=remeasure)
+    except TrackingUnavailable as error:
+        raise Failed(str(error)) from error
+    if as_json:
+        print("[" + ", ".join(one.to_json() for one in found) + "]")
+    return DONE if found else FAILED
+
+
+def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]) -> None:
+    """Read a task's data once, say what was guessed, and check that its network can be trained on them. Errors: WrongInput."""
+    if task.dataset not in datasets:
+        datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
+        for note in datasets[task.dataset].notes:
+            say(f"{task.dataset}: {note}")
+    if task.architecture in plan.architectures and (why := refusal(task, datasets[task.dataset])):
+        raise WrongInput(f"{task.name}: {why.about}: {why.text}. See python -m sweeps.check.")
+    if datasets[task.dataset].sequences:  # or else it would be found in the confirmation
+        translating(network(task, datasets[task.dataset]), datasets[task.dataset])
+
+
+def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None], *, remeasure: bool = False) -> Engine:
+    """A task's engine, on data that are read once."""
+    read(plan, task, datasets, say)
+    return choose(
+        task,
+        datasets[task.dataset],
+        plan.smoothing,
+        pick_device(plan.device),
+        plan.seeds,
+        plan.execution,
+        plan.precision,
+        most=plan.trials * plan.seeds,
+        say=say,
+        remeasure=remeasure,
+    )
+
+
+def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
+    """Print the plan as YAML, and what it would cost on this device."""
+    print(plan.to_yaml(), end="")
+    sys.stdout.flush()
+    for url, name in ((plan.storage, "OPTUNA_STORAGE"), (plan.tracking_uri, "MLFLOW_TRACKING_URI")):
+        if has_secret(url):
+            console.err.print(f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False)
+    datasets: dict[str, Dataset] = {}
+    total = 0.0
+    for task in plan.tasks:
+        engine = prepare(plan, task, datasets, lambda text: console.err.print(f"# {text}", markup=False), remeasure=remeasure)
+        screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
+        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
+        total += seconds
+        print(
+            f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about {confirmed} or fewer to confirm; "
+            f"{task.recipe.epochs} epochs each, "
+            f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
+        )
+    print(f"# in all about {duration(total)}, start-up not counted")
+    return DONE
+
+
+def run(
+    plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False
+) -> list[Recommendation | Pilot]:
+    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a `port`, metrics are served there.
+
+    Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes. What takes time is done
+    task by task.
+    """
+    pick_device(plan.device)
+    torch.set_num_threads(1)  # each core has a lane while members are trained, and the scribe beside what comes between
+    try:
+        reach(plan.tracking_uri)
+    except TrackingAway as error:
+        console.say(f"{error} The sweep goes on; what MLflow is to know is kept in {plan.state_dir}/outbox.", "red", event="mlflow_away")
+    except TrackingUnavailable as error:
+        raise WrongInput(str(error)) from error
+    storage = wait_for_storage(plan.storage, console.warn)
+    storage.say = console.warn
+    meter = Meter()
+    metrics = None if port is None else meter.serve(port=port)
+    datasets: dict[str, Dataset] = {}
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    try:
+        for task in plan.tasks:
+            read(plan, task, datasets, console.say)
+        with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
+            found: list[Recommendation | Pilot | None] = []
+            refused = []
+            for task in plan.tasks:
+                if known := standing(plan, task, datasets[task.dataset].digest, storage, asked):
+                    console.answer(known.headline, known.lines)
+                    found.append(known.recommendation)
+                    continue
+                engine = prepare(plan, task, datasets, console.say, remeasure=remeasure)
+                try:
+                    found.append(sweep_task(plan, engine, storage, recorder, console, meter, asked, metrics))
+                except TestOpened as error:  # the other tasks need not wait
+                    refused.append(error)
+    finally:
+        meter.close()
+        storage.engine.dispose()
+    if refused:
+        raise WrongInput("\n".join(str(error) for error in refused))
+    return [one for one in found if one is not None]
