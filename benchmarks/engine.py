@@ -41,8 +41,8 @@ from sweeps.choice import choose, clock, pick_device
 from sweeps.datasets import Dataset, load
 from sweeps.member import Member
 from sweeps.plan import Task
-from sweeps.settings import resolve
 from sweeps.population import learning_rate_at
+from sweeps.settings import resolve
 from sweeps.way import cores
 
 DATA = os.environ.get("LSCAL_DATA") or str(Path(__file__).parents[2] / "shared" / "data")

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import load
-from sweeps.settings import resolve
 from sweeps.rungs import Claim, Curve, candidate, claim_of, survivors
+from sweeps.settings import resolve
 from sweeps.worker import member_of
 from tracking.policies import Tolerances
 

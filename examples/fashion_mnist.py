@@ -22,11 +22,11 @@ from torch import Tensor
 from examples import page, pictures
 from examples.findings import Findings, Networks
 from sweeps.choice import choose, pick_device
-from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
+from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.plan import Plan
 from sweeps.settings import resolve
 from sweeps.way import cores

@@ -29,8 +29,7 @@ from sweeps.smoothings import noise_of, uniform_over
 from sweeps.way import Way, cores, key_of, network, recall, remember
 
 SERIAL = (nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
-"""Modules whose members are trained one after another: a grouped convolution, which vmap makes of many, is slower than the single ones, and a
-gathered row costs the same alone (docs/log.md, 2026-11-30)."""
+"""Modules whose members are trained one after another, see `is_serial`."""
 MOST_FUSED_PARAMETERS = 1_000_000
 """A larger network fills a core's caches by itself."""
 SMALL = 65_536
@@ -69,14 +68,9 @@ def choose(
 ) -> Engine:
     """An engine that trains as `execution` pins it, see `plan.Execution`; what it leaves open, `kind_of` and the stopwatch decide.
 
-    Args:
-        task, dataset: the data are put on the device here.
-        smoothings: the names that members may use.
-        seeds: paired seeds of a trial; trials are trained whole.
-        precision: of forward and backward passes.
-        most: how many members there are to train; as many as fit where None.
-        say: is told that measuring begins, where it is not remembered.
-        remeasure: forget what was measured before.
+    The data are put on the device here. `smoothings` are the names that members may use; trials of so many paired `seeds` are trained whole.
+    `precision` is that of forward and backward passes; `most` is how many members there are to train, as many as fit where None. `say` is told
+    that measuring begins, where it is not remembered; `remeasure` forgets what was.
 
     Errors: WrongInput where the data set does not have one of the smoothings, where the architecture cannot take its inputs, or where it is to be
     fused and cannot.
@@ -105,7 +99,18 @@ def kind_of(module: nn.Module) -> Kind:
     The same on every machine: the two kinds agree to rounding only.
     """
     small = sum(one.numel() for one in module.parameters()) <= MOST_FUSED_PARAMETERS
-    return "fused" if small and not any(isinstance(one, SERIAL) for one in module.modules()) else "looped"
+    return "fused" if small and not any(map(is_serial, module.modules())) else "looped"
+
+
+def is_serial(module: nn.Module) -> bool:
+    """Whether members with such a module are faster one after another (docs/log.md, 2026-11-30).
+
+    A grouped convolution, which vmap makes of many, is slower than the single ones, and a gathered row costs the same alone. A convolution that
+    reads each number once, as that of image patches, is a matrix product.
+    """
+    if isinstance(module, nn.modules.conv._ConvNd) and module.stride == module.kernel_size:
+        return False
+    return isinstance(module, SERIAL)
 
 
 def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) -> Way:

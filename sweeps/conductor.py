@@ -123,9 +123,7 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
     return DONE
 
 
-def run(
-    plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False
-) -> list[Recommendation | Pilot]:
+def run(plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False) -> list[Recommendation | Pilot]:
     """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a `port`, metrics are served there.
 
     Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes. What takes time is done

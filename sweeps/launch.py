@@ -16,7 +16,7 @@ from typing_extensions import override
 from sweeps.brought.flags import words
 from sweeps.choice import MOST_LANES, pick_device
 from sweeps.console import LogFormat
-from sweeps.errors import Failed, WrongInput
+from sweeps.errors import Failed
 from sweeps.keeper import Keeper, News
 from sweeps.plan import Launch, Plan
 

@@ -43,7 +43,9 @@ class Execution(NamedTuple):
         if text == "auto":
             return cls()
         if not (match := EXECUTION.fullmatch(text)):
-            raise WrongInput(f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or fused:MEMBERS:LANES.")
+            raise WrongInput(
+                f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or fused:MEMBERS:LANES."
+            )
         kind: Kind = "fused" if match["kind"] == "fused" else "looped"
         members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
         return cls(kind, members, lanes)
@@ -203,5 +205,3 @@ def has_secret(url: str) -> bool:
 def key_of(science: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits which differ between scientific plans."""
     return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
-
-

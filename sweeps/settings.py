@@ -119,7 +119,19 @@ def resolve(values: Mapping[str, Any]) -> Plan:
         raise WrongInput(f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}.")
     if given.get("gpus_per_worker", 1) <= 0:
         raise WrongInput(f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or 0.25.")
-    for key in ("policy", "device", "precision", "execution", "storage", "tracking_uri", "data_dir", "launch", "ray_address", "state_dir", "start_from"):
+    for key in (
+        "policy",
+        "device",
+        "precision",
+        "execution",
+        "storage",
+        "tracking_uri",
+        "data_dir",
+        "launch",
+        "ray_address",
+        "state_dir",
+        "start_from",
+    ):
         if key in given and not (isinstance(given[key], str) and given[key]):
             raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
     if not isinstance(given.get("rungs", True), bool):

@@ -33,7 +33,15 @@ def standing(plan: Plan, task: Task, digest: str, storage: PatientStorage, asked
     study = known_study(storage, plan, task, digest)
     noted = study.noted(ANSWERED) if study is not None else None
     page = page_of(Path(plan.state_dir), task.name)
-    if study is None or not noted or asked.pilot_only or asked.reopen or noted["asked"] != question(plan) or study.unfinished() or not page.exists():
+    if (
+        study is None
+        or not noted
+        or asked.pilot_only
+        or asked.reopen
+        or noted["asked"] != question(plan)
+        or study.unfinished()
+        or not page.exists()
+    ):
         return None
     try:
         found = versions.version(plan.tracking_uri, task.name, noted["version"])

@@ -22,9 +22,9 @@ from sweeps.ladder import waves
 from sweeps.launch import Launcher, kind_of, launcher, places
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
+from sweeps.pages import page_of
 from sweeps.patience import PatientStorage
 from sweeps.pilot import most_confirm_seeds
-from sweeps.pages import page_of
 from sweeps.plan import Asked, Plan
 from sweeps.recorder import Recorder, SweepRecorder
 from sweeps.score import Logits
@@ -32,8 +32,8 @@ from sweeps.standing import note_answer
 from sweeps.study import CLOSED, Study, control_point, open_stage, open_study, planned
 from sweeps.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
 from tracking import summary
-from tracking.evidence import Evidence, Pilot
 from tracking.answer import sentences
+from tracking.evidence import Evidence, Pilot
 from tracking.model import ExportedModel
 from tracking.page import page
 from tracking.pilot import sentences as told
@@ -146,7 +146,9 @@ class Sweep:
         if version is None:
             console.paragraph(f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
         next_commands(plan, task.name, console)
-        console.answer(f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})", sentences(recommendations, plan.policy, links))
+        console.answer(
+            f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})", sentences(recommendations, plan.policy, links)
+        )
         study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
         note_answer(study, version, links)
         study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -354,7 +356,9 @@ def describe(plan: Plan, engine: Engine) -> str:
 
 def ui_address(plan: Plan, link: str) -> str:
     """Where a person opens MLflow at a place in its UI."""
-    server = os.environ.get(UI_ADDRESS) or (shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+    server = os.environ.get(UI_ADDRESS) or (
+        shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    )
     return f"{server.rstrip('/')}/{link}"
 
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from lscal import METRICS, Predictions
 from sweeps.brought.flags import brought, check_used
 from sweeps.choice import choose, pick_device
-from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser, add_execution, add_flags, add_recipe
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
+from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser, add_execution, add_flags, add_recipe
 from sweeps.settings import resolve
 from sweeps.worker import member_of
 

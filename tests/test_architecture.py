@@ -50,7 +50,8 @@ def test_the_training_loop_needs_neither_optuna_nor_mlflow():
         ("sweeps.line", ("torch", "mlflow")),
         ("sweeps.scribe", ("torch", "optuna")),
         ("sweeps.status", ("torch", "mlflow", "matplotlib")),
-        ("sweeps.command", ("mlflow", "matplotlib", "netcal")),
+        ("sweeps.command", ("torch", "optuna", "sqlalchemy", "mlflow", "matplotlib")),
+        ("sweeps.conductor", ("mlflow", "matplotlib", "netcal", "torch.onnx")),
         ("sweeps.engine", ("mlflow", "optuna", "netcal")),
     ],
 )

@@ -296,7 +296,7 @@ def test_a_hostile_task_is_no_task(name: str) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    "key", ["policy", "smoothing", "engine", "launch", "optimiser", "epsilon", "tune", "tolerances", "prices", "trials"]
+    "key", ["policy", "smoothing", "execution", "precision", "launch", "optimiser", "epsilon", "tune", "tolerances", "prices", "trials"]
 )
 def test_hostile_values_of_a_plan_are_refused(key: str) -> None:
     for name in HOSTILE:

@@ -12,6 +12,8 @@ from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput
 
 OF_COLUMNS = ("label_column", "input_columns", "split_column", "image_size", "drop_rare_classes", "tokenizer")
+
+
 def brought(options: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of the options; the keys `datasets` and `architectures` of a plan. Errors: WrongInput."""
     spec, name = options.pop("dataset", None), options.pop("name", None)

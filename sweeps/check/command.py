@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from sweeps.brought.flags import check_used
 from sweeps.check import Finding, Level, data, network
-from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, add_recipe
 from sweeps.console import Console
 from sweeps.datasets import load
 from sweeps.errors import WrongInput
+from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, add_recipe
 from sweeps.plan import Plan, Task
 from sweeps.settings import merge, resolve
 

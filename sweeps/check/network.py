@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sweeps.brought.examples import listed
 from sweeps.check import Finding
-from sweeps.choice import choose, doubt_of, pick_device
+from sweeps.choice import choose, doubt_of, kind_of, pick_device
 from sweeps.console import duration
 from sweeps.datasets import IGNORED, Dataset
 from sweeps.engine import Engine
@@ -36,8 +36,6 @@ CANNOT = (ArithmeticError, AssertionError, AttributeError, LookupError, NameErro
 CLOSE = 1e-3
 HARDLY, DIVERGED = 0.98, 2.0
 """Shares of the loss before training."""
-SLOW_STEP = 0.1
-"""Seconds."""
 LONG = 6 * 3600.0
 """Seconds."""
 FAR_FROM_EVEN = 2.0
@@ -142,11 +140,11 @@ def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
             "two seeds begin with the same weights: seeds differ by the order of the data alone. Right for trained weights, wrong otherwise"
         )
         yield Finding("doubt", "seeds", text)
-    found, seconds = training(task, module, inputs, labels, dataset)
+    found, _ = training(task, module, inputs, labels, dataset)
     yield from found
     if any(one.level == "wrong" for one in found):
         return
-    yield from speed(plan, task, dataset, seconds)
+    yield from speed(plan, task, dataset)
     yield export(task, dataset)
 
 
@@ -223,25 +221,23 @@ def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
     return Finding("fine", "learning", text)
 
 
-def speed(plan: Plan, task: Task, dataset: Dataset, seconds: float) -> Iterator[Finding]:
-    """How members are trained, and what the sweep takes. Where a step takes long, not all ways are measured."""
+def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+    """How members are trained, and what the sweep takes."""
     device = pick_device(plan.device)
-    mode = plan.engine if seconds < SLOW_STEP else "looped"
     try:
-        engine = choose(task, dataset, ("uniform",), device, plan.seeds, mode)
+        engine = choose(task, dataset, ("uniform",), device, plan.seeds, plan.execution, plan.precision, most=plan.trials * plan.seeds)
     except WrongInput as error:
         yield Finding("wrong", "training", str(error))
         return
     way = engine.way
     if way.kind == "fused":
         yield Finding("fine", "fusing", f"members are trained together: {way}")
-    elif why := doubt(engine):
+    elif kind_of(built(task, dataset, 0)) == "fused" and (why := doubt(engine)):
         yield Finding(
             "doubt", "fusing", f"members are trained one after another: they cannot be fused, as {why}. That is slower, not wrong"
         )
     else:
-        text = "members can be fused" if mode == "looped" else "members could be fused, but one after another is faster here"
-        yield Finding("fine", "fusing", text)
+        yield Finding("fine", "fusing", "members are trained one after another, which is faster for such a network")
     screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
     whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * way.seconds
     yield Finding(
@@ -254,12 +250,9 @@ def speed(plan: Plan, task: Task, dataset: Dataset, seconds: float) -> Iterator[
 
 def doubt(engine: Engine) -> str:
     """Why members cannot be trained as one population; "" where they can."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
-            return doubt_of(engine, replace(engine.way, kind="fused"))
-    except CANNOT as error:
-        return first_line(str(error)).partition(". We don't support")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
+        return doubt_of(engine, replace(engine.way, kind="fused")).partition(". We don't support")[0]
 
 
 def first_line(text: str) -> str:

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from sweeps.choice import choose
 from sweeps.engine import Engine, Progress, Trained
+from sweeps.errors import Failed, WrongInput
 from sweeps.export import network_of, pack, weights_of
 from sweeps.ladder import Ladder, packed
 from sweeps.member import Member
 from sweeps.memory import give_freed_memory_back
 from sweeps.meter import Meter
-from sweeps.errors import Failed, WrongInput
 from sweeps.plan import Execution, Task
 from sweeps.roll import Roll
 from sweeps.score import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored

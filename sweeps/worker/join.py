@@ -15,12 +15,12 @@ import torch
 
 from sweeps.census import BASE
 from sweeps.choice import choose, pick_device
-from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, stoppable
 from sweeps.console import LOG_FORMATS, Console
 from sweeps.datasets import Dataset, load
 from sweeps.errors import WrongInput
 from sweeps.facts import facts
 from sweeps.meter import Meter
+from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, stoppable
 from sweeps.patience import PatientStorage, StoreUnavailable
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
@@ -28,7 +28,6 @@ from sweeps.settings import merge
 from sweeps.study import CLOSED, Study, busy_stages, join_study, open_sweeps, wait_for_storage
 from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
 from tracking.store import TrackingUnavailable
-
 
 
 def parser() -> Parser:

@@ -19,11 +19,11 @@ from sweeps.brought.bring import OWN_ARCHITECTURES, recipe_for, suited
 from sweeps.brought.columns import Columns, name_of
 from sweeps.brought.examples import Examples, source_of
 from sweeps.brought.flags import absolute, brought, words
-from sweeps.options import parser
 from sweeps.datasets import DATASETS, SPLITS, load
 from sweeps.errors import WrongInput
-from sweeps.settings import read_yaml, resolve
+from sweeps.options import parser
 from sweeps.recipe import Recipe
+from sweeps.settings import read_yaml, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from sweeps.check.data import findings
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
 from sweeps.plan import Task
-from sweeps.settings import resolve
 from sweeps.recipe import Recipe
+from sweeps.settings import resolve
 
 
 def of(found, about):

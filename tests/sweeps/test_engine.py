@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,11 +9,12 @@ from torch import nn
 
 from lscal import METRICS, Predictions, Temperature
 from sweeps.architectures import ARCHITECTURES, Architecture
-from sweeps.choice import choose, pick_device
+from sweeps.choice import choose, fastest, kind_of, pick_device, sizes
 from sweeps.datasets import Dataset, Split, load
 from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
+from sweeps.plan import Execution
 from sweeps.settings import resolve
 from sweeps.shelf import Shelf
 from sweeps.way import Way, cache, cores, recall, remember
@@ -263,6 +265,58 @@ def test_a_way_can_be_asked_for_and_is_remembered(mode):
     assert choose(task, load("digits"), ("uniform",), CPU, 4, mode).way != chosen
     fewer = choose(task, load("digits", None, 100), ("uniform",), CPU, 3, mode).way
     assert fewer != chosen  # what is remembered of few examples says nothing about many
+    said: list[str] = []
+    choose(task, load("digits"), ("uniform",), CPU, 3, mode, say=said.append)
+    assert not said
+    choose(task, load("digits"), ("uniform",), CPU, 3, mode, say=said.append, remeasure=True)
+    assert len(said) == 1
+
+
+def test_the_kind_is_ruled_by_the_network_and_never_measured():
+    """The two kinds agree to rounding only, so the choice must not depend on how busy a machine is."""
+    kinds = {name: kind_of(ARCHITECTURES[name].build((1, 8, 8), 10)) for name in ("mlp", "cnn", "vit")}
+    assert kinds == {"mlp": "fused", "cnn": "looped", "vit": "fused"}
+    assert kind_of(nn.Linear(1000, 999)) == "fused"
+    assert kind_of(nn.Linear(1000, 1001)) == "looped"
+    assert kind_of(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))) == "looped"
+
+
+def test_a_pinned_execution_is_taken_as_it_is():
+    task = resolve({"epochs": 4}).tasks[0]
+    way = choose(task, load("digits"), ("uniform",), CPU, 3, "fused:6:3").way
+    assert (way.kind, way.members, way.lanes) == ("fused", 6, 3)
+    assert Execution.of("auto") == Execution()
+    assert Execution.of("looped:8") == Execution("looped", 8)
+    for wrong in ("fast", "fused:", "fused:0", "looped:8:0", "fused:8:2:1", "fused:-1"):
+        with pytest.raises(WrongInput, match=f"execution is '{wrong}'; allowed are auto"):
+            resolve({"execution": wrong})
+
+
+def test_measuring_keeps_its_budget_and_trains_no_more_members_than_there_are(engine):
+    """Given a way that takes its time, when sizes are measured, then only the usual one is."""
+    sizes_tried = sizes(engine, "fused", 8, Execution(), 16, 20_000)
+    assert sizes_tried == [16]
+    assert sizes(engine, "fused", 8, Execution(), None, 20_000)[0] == 32 * engine.way.lanes
+    ways = [replace(FUSED, members=size) for size in (6, 2, 4)]
+    slow = replace(engine, feed=Slow(engine.feed))
+    started = time.perf_counter()
+    assert fastest(slow, ways, 2, 6).members == 6
+    assert time.perf_counter() - started < 6
+
+
+class Slow:
+    """A feed that takes its time for every batch."""
+
+    def __init__(self, feed):
+        self.feed = feed
+
+    def __getattr__(self, name):
+        return getattr(self.feed, name)
+
+    def epoch(self, seeds, epoch):
+        for batch in self.feed.epoch(seeds, epoch):
+            time.sleep(0.7)
+            yield batch
 
 
 def test_a_spoilt_memory_of_ways_is_ignored(unchecked):

@@ -1,11 +1,10 @@
 import pytest
 import yaml
 
-from sweeps.options import parser
-from sweeps.settings import merge
 from sweeps.errors import WrongInput
+from sweeps.options import parser
 from sweeps.plan import Plan, has_secret, key_of
-from sweeps.settings import resolve
+from sweeps.settings import merge, resolve
 
 
 def test_defaults_are_the_plan_of_the_first_command():
@@ -25,7 +24,8 @@ def test_yaml_reproduces_the_plan():
                 "fashion_mnist/cnn",
                 {"task": "digits/resnet8", "epochs": 7, "augment": "flip, translate:1", "clip": 2},
             ],
-            "engine": "looped",
+            "execution": "looped:16:2",
+            "precision": "bfloat16",
             "rungs": False,
             "epsilon": "0.05:0.3",
             "tune": {"learning_rate": [0.001, 0.1]},

@@ -16,9 +16,9 @@ from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.plan import key_of
-from sweeps.settings import resolve
 from sweeps.population import FusedPopulation, LoopedPopulation, learning_rate_at
 from sweeps.recipe import Recipe
+from sweeps.settings import resolve
 from sweeps.smoothings import KINDS, Noise, noise_of, parsed
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from sweeps.datasets import load
 from sweeps.errors import WrongInput
 from sweeps.export import weights_of
 from sweeps.member import Member
-from sweeps.settings import read_yaml, resolve
 from sweeps.population import initialised
+from sweeps.settings import read_yaml, resolve
 from sweeps.study import join_study, open_storage, open_study
 from sweeps.way import network
 from sweeps.worker.join import other_sweep
