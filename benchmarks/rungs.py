@@ -30,7 +30,7 @@ from sweeps.choice import choose, pick_device
 from sweeps.datasets import load
 from sweeps.rungs import Claim, Curve, candidate, claim_of, survivors
 from sweeps.settings import resolve
-from sweeps.worker import member_of
+from sweeps.workers.worker import member_of
 from tracking.policies import Tolerances
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)

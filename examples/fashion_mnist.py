@@ -30,7 +30,7 @@ from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser
 from sweeps.plan import Plan
 from sweeps.settings import resolve
 from sweeps.way import cores
-from sweeps.worker import member_of
+from sweeps.workers.worker import member_of
 
 TASK = "fashion_mnist/mlp"
 SEEDS = 3

@@ -30,7 +30,7 @@ from sweeps.recorder import Recorder, SweepRecorder
 from sweeps.score import Logits
 from sweeps.standing import note_answer
 from sweeps.study import CLOSED, Study, control_point, open_stage, open_study, planned
-from sweeps.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
+from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
 from tracking import summary
 from tracking.answer import sentences
 from tracking.evidence import Evidence, Pilot

@@ -17,7 +17,7 @@ from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
 from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser, add_execution, add_flags, add_recipe
 from sweeps.settings import resolve
-from sweeps.worker import member_of
+from sweeps.workers.worker import member_of
 
 SHOWN: tuple[SplitName, ...] = ("select", "test")
 

@@ -14,9 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sweeps import command
+from sweeps import options, worker
 from sweeps.launch import STOP_SECONDS
-from sweeps.worker import join
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = {
@@ -102,10 +101,10 @@ def test_what_a_pod_refers_to_is_there(name):
 def test_the_containers_commands_are_ours():
     module, *words = pod("lscal-sweep")["containers"][0]["args"]
     assert module == "sweeps.run"
-    assert vars(command.parser().parse_args(words))["workers"] == "0"
+    assert vars(options.parser().parse_args(words))["workers"] == "0"
     module, *words = pod("lscal-workers")["containers"][0]["args"]
     assert module == "sweeps.worker"
-    assert join.parser().parse_args(words).study == "$(LSCAL_STUDY)"
+    assert worker.parser().parse_args(words).study == "$(LSCAL_STUDY)"
     limits = pod("lscal-workers")["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == 1
 
@@ -114,7 +113,7 @@ def test_wrong_input_is_not_tried_again_but_for_a_single_worker():
     def rules(name):
         return [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in JOBS[name]["spec"]["podFailurePolicy"]["rules"]]
 
-    assert rules("lscal-sweep") == [("FailJob", [command.WRONG_INPUT]), ("Ignore", None)]
+    assert rules("lscal-sweep") == [("FailJob", [options.WRONG_INPUT]), ("Ignore", None)]
     assert rules("lscal-workers") == [("Ignore", None)]
 
 
@@ -185,7 +184,7 @@ def test_scripts_run_our_commands_and_hand_sigterm_on(submitted, tmp_path):
     assert waiting.wait(STOP_SECONDS) == command.INTERRUPTED
     assert time.monotonic() - started < STOP_SECONDS
     output, _ = lost.communicate(timeout=60)
-    assert lost.returncode == command.WRONG_INPUT, output
+    assert lost.returncode == options.WRONG_INPUT, output
     assert "digits/mlp@12345678" in output
     assert "srun --cpus-per-task=1" in output
     output, _ = sweep.communicate(timeout=120)
@@ -198,5 +197,5 @@ def test_the_page_names_what_exists():
     for name in re.findall(r"deploy/(?:kubernetes|slurm)/[\w.]+\w", DOCS):
         assert (ROOT / name).exists(), name
     for words in re.findall(r"^\s*python -m sweeps\.(run|worker) (.*?)(?:\s+#.*)?$", DOCS, re.M):
-        parser = command.parser() if words[0] == "run" else join.parser()
+        parser = options.parser() if words[0] == "run" else worker.parser()
         assert parser.parse_args(shlex.split(words[1]))

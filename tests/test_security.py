@@ -186,7 +186,7 @@ def test_code_which_a_study_names_is_not_imported(
     studies: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Given a module on a worker's path which tells when it is imported, and a study whose plan names it wherever a plan has names."""
-    from sweeps.worker.join import main
+    from sweeps.worker import main
 
     url, name = studies
     monkeypatch.chdir(tmp_path)

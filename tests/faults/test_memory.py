@@ -16,7 +16,7 @@ from sweeps.datasets import load
 from sweeps.meter import Meter
 from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study, planned
-from sweeps.worker import Worker
+from sweeps.workers.worker import Worker
 
 torch.set_num_threads(1)
 trials, seeds, megabytes, most = map(int, sys.argv[1:5])

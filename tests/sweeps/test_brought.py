@@ -580,7 +580,7 @@ def test_the_file_of_a_network_is_part_of_the_science(module, tmp_path):
 
 
 def test_the_words_of_a_worker_bring_the_same(module, tmp_path, monkeypatch):
-    from sweeps.worker.join import parser as of_worker
+    from sweeps.worker import parser as of_worker
 
     write_csv("patients.csv", HEADER, patients())
     plan = plan_of("--dataset", "patients.csv", "--input-columns", "age,colour", "--name", "p", "--architecture", f"{module}:net")

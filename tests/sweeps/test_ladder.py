@@ -14,7 +14,7 @@ from sweeps.rungs import Curve
 from sweeps.settings import resolve
 from sweeps.study import open_storage, open_study, planned
 from sweeps.way import Way
-from sweeps.worker import Worker
+from sweeps.workers.worker import Worker
 from tracking import summary
 from tracking.records import Outcome
 

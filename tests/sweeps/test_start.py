@@ -18,7 +18,7 @@ from sweeps.population import initialised
 from sweeps.settings import read_yaml, resolve
 from sweeps.study import join_study, open_storage, open_study
 from sweeps.way import network
-from sweeps.worker.join import other_sweep
+from sweeps.workers.join import other_sweep
 
 
 def mlp(seed):

@@ -1,10 +1,8 @@
-"""The command line behind `python -m sweeps.worker`: joins sweeps which are under way, trains what is queued in them, and leaves when it may."""
+"""Joining: a worker takes part in sweeps that are under way, trains what is queued in them, and leaves when it may. See `sweeps.worker`."""
 
-import argparse
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,67 +13,16 @@ import torch
 
 from sweeps.census import BASE
 from sweeps.choice import choose, pick_device
-from sweeps.console import LOG_FORMATS, Console
+from sweeps.console import Console
 from sweeps.datasets import Dataset, load
 from sweeps.errors import WrongInput
 from sweeps.facts import facts
 from sweeps.meter import Meter
-from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, stoppable
-from sweeps.patience import PatientStorage, StoreUnavailable
+from sweeps.patience import PatientStorage
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.settings import merge
 from sweeps.study import CLOSED, Study, busy_stages, join_study, open_sweeps, wait_for_storage
-from sweeps.worker import PAUSE_SECONDS, TooLarge, Worker
-from tracking.store import TrackingUnavailable
-
-
-def parser() -> Parser:
-    """The flags. Those which are keys of a plan have no default here."""
-    flags = Parser(
-        prog="python -m sweeps.worker",
-        description="Train for sweeps which python -m sweeps.run conducts, on this machine or another. The plan is read from the study.",
-        epilog="Exit codes: 0 the sweep is closed, 1 failed, 2 wrong input, 130 stopped (its trials are given back).",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    flags.add_argument(
-        "--study", metavar="NAME", help="the sweep to join, as sweeps.run prints it (default: every open one, until stopped)"
-    )
-    flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
-    flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})")
-    flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
-    add_flags(flags)
-    flags.add_argument("--state-dir", metavar="DIR", help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})")
-    flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
-    flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus there (0: any free port)")
-    flags.add_argument("--metrics-host", metavar="HOST", default="127.0.0.1", help="address to serve them at (default 127.0.0.1)")
-    flags.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="json: one line of JSON per event, on stderr")
-    return flags
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    console = Console(to_stderr=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
-    try:
-        options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
-        console = Console(to_stderr=True, log_format=options.pop("log_format"))
-        console.adopt()
-        study = options.pop("study", None)
-        host, port = options.pop("metrics_host"), options.pop("metrics_port", None)
-        with stoppable(lambda text: console.warn(text, event="stopping")):
-            serve(study, merge(options, {}), console, host, port)
-    except WrongInput as error:
-        console.error(str(error))
-        return WRONG_INPUT
-    except (StoreUnavailable, TrackingUnavailable, TooLarge) as error:
-        console.error(str(error))
-        return FAILED
-    except KeyboardInterrupt:
-        console.warn("Stopped. What is finished is kept, what is not is given back.", event="stopped")
-        return INTERRUPTED
-    return DONE
+from sweeps.workers.worker import PAUSE_SECONDS, Worker
 
 
 def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str, port: int | None) -> None:
@@ -85,6 +32,8 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     """
     if name is not None and not BASE.fullmatch(name):
         raise WrongInput(f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run prints it.")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
+    console.adopt()
     pick_device(own.get("device", Plan.device))
     torch.set_num_threads(1)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported

@@ -1,0 +1,1 @@
+"""Workers: one device at work, and how it joins a sweep from anywhere."""
