@@ -1,3 +1,0 @@
-def sentences(recommendations, policy, links=None):
-    one = recommendations[policy]
-    return [f"STUB {one.epsilon} {one.reason}", str(links)]
