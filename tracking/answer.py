@@ -13,8 +13,6 @@ from tracking.records import Interval, Point, Recommendation, Verdict
 
 RAW, RECALIBRATED = "raw", "safe"
 """The policy for those who cannot recalibrate, and the one which is its opposite case."""
-SHORT_VALUES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
-"""The values of ε to which the middle of those which cannot be told apart is moved."""
 POINT_OF_NOTE = 0.01
 """How far, as a share, confidence lies from accuracy where that is the reason not to go without a temperature."""
 
@@ -267,17 +265,8 @@ def range_of(chosen: Recommendation) -> str:
         return ""
     low, high = chosen.tied
     if low == high:
-        return f"In the screening no other ε can be confused with {epsilon(low)}."
+        return f"Every other ε can be told apart from {epsilon(low)}."
     said = f"{epsilon(low)} to {epsilon(high)} cannot be told apart"
-    place = f"; {epsilon(chosen.candidate)} is {placed(chosen.candidate, low, high)}" if low <= chosen.candidate <= high else ""
-    tested = ", and was put to the test" if place and chosen.epsilon != chosen.candidate else ""
-    return f"{said}{place}{tested}."
-
-
-def placed(value: float, low: float, high: float) -> str:
-    """How an ε lies in a range."""
-    middle = (low + high) / 2
-    short = [one for one in SHORT_VALUES if low <= one <= high]
-    if value in short and all(abs(value - middle) <= abs(one - middle) + 1e-9 for one in short):
-        return "the short value nearest their middle"
-    return "their middle" if abs(value - middle) <= 0.00501 else "one of them"
+    stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
+    tested = ", and was put to the test" if stands and chosen.epsilon != chosen.candidate else ""
+    return f"{said}{stands}{tested}."

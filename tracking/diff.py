@@ -86,7 +86,7 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("noise distribution", before.smoothing, after.smoothing),
         ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
         *((name, in_words(getattr(before, name)), in_words(getattr(after, name))) for name in INTERVALS),
-        *((f"difference in {name}", *row) for name, *row in paired(differences(before), differences(after))),
+        *((f"candidate's difference in {name}", *row) for name, *row in paired(differences(before), differences(after))),
         ("coverage", f"{before.coverage:.3g}", f"{after.coverage:.3g}"),
         *((name, str(getattr(before, name)), str(getattr(after, name))) for name in COUNTS),
     ]

@@ -135,7 +135,9 @@ def test_a_difference_is_judged_by_the_interval_that_allows_for_looks():
 def test_a_difference_of_no_interest_is_practically_none():
     control, chosen, _ = found().comparisons
     claim = replace(chosen.claims["accuracy"], low=-0.001, high=0.0025)
-    said = {effect: words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim}), effect) for effect in (0, 0.002, 0.003)}
+    said = {
+        effect: words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim}), effect) for effect in (0, 0.002, 0.003)
+    }
     assert said == {0: "not known", 0.002: "not known", 0.003: "practically the same"}
     assert words.verdict_of("ece", control, replace(chosen, differences={"ece": Interval(0.0, -0.001, 0.0025)}), 0.003) == "not told apart"
 
@@ -524,7 +526,7 @@ def test_what_is_lacking_breaks_no_script(opened, lacking):
 
 def test_without_scripts_the_answer_and_the_tables_are_there(opened):
     tab = opened(written(), scripts=False)
-    assert "Train digits/mlp with label smoothing" in tab.locator("h2").first.inner_text()
+    assert "Train with label_smoothing=0.1 and divide" in tab.locator("h2").first.inner_text()
     assert tab.locator("table:visible").count() >= 7
     assert tab.locator(".live:visible, input:visible").count() == 0
     assert tab.locator("noscript").is_visible()
