@@ -16,7 +16,8 @@ from PIL import Image
 
 from tracking.evidence import BANDED, Band, Evidence, Instance, Opening, Pilot
 from tracking.prices import Prices
-from tracking.records import HELD_OUT_ACCURACY, Bins, Claim, Comparison, Condition, Interval, Outcome, Recommendation
+from tracking.records import ANSWERED, HELD_OUT_ACCURACY, Bins, Claim, Comparison, Condition, Interval, Outcome, Recommendation
+from tracking.verdict import verdict as judge
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 EXAMPLES = {"train": 629, "select": 269, "calibrate": 270, "test": 629}
@@ -24,6 +25,7 @@ EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 SEEDS = tuple(range(8))
 FRESH = tuple(range(5000, 5016))
 EPOCHS = 50
+EFFECT = 0.003
 PRICES = Prices(wrong=1.0, review=0.1, right=0.0)
 COMPARED = ("accuracy", "worst_class_accuracy", "nll", "ece", "confidence_gap", "aurc")
 CLAIMS = {"accuracy": "accuracy gain", "calibrated": "NLL after temperature falls", "utility": "expected cost falls"}
@@ -381,7 +383,9 @@ def recommendations(found: Evidence, adopted: bool, text: str) -> dict[str, Reco
         kept = candidate if taken else control
         verdict = "is adopted" if taken else "is not adopted"
         told = "; ".join(one.sentence for one in conditions if taken or not one.met)
-        delta = kept.differences["accuracy"]
+        delta, claimed = kept.difference("accuracy"), {"calibrated": "nll_calibrated", "utility": "cost"}.get(name, "accuracy")
+        claimed = claimed if claimed in candidate.differences else "accuracy"
+        said = judge(candidate.difference(claimed), 1 if claimed == "accuracy" else -1, EFFECT if claimed == "accuracy" else 0.0)
         made[name + text] = Recommendation(
             task=found.task,
             epsilon=kept.epsilon,
@@ -404,6 +408,16 @@ def recommendations(found: Evidence, adopted: bool, text: str) -> dict[str, Reco
             study=found.study,
             run_id=found.run_id,
             created=found.created,
+            temperature=sum(kept.outcome.temperature) / len(kept.outcome.temperature),
+            calibrate_examples=EXAMPLES["calibrate"],
+            control={metric: control.estimates[metric] for metric in ANSWERED if metric in control.estimates},
+            estimates={metric: kept.estimates[metric] for metric in ANSWERED if metric in kept.estimates},
+            differences={metric: candidate.difference(metric) for metric in ANSWERED if metric in candidate.differences},
+            tied=(0.05, 0.3),
+            claimed=claimed,
+            verdict=said,
+            settles="12 more seeds would settle it" + text if said == "not known" else "",
+            effect=EFFECT,
         )
     return made
 

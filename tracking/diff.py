@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracking import versions
 from tracking.evidence import Evidence
+from tracking.numbers import epsilon, number, significant
 from tracking.recommend import resolved
 from tracking.records import Interval, Recommendation
 from tracking.store import DEFAULT_URI, TrackingUnavailable
@@ -47,14 +48,16 @@ def sentences(old: Side, new: Side) -> list[str]:
     if before.task != after.task:
         said.append(f"The tasks differ: {before.task} and {after.task}.")
     if before.epsilon == after.epsilon:
-        said.append(f"The recommended ε is the same, {after.epsilon:g}.")
+        said.append(f"The recommended ε is the same, {epsilon(after.epsilon)}.")
     else:
         move = "rises" if after.epsilon > before.epsilon else "falls"
-        said.append(f"The recommended ε {move} from {before.epsilon:g} to {after.epsilon:g}.")
+        said.append(f"The recommended ε {move} from {epsilon(before.epsilon)} to {epsilon(after.epsilon)}.")
     if before.policy != after.policy:
         said.append(f"The policy was {before.policy!r} and is {after.policy!r}, so the conditions are not the same.")
     if before.candidate != after.candidate:
-        said.append(f"The candidate put to the conditions was ε = {before.candidate:g} and is ε = {after.candidate:g}.")
+        said.append(f"The candidate put to the conditions was ε = {epsilon(before.candidate)} and is ε = {epsilon(after.candidate)}.")
+    if before.verdict and after.verdict and before.verdict != after.verdict:
+        said.append(f"The verdict on it was {before.verdict!r} and is {after.verdict!r}.")
     earlier = {condition.name: condition for condition in before.conditions}
     for condition in after.conditions:
         former = earlier.get(condition.name)
@@ -73,18 +76,23 @@ def changes(old: Side, new: Side) -> list[Change]:
     before, after = old.recommendation, new.recommendation
     pairs = [
         ("task", before.task, after.task),
-        ("recommended ε", f"{before.epsilon:g}", f"{after.epsilon:g}"),
-        ("ε of wrong classes", f"{before.epsilon_wrong_classes:.4g}", f"{after.epsilon_wrong_classes:.4g}"),
+        ("recommended ε", epsilon(before.epsilon), epsilon(after.epsilon)),
+        ("ε of wrong classes", epsilon(before.epsilon_wrong_classes), epsilon(after.epsilon_wrong_classes)),
+        ("temperature", known(before.temperature), known(after.temperature)),
+        ("fitted on, examples", known(before.calibrate_examples, 0), known(after.calibrate_examples, 0)),
+        ("ε not told apart", range_of(before), range_of(after)),
+        ("verdict", before.verdict or "", after.verdict or ""),
         ("policy", before.policy, after.policy),
         ("noise distribution", before.smoothing, after.smoothing),
-        ("candidate ε", f"{before.candidate:g}", f"{after.candidate:g}"),
+        ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
         *((name, in_words(getattr(before, name)), in_words(getattr(after, name))) for name in INTERVALS),
+        *((f"candidate's difference in {name}", *row) for name, *row in paired(differences(before), differences(after))),
         ("coverage", f"{before.coverage:.3g}", f"{after.coverage:.3g}"),
         *((name, str(getattr(before, name)), str(getattr(after, name))) for name in COUNTS),
     ]
     conditions = [{f"condition {one.name}": verdict(one.met) for one in side.conditions} for side in (before, after)]
     bounds = [
-        {f"condition {one.name}, bound": f"{one.bound:+.4g} against {one.threshold:+.4g}" for one in side.conditions}
+        {f"condition {one.name}, bound": f"{one.bound:+.4g} against {one.threshold:+.4g}".replace("-", "−") for one in side.conditions}
         for side in (before, after)
     ]
     points = [{f"trained with {name}": f"{value:.4g}" for name, value in side.point.items()} for side in (before, after)]
@@ -99,9 +107,24 @@ def paired(before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[tupl
     return [(name, before.get(name, ""), after.get(name, "")) for name in dict.fromkeys([*after, *before])]
 
 
+def known(value: float | None, decimals: int = 3) -> str:
+    """A number, "" where a record is older than it."""
+    return "" if value is None else number(value, decimals)
+
+
+def range_of(record: Recommendation) -> str:
+    """The ε which the screening cannot tell apart, "" where that is not known."""
+    return f"{epsilon(record.tied[0])} to {epsilon(record.tied[1])}" if record.tied else ""
+
+
+def differences(record: Recommendation) -> dict[str, str]:
+    """The candidate's differences to ε = 0, by metric."""
+    return {metric: in_words(found) for metric, found in record.differences.items()}
+
+
 def in_words(interval: Interval) -> str:
     """A value with its interval."""
-    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+    return f"{significant(interval.value)} ({significant(interval.low)} to {significant(interval.high)})"
 
 
 def verdict(met: bool) -> str:

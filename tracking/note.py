@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracking import view
+from tracking.answer import first, sentences
 from tracking.evidence import Evidence
-from tracking.records import Outcome, Recommendation
+from tracking.records import Outcome
 from tracking.summary import LEGEND, Table, name
 from tracking.versions import ALIAS, model_of
 
@@ -48,7 +49,8 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
         f"[this sweep's run]({places.of_run()})",
         f"[model {model}, version {places.version}](#/models/{model}/versions/{places.version}?workflowType=machine_learning)",
     ]
-    parts = [headline(chosen), chosen.reason, " · ".join(links)]
+    action, *rest = sentences(evidence.recommendations, evidence.policy)
+    parts = [f"**{action}**", *rest, f"Why, and what would change it: {' · '.join(links)}", f"Policy {chosen.policy}. {chosen.reason}"]
     parts.append(f"![accuracy, ECE and AURC over ε]({picture('overview.png', places.run)})")
     pull = f"python -m tracking.recommend {evidence.task}"
     if places.servable:
@@ -56,7 +58,7 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
         parts.append(f"Pull ε: `{pull}`. Load the network, which gives calibrated probabilities:\n\n```python\n{load}\n```")
     else:
         parts.append(f"Pull ε: `{pull}`")
-    others = [f"- {other.policy}: ε = {other.epsilon:g}. {other.reason}" for other in evidence.recommendations.values() if other != chosen]
+    others = [f"- {other.policy}: {first(other)}" for other in evidence.recommendations.values() if other != chosen]
     if others:
         parts.append("**By other policies**\n\n" + "\n".join(others))
     parts.append(f"![reliability diagrams on test]({picture('reliability.png', places.run)})")
@@ -75,12 +77,6 @@ def of_trial(outcome: Outcome) -> str:
     spread = f" ± {100 * outcome.spread(f'{split}/accuracy'):.2f}" if len(outcome.seeds) > 1 else ""
     found = f"accuracy {accuracy:.2f}{spread} %, ECE {raw:.2f} %, after temperature {calibrated:.2f} %"
     return f"{STAGES[outcome.stage]}\n\nε = {name(outcome)}, seeds {numbers(outcome.seeds)}: {found}."
-
-
-def headline(chosen: Recommendation) -> str:
-    """The answer in the one line which the UI shows of a folded note."""
-    gain = f", {100 * chosen.delta_accuracy.value:+.2f} pp" if chosen.epsilon != 0 else ""
-    return f"## Recommended ε = {chosen.epsilon:g} (policy {chosen.policy}): accuracy on test {100 * chosen.accuracy.value:.1f} %{gain}"
 
 
 def picture(path: str, run: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tracking.answer import degrees, sentences
 from tracking.evidence import Evidence
 from tracking.records import Comparison, Condition, Interval, Outcome, screened
 from tracking.report import figures, words
@@ -46,7 +47,8 @@ def page(evidence: Evidence) -> str:
         script=("chart.js", "page.js"),
         evidence=evidence,
         recommendation=evidence.recommendations[evidence.policy],
-        answer=words.answer(evidence, evidence.recommendations[evidence.policy]),
+        answer=sentences(evidence.recommendations, evidence.policy),
+        trade=trade(evidence),
         weighed=weighed(evidence),
         repairs=repairs(evidence),
         risks=risks(evidence),
@@ -72,7 +74,7 @@ def rendered(template: str, style: Sequence[str], script: Sequence[str], **value
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(
-        words=words, figures=figures, whisker=whisker, slope=SLOPE, coverages=COVERAGES, screened=screened, where=where
+        words=words, degrees=degrees, figures=figures, whisker=whisker, slope=SLOPE, coverages=COVERAGES, screened=screened, where=where
     )
     css, js = ("\n".join((PARTS / name).read_text(encoding="utf-8") for name in names) for names in (style, script))
     policy = f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; base-uri 'none'; form-action 'none'"
@@ -91,7 +93,20 @@ def weighed(evidence: Evidence) -> list[tuple[Comparison, list[words.Change]]]:
     """Each other confirmed ε with its changes, that of the plan's policy first."""
     first = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
     others = sorted(evidence.comparisons[1:], key=lambda one: (one is not first, one.epsilon))
-    return [(one, words.changes(evidence.comparisons[0], one)) for one in others]
+    effect = evidence.recommendations[evidence.policy].effect or 0.0
+    return [(one, words.changes(evidence.comparisons[0], one, effect)) for one in others]
+
+
+def trade(evidence: Evidence) -> str:
+    """What the candidate of the plan's policy buys and costs, as a sentence; "" where no other ε was confirmed."""
+    recommendation = evidence.recommendations[evidence.policy]
+    tried = words.candidate_of(evidence, recommendation)
+    if tried is None:
+        return ""
+    found = words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)
+    return (
+        f"With {words.plural(recommendation.seeds, 'fresh seed')}, {words.at(tried.epsilon)} {words.trade(found, recommendation.policy)}."
+    )
 
 
 def listed(evidence: Evidence, link: str) -> dict[str, Any]:
@@ -101,8 +116,10 @@ def listed(evidence: Evidence, link: str) -> dict[str, Any]:
     return {
         "recommendation": recommendation,
         "link": link,
-        "delta": words.difference_of("accuracy", tried) if tried else None,
-        "changes": {change.name: change for change in words.changes(evidence.comparisons[0], tried)} if tried else {},
+        "delta": tried.difference("accuracy") if tried else None,
+        "changes": {change.name: change for change in words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)}
+        if tried
+        else {},
         "relative_aurc": tried.relative.get("aurc_calibrated") if tried else None,
     }
 

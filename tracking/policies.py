@@ -10,10 +10,14 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from tracking.numbers import epsilon as spoken
+from tracking.numbers import number, points, relative
 from tracking.prices import Prices
-from tracking.records import Claim, Comparison, Condition, Interval, Point, Recommendation
+from tracking.records import ANSWERED, Claim, Comparison, Condition, Interval, Outcome, Point, Recommendation, Verdict
 from tracking.screening import Screening
-from tracking.sequential import Better, examples_to_settle, holm, seeds_to_settle, verdict
+from tracking.sequential import Better, examples_to_settle, holm, seeds_to_settle
+from tracking.sequential import verdict as settled_by
+from tracking.verdict import verdict
 
 Named = tuple[str, str]
 """Names a claim: the key of its point, and its metric."""
@@ -154,8 +158,8 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             bound=ranking.high,
             threshold=tolerances.aurc_relative,
             met=ranking.high < tolerances.aurc_relative,
-            sentence=f"AURC after temperature changes by {aurc.value:+.1%}, at most {ranking.high:+.1%} (tolerated: below "
-            f"{tolerances.aurc_relative:+.1%})",
+            sentence=f"AURC after temperature changes by {relative(aurc.value)}, at most {relative(ranking.high)} (tolerated: below "
+            f"{relative(tolerances.aurc_relative)})",
             remedy=remedy(aurc, comparison, tolerances.aurc_relative, -1) if ranking.high >= tolerances.aurc_relative else "",
         ),
         Condition(
@@ -166,7 +170,7 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             bound=nll.value,
             threshold=tolerances.nll_relative,
             met=nll.value < tolerances.nll_relative,
-            sentence=f"NLL after temperature changes by {nll.value:+.1%} (tolerated: below {tolerances.nll_relative:+.1%})",
+            sentence=f"NLL after temperature changes by {relative(nll.value)} (tolerated: below {relative(tolerances.nll_relative)})",
             remedy=tolerance_remedy("nll_relative", nll) if nll.value >= tolerances.nll_relative else "",
         ),
         Condition(
@@ -266,16 +270,18 @@ def decide(
     terms: Terms,
     source: "Source",
     earlier: Sequence[float] = (),
+    tied: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Recommendation]:
     """What each policy recommends.
 
     `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged; `control` is the key of ε = 0.
-    `earlier` as in `accepted`.
+    `earlier` as in `accepted`; `tied` holds, for each policy that has one, the lowest and highest ε which the screening cannot tell apart.
     """
+    ranges = tied or {}
     finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] != 0 and key_of(point) in found}
     taken = accepted(finalists, terms, earlier, source.openings)
     return {
-        name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source)
+        name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source, ranges.get(name))
         for name, point in chosen.items()
     }
 
@@ -293,7 +299,7 @@ def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Te
     """Whether one policy's decision is clear."""
     target = policy.aim(comparison)
     claim = comparison.claims[target.metric]
-    found = verdict(claim, target.sign, terms.effect if target in (ACCURACY, BLEU) else 0.0)
+    found = settled_by(claim, target.sign, effect_on(target, terms))
     conditions = policy.judge(comparison, control, terms)
     if found == "hopeless" or any(not one.met and not undecided(one) for one in conditions):
         return True
@@ -318,7 +324,7 @@ def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Cond
     if better and not taken:
         told += " when the claims of all policies are counted (Holm)"
     digits = 2 if target.scale == 100 else 4
-    span = f"{low:+.{digits}f}{target.unit} to {high:+.{digits}f}{target.unit}"
+    span = f"{number(low, digits, signed=True)}{target.unit} to {number(high, digits, signed=True)}{target.unit}"
     return Condition(
         name=f"{target.noun} {'gain' if target.sign > 0 else 'falls'}",
         value=difference.value,
@@ -327,40 +333,44 @@ def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Cond
         bound=claim.low if target.sign > 0 else claim.high,
         threshold=0.0,
         met=taken,
-        sentence=f"its {target.noun} difference of {value:+.{digits}f}{target.unit} (95 % interval {span}) {told}",
+        sentence=f"its {target.noun} difference of {number(value, digits, signed=True)}{target.unit} (95 % interval {span}) {told}",
         remedy="" if taken else COUNTED if better else remedy(difference, comparison, 0.0, target.sign),
     )
 
 
 def recommend(
-    name: str, candidate: Point, comparison: Comparison | None, control: Comparison, taken: bool, terms: Terms, source: "Source"
+    name: str,
+    candidate: Point,
+    comparison: Comparison | None,
+    control: Comparison,
+    taken: bool,
+    terms: Terms,
+    source: "Source",
+    tied: tuple[float, float] | None = None,
 ) -> Recommendation:
     """The recommendation of the policy `name`.
 
     `comparison` is that of the candidate, None where it is ε = 0 or diverged with fresh seeds; `control` that of ε = 0; `taken`
-    whether the policy's claim is accepted.
+    whether the policy's claim is accepted; `tied` as in `Recommendation`.
     """
-    epsilon = float(candidate["epsilon"])
+    epsilon = float(candidate["epsilon"]) + 0.0  # never -0.0
     conditions: tuple[Condition, ...] = ()
     adopted = control
     if epsilon == 0:
-        reason = f"No other ε promised a better {POLICIES[name].target.noun} in the screening."
-        if name in ("safe", "raw"):
-            reason = "No other ε was ahead of ε = 0 in accuracy by more than one standard error."
+        reason = UNPROMISING.get(name, f"By the smooth fit through all trials, no other ε promised a better {POLICIES[name].target.noun}.")
     elif comparison is None:
-        reason = f"The candidate ε = {epsilon:g} is not adopted: with fresh seeds its training diverged."
+        reason = f"The candidate ε = {spoken(epsilon)} is not adopted: with fresh seeds its training diverged."
     else:
         conditions = (claim_condition(POLICIES[name], comparison, taken), *POLICIES[name].judge(comparison, control, terms))
         failed = [condition for condition in conditions if not condition.met]
         adopted = control if failed else comparison
         told = "; ".join(condition.sentence for condition in failed or conditions)
-        reason = f"The candidate ε = {epsilon:g} is {'not adopted' if failed else 'adopted'}: {told}."
+        reason = f"The candidate ε = {spoken(epsilon)} is {'not adopted' if failed else 'adopted'}: {told}."
     if source.openings > 1:
         reason += f" The test split was opened {source.openings} times for this plan; all claims made on it are counted."
     classes = adopted.outcome.classes
-    delta = adopted.differences["accuracy"]
-    if claim := adopted.claims.get("accuracy"):
-        delta = Interval(delta.value, claim.low, claim.high, delta.examples, delta.seeds, delta.freedom)
+    found, settles = (None, "") if comparison is None else judged(POLICIES[name], comparison, taken, terms)
+    temperature, at_bound = temperature_of(adopted.outcome)
     return Recommendation(
         task=adopted.outcome.task,
         epsilon=adopted.epsilon,
@@ -373,7 +383,7 @@ def recommend(
         ece=adopted.estimates["ece"],
         ece_calibrated=adopted.estimates["ece_calibrated"],
         aurc=adopted.estimates["aurc"],
-        delta_accuracy=delta,
+        delta_accuracy=adopted.difference("accuracy"),
         candidate=epsilon,
         conditions=conditions,
         seeds=len((comparison or control).outcome.seeds),
@@ -383,7 +393,60 @@ def recommend(
         study=source.study,
         run_id=source.run_id,
         created=source.created,
+        temperature=temperature,
+        at_bound=at_bound,
+        calibrate_examples=source.calibrate_examples,
+        control={metric: control.estimates[metric] for metric in ANSWERED if metric in control.estimates},
+        estimates={metric: adopted.estimates[metric] for metric in ANSWERED if metric in adopted.estimates},
+        differences={metric: comparison.difference(metric) for metric in ANSWERED if metric in comparison.differences}
+        if comparison
+        else {},
+        tied=tied,
+        claimed=POLICIES[name].aim(comparison or control).metric,
+        verdict=found,
+        settles=settles,
+        effect=terms.effect,
     )
+
+
+KEPT = "of those which keep the tolerances by their fits"
+UNPROMISING = {
+    name: f"By the smooth fit through all trials, no other ε{kept} is ahead of ε = 0 in accuracy by more than one standard error of that fit, "
+    "which is not the standard error of a single trial."
+    for name, kept in (("safe", f" {KEPT}"), ("raw", f" {KEPT}"))
+}
+"""Why the candidate of a policy that weighs standard errors is 0."""
+
+
+def effect_on(target: Target, terms: Terms) -> float:
+    """The smallest difference of interest in what is claimed, in its unit; 0 where the plan names none."""
+    return terms.effect if target in (ACCURACY, BLEU) else 0.0
+
+
+def judged(policy: Policy, comparison: Comparison, taken: bool, terms: Terms) -> tuple[Verdict, str]:
+    """The verdict on a candidate in what its policy claims, and what it would take where that is not known."""
+    target = policy.aim(comparison)
+    difference, effect = comparison.difference(target.metric), effect_on(target, terms)
+    found = verdict(difference, target.sign, effect, taken)
+    if found != "not known":
+        return found, ""
+    if verdict(difference, target.sign, effect) == "better":
+        return found, COUNTED
+    side: Better = 1 if difference.value > 0 else -1
+    beyond_zero, within_effect = (0.0, side), (side * effect, -side)
+    ways = [beyond_zero, within_effect] if abs(difference.value) < effect else [beyond_zero]
+    return found, needed(comparison.differences[target.metric], comparison, ways)
+
+
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 1000.0
+"""The range in which a temperature is sought; one at an end is no minimum."""
+
+
+def temperature_of(outcome: Outcome) -> tuple[float | None, int]:
+    """The mean over seeds of the temperatures which are a minimum, and how many are none, but an end of the range; the mean of those where all are."""
+    inside = [value for value in outcome.temperature if LEAST_TEMPERATURE * 1.001 < value < MOST_TEMPERATURE / 1.001]
+    counted = inside or outcome.temperature
+    return (sum(counted) / len(counted) if counted else None), len(outcome.temperature) - len(inside)
 
 
 @dataclass(frozen=True)
@@ -396,6 +459,7 @@ class Source:
     examples: int
     openings: int
     created: str
+    calibrate_examples: int | None = None
 
 
 COUNTED = "the claims of the other policies are counted with it: in a sweep for this policy half of the weight would be its own"
@@ -403,17 +467,24 @@ COUNTED = "the claims of the other policies are counted with it: in a sweep for 
 
 def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:
     """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as it is."""
+    if sign * (found.value - threshold) <= 0:
+        return "more seeds would not: the estimate itself lies on the wrong side"
+    return needed(found, comparison, [(threshold, sign)])
+
+
+def needed(found: Interval, comparison: Comparison, ways: Sequence[tuple[float, Better]]) -> str:
+    """The least that would bring an interval to the right side (1: above) of one of some thresholds, if the estimate stays as it is: seeds, or else
+    test examples.
+    """
     seeds = len(comparison.outcome.seeds)
     bins = comparison.outcome.bins.get("test")
     examples = sum(bins.count) // seeds if bins else 0
-    if sign * (found.value - threshold) <= 0:
-        return "more seeds would not: the estimate itself lies on the wrong side"
-    if (more := seeds_to_settle(found, seeds, threshold, sign)) is not None:
-        return f"{more} more seeds would settle it, if the estimate stays (--confirm-seeds {seeds + more} --reopen-test)"
-    if not examples:
-        return "no number of seeds would"
-    needed = examples_to_settle(found, seeds, examples, threshold, sign)
-    return f"no number of seeds would; about {rounded(needed or examples)} test examples (now {examples}) would, if the estimate stays"
+    if more := [count for way in ways if (count := seeds_to_settle(found, seeds, *way)) is not None]:
+        return f"{min(more)} more seeds would settle it, if the estimate stays (--confirm-seeds {seeds + min(more)} --reopen-test)"
+    enough = [count for way in ways if examples and (count := examples_to_settle(found, seeds, examples, *way)) is not None]
+    if not enough:
+        return "no number of seeds would settle it"
+    return f"no number of seeds would settle it; about {rounded(min(enough))} test examples (now {examples}) would, if the estimate stays"
 
 
 def rounded(count: int) -> str:
@@ -424,11 +495,6 @@ def rounded(count: int) -> str:
 def tolerance_remedy(name: str, found: Interval) -> str:
     """What would change a condition that is judged by the value itself."""
     return f"a smaller ε; or, in a next sweep, a tolerance {name} above {abs(found.value) * 1.001:.3g}"
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{100 * share:+.2f} pp"
 
 
 def key_of(point: Point) -> str:

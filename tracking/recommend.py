@@ -1,14 +1,18 @@
-"""Pull: `python -m tracking.recommend TASK` prints the recommended ε of a task; with flags, its history, and which version holds."""
+"""Pull: `python -m tracking.recommend TASK` prints the recommended ε of a task; with flags, the whole answer, its history, and which version holds."""
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from tracking import versions
+from tracking.answer import RAW, Whole, temperature
+from tracking.numbers import plain
 from tracking.records import Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable
-from tracking.versions import NotPublished, WrongName
+from tracking.store import DEFAULT_URI, TrackingUnavailable, is_server, shown
+from tracking.versions import NotPublished, Version, WrongName, model_of
 
 
 def recommended_epsilon(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> float:
@@ -46,7 +50,7 @@ def history(uri: str, task: str) -> str:
         mark = "*" if one.recommended else ""
         note = "  pinned" if one.number == pinned else ""
         lines.append(
-            f"{mark:2}{one.number:>7}  {one.recommendation().epsilon:<8g}  {one.policy:<10}  {one.created:<25}  {one.run_id}{note}"
+            f"{mark:2}{one.number:>7}  {plain(one.recommendation().epsilon):<8}  {one.policy:<10}  {one.created:<25}  {one.run_id}{note}"
         )
     return "\n".join(lines)
 
@@ -83,8 +87,27 @@ def answer(uri: str, options: argparse.Namespace) -> str:
         return changed(uri, options)
     if options.verify:
         return verified(uri, options.task, options.version)
-    found = recommendation(options.task, options.policy, options.version, uri)
-    return found.to_json() if options.json else f"{found.epsilon:g}"
+    found = versions.version(uri, options.task, options.version)
+    record = found.recommendation(options.policy)
+    if options.json or options.explain:
+        whole = Whole.of(found.recommendations(), record.policy, links_of(uri, found))
+        return whole.to_json() if options.json else wrapped(whole.answer)
+    if sys.stderr.isatty() and record.policy != RAW:
+        print(f"A temperature belongs to it: divide logits by {temperature(record)}. --explain says more.", file=sys.stderr)
+    return plain(record.epsilon)
+
+
+def links_of(uri: str, found: Version) -> dict[str, str]:
+    """Where the reasons behind a version are: on its page, and on an MLflow server."""
+    page = {"page": f"http://127.0.0.1:8000/v1/tasks/{found.task}/page?version={found.number} (by python -m tracking.serve)"}
+    ui = f"{shown(uri).rstrip('/')}/#/models/{model_of(found.task)}/versions/{found.number}" if is_server(uri) else ""
+    return {**page, **({"MLflow": ui} if ui else {})}
+
+
+def wrapped(sentences: Sequence[str]) -> str:
+    """Each sentence on lines of its own, as wide as the terminal, broken between words."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(textwrap.fill(one, width, break_long_words=False, break_on_hyphens=False) for one in sentences)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", type=int, metavar="N", help="by default the recommended one")
     parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--json", action="store_true", help="print the whole record")
+    action.add_argument(
+        "--explain", action="store_true", help="print the whole answer: with its temperature, what it changes, and other cases"
+    )
+    action.add_argument("--json", action="store_true", help="print the whole record, with these sentences and what the other policies say")
     action.add_argument("--history", action="store_true", help="list all versions, the latest first; * marks the recommended one")
     action.add_argument("--restore", type=int, metavar="N", help="recommend version N until the next sweep publishes")
     action.add_argument("--pin", type=int, metavar="N", help="recommend version N whatever later sweeps publish")

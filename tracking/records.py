@@ -3,10 +3,12 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 Stage = Literal["pilot", "screen", "confirm"]
+Verdict = Literal["better", "worse", "practically the same", "not known"]
+"""What a paired difference to ε = 0 says; `tracking.verdict` gives it."""
 Point = Mapping[str, Any]
 """A point of the search space: every tuned parameter by name, `epsilon` among them; numbers, and for `smoothing` its name."""
 
@@ -182,6 +184,24 @@ def screened(metric: str, *outcomes: Outcome) -> str:
     return HELD_OUT_ACCURACY if everywhere else f"select/{metric}"
 
 
+ABOUT_DIFFERENCE = ("bleu", "accuracy", "nll_calibrated", "cost")
+"""Metrics whose claim is about the difference itself; that of others is about the difference as a share of the value at ε = 0."""
+ANSWERED = (
+    "accuracy",
+    "bleu",
+    "ece",
+    "ece_calibrated",
+    "nll",
+    "nll_calibrated",
+    "aurc",
+    "aurc_calibrated",
+    "confidence_gap",
+    "confidence_gap_calibrated",
+    "cost",
+)
+"""Metrics which a recommendation carries, raw and repaired by the temperature, where they were measured."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """That a metric is better than at ε = 0, tested at one or more looks as seeds were added (`tracking.sequential`).
@@ -225,6 +245,11 @@ class Comparison:
         """The ε which was confirmed."""
         return self.outcome.epsilon
 
+    def difference(self, metric: str) -> Interval:
+        """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for that."""
+        found, claim = self.differences[metric], self.claims.get(metric)
+        return replace(found, low=claim.low, high=claim.high) if claim and metric in ABOUT_DIFFERENCE else found
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -265,6 +290,18 @@ class Recommendation:
         openings: how often the test split has been opened for this plan.
         study: the Optuna study. run_id: the MLflow run which carries the evidence.
         created: ISO 8601, UTC.
+        temperature: T, by which logits are divided: the mean over the fresh seeds at the recommended ε, in 0.01 to 1000. None where it is not
+            known: the fields from here on are younger than the others, and records of older versions lack them.
+        at_bound: how many seeds have no best T within that range; they are left out of the mean, unless all are such.
+        calibrate_examples: how many examples T was fitted on.
+        control, estimates: metric of `ANSWERED` -> its value on *test*, at ε = 0 and at the recommended ε.
+        differences: metric -> paired difference of the candidate to ε = 0, also where it was not adopted; that of what is claimed with its repeated
+            interval. Empty where the candidate is 0, or diverged.
+        tied: lowest and highest ε which the screening cannot tell apart by the policy's own criteria.
+        claimed: the metric in which the candidate had to be better.
+        verdict: on the candidate in that metric, against ε = 0. None where the candidate is 0, or diverged.
+        settles: what it would take where the verdict is "not known".
+        effect: the smallest change of accuracy (or BLEU) of interest, a share.
     """
 
     task: str
@@ -288,6 +325,17 @@ class Recommendation:
     study: str
     run_id: str | None
     created: str
+    temperature: float | None = None
+    at_bound: int = 0
+    calibrate_examples: int | None = None
+    control: Mapping[str, Interval] = field(default_factory=dict)
+    estimates: Mapping[str, Interval] = field(default_factory=dict)
+    differences: Mapping[str, Interval] = field(default_factory=dict)
+    tied: tuple[float, float] | None = None
+    claimed: str = "accuracy"
+    verdict: Verdict | None = None
+    settles: str = ""
+    effect: float | None = None
 
     def to_json(self) -> str:
         """The record as one line of JSON; an infinite number of degrees of freedom is written as null."""
@@ -295,10 +343,15 @@ class Recommendation:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote."""
+        """The record which `to_json` wrote, or that of an older or a younger version: what is not known there has its default, and is left out here."""
         values: dict[str, Any] = json.loads(text)
+        known = {one.name for one in fields(cls)}
+        values = {name: value for name, value in values.items() if name in known}
         for name in ("accuracy", "ece", "ece_calibrated", "aurc", "delta_accuracy"):
             values[name] = interval_of(values[name])
+        for name in ("control", "estimates", "differences"):
+            values[name] = {metric: interval_of(entry) for metric, entry in values.get(name, {}).items()}
+        values["tied"] = tuple(values["tied"]) if values.get("tied") else None
         values["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
         return cls(**values)
 
@@ -313,9 +366,9 @@ def without_infinity(value: Any) -> Any:
 
 
 def interval_of(values: Mapping[str, Any]) -> Interval:
-    """An Interval from plain values."""
-    freedom = values.get("freedom")
-    return Interval(**{**values, "freedom": math.inf if freedom is None else freedom})
+    """An Interval from plain values; null is an infinite end, or infinitely many degrees of freedom."""
+    infinite = {"low": -math.inf, "high": math.inf, "freedom": math.inf}
+    return Interval(**{**values, **{name: end for name, end in infinite.items() if values.get(name) is None}})
 
 
 @dataclass(frozen=True)

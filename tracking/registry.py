@@ -16,6 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from tracking.answer import sentences
+from tracking.numbers import plain
 from tracking.records import Recommendation
 from tracking.store import TrackingUnavailable
 from tracking.versions import ALIAS, PINNED, RECORD, NotPublished, Version, model_of
@@ -45,15 +47,18 @@ def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recom
     Errors: WrongName; TrackingUnavailable.
     """
     name, chosen = model_of(task), recommendations[policy]
+    answer = "\n".join(sentences(recommendations, policy))
     tags = {
         "task": task,
-        "epsilon": str(chosen.epsilon),
+        "answer": answer,
+        **short(chosen),
+        "epsilon": plain(chosen.epsilon, 10),
         "policy": policy,
         "created": chosen.created,
         "run_id": run_id,
         **{RECORD + key: record.to_json() for key, record in recommendations.items()},
     }
-    description = f"ε = {chosen.epsilon:g} (policy {policy}). {chosen.reason}"[:DESCRIPTION_LIMIT]
+    description = f"{answer}\n\nPolicy {policy}. {chosen.reason}"[:DESCRIPTION_LIMIT]
 
     model_id = source.removeprefix("models:/") if source.startswith("models:/") else None
 
@@ -70,6 +75,16 @@ def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recom
     number = retried(find_or_create)
     settle(client, task)
     return number
+
+
+def short(chosen: Recommendation) -> dict[str, str]:
+    """Tags for those who read single values: what is known of T, the ε which cannot be told apart (lowest and highest), and the verdict."""
+    known = {
+        "temperature": None if chosen.temperature is None else f"{chosen.temperature:.6g}",
+        "tied": chosen.tied and f"{plain(chosen.tied[0])} {plain(chosen.tied[1])}",
+        "verdict": chosen.verdict,
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def restore(client: MlflowClient, task: str, number: int) -> None:

@@ -22,11 +22,12 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from tracking import page, registry, versions
+from tracking.answer import Whole
 from tracking.evidence import Evidence
 from tracking.gate import PROBLEM, Gate, accepted, problem
 from tracking.log import connect
+from tracking.numbers import plain
 from tracking.recommend import resolved
-from tracking.records import Recommendation
 from tracking.store import DEFAULT_URI, TrackingUnavailable, is_server
 from tracking.traffic import Counted, Traffic
 from tracking.versions import HIGHEST, LONGEST, PART, RECORD, NotPublished, Version
@@ -77,9 +78,9 @@ class History:
     versions: tuple[Entry, ...]
 
 
-@dataclass(frozen=True)
-class Answer(Recommendation):
-    """A recommendation with the number of its version."""
+@dataclass(frozen=True, kw_only=True)
+class Answer(Whole):
+    """A recommendation in full, its three sentences among it, with the number of its version."""
 
     version: int
 
@@ -167,7 +168,7 @@ def application(uri: str) -> FastAPI:
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
         found = [Entry.of(one) for one in versions.recommended(uri)]
-        return reply(request, asdict(Tasks(tuple(found))), "".join(f"{one.task}\t{one.epsilon:g}\n" for one in found))
+        return reply(request, asdict(Tasks(tuple(found))), "".join(f"{one.task}\t{plain(one.epsilon)}\n" for one in found))
 
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/recommendation", responses=told(Answer, TEXT), summary="The recommended ε of a task, and why"
@@ -177,7 +178,9 @@ def application(uri: str) -> FastAPI:
     ) -> Response:
         found = versions.version(uri, f"{dataset}/{architecture}", version)
         record = found.recommendation(policy)
-        return reply(request, json.loads(Answer(**vars(record), version=found.number).to_json()), f"{record.epsilon:g}\n")
+        links = {"page": f"/v1/tasks/{found.task}/page?version={found.number}"}
+        whole = Answer(**vars(Whole.of(found.recommendations(), record.policy, links)), version=found.number)
+        return reply(request, json.loads(whole.to_json()), f"{plain(record.epsilon)}\n")
 
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/history", responses=told(History, TEXT), summary="All versions of a task, the latest first"
@@ -186,7 +189,8 @@ def application(uri: str) -> FastAPI:
         task = f"{dataset}/{architecture}"
         found = [Entry.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]]
         lines = (
-            f"{one.version}\t{one.epsilon:g}\t{one.policy}\t{one.created}\t{'recommended' if one.recommended else ''}\n" for one in found
+            f"{one.version}\t{plain(one.epsilon)}\t{one.policy}\t{one.created}\t{'recommended' if one.recommended else ''}\n"
+            for one in found
         )
         return reply(request, asdict(History(task, tuple(found))), "".join(lines))
 

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from tracking.numbers import epsilon, number
 from tracking.records import HELD_OUT_ACCURACY, Comparison, Interval, Outcome, Recommendation, beside, screened, spread
+
+if TYPE_CHECKING:  # it needs NumPy
+    from tracking.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ TOWARDS_PEOPLE = (
 )
 BLEU = Column("bleu", "BLEU", 100, 2)
 LEGEND = (
-    "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean confidence - accuracy, below 0 is"
+    "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean confidence − accuracy, below 0 is"
     " underconfident. NLL in nats, unsmoothed. AURC: area under the risk-coverage curve, lower ranks errors better."
 )
 
@@ -78,21 +83,30 @@ def where(outcomes: Sequence[Outcome]) -> str:
     return "select, accuracy on select and calibrate" if screened("accuracy", *outcomes) == HELD_OUT_ACCURACY else "select"
 
 
-def differences(outcomes: Sequence[Outcome], control: Outcome) -> Table:
-    """A row per trial by ascending ε: paired differences to ε = 0 of what candidates are chosen by, mean ± standard error over the seeds."""
+def differences(outcomes: Sequence[Outcome], control: Outcome, fit: "Fit | None" = None) -> Table:
+    """A row per trial by ascending ε: paired differences to ε = 0 of what candidates are chosen by, mean ± standard error over the seeds.
+
+    `fit` is that of accuracy: its own difference and standard error, by which candidates are chosen, stand in a column beside those of the trials.
+    """
+    ordered = [outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon) if outcome.uid != control.uid]
+    fitted = fit.shift([outcome.point for outcome in ordered], control.point) if fit and ordered else None
     rows = []
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon):
-        if outcome.uid == control.uid:
-            continue
+    for place, outcome in enumerate(ordered):
         cells = []
         for column in COLUMNS:
             paired = outcome.differences(screened(column.metric, *outcomes, control), control)
             mean = sum(paired) / len(paired)
             error = spread(paired) / len(paired) ** 0.5 if len(paired) > 1 else None
             cells.append(plus_minus(mean, error, column, signed=True))
+        if fitted:
+            cells.insert(1, plus_minus(float(fitted.value[place]), float(fitted.error[place]), COLUMNS[0], signed=True))
         rows.append((name(outcome), *cells))
-    header = ("ε", *(f"Δ {c.heading}" for c in COLUMNS))
-    return Table("Difference to ε = 0, same seeds: mean ± standard error", header, tuple(rows))
+    headings = [f"Δ {column.heading}" for column in COLUMNS]
+    if fitted:
+        headings.insert(1, "by the fit")
+    title = "Difference to ε = 0, same seeds: mean ± standard error of that trial alone, over its seeds"
+    chosen = "; by the fit: through all trials, ± its own standard error, which candidates are chosen by" if fitted else ""
+    return Table(title + chosen, ("ε", *headings), tuple(rows))
 
 
 def dropped(outcomes: Sequence[Outcome], policy: str) -> Table:
@@ -117,10 +131,9 @@ def confirmation(comparisons: Sequence[Comparison]) -> Table:
     rows = []
     for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
         cells = [bracketed(comparison.estimates[c.metric], c) for c in columns]
-        delta = comparison.differences[compared.metric]
-        if claim := comparison.claims.get(compared.metric):
-            delta = replace(delta, low=claim.low, high=claim.high)
-        shown = "" if comparison.epsilon == 0 else bracketed(delta, replace(compared, decimals=3), signed=True)
+        shown = (
+            "" if comparison.epsilon == 0 else bracketed(comparison.difference(compared.metric), replace(compared, decimals=3), signed=True)
+        )
         rows.append((name(comparison.outcome), str(len(comparison.outcome.seeds)), *cells, shown))
     header = ("ε", "fresh seeds", *(c.heading for c in columns), "Δ BLEU" if compared == BLEU else "Δ accuracy pp")
     return Table("Confirmed on test: value [95 % interval]", header, tuple(rows))
@@ -140,7 +153,7 @@ def people(comparisons: Sequence[Comparison]) -> Table:
 def conditions(recommendation: Recommendation) -> Table:
     """A row per condition of a recommendation: verdict, what was found, and what would change it. No rows where the candidate is 0."""
     rows = [("met" if one.met else "NOT met", one.name, one.sentence, one.remedy) for one in recommendation.conditions]
-    title = f"Conditions of policy {recommendation.policy} on its candidate ε = {recommendation.candidate:g}"
+    title = f"Conditions of policy {recommendation.policy} on its candidate ε = {epsilon(recommendation.candidate)}"
     return Table(title, ("", "condition", "found", "what would change it"), tuple(rows), sentences=True)
 
 
@@ -151,19 +164,18 @@ def count(seeds: int, kind: str = "") -> str:
 
 def name(outcome: Outcome) -> str:
     """ε, and any other tuned value, in short."""
-    return " ".join([f"{outcome.epsilon:.4g}", *beside(outcome.point)])
+    return " ".join([epsilon(outcome.epsilon), *beside(outcome.point)])
 
 
 def plus_minus(value: float, deviation: float | None, column: Column, signed: bool = False) -> str:
     """A value and its spread in a column's scale; None where one seed has none."""
-    sign = "+" if signed or column.metric == "confidence_gap" else ""
-    text = f"{column.scale * value:{sign}.{column.decimals}f}"
-    return text if deviation is None else f"{text} ±{column.scale * deviation:.{column.decimals}f}"
+    text = number(column.scale * value, column.decimals, signed or column.metric == "confidence_gap")
+    return text if deviation is None else f"{text} ±{number(column.scale * deviation, column.decimals)}"
 
 
 def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:
     """The value and its interval, with a decimal less: an interval leaves no doubt about the last one."""
     decimals = column.decimals - 1
-    sign = "+" if signed or column.metric == "confidence_gap" else ""
-    value, low, high = (f"{column.scale * v:{sign}.{decimals}f}" for v in (interval.value, interval.low, interval.high))
+    signed = signed or column.metric == "confidence_gap"
+    value, low, high = (number(column.scale * v, decimals, signed) for v in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"

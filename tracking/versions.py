@@ -94,6 +94,10 @@ class Version:
             raise NotPublished(f"task {self.task!r} has no recommendation by policy {name!r} in version {self.number}; there are: {there}.")
         return Recommendation.from_json(self.records[name])
 
+    def recommendations(self) -> dict[str, Recommendation]:
+        """Those of all its policies, by name."""
+        return {name: Recommendation.from_json(record) for name, record in self.records.items()}
+
 
 def model_of(task: str) -> str:
     """The name of a task's registered model: `digits/mlp` is `digits--mlp`. No two tasks share one.

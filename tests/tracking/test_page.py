@@ -11,10 +11,11 @@ import pytest
 from made import evidence
 
 from lscal.diagrams import consistency
+from tracking.answer import sentences
 from tracking.evidence import Evidence, Surface
 from tracking.page import index, main, page, whisker
 from tracking.prices import Prices
-from tracking.records import Condition
+from tracking.records import Condition, Interval
 from tracking.report import figures, words
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'\u2028&amp;"
@@ -99,20 +100,25 @@ def test_a_smoothing_which_torch_does_not_have_is_not_shown_as_its_argument():
 def test_the_answer_comes_first_with_what_it_buys_and_costs(read):
     control, chosen, _ = found().comparisons
     delta, claim = chosen.differences["accuracy"], chosen.claims["accuracy"]
-    said = f"with 16 fresh seeds, it buys +{100 * delta.value:.2f} pp of accuracy (95 % interval +{100 * claim.low:.2f} to +{100 * claim.high:.2f})"
-    assert read.inside["h2"][0].replace("\u00a0", " ") == "Train digits/mlp with label smoothing ε = 0.1."
+    said = f"With 16 fresh seeds, ε = 0.1 buys +{100 * delta.value:.2f} pp of accuracy (95 % interval +{100 * claim.low:.2f} to +{100 * claim.high:.2f})"
+    first, *rest = sentences(found().recommendations, "safe")
+    assert read.inside["h2"][0] == first
+    assert "label_smoothing=0.1 and divide logits by T = 1.37" in first
+    assert " ".join(rest) in read.text
     assert said in read.text
     raw = [100 * one.estimates["ece"].value for one in (control, chosen)]
     assert f"and costs a higher raw ECE ({raw[0]:.2f} % → {raw[1]:.2f} %)" in read.text
-    assert read.text.index(said) < read.text.index("Can it be acted on?")
+    assert read.text.index(rest[-1]) < read.text.index("Can it be acted on?") < read.text.index(said)
+    assert re.search(r"ε = 0\.1 T = 1\.37 policy safe", read.text)
     assert "CrossEntropyLoss(label_smoothing=0.1)" in read.text
 
 
 def test_where_zero_is_recommended_it_says_what_failed_and_what_would_change_it():
     read = Read(written(adopted=False))
-    assert read.inside["h2"][0].replace("\u00a0", " ") == "Train digits/mlp without label smoothing: ε = 0."
-    assert "The candidate ε = 0.1 buys" in read.text
-    assert "It is not adopted, because it fails “probabilities kept”." in read.text
+    failed = next(one for one in found(adopted=False).recommendations["safe"].conditions if not one.met)
+    assert read.inside["h2"][0].startswith("Train without label smoothing (0) and divide logits by T = 1.60 (fitted on 270 examples)")
+    assert f"0.1 is better (accuracy +1.3 pp [+1.0, +1.7]), but {failed.sentence}." in read.inside["h2"][0]
+    assert "ε = 0.1 buys" in read.text
     assert "✗ not met" in read.text
     assert "12 more seeds would settle it" in read.text
     assert "label_smoothing=" not in read.text
@@ -123,7 +129,17 @@ def test_a_difference_is_judged_by_the_interval_that_allows_for_looks():
     claim = replace(chosen.claims["accuracy"], low=-0.001)
     assert chosen.differences["accuracy"].low > 0
     assert words.verdict_of("accuracy", control, chosen) == "better"
-    assert words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim})) == "not told apart"
+    assert words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim})) == "not known"
+
+
+def test_a_difference_of_no_interest_is_practically_none():
+    control, chosen, _ = found().comparisons
+    claim = replace(chosen.claims["accuracy"], low=-0.001, high=0.0025)
+    said = {
+        effect: words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim}), effect) for effect in (0, 0.002, 0.003)
+    }
+    assert said == {0: "not known", 0.002: "not known", 0.003: "practically the same"}
+    assert words.verdict_of("ece", control, replace(chosen, differences={"ece": Interval(0.0, -0.001, 0.0025)}), 0.003) == "not told apart"
 
 
 @pytest.mark.parametrize(
@@ -510,7 +526,7 @@ def test_what_is_lacking_breaks_no_script(opened, lacking):
 
 def test_without_scripts_the_answer_and_the_tables_are_there(opened):
     tab = opened(written(), scripts=False)
-    assert "Train digits/mlp with label smoothing" in tab.locator("h2").first.inner_text()
+    assert "Train with label_smoothing=0.1 and divide" in tab.locator("h2").first.inner_text()
     assert tab.locator("table:visible").count() >= 7
     assert tab.locator(".live:visible, input:visible").count() == 0
     assert tab.locator("noscript").is_visible()

@@ -196,7 +196,7 @@ def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
     assert decide("safe", plain).epsilon == 0.2
     told = decide("safe", translated)
     assert told.epsilon == 0
-    assert "its BLEU difference of +0.00" in told.reason
+    assert "its BLEU difference of 0.00" in told.reason
     assert claimed({"safe": {"epsilon": 0.2}}, {"epsilon=0.2": translated}) == [claims["bleu"]]
 
 

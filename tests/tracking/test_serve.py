@@ -119,6 +119,8 @@ def test_the_record_is_what_a_pull_gives(address, folder):
     assert (status, headers["content-type"]) == (200, "application/json")
     content = json.loads(body)
     assert content.pop("version") == 1
+    assert len(content.pop("answer")) == 3
+    assert set(content.pop("policies")) == {"safe", "accuracy", "calibrated", "utility"}
     assert content == json.loads(recommendation("digits/mlp", "raw", 1, f"sqlite:///{folder}/mlflow.db").to_json())
     assert content["policy"] == "raw"
 

@@ -1,12 +1,13 @@
 """Words: numbers as people read them, and the sentences of the report."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from tracking.evidence import Evidence
-from tracking.records import Comparison, Condition, Interval, Recommendation
+from tracking.numbers import epsilon, number
+from tracking.records import ABOUT_DIFFERENCE, Comparison, Condition, Interval, Recommendation, Verdict
+from tracking.verdict import verdict
 
 NBSP = "\N{NO-BREAK SPACE}"
 Better = Literal["higher", "lower", "nearer 0"]
@@ -48,21 +49,6 @@ SCREENED = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll
 """Metrics of the table of trials."""
 WEIGHED = ("bleu", "accuracy", "ece", "ece_calibrated", "aurc_calibrated", "nll_calibrated")
 """Metrics which the first sentence weighs against each other."""
-
-
-def number(value: float | None, decimals: int, signed: bool = False) -> str:
-    """A number with a real minus sign, thousands in groups, and never -0.0; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    text = f"{value:{'+' if signed else ''},.{decimals}f}"
-    if not any(digit in text for digit in "123456789"):
-        text = text.lstrip("+-")
-    return text.replace("-", "−").replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def epsilon(value: float) -> str:
-    """ε to four significant digits."""
-    return f"{value:.4g}"
 
 
 def at(value: float) -> str:
@@ -117,7 +103,8 @@ def listed(parts: Sequence[str]) -> str:
 
 # ---- what an ε buys and costs ------------------------------------------------------------------------------------------
 
-Verdict = Literal["better", "worse", "not told apart"]
+Told = Verdict | Literal["not told apart"]
+"""The verdict on a metric with a smallest difference of interest; of others it is not told how much would be of interest."""
 
 
 @dataclass(frozen=True)
@@ -132,33 +119,26 @@ class Change:
     after_span: str
     change: str
     change_span: str
-    verdict: Verdict
+    verdict: Told
 
 
-CLAIMED = ("bleu", "accuracy", "nll_calibrated", "cost")
-"""Metrics whose claim is about the difference itself."""
-
-
-def difference_of(name: str, other: Comparison) -> Interval:
-    """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for that."""
-    found, claim = other.differences[name], other.claims.get(name)
-    return replace(found, low=claim.low, high=claim.high) if claim and name in CLAIMED else found
-
-
-def verdict_of(name: str, control: Comparison, other: Comparison) -> Verdict:
-    """Whether the 95 % interval of the difference leaves out 0, and on which side."""
-    difference = difference_of(name, other)
-    if difference.low <= 0 <= difference.high:
-        return "not told apart"
-    if MEASURES[name].better == "nearer 0":
-        improved = abs(other.estimates[name].value) < abs(control.estimates[name].value)
+def verdict_of(name: str, control: Comparison, other: Comparison, effect: float = 0.0) -> Told:
+    """What the 95 % interval of the difference to ε = 0 says; `effect` is the smallest difference in accuracy or BLEU of interest."""
+    difference, better = other.difference(name), MEASURES[name].better
+    if better == "nearer 0":
+        rises = abs(other.estimates[name].value) < abs(control.estimates[name].value)
+        direction = 1 if (difference.value > 0) == rises else -1
     else:
-        improved = (difference.value > 0) == (MEASURES[name].better == "higher")
-    return "better" if improved else "worse"
+        direction = 1 if better == "higher" else -1
+    found = verdict(difference, direction, effect if name in OF_INTEREST else 0.0)  # type: ignore[arg-type]
+    return "not told apart" if found == "not known" and name not in OF_INTEREST else found
 
 
-def changes(control: Comparison, other: Comparison) -> list[Change]:
-    """Every metric that both have, with its paired difference."""
+OF_INTEREST = ("bleu", "accuracy")
+
+
+def changes(control: Comparison, other: Comparison, effect: float = 0.0) -> list[Change]:
+    """Every metric that both have, with its paired difference; `effect` as in `verdict_of`."""
     shared = [name for name in MEASURES if name in control.estimates and name in other.estimates and name in other.differences]
     return [
         Change(
@@ -169,8 +149,8 @@ def changes(control: Comparison, other: Comparison) -> list[Change]:
             after=quantity(other.estimates[name].value, name),
             after_span=span(other.estimates[name], name),
             change=quantity(other.differences[name].value, name, change=True),
-            change_span=span(difference_of(name, other), name, change=True),
-            verdict=verdict_of(name, control, other),
+            change_span=span(other.difference(name), name, change=True),
+            verdict=verdict_of(name, control, other, effect),
         )
         for name in shared
     ]
@@ -192,31 +172,6 @@ def trade(found: Sequence[Change], policy: str) -> str:
     costs = [said(change) for change in weighed if change.verdict == "worse"]
     bought = f"buys {listed(buys)}" if buys else "buys nothing that can be told from chance"
     return f"{bought}, and costs {listed(costs)}" if costs else f"{bought}, at no cost that can be told from chance"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The recommendation in words: what to do, and why, in a sentence each."""
-
-    action: str
-    reason: str
-
-
-def answer(evidence: Evidence, recommendation: Recommendation) -> Answer:
-    """What the plan's policy recommends, what that buys and what it costs."""
-    chosen = candidate_of(evidence, recommendation)
-    weighed = trade(changes(evidence.comparisons[0], chosen), recommendation.policy) if chosen else ""
-    if recommendation.epsilon != 0:
-        action = f"Train {evidence.task} with label smoothing {at(recommendation.epsilon)}."
-        return Answer(
-            action, f"On test, with {plural(recommendation.seeds, 'fresh seed')}, it {weighed}." if weighed else recommendation.reason
-        )
-    action = f"Train {evidence.task} without label smoothing: {at(0)}."
-    if not weighed:
-        return Answer(action, recommendation.reason)
-    failed = [condition.name for condition in recommendation.conditions if not condition.met]
-    unmet = f" It is not adopted, because it fails {listed([f'“{name}”' for name in failed])}." if failed else ""
-    return Answer(action, f"The candidate {at(recommendation.candidate)} {weighed}.{unmet}")
 
 
 def candidate_of(evidence: Evidence, recommendation: Recommendation) -> Comparison | None:
@@ -282,12 +237,12 @@ def p_value(p: float) -> str:
 
 def claim_title(name: str) -> str:
     """What a claim is about."""
-    return f"{MEASURES[name].title}, relative" if name not in CLAIMED else MEASURES[name].title
+    return f"{MEASURES[name].title}, relative" if name not in ABOUT_DIFFERENCE else MEASURES[name].title
 
 
 def claimed(value: float, name: str) -> str:
     """A number of a claim: a difference, or one relative to ε = 0."""
-    return quantity(value, name, change=True) if name in CLAIMED else percent(value, 1, signed=True)
+    return quantity(value, name, change=True) if name in ABOUT_DIFFERENCE else percent(value, 1, signed=True)
 
 
 def certainty(evidence: Evidence) -> list[str]:
