@@ -271,7 +271,7 @@ def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, 
     if not near:
         return order[best.squeeze(1)]
     gain = finals.gather(1, best[..., None].expand(-1, 1, finals.shape[2])) - finals[:, :1]
-    tied = means >= means.gather(1, best) - standard_error(gain)
+    tied = means >= means.gather(1, best) - standard_error(gain) - 1e-9  # accuracies lie on a lattice
     promising = ~tied[:, 0]
     along = epsilons[order].argsort(stable=True)
     far = (~tied[:, along]).int().cumsum(1)[:, along.argsort()]  # how many are not tied, up to each trial: neighbours have as many
