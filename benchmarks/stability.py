@@ -1,4 +1,4 @@
-"""Does the same plan name the same ε when only the seeds are others, and what does the rule cost that names it?
+"""Whether the same plan names the same ε when only the seeds are others, and what the rule costs that names it.
 
     python -m benchmarks.stability [--real] [--shapes] [--policy safe] [--seeds 160] [--tasks 12] [--size small large] [--cache FILE]
 
@@ -7,8 +7,8 @@
 --shapes  simulated tasks (benchmarks.decision) of known accuracy. Each is swept twice, with other seeds on the same examples.
 
 For each rule: same, the share of pairs of groups (of the two sweeps of a task) that name the same ε; lost, the true accuracy of the named ε behind that of the
-best, in pp. Truth is, for --real, the mean over all seeds on *test*, which no rule looks at, and on all held-out examples (select, calibrate, test), linear between
-the trained ε. ± are 95 % intervals over tasks. "Worst shapes" are those where a rule loses most against the smallest ε within one standard error.
+best, in pp. Truth is, for --real, the mean over all seeds on *test*, which no rule looks at, and on all held-out examples
+(select, calibrate, test), linear between the trained ε. ± are 95 % intervals over tasks; "worst shapes" those where a rule loses most against the first.
 """
 
 import argparse
@@ -30,21 +30,21 @@ import torch
 from benchmarks.decision import GAIN, GRID, SEEDS, SIZES, SPAN, TRIED, Task, Truth
 from lscal import METRICS, Predictions, Temperature
 from sweeps.choice import choose, pick_device
-from sweeps.datasets import load
+from sweeps.datasets import SplitName, load
 from sweeps.engine import Engine
 from sweeps.plan import resolve
 from sweeps.score import risks_of
 from sweeps.worker import member_of
-from tracking.policies import POLICIES, Terms, allowed_by, tied
+from tracking.policies import POLICIES, Terms, harmless, tied
 from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import Screening, Tie
+from tracking.screening import ROUND, Screening
 
 Array = npt.NDArray[np.float64]
 
 TASK = "digits/mlp"
 FOR_TRUTH = (0.01, 0.02, 0.03, 0.07, 0.12, 0.4)
 """Trained beside `TRIED`, since a rule may name them."""
-SPLITS = ("select", "calibrate", "test")
+SPLITS: tuple[SplitName, ...] = ("select", "calibrate", "test")
 CALIBRATED = ("nll", "aurc")
 CACHE = Path.home() / ".cache" / "lscal" / "stability-digits-mlp.npz"
 
@@ -69,7 +69,7 @@ def train(path: Path, seeds: int) -> None:
         for own in (epsilons[: len(TRIED)], epsilons[len(TRIED) :]):
             members = [member_of(task, smoothing, {"epsilon": epsilon}, seed) for epsilon in own for seed in range(first, first + SEEDS)]
             trained = engine.train(members, lambda _: None)
-            logits = {split: engine.logits(trained, split) for split in SPLITS}  # type: ignore[arg-type]
+            logits = {split: engine.logits(trained, split) for split in SPLITS}
             for name, values in measured(logits, {split: engine.dataset.splits[split].labels.cpu() for split in SPLITS}).items():
                 for epsilon, part in zip(own, values.reshape(len(own), SEEDS, -1), strict=True):
                     found.setdefault((name, epsilon), []).append(part)
@@ -77,11 +77,11 @@ def train(path: Path, seeds: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {name for name, _ in found}
     table = {name: np.stack([np.concatenate(found[name, epsilon]) for epsilon in epsilons]) for name in names}
-    counts = np.array([len(engine.dataset.splits[split].labels) for split in SPLITS])  # type: ignore[index]
+    counts = np.array([len(engine.dataset.splits[split].labels) for split in SPLITS])
     np.savez_compressed(path, epsilons=np.array(epsilons), counts=counts, **table)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
 
 
-def measured(logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+def measured(logits: Mapping[SplitName, torch.Tensor], labels: Mapping[SplitName, torch.Tensor]) -> dict[str, Array]:
     """By metric, the value of each member; of risks, 100."""
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     values: dict[str, Any] = {}
@@ -176,7 +176,9 @@ class Seen:
         points = sorted(points, key=lambda point: float(point["epsilon"]))
         shift = screening.fit(target.metric).shift(points, screening.control_point)
         epsilons = np.array([point["epsilon"] for point in points], dtype=np.float64)
-        allowed = allowed_by(policy, screening, Terms(policy))(points) | (epsilons == 0)
+        allowed = np.ones(len(points), bool)
+        if policy == "safe":
+            allowed = harmless(screening, points, Terms(policy)) | (epsilons == 0)
         return cls(epsilons, (target.sign * shift.value).round(10), shift.error, allowed if allowed.sum() > 1 else np.ones_like(allowed))
 
     def among(self, known: Sequence[float]) -> "Seen":
@@ -196,7 +198,7 @@ class Seen:
         return near
 
 
-LIST = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+SHORT = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 Rule = Callable[[Seen], float]
 
 
@@ -211,22 +213,24 @@ def best(seen: Seen) -> float:
 
 
 def of_tie(
-    where: Callable[[Array, Array, float], float], errors: float = 1.0, least: float = 0.0, short: bool = True, zero: bool = True
+    where: Callable[[Array, Array, float], float], known: Sequence[float] | None, errors: float = 1.0, least: float = 0.0, zero: bool = True
 ) -> Rule:
     """A value of the connected set within some standard errors of the best: `where` takes its ε, their values above the bar, and the best ε.
 
-    `short`: moved to a short value in the set. `zero`: ε = 0 wherever that is within one standard error; else only where it is the best.
+    It is moved to the nearest of the `known` values in the set. `zero`: ε = 0 wherever that is within one standard error; else only where it is the best.
     """
 
     def rule(seen: Seen) -> float:
         if seen.epsilons[seen.best] == 0 or (zero and seen.near(1, least)[int((seen.epsilons == 0).argmax())]):
             return 0.0
-        near = seen.near(errors, least) & ((seen.epsilons > 0) | zero)
+        near = seen.near(errors, least) & (seen.epsilons > 0)
         part = np.cumsum(~near)
         own = near & (part == part[seen.best])
+        low, high = seen.epsilons[own][[0, -1]]
         bar = seen.values[seen.best] - max(errors * seen.errors[seen.best], least)
         named = where(seen.epsilons[own], seen.values[own] - bar, best(seen))
-        return Tie(float(seen.epsilons[own][0]), float(seen.epsilons[own][-1]), named).short(named, SPAN) if short else named
+        inside = [value for value in known or () if low <= value <= high]
+        return min(inside, key=lambda value: round(abs(value - named), 9)) if inside else named
 
     return rule
 
@@ -236,10 +240,10 @@ def middle(epsilons: Array, _: Array, __: float) -> float:
     return float(epsilons[0] + epsilons[-1]) / 2
 
 
-def logarithmic(epsilons: Array, _: Array, __: float) -> float:
-    """Its middle on the scale log(1 + ε / 0.03)."""
-    low, high = np.log1p(epsilons[[0, -1]] / 0.03)
-    return float(0.03 * np.expm1((low + high) / 2))
+def rooted(epsilons: Array, _: Array, __: float) -> float:
+    """Its middle on the scale of √ε."""
+    low, high = epsilons[[0, -1]] ** 0.5
+    return float(((low + high) / 2) ** 2)
 
 
 def weighted(epsilons: Array, above: Array, _: float) -> float:
@@ -254,19 +258,23 @@ def peak(_: Array, __: Array, best: float) -> float:
 
 RULES: dict[str, Rule] = {
     "smallest ε within one standard error (1 SE)": smallest,
-    "the same among a short list": lambda seen: smallest(seen.among(LIST)),
+    "the same, short list": lambda seen: smallest(seen.among((0.0, *SHORT))),
     "best": best,
-    "best of a short list": lambda seen: best(seen.among(LIST)),
-    "middle of the set within 1 SE, any ε": of_tie(middle, short=False),
-    "middle of the set within 1 SE": of_tie(middle),
-    "middle of the set within .5 SE": of_tie(middle, 0.5),
-    "middle of the set within max(1 SE, .3 pp)": of_tie(middle, least=0.003),
-    "middle of the set within 1 SE, 0 only where it is best": of_tie(middle, zero=False),
-    "middle on a log scale, 1 SE": of_tie(logarithmic),
-    "weighted mean, 1 SE": of_tie(weighted),
-    "short value nearest to the best, 1 SE": of_tie(peak),
-    "short value nearest to the best, 1 SE, 0 only where it is best": of_tie(peak, zero=False),
-    "short value nearest to the best, .5 SE, 0 only where it is best": of_tie(peak, 0.5, zero=False),
+    "best of a short list": lambda seen: best(seen.among((0.0, *SHORT))),
+    "middle of the set within 1 SE": of_tie(middle, None),
+    "middle, short list": of_tie(middle, SHORT),
+    "middle within .5 SE, short list": of_tie(middle, SHORT, 0.5),
+    "middle within max(1 SE, .3 pp), short list": of_tie(middle, SHORT, least=0.003),
+    "middle, short list, 0 only where it is best": of_tie(middle, SHORT, zero=False),
+    "middle, longer list": of_tie(middle, ROUND),
+    "middle on the scale of √ε, short list": of_tie(rooted, SHORT),
+    "middle on the scale of √ε, longer list": of_tie(rooted, ROUND),
+    "weighted mean, short list": of_tie(weighted, SHORT),
+    "weighted mean, longer list": of_tie(weighted, ROUND),
+    "best moved to the nearest of a short list in the set": of_tie(peak, SHORT),
+    "the same, 0 only where it is best": of_tie(peak, SHORT, zero=False),
+    "weighted mean within .5 SE, longer list, 0 only where it is best": of_tie(weighted, ROUND, 0.5, zero=False),
+    "weighted mean, longer list, 0 only where it is best": of_tie(weighted, ROUND, zero=False),
 }
 IN_FORCE = "**in force**"
 
@@ -321,10 +329,10 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "rising": lambda epsilon: epsilon / 0.4,
     "saturating": lambda epsilon: 1 - exp(-epsilon / 0.1),
     "level, then falling": lambda epsilon: min(1, epsilon / 0.03) - max(0, epsilon - 0.15) / 0.15,
-    **{f"peak at {at:g}": lambda epsilon, at=at: epsilon / at * exp(1 - epsilon / at) for at in (0.02, 0.05, 0.1, 0.25)},  # type: ignore[misc]
+    **{f"peak at {at:g}": lambda epsilon, at=at: epsilon / at * exp(1 - epsilon / at) for at in (0.02, 0.05, 0.1)},  # type: ignore[misc]
     **{
         f"narrow peak at {at:g}": lambda epsilon, at=at, width=width: exp(-(((epsilon - at) / width) ** 2) / 2)  # type: ignore[misc]
-        for at, width in ((0.075, 0.015), (0.15, 0.025), (0.25, 0.025))
+        for at, width in ((0.075, 0.015), (0.125, 0.02), (0.175, 0.025), (0.25, 0.025))
     },
 }
 """Gains at an ε, as shares of the size's `GAIN`."""
@@ -377,7 +385,7 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--real", action="store_true")
     flags.add_argument("--shapes", action="store_true")
-    flags.add_argument("--policy", default="safe", choices=POLICIES)
+    flags.add_argument("--policy", default="safe", choices=("safe", "accuracy"))
     flags.add_argument("--seeds", type=int, default=160)
     flags.add_argument("--cache", type=Path, default=CACHE)
     flags.add_argument("--tasks", type=int, default=12)
