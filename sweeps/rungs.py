@@ -65,7 +65,7 @@ class Claim:
     Attributes:
         metric: its name among a curve's values.
         sign: 1 where more is better, -1 where less is.
-        near: the candidate is the smallest ε within one standard error of the best, not the best itself.
+        near: the candidate is not the best itself, but stands for what cannot be told apart from it, see `candidate`.
         proven: the gain over ε = 0 has to be told from zero.
         vetoes: what must not get worse.
     """
@@ -261,16 +261,25 @@ def without(kept: Bool[Tensor, " trial"], index: int) -> Bool[Tensor, " trial"]:
 def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, " trial"], near: bool) -> Int[Tensor, " draw"]:
     """Which trial would be chosen in each draw if candidates were trials, not points of the smooth fit; larger finals are better.
 
-    The best has the largest mean over seeds; `near` takes the smallest ε whose mean paired difference to the best is at most one
-    standard error below 0. Of equal trials the one with the smallest ε.
+    The best has the largest mean over seeds. `near` takes ε = 0 where it is within one standard error of the best, else of the best and its
+    neighbours that are, the trial in the middle of their range, or nearest to it. The error is that of the best's paired gain over ε = 0 (the smallest |ε|). Of
+    equal trials the one with the smallest |ε|.
     """
     order = epsilons.abs().argsort(stable=True)
-    finals = finals[:, order]
-    best = finals.mean(-1).argmax(1)
-    if near:
-        differences = finals - finals.gather(1, best[:, None, None].expand(-1, 1, finals.shape[2]))
-        best = (differences.mean(-1) + standard_error(differences) >= 0).int().argmax(1)
-    return order[best]
+    finals, means = finals[:, order], finals[:, order].mean(-1)
+    best = means.argmax(1, keepdim=True)
+    if not near:
+        return order[best.squeeze(1)]
+    gain = finals.gather(1, best[..., None].expand(-1, 1, finals.shape[2])) - finals[:, :1]
+    tied = means >= means.gather(1, best) - standard_error(gain) - 1e-9  # accuracies lie on a lattice
+    promising = ~tied[:, 0]
+    along = epsilons[order].argsort(stable=True)
+    far = (~tied[:, along]).int().cumsum(1)[:, along.argsort()]  # how many are not tied, up to each trial: neighbours have as many
+    tied &= far == far.gather(1, best)
+    low, high = (torch.where(tied, epsilons[order], edge * torch.inf) for edge in (1, -1))
+    middle = (low.amin(1, keepdim=True) + high.amax(1, keepdim=True)) / 2
+    apart = torch.where(tied, ((epsilons[order] - middle).abs() * 1e9).round(), torch.inf)
+    return order[torch.where(promising, apart.argmin(1), 0)]
 
 
 def adopted(

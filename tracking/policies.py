@@ -10,18 +10,24 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from tracking.numbers import epsilon as spoken
 from tracking.numbers import number, points, relative
 from tracking.prices import Prices
 from tracking.records import ANSWERED, Claim, Comparison, Condition, Interval, Outcome, Point, Recommendation, Verdict
-from tracking.screening import Screening
+from tracking.screening import Screening, Tie
 from tracking.sequential import Better, examples_to_settle, holm, seeds_to_settle
 from tracking.sequential import verdict as settled_by
 from tracking.verdict import verdict
 
 Named = tuple[str, str]
 """Names a claim: the key of its point, and its metric."""
-Choose = Callable[[Screening, "Terms"], Point]
+Find = Callable[[Screening, "Terms"], Tie]
+Array = npt.NDArray[np.bool_]
+CORE = 0.5
+"""Within how many standard errors of the best one those lie that a policy names its candidate by which claims what it looks for, and nothing else."""
 Judge = Callable[[Comparison, Comparison, "Terms"], tuple[Condition, ...]]
 
 
@@ -74,12 +80,16 @@ TARGETS = (ACCURACY, BLEU, NLL, COST, RANKING)
 
 @dataclass(frozen=True)
 class Policy:
-    """A named rule: how it chooses its candidate, what the candidate has to be better in, and what else it has to meet."""
+    """A named rule: among what it finds its candidate, what the candidate has to be better in, and what else it has to meet."""
 
     name: str
-    choose: Choose
+    tie: Find
     target: Target
     judge: Judge
+
+    def choose(self, screening: Screening, terms: Terms) -> Point:
+        """Its candidate."""
+        return screening.point_at(self.tie(screening, terms).epsilon)
 
     def aim(self, comparison: Comparison) -> Target:
         """What it claims of a confirmed point: where translations were measured, BLEU stands for accuracy."""
@@ -89,59 +99,59 @@ class Policy:
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(choose: Choose, target: Target) -> Callable[[Judge], Judge]:
+def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
     """Register a policy under the function's name."""
 
     def register(judge: Judge) -> Judge:
-        POLICIES[judge.__name__] = Policy(judge.__name__, choose, target, judge)
+        POLICIES[judge.__name__] = Policy(judge.__name__, tie, target, judge)
         return judge
 
     return register
 
 
-def most_accurate(screening: Screening, _: Terms) -> Point:
-    """The point of highest fitted accuracy."""
-    return screening.best("accuracy", 1)
+def among_all(screening: Screening, _: Terms) -> Tie:
+    """What cannot be told apart from the most accurate."""
+    return screening.tie("accuracy", 1, errors=CORE)
 
 
-def smallest_harmless(screening: Screening, terms: Terms) -> Point:
-    """The smallest ε within one standard error of the most accurate, among those whose fitted NLL and AURC keep the tolerances.
+def among_harmless(screening: Screening, terms: Terms) -> Tie:
+    """What cannot be told apart from the most accurate of those ε whose fitted NLL and AURC keep the tolerances; ε = 0 where that is one of them.
 
-    Where no ε but 0 keeps them, among all: the confirmation then says what fails. The rule: Breiman et al. 1984, section 3.4.3.
+    Where no ε but 0 keeps them, among all: the confirmation then says what fails.
     """
-    return screening.smallest_near_best("accuracy", lambda point: harmless(screening, point, terms))
+    return screening.tie("accuracy", 1, lambda points: harmless(screening, points, terms), cautious=True)
 
 
-def smallest_honest(screening: Screening, terms: Terms) -> Point:
+def among_honest(screening: Screening, terms: Terms) -> Tie:
     """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy."""
-    gap = screening.value("confidence_gap", screening.control_point)
-    largest = max(terms.tolerances.confidence_gap, abs(gap))
 
-    def honest(point: Point) -> bool:
-        return harmless(screening, point, terms) and abs(screening.value("confidence_gap", point)) <= largest
+    def honest(points: Sequence[Point]) -> Array:
+        gaps = np.abs(screening.fit("confidence_gap").mean([*points, screening.control_point]))
+        kept: Array = harmless(screening, points, terms) & (gaps[:-1] <= max(terms.tolerances.confidence_gap, gaps[-1]))
+        return kept
 
-    return screening.smallest_near_best("accuracy", honest)
-
-
-def harmless(screening: Screening, point: Point, terms: Terms) -> bool:
-    """Whether the fits of NLL and AURC after temperature stay within the tolerances."""
-    return all(
-        screening.value(name, point) < (1 + tolerated) * screening.value(name, screening.control_point)
-        for name, tolerated in (("nll_calibrated", terms.tolerances.nll_relative), ("aurc_calibrated", terms.tolerances.aurc_relative))
-    )
+    return screening.tie("accuracy", 1, honest, cautious=True)
 
 
-def most_probable(screening: Screening, _: Terms) -> Point:
-    """The point of lowest fitted NLL after temperature."""
-    return screening.best("nll_calibrated", -1)
+def harmless(screening: Screening, points: Sequence[Point], terms: Terms) -> Array:
+    """At which points the fits of NLL and AURC after temperature stay within the tolerances."""
+    tolerated = {"nll_calibrated": terms.tolerances.nll_relative, "aurc_calibrated": terms.tolerances.aurc_relative}
+    fitted = {name: screening.fit(name).mean([*points, screening.control_point]) for name in tolerated}
+    kept: Array = np.all([fitted[name][:-1] < (1 + most) * fitted[name][-1] for name, most in tolerated.items()], axis=0)
+    return kept
 
 
-def cheapest(screening: Screening, _: Terms) -> Point:
-    """The point of least fitted cost, each trial at the coverage which is cheapest on *calibrate*."""
-    return screening.best("cost", -1)
+def most_probable(screening: Screening, _: Terms) -> Tie:
+    """What cannot be told apart from the lowest fitted NLL after temperature."""
+    return screening.tie("nll_calibrated", -1, errors=CORE)
 
 
-@policy(choose=smallest_harmless, target=ACCURACY)
+def cheapest(screening: Screening, _: Terms) -> Tie:
+    """What cannot be told apart from the least fitted cost, each trial at the coverage which is cheapest on *calibrate*."""
+    return screening.tie("cost", -1, errors=CORE)
+
+
+@policy(tie=among_harmless, target=ACCURACY)
 def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
     """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than tolerated."""
     tolerances = terms.tolerances
@@ -187,7 +197,7 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
     )
 
 
-@policy(choose=smallest_honest, target=ACCURACY)
+@policy(tie=among_honest, target=ACCURACY)
 def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Condition, ...]:
     """As `safe`, for teams which cannot recalibrate: confidence as it is also stays with the accuracy."""
     gap, before = comparison.estimates["confidence_gap"], control.estimates["confidence_gap"]
@@ -210,19 +220,19 @@ def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Cond
     )
 
 
-@policy(choose=most_accurate, target=ACCURACY)
+@policy(tie=among_all, target=ACCURACY)
 def accuracy(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """Only accuracy counts; still, a gain must be told from zero."""
     return ()
 
 
-@policy(choose=most_probable, target=NLL)
+@policy(tie=most_probable, target=NLL)
 def calibrated(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """The lowest NLL after temperature, where it is told from that of ε = 0."""
     return ()
 
 
-@policy(choose=cheapest, target=COST)
+@policy(tie=cheapest, target=COST)
 def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """The least expected cost at the plan's prices of a wrong decision, a review and a right one."""
     return ()
@@ -231,6 +241,17 @@ def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
 def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
     """Each policy's candidate by its name, chosen by the screening trials alone."""
     return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
+
+
+def tied(screening: Screening, terms: Terms) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest ε of those that each policy's candidate stands for: by the policy's own criteria they cannot be told apart."""
+    ties = {name: entry.tie(screening, terms) for name, entry in POLICIES.items()}
+    return {name: (tie.low, tie.high) for name, tie in ties.items()}
+
+
+def in_tie(screening: Screening, terms: Terms, policy: str, epsilon: float) -> bool:
+    """Whether an ε is one of those that a policy's candidate stands for."""
+    return epsilon in POLICIES[policy].tie(screening, terms)
 
 
 def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison]) -> list[Claim]:

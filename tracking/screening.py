@@ -1,8 +1,9 @@
 """Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*; of accuracy on *calibrate* as well."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,31 @@ STEPS = 40
 COLUMNS, ROWS = 20, 9
 """About how many ε, and values of another number, a surface has."""
 
-Allowed = Callable[[Point], bool]
+ROUND = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, *(tenth / 10 for tenth in range(4, 10)))
+"""The values which are named before others, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
+
+NONE = 1e-12
+"""A weight beside which none counts: for a screening without any noise."""
+
+Allowed = Callable[[Sequence[Point]], npt.NDArray[np.bool_]]
+"""Which of some points may become a candidate; ε = 0 always may."""
+
+
+@dataclass(frozen=True)
+class Tie:
+    """The values of ε that the screening cannot tell apart from the best: from `low` to `high`, without a gap; and the one that stands for them.
+
+    Attributes:
+        epsilon: the candidate, one of them.
+    """
+
+    low: float
+    high: float
+    epsilon: float
+
+    def __contains__(self, epsilon: float) -> bool:
+        """Whether an ε is among them."""
+        return self.low <= epsilon <= self.high
 
 
 class Screening:
@@ -85,24 +110,41 @@ class Screening:
             return points[0]
         return points[highest(sign * self.fit(metric).mean(points))]
 
-    def smallest_near_best(self, metric: str, allowed: Allowed) -> Point:
-        """The smallest |ε| whose fitted value is within one standard error of the best, among the allowed points; among all where none but
-        0 is allowed. More of the metric is better.
+    def point_at(self, epsilon: float) -> Point:
+        """The point with an ε: where more is tuned, with what is best for accuracy there."""
+        return self.control_point if epsilon == 0 else self.fit("accuracy").profile([epsilon])[0]
 
-        The standard error is that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where
-        least is known, between the trials.
+    def tie(self, metric: str, sign: int, allowed: Allowed | None = None, *, errors: float = 1.0, cautious: bool = False) -> Tie:
+        """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less (-1).
+
+        The best is that of the allowed points; of all where none but 0 is allowed. The tie is the best and its neighbours on the grid, as far as
+        their fitted values are within one standard error of it; an ε which is not allowed, or not known (`epsilons`), ends it. The standard error is
+        that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where least is known, between the trials.
+
+        The best itself jumps along a plateau from seed to seed. So what is named is the mean of the ε within `errors` standard errors of it, each
+        weighted by how far its value lies above that bar, moved to a round number (`rounded`). ε = 0 is named where it is the best; if `cautious`,
+        wherever it is within one standard error of the best, as no other has shown anything then: the tie is that around ε = 0.
         """
         points = self.points
-        chosen = [point for point in points if point["epsilon"] == 0 or allowed(point)]
-        if len(chosen) == 1:
-            chosen = points
-        if len(chosen) == 1:
-            return chosen[0]
+        if len(points) == 1:
+            return Tie(0.0, 0.0, 0.0)
+        may = np.ones(len(points), bool) if allowed is None else allowed(points)
+        if may[1:].any():
+            points = [point for point, one in zip(points, may, strict=True) if one or point["epsilon"] == 0]
         fit = self.fit(metric)
-        values = fit.mean(chosen)
+        values = sign * fit.mean(points)
         best = highest(values)
-        error = fit.shift([chosen[best]], self.control_point).error[0]
-        return chosen[highest(values >= values[best] - error)]
+        error = float(fit.shift([points[best]], self.control_point).error[0])
+        top = float(points[best]["epsilon"])
+        behind = {float(point["epsilon"]): float(values[best] - value) for point, value in zip(points, values, strict=True)}
+        near = {epsilon for epsilon, lost in behind.items() if lost <= error}
+        zero = top == 0 or (cautious and 0 in near)
+        tied = stretch(self.grid, 0.0 if zero else top, near)
+        if zero:
+            return Tie(tied[0], tied[-1], 0.0)
+        core = stretch(self.grid, top, {epsilon for epsilon in near if epsilon != 0 and behind[epsilon] <= errors * error})
+        weights = [errors * error - behind[epsilon] + NONE for epsilon in core]
+        return Tie(tied[0], tied[-1], rounded(float(np.average(core, weights=weights)), core[0], core[-1], self.span))
 
     def bands(self) -> dict[str, Band]:
         """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end."""
@@ -141,3 +183,21 @@ def priced(outcome: Outcome, prices: Prices) -> Outcome:
 def highest(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> int:
     """The place of the largest value, to ten decimals; the first of equal ones."""
     return int(values.round(10).argmax()) if values.dtype.kind == "f" else int(values.argmax())
+
+
+def stretch(grid: Sequence[float], place: float, among: Collection[float]) -> list[float]:
+    """The values of a grid around a place, as far as all of them are among some."""
+    runs = (list(run) for inside, run in groupby(grid, among.__contains__) if inside)
+    return next(run for run in runs if place in run)
+
+
+def rounded(epsilon: float, low: float, high: float, span: tuple[float, float]) -> float:
+    """The value nearest to an ε, of `ROUND` and the ends of the range, that lies from `low` to `high`; of equally near ones the smaller |ε|.
+
+    Where none does, the ε to two significant digits; as it is where these would lead outside.
+    """
+    known = {*ROUND, *(-value for value in ROUND), *span} - {0.0}
+    if inside := [value for value in known if low <= value <= high]:
+        return min(inside, key=lambda value: (round(abs(value - epsilon), 9), abs(value)))
+    short = float(f"{epsilon:.2g}")
+    return short if low <= short <= high else epsilon
