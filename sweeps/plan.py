@@ -160,6 +160,12 @@ class Plan:
             **({"start_from": digest_of(self.start_from)} if self.start_from else {}),
         }
 
+    def training(self, task: Task, digest: str) -> str:
+        """A digest of task, data and recipe: what was published for the same training may be tried again in another sweep."""
+        science = self.science(task, digest)
+        beside = ("record", "epsilon", "smoothing", "files", "tune", "seeds", "random_state", "precision")
+        return key_of({key: value for key, value in science.items() if key not in beside})
+
     def to_mapping(self) -> dict[str, Any]:
         """The plan as plain values: what `from_mapping` reads back. A password in a URL is left out."""
         mapping: dict[str, Any] = {"tasks": [{"task": task.name, **task.recipe.to_mapping()} for task in self.tasks]}

@@ -31,18 +31,20 @@ from sweeps.score import Logits
 from sweeps.standing import note_answer
 from sweeps.study import CLOSED, Study, control_point, open_stage, open_study, planned
 from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
-from tracking import summary
+from tracking import summary, versions
 from tracking.answer import sentences
 from tracking.evidence import Evidence, Pilot
 from tracking.model import ExportedModel
 from tracking.page import page
 from tracking.pilot import sentences as told
-from tracking.policies import Source, candidates, claimed, decide, key_of
+from tracking.policies import INCUMBENT, Source, candidates, claimed, decide, in_tie, key_of, tied
 from tracking.records import Facts, Outcome, Point, Recommendation
 from tracking.screening import Screening
+from tracking.store import TrackingUnavailable
 from tracking.store import shown as shown_uri
+from tracking.versions import NotPublished
 
-DECIDED, RECOMMENDED = "decided", "recommended"
+DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
 LEAVE_SECONDS = 5.0
 """Workers see within so long that a sweep is closed."""
 UI_ADDRESS = "LSCAL_MLFLOW_UI"
@@ -82,12 +84,16 @@ class Sweep:
             return self.close("FAILED", None)
 
         with console.phase("fitting accuracy and calibration over ε"):
-            chosen = candidates(screening, plan.terms)
+            chosen, ties = candidates(screening, plan.terms), tied(screening, plan.terms)
+            published = self.published(screening)
         control = key_of(screening.control_point)
-        points = {control: screening.control_point} | {key_of(point): point for point in chosen.values()}
+        points = {control: screening.control_point} | {key_of(point): point for point in (*chosen.values(), *published)}
         finalists = {
             key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] != 0
         }
+        incumbent = next((point for point in published if in_tie(screening, plan.terms, plan.policy, point["epsilon"])), None)
+        if incumbent is not None and plan.policy not in finalists[key_of(incumbent)]:
+            finalists[key_of(incumbent)].append(plan.policy)
         earlier = openings_of(study)
         advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
         seeds = plan.confirm_seeds or advised
@@ -99,9 +105,19 @@ class Sweep:
             console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
             return self.close("FAILED", None)
 
-        source = Source(study.name, parent, plan.smoothing[0], len(dataset.splits["test"].labels), len(openings), "")
-        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study))
-        note_claims(study, [claim.p for claim in claimed(chosen, comparisons)])
+        source = Source(
+            study.name,
+            parent,
+            plan.smoothing[0],
+            len(dataset.splits["test"].labels),
+            len(openings),
+            "",
+            len(dataset.splits["calibrate"].labels),
+            plan.training(task, dataset.digest),
+        )
+        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study), ties, incumbent)
+        tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
+        note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])
         created = first_seen(study, plan.policy, decided)
         recommendations = {name: replace(one, created=created) for name, one in decided.items()}
         ordered = [control, *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon)]
@@ -160,6 +176,26 @@ class Sweep:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(evidence), encoding="utf-8")
         return path.absolute().as_uri()
+
+    def published(self, screening: Screening) -> list[Point]:
+        """The point that is published for the same task, data and recipe by the plan's policy, to be confirmed beside the candidates; at most one.
+
+        What is found the first time is kept with the study, so that the finalists of an opened test split do not change.
+        """
+        study, plan = self.screening, self.plan
+        known = study.noted(PUBLISHED)
+        if known is None or self.asked.reopen:
+            training = plan.training(study.task, self.engine.dataset.digest)
+            alone = self.asked.fresh or (bool(openings_of(study)) and not self.asked.reopen)
+            known = [] if alone else published_before(plan, study.task.name, training)
+            study.note(PUBLISHED, known)
+        low, high = plan.epsilon
+        points = [point for point in known if point.keys() == screening.control_point.keys() and low <= point["epsilon"] <= high]
+        for point in points:
+            self.console.paragraph(
+                f"  ε = {point['epsilon']:g}, which is published for this task, is confirmed beside the candidates (--fresh: not)."
+            )
+        return points
 
     def dismiss(self) -> None:
         """Let the workers which were placed leave by themselves."""
@@ -311,6 +347,16 @@ def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
         bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix("''")
         console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}", event="waiting", study=study.name)
     return launcher(plan, study.name, console.warn, "json" if console.json else "text")
+
+
+def published_before(plan: Plan, task: str, training: str) -> list[Point]:
+    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is of the same training."""
+    try:
+        found = versions.version(plan.tracking_uri, task)
+        record = found.recommendation(plan.policy)
+    except (NotPublished, TrackingUnavailable):
+        return []
+    return [dict(record.point)] if record.training == training and record.epsilon != 0 else []
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:

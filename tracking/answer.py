@@ -268,5 +268,7 @@ def range_of(chosen: Recommendation) -> str:
         return f"Every other ε can be told apart from {epsilon(low)}."
     said = f"{epsilon(low)} to {epsilon(high)} cannot be told apart"
     stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
+    if stands and chosen.incumbent == chosen.candidate:
+        return f"{said}; {epsilon(chosen.candidate)}, which is published already, stays."
     tested = ", and was put to the test" if stands and chosen.epsilon != chosen.candidate else ""
     return f"{said}{stands}{tested}."

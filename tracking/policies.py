@@ -8,7 +8,7 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,8 @@ class Policy:
 
 
 POLICIES: dict[str, Policy] = {}
+INCUMBENT = "the published ε"
+"""Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its own candidate."""
 
 
 def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
@@ -254,10 +256,15 @@ def in_tie(screening: Screening, terms: Terms, policy: str, epsilon: float) -> b
     return epsilon in POLICIES[policy].tie(screening, terms)
 
 
-def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison]) -> list[Claim]:
+def by(name: str, terms: Terms) -> Policy:
+    """The policy of a name; the incumbent is judged by the plan's own."""
+    return POLICIES[terms.policy if name == INCUMBENT else name]
+
+
+def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison], terms: Terms) -> list[Claim]:
     """The claims that are made, each once: policies with the same candidate and target make one. None for candidates at ε = 0."""
     named = {
-        (key, POLICIES[name].aim(found[key]).metric): None
+        (key, by(name, terms).aim(found[key]).metric): None
         for name, point in chosen.items()
         if point["epsilon"] != 0 and (key := key_of(point)) in found
     }
@@ -267,21 +274,22 @@ def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison]) -> lis
 def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = (), openings: int = 1) -> dict[str, bool]:
     """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a family-wise level of 5 %.
 
-    `found` holds the comparison of the candidate of each policy that has one other than 0. Half of the weight is that of the plan's own policy, at the
-    k-th opening of *test* 2⁻ᵏ. `earlier` are p-values of claims from earlier openings, which belong to the same family.
+    `found` holds the comparison of the candidate of each policy that has one other than 0, and of the incumbent, if any. Half of the weight is that of
+    the plan's own policy, at the k-th opening of *test* 2⁻ᵏ. `earlier` are p-values of claims from earlier openings, which belong to the same family.
     """
-    claims = {name: (key_of(one.outcome.point), POLICIES[name].aim(one).metric) for name, one in found.items()}
+    claims = {name: (key_of(one.outcome.point), by(name, terms).aim(one).metric) for name, one in found.items()}
     family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
     family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
-    verdicts = holm(family, weights(family, claims.get(terms.policy), openings))
+    own = {claims[name] for name in (terms.policy, INCUMBENT) if name in claims}
+    verdicts = holm(family, weights(family, own, openings))
     return {name: verdicts[claim] for name, claim in claims.items()}
 
 
-def weights(family: Collection[Named], own: Named | None, openings: int = 1) -> dict[Named, float]:
-    """One half for the plan's own claim, where there is one, a quarter at the second opening, and so on; the others share the rest equally."""
-    others = len(family) - (own is not None)
-    share = 0.0 if own is None else 0.5**openings if others else 1.0
-    return {claim: share if claim == own else (1 - share) / others for claim in family}
+def weights(family: Collection[Named], own: Collection[Named], openings: int = 1) -> dict[Named, float]:
+    """One half for the plan's own claims together, where there are some, a quarter at the second opening, and so on; the others share the rest equally."""
+    others = len(family) - len(own)
+    share = 0.0 if not own else 0.5**openings if others else 1.0
+    return {claim: share / len(own) if claim in own else (1 - share) / others for claim in family}
 
 
 def decide(
@@ -292,19 +300,40 @@ def decide(
     source: "Source",
     earlier: Sequence[float] = (),
     tied: Mapping[str, tuple[float, float]] | None = None,
+    incumbent: Point | None = None,
 ) -> dict[str, Recommendation]:
     """What each policy recommends.
 
     `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged; `control` is the key of ε = 0.
     `earlier` as in `accepted`; `tied` holds, for each policy that has one, the lowest and highest ε which the screening cannot tell apart.
+    `incumbent` is an ε that is published for the same data and recipe, and among those of the plan's policy; see `stable`.
     """
     ranges = tied or {}
-    finalists = {name: found[key_of(point)] for name, point in chosen.items() if point["epsilon"] != 0 and key_of(point) in found}
+    every = {**chosen, **({INCUMBENT: incumbent} if incumbent is not None else {})}
+    finalists = {name: found[key_of(point)] for name, point in every.items() if point["epsilon"] != 0 and key_of(point) in found}
     taken = accepted(finalists, terms, earlier, source.openings)
-    return {
-        name: recommend(name, point, finalists.get(name), found[control], taken.get(name, False), terms, source, ranges.get(name))
-        for name, point in chosen.items()
-    }
+
+    def judge(name: str, point: Point) -> Recommendation:
+        policy = by(name, terms).name
+        return recommend(policy, point, finalists.get(name), found[control], taken.get(name, False), terms, source, ranges.get(policy))
+
+    decided = {name: judge(name, point) for name, point in chosen.items()}
+    if incumbent is not None and INCUMBENT in finalists:
+        decided[terms.policy] = stable(decided[terms.policy], judge(INCUMBENT, incumbent))
+    return decided
+
+
+def stable(chosen: Recommendation, published: Recommendation) -> Recommendation:
+    """What the plan's policy recommends where an ε that is published, and cannot be told apart from its candidate, was confirmed beside it.
+
+    The published one stays where it holds every condition: nobody has to change a recipe for what may be chance.
+    """
+    epsilon = published.candidate
+    if published.epsilon == epsilon:
+        reason = f"ε = {spoken(epsilon)}, which is published already, cannot be told apart from what this sweep would name, and stays. "
+        return replace(published, incumbent=epsilon, reason=reason + published.reason)
+    failed = "; ".join(one.sentence for one in published.conditions if not one.met)
+    return replace(chosen, incumbent=epsilon, reason=f"{chosen.reason} The published ε = {spoken(epsilon)} does not stay: {failed}.")
 
 
 def settled(names: Sequence[str], comparison: Comparison, control: Comparison, terms: Terms) -> bool:
@@ -414,6 +443,7 @@ def recommend(
         study=source.study,
         run_id=source.run_id,
         created=source.created,
+        training=source.training,
         temperature=temperature,
         at_bound=at_bound,
         calibrate_examples=source.calibrate_examples,
@@ -481,6 +511,7 @@ class Source:
     openings: int
     created: str
     calibrate_examples: int | None = None
+    training: str = ""
 
 
 COUNTED = "the claims of the other policies are counted with it: in a sweep for this policy half of the weight would be its own"

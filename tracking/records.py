@@ -302,6 +302,8 @@ class Recommendation:
         verdict: on the candidate in that metric, against ε = 0. None where the candidate is 0, or diverged.
         settles: what it would take where the verdict is "not known".
         effect: the smallest change of accuracy (or BLEU) of interest, a share.
+        incumbent: the ε which was published before for the same training, and was confirmed beside the candidate; None where there was none.
+        training: digest of task, data and recipe: what is published for the same training can be compared. "" where it is not known.
     """
 
     task: str
@@ -336,6 +338,8 @@ class Recommendation:
     verdict: Verdict | None = None
     settles: str = ""
     effect: float | None = None
+    incumbent: float | None = None
+    training: str = ""
 
     def to_json(self) -> str:
         """The record as one line of JSON; an infinite number of degrees of freedom is written as null."""

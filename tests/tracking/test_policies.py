@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from tracking import policies
 from tracking.policies import (
+    INCUMBENT,
     POLICIES,
     Prices,
     Source,
@@ -182,9 +184,9 @@ def test_policies_with_the_same_candidate_and_target_make_one_claim():
     found = {"epsilon=0.2": comparison(0.2), "epsilon=0.3": comparison(0.3)}
     mine, others = found["epsilon=0.2"].claims, found["epsilon=0.3"].claims
     chosen = {"safe": same, "raw": same, "accuracy": other, "calibrated": same, "utility": {"epsilon": 0.0}}
-    claims = claimed(chosen, found)
+    claims = claimed(chosen, found, TERMS)
     assert [id(claim) for claim in claims] == [id(mine["accuracy"]), id(others["accuracy"]), id(mine["nll_calibrated"])]
-    assert claimed(chosen, {"epsilon=0.3": found["epsilon=0.3"]}) == [others["accuracy"]]
+    assert claimed(chosen, {"epsilon=0.3": found["epsilon=0.3"]}, TERMS) == [others["accuracy"]]
 
 
 def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
@@ -197,15 +199,57 @@ def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
     told = decide("safe", translated)
     assert told.epsilon == 0
     assert "its BLEU difference of 0.00" in told.reason
-    assert claimed({"safe": {"epsilon": 0.2}}, {"epsilon=0.2": translated}) == [claims["bleu"]]
+    assert claimed({"safe": {"epsilon": 0.2}}, {"epsilon=0.2": translated}, TERMS) == [claims["bleu"]]
 
 
 def test_half_of_the_weight_is_the_plans_own():
     family = [("a", "accuracy"), ("b", "accuracy"), ("c", "cost")]
-    assert list(weights(family, ("a", "accuracy")).values()) == [0.5, 0.25, 0.25]
-    assert list(weights(family, None).values()) == pytest.approx([1 / 3] * 3)
-    assert list(weights(family[:1], family[0]).values()) == [1.0]
-    assert list(weights(family, family[0], openings=3).values()) == pytest.approx([0.125, 0.4375, 0.4375])
+    assert list(weights(family, [("a", "accuracy")]).values()) == [0.5, 0.25, 0.25]
+    assert list(weights(family, []).values()) == pytest.approx([1 / 3] * 3)
+    assert list(weights(family[:1], family[:1]).values()) == [1.0]
+    assert list(weights(family, family[:1], openings=3).values()) == pytest.approx([0.125, 0.4375, 0.4375])
+
+
+def decided(published, own):
+    """What policy `safe` recommends where `own` is its candidate, and `published` was confirmed beside it."""
+    found = {key_of(one.outcome.point): one for one in (CONTROL, own, published)}
+    chosen = {"safe": own.outcome.point}
+    ties = {"safe": (0.05, 0.3)}
+    both = [
+        policies.decide(chosen, found, "epsilon=0.0", TERMS, SOURCE, tied=ties, incumbent=one) for one in (published.outcome.point, None)
+    ]
+    return both[0]["safe"], both[1]["safe"]
+
+
+def test_a_published_epsilon_that_holds_every_condition_stays():
+    """Given that both hold, when it is decided, then the published one is named, with its reason; without it the sweep's own is."""
+    with_it, without = decided(comparison(0.2, p=0.001), comparison(0.1, p=0.001))
+    assert (with_it.epsilon, with_it.incumbent, with_it.candidate) == (0.2, 0.2, 0.2)
+    assert with_it.reason.startswith(
+        "ε = 0.2, which is published already, cannot be told apart from what this sweep would name, and stays."
+    )
+    assert with_it.tied == (0.05, 0.3)
+    assert (without.epsilon, without.incumbent) == (0.1, None)
+
+
+def test_a_published_epsilon_that_fails_a_condition_goes_and_it_is_said_why():
+    with_it, _ = decided(comparison(0.2, p=0.001, nll=0.03), comparison(0.1, p=0.001))
+    assert (with_it.epsilon, with_it.incumbent) == (0.1, 0.2)
+    assert "The published ε = 0.2 does not stay: NLL after temperature changes by +3.0" in with_it.reason
+
+
+def test_a_published_epsilon_shares_the_weight_of_the_plans_own_claim():
+    """More to choose from must not mean more false adoptions: each of the two has a quarter of the family's 5 %, until the other is accepted."""
+    weak, weaker = comparison(0.2, p=0.02), comparison(0.1, p=0.016)
+    others = {"accuracy": comparison(0.3, p=0.9)}
+    assert accepted({"safe": weak, **others}, TERMS)["safe"]
+    together = accepted({"safe": weaker, INCUMBENT: weak, **others}, TERMS)
+    assert (together["safe"], together[INCUMBENT]) == (False, False)
+    assert accepted({"safe": weaker, INCUMBENT: comparison(0.2, p=0.012), **others}, TERMS) == {
+        "safe": True,
+        INCUMBENT: True,
+        "accuracy": False,
+    }
 
 
 def test_other_finalists_do_not_weaken_the_plans_own_claim_but_their_own():
