@@ -1,6 +1,6 @@
 """Whether the same plan names the same ε when only the seeds are others, and what the rule costs that names it.
 
-    python -m benchmarks.stability [--real] [--shapes] [--policy safe] [--seeds 160] [--tasks 12] [--size small large] [--cache FILE]
+    python -m benchmarks.stability [--real] [--shapes] [--policy safe accuracy] [--seeds 160] [--tasks 12] [--size small large] [--cache FILE]
 
 --real    digits/mlp. Trains, once, so many seeds at the default plan's eight ε, and at a few more for the truth; what they came to is kept in the file
           --cache. Disjoint groups of 8 seeds each choose a candidate. All groups see the same examples, as two sweeps of one task do.
@@ -37,7 +37,7 @@ from sweeps.score import risks_of
 from sweeps.worker import member_of
 from tracking.policies import POLICIES, Terms, harmless, tied
 from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import ROUND, Screening
+from tracking.screening import COARSE, FINE, Screening
 
 Array = npt.NDArray[np.float64]
 
@@ -198,7 +198,7 @@ class Seen:
         return near
 
 
-SHORT = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+LONG = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 Rule = Callable[[Seen], float]
 
 
@@ -258,23 +258,23 @@ def peak(_: Array, __: Array, best: float) -> float:
 
 RULES: dict[str, Rule] = {
     "smallest ε within one standard error (1 SE)": smallest,
-    "the same, short list": lambda seen: smallest(seen.among((0.0, *SHORT))),
+    "the same, short list": lambda seen: smallest(seen.among((0.0, *COARSE))),
     "best": best,
-    "best of a short list": lambda seen: best(seen.among((0.0, *SHORT))),
+    "best of a short list": lambda seen: best(seen.among((0.0, *COARSE))),
     "middle of the set within 1 SE": of_tie(middle, None),
-    "middle, short list": of_tie(middle, SHORT),
-    "middle within .5 SE, short list": of_tie(middle, SHORT, 0.5),
-    "middle within max(1 SE, .3 pp), short list": of_tie(middle, SHORT, least=0.003),
-    "middle, short list, 0 only where it is best": of_tie(middle, SHORT, zero=False),
-    "middle, longer list": of_tie(middle, ROUND),
-    "middle on the scale of √ε, short list": of_tie(rooted, SHORT),
-    "middle on the scale of √ε, longer list": of_tie(rooted, ROUND),
-    "weighted mean, short list": of_tie(weighted, SHORT),
-    "weighted mean, longer list": of_tie(weighted, ROUND),
-    "best moved to the nearest of a short list in the set": of_tie(peak, SHORT),
-    "the same, 0 only where it is best": of_tie(peak, SHORT, zero=False),
-    "weighted mean within .5 SE, longer list, 0 only where it is best": of_tie(weighted, ROUND, 0.5, zero=False),
-    "weighted mean, longer list, 0 only where it is best": of_tie(weighted, ROUND, zero=False),
+    "middle, short list": of_tie(middle, COARSE),
+    "middle within .5 SE, short list": of_tie(middle, COARSE, 0.5),
+    "middle within max(1 SE, .3 pp), short list": of_tie(middle, COARSE, least=0.003),
+    "middle, short list, 0 only where it is best": of_tie(middle, COARSE, zero=False),
+    "middle, longer list": of_tie(middle, LONG),
+    "middle on the scale of √ε, short list": of_tie(rooted, COARSE),
+    "middle on the scale of √ε, longer list": of_tie(rooted, LONG),
+    "weighted mean, short list": of_tie(weighted, COARSE),
+    "weighted mean, longer list": of_tie(weighted, LONG),
+    "best moved to the nearest of a short list in the set": of_tie(peak, COARSE),
+    "the same, 0 only where it is best": of_tie(peak, COARSE, zero=False),
+    "weighted mean within .5 SE, fine list, 0 only where it is best": of_tie(weighted, FINE, 0.5, zero=False),
+    "weighted mean, longer list, 0 only where it is best": of_tie(weighted, LONG, zero=False),
 }
 IN_FORCE = "**in force**"
 
@@ -338,35 +338,44 @@ SHAPES: dict[str, Callable[[float], float]] = {
 """Gains at an ε, as shares of the size's `GAIN`."""
 
 
-def shapes(size: str, tasks: int, policy: str, random_state: int) -> None:
-    """The table for simulated shapes."""
-    named: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
+Named = dict[str, list[tuple[dict[str, float], dict[str, float]]]]
+"""By shape, for every task what the rules name in its two sweeps."""
+
+
+def shapes(size: str, tasks: int, policies: Sequence[str], random_state: int) -> None:
+    """The tables for simulated shapes."""
+    named: dict[str, Named] = {policy: {shape: [] for shape in SHAPES} for policy in policies}
     for place, (shape, gain) in enumerate(SHAPES.items()):
         truth = Truth(tuple(GAIN[size] * gain(epsilon) for epsilon in GRID))
         for number in range(tasks):
             task = Task(SIZES[size], truth, 1_000_000 * random_state + 1000 * place + number)
-            pair = []
-            for first in (0, SEEDS):
-                outcomes = [task.trained(epsilon, range(first, first + SEEDS), "screen", "select")[0] for epsilon in TRIED]
-                pair.append(named_by(Screening(outcomes, outcomes[0], Terms().prices, SPAN), policy))
-            named.setdefault(shape, []).append((pair[0], pair[1]))
-    print(f"\n{size}: {len(SHAPES)} shapes × {tasks} tasks × 2 sweeps, policy {policy}\n")
+            first, second = (screening_of(task, range(start, start + SEEDS)) for start in (0, SEEDS))
+            for policy in policies:
+                named[policy][shape].append((named_by(first, policy), named_by(second, policy)))
+    for policy in policies:
+        print(f"\n{size}: {len(SHAPES)} shapes × {tasks} tasks × 2 sweeps, policy {policy}\n")
+        table(size, named[policy])
+
+
+def screening_of(task: Task, seeds: Sequence[int]) -> Screening:
+    """The screening of a simulated task."""
+    outcomes = [task.trained(epsilon, seeds, "screen", "select")[0] for epsilon in TRIED]
+    return Screening(outcomes, outcomes[0], Terms().prices, SPAN)
+
+
+def table(size: str, named: Named) -> None:
+    """Print how often two sweeps name the same, and what is lost."""
     print("| rule | same | lost | worst shapes against the first rule |\n|---|---|---|---|")
-    usual = next(iter(RULES))
+    before = losses(size, named, next(iter(RULES)))
     for rule in (*RULES, IN_FORCE):
         equal = np.array([[one[rule] == other[rule] for one, other in pairs] for pairs in named.values()])
-        lost, before = losses(size, named, rule), losses(size, named, usual)
-        more = (lost - before).mean(1), 1.96 * (lost - before).std(1, ddof=1) / tasks**0.5
-        told = sorted(zip(*more, SHAPES, strict=True), reverse=True)[:3]
-        print(
-            f"| {rule} | {equal.mean():.2f} ± {half(equal):.2f} | {lost.mean():.3f} ± {half(lost):.3f} | "
-            + "; ".join(f"{shape} {value:+.3f} ± {error:.3f}" for value, error, shape in told)
-            + " |",
-            flush=True,
-        )
+        lost = losses(size, named, rule)
+        more, error = (lost - before).mean(1), 1.96 * (lost - before).std(1, ddof=1) / lost.shape[1] ** 0.5
+        told = [f"{list(SHAPES)[shape]} {more[shape]:+.3f} ± {error[shape]:.3f}" for shape in (-more).argsort()[:3]]
+        print(f"| {rule} | {equal.mean():.2f} ± {half(equal):.2f} | {lost.mean():.3f} ± {half(lost):.3f} | {'; '.join(told)} |", flush=True)
 
 
-def losses(size: str, named: Mapping[str, Sequence[tuple[dict[str, float], dict[str, float]]]], rule: str) -> Array:
+def losses(size: str, named: Named, rule: str) -> Array:
     """What a rule loses on each (shape, task), mean over its two sweeps, in pp; between the ε of the grid gains are linear."""
     found = []
     for shape, pairs in named.items():
@@ -385,7 +394,7 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--real", action="store_true")
     flags.add_argument("--shapes", action="store_true")
-    flags.add_argument("--policy", default="safe", choices=("safe", "accuracy"))
+    flags.add_argument("--policy", nargs="+", default=["safe", "accuracy"], choices=("safe", "accuracy"))
     flags.add_argument("--seeds", type=int, default=160)
     flags.add_argument("--cache", type=Path, default=CACHE)
     flags.add_argument("--tasks", type=int, default=12)
@@ -397,7 +406,8 @@ def main() -> None:
         f"random state {options.random_state}, torch {version('torch')}, numpy {version('numpy')}, {os.cpu_count()} CPU cores, {platform.machine()}"
     )
     if options.real or not options.shapes:
-        real(options.cache, options.seeds, options.policy)
+        for policy in options.policy:
+            real(options.cache, options.seeds, policy)
     torch.set_num_threads(1)
     if options.shapes or not options.real:
         for size in options.size:

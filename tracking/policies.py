@@ -25,10 +25,8 @@ from tracking.verdict import verdict
 Named = tuple[str, str]
 """Names a claim: the key of its point, and its metric."""
 Find = Callable[[Screening, "Terms"], Tie]
-Array = npt.NDArray[np.bool_]
-CORE = 0.5
-"""Within how many standard errors of the best one those lie that a policy names its candidate by which claims what it looks for, and nothing else."""
 Judge = Callable[[Comparison, Comparison, "Terms"], tuple[Condition, ...]]
+Array = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
 
 def among_all(screening: Screening, _: Terms) -> Tie:
     """What cannot be told apart from the most accurate."""
-    return screening.tie("accuracy", 1, errors=CORE)
+    return screening.tie("accuracy", 1)
 
 
 def among_harmless(screening: Screening, terms: Terms) -> Tie:
@@ -145,12 +143,12 @@ def harmless(screening: Screening, points: Sequence[Point], terms: Terms) -> Arr
 
 def most_probable(screening: Screening, _: Terms) -> Tie:
     """What cannot be told apart from the lowest fitted NLL after temperature."""
-    return screening.tie("nll_calibrated", -1, errors=CORE)
+    return screening.tie("nll_calibrated", -1)
 
 
 def cheapest(screening: Screening, _: Terms) -> Tie:
     """What cannot be told apart from the least fitted cost, each trial at the coverage which is cheapest on *calibrate*."""
-    return screening.tie("cost", -1, errors=CORE)
+    return screening.tie("cost", -1)
 
 
 @policy(tie=among_harmless, target=ACCURACY)

@@ -19,9 +19,13 @@ STEPS = 40
 COLUMNS, ROWS = 20, 9
 """About how many ε, and values of another number, a surface has."""
 
-ROUND = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, *(tenth / 10 for tenth in range(4, 10)))
-"""The values which are named before others, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
-
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+COARSE = (0.02, 0.05, *TENTHS)
+"""What a candidate is moved to where a tie is wide, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
+FINE = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.15, *TENTHS)
+"""The same for policies that want the best, whatever it is: near enough to each other that a peak between two of them is not lost."""
+CORE = 0.5
+"""Within how many standard errors of the best those ε lie whose mean such a policy names."""
 NONE = 1e-12
 """A weight beside which none counts: for a screening without any noise."""
 
@@ -114,16 +118,17 @@ class Screening:
         """The point with an ε: where more is tuned, with what is best for accuracy there."""
         return self.control_point if epsilon == 0 else self.fit("accuracy").profile([epsilon])[0]
 
-    def tie(self, metric: str, sign: int, allowed: Allowed | None = None, *, errors: float = 1.0, cautious: bool = False) -> Tie:
-        """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less (-1).
+    def tie(self, metric: str, sign: int, allowed: Allowed | None = None, *, cautious: bool = False) -> Tie:
+        """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less (-1), and which ε stands for it.
 
         The best is that of the allowed points; of all where none but 0 is allowed. The tie is the best and its neighbours on the grid, as far as
         their fitted values are within one standard error of it; an ε which is not allowed, or not known (`epsilons`), ends it. The standard error is
         that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where least is known, between the trials.
 
-        The best itself jumps along a plateau from seed to seed. So what is named is the mean of the ε within `errors` standard errors of it, each
-        weighted by how far its value lies above that bar, moved to a round number (`rounded`). ε = 0 is named where it is the best; if `cautious`,
-        wherever it is within one standard error of the best, as no other has shown anything then: the tie is that around ε = 0.
+        The best itself jumps along a plateau from seed to seed. `cautious` names the middle of the tie  on the scale of √ε; and ε = 0
+        wherever that is within one standard error of the best, as no other has shown anything then: the tie is that around ε = 0. Else the mean of the ε
+        within half a standard error (`CORE`) is named, each weighted by how far its value lies above that bar; and ε = 0 where it is the best.
+        Both are moved to a round number of the tie (`rounded`).
         """
         points = self.points
         if len(points) == 1:
@@ -141,10 +146,15 @@ class Screening:
         zero = top == 0 or (cautious and 0 in near)
         tied = stretch(self.grid, 0.0 if zero else top, near)
         if zero:
-            return Tie(tied[0], tied[-1], 0.0)
-        core = stretch(self.grid, top, {epsilon for epsilon in near if epsilon != 0 and behind[epsilon] <= errors * error})
-        weights = [errors * error - behind[epsilon] + NONE for epsilon in core]
-        return Tie(tied[0], tied[-1], rounded(float(np.average(core, weights=weights)), core[0], core[-1], self.span))
+            named = 0.0
+        elif cautious:
+            named = rounded(middle(tied[0], tied[-1]), tied, COARSE, self.span)
+        else:
+            core = stretch(self.grid, top, {epsilon for epsilon in near if epsilon != 0 and behind[epsilon] <= CORE * error})
+            named = rounded(
+                float(np.average(core, weights=[CORE * error - behind[epsilon] + NONE for epsilon in core])), core, FINE, self.span
+            )
+        return Tie(tied[0], tied[-1], named)
 
     def bands(self) -> dict[str, Band]:
         """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end."""
@@ -191,13 +201,20 @@ def stretch(grid: Sequence[float], place: float, among: Collection[float]) -> li
     return next(run for run in runs if place in run)
 
 
-def rounded(epsilon: float, low: float, high: float, span: tuple[float, float]) -> float:
-    """The value nearest to an ε, of `ROUND` and the ends of the range, that lies from `low` to `high`; of equally near ones the smaller |ε|.
+def middle(low: float, high: float) -> float:
+    """The middle of two ε on the scale of √ε, both at or above 0, or both at or below: small ε change most."""
+    root = (abs(low) ** 0.5 + abs(high) ** 0.5) / 2
+    return float(np.copysign(root**2, low + high))
+
+
+def rounded(epsilon: float, tied: Sequence[float], known: Sequence[float], span: tuple[float, float]) -> float:
+    """The value nearest to an ε, of the known ones, their mirror images and the ends of the range, that lies in a tie; of equally near ones the smaller.
 
     Where none does, the ε to two significant digits; as it is where these would lead outside.
     """
-    known = {*ROUND, *(-value for value in ROUND), *span} - {0.0}
-    if inside := [value for value in known if low <= value <= high]:
+    low, high = tied[0], tied[-1]
+    values = {*known, *(-value for value in known), *span} - {0.0}
+    if inside := [value for value in values if low <= value <= high]:
         return min(inside, key=lambda value: (round(abs(value - epsilon), 9), abs(value)))
     short = float(f"{epsilon:.2g}")
     return short if low <= short <= high else epsilon

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tracking.evidence import Surface
-from tracking.policies import Terms, candidates
+from tracking.policies import POLICIES, Terms, candidates, in_tie, tied
 from tracking.prices import Prices
 from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import Screening
+from tracking.screening import Screening, Tie, rounded
 
 
 def outcome(accuracy, number, **point):
@@ -116,3 +116,173 @@ def test_below_zero_the_smallest_is_the_nearest_to_zero():
     assert sizes == sorted(sizes)
     assert -0.15 < candidates(screening, Terms())["safe"]["epsilon"] < -0.03
     assert screening.surfaces() == {}
+
+
+TRIED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
+
+
+def along(gain, tried=TRIED, span=(0.0, 0.4), noise=0.0005, seed=8, dropped=()):
+    """The screening of trials whose accuracy is 0.9 + gain(ε), with four seeds."""
+    generator = np.random.default_rng(seed)
+    trials = [
+        outcome(0.9 + gain(epsilon) + noise * generator.standard_normal(4), place, epsilon=epsilon) for place, epsilon in enumerate(tried)
+    ]
+    lost = [replace(trials[0], epsilon=epsilon, point={"epsilon": epsilon}, dropped="it was worse") for epsilon in dropped]
+    return Screening(trials, next(one for one in trials if one.epsilon == 0), Prices(), span, lost)
+
+
+def level(epsilon):
+    return 0.01 * min(1.0, epsilon / 0.05)
+
+
+def slow_tie(screening, allowed=lambda _: True):
+    """The tie by the definition: from the best outwards over the grid, until a value is further behind than the error of the best one's gain."""
+    fit = screening.fit("accuracy")
+    values = {epsilon: float(fit.mean([{"epsilon": epsilon}])[0]) for epsilon in screening.epsilons if epsilon == 0 or allowed(epsilon)}
+    best = max(values, key=lambda epsilon: (round(values[epsilon], 10), -abs(epsilon)))
+    bar = values[best] - float(fit.shift([{"epsilon": best}], {"epsilon": 0.0}).error[0])
+    place = screening.grid.index(0.0 if values[0.0] >= bar else best)
+    ends = []
+    for step in (-1, 1):
+        end = place
+        while 0 <= end + step < len(screening.grid) and values.get(screening.grid[end + step], -1.0) >= bar:
+            end += step
+        ends.append(screening.grid[end])
+    return tuple(ends)
+
+
+def allow(inside):
+    return lambda points: np.array([inside(point["epsilon"]) for point in points])
+
+
+@pytest.mark.parametrize(
+    "gain",
+    [
+        level,
+        lambda epsilon: 0.01 * math.exp(-(((epsilon - 0.15) / 0.04) ** 2)),
+        lambda epsilon: 0.004 * epsilon,
+        lambda epsilon: -0.02 * epsilon,
+        lambda epsilon: 0.01 * math.cos(40 * epsilon),
+    ],
+)
+def test_a_tie_is_what_its_definition_says(gain):
+    for seed in range(3):
+        for noise in (0.0003, 0.004):
+            screening = along(gain, noise=noise, seed=seed)
+            tie = screening.tie("accuracy", 1, cautious=True)
+            assert (tie.low, tie.high) == slow_tie(screening)
+            assert tie.low <= tie.epsilon <= tie.high
+            middle = screening.tie("accuracy", 1, allow(lambda epsilon: not 0.1 < epsilon < 0.19), cautious=True)
+            assert (middle.low, middle.high) == slow_tie(screening, lambda epsilon: not 0.1 < epsilon < 0.19)
+
+
+def test_on_a_plateau_other_seeds_name_the_same():
+    found = [along(level, noise=0.002, seed=seed) for seed in range(12)]
+    named = [one.tie("accuracy", 1, cautious=True).epsilon for one in found]
+    best = [one.best("accuracy", 1)["epsilon"] for one in found]
+    assert max(named.count(value) for value in named) >= 8
+    assert max(best.count(value) for value in best) <= 5
+    assert all(0.1 <= value <= 0.3 for value in named)
+
+
+@pytest.mark.parametrize("at", [0.06, 0.125, 0.175, 0.225])
+def test_a_narrow_peak_between_round_values_is_not_missed(at):
+    def gain(epsilon):
+        return 0.02 * math.exp(-(((epsilon - at) / 0.03) ** 2))
+
+    screening = along(gain, tried=(*TRIED, *(round(at + off, 3) for off in (-0.02, 0.0, 0.02))), noise=0.0003)
+    assert screening.tie("accuracy", 1, cautious=True).epsilon == pytest.approx(at, abs=0.011)
+    assert gain(screening.tie("accuracy", 1).epsilon) > 0.017
+
+
+def test_zero_is_named_where_nothing_is_ahead_of_it_by_one_standard_error():
+    """Unless that is not asked for: then the best stays on its side of ε = 0."""
+    screening = along(lambda epsilon: 0.0002 * min(1.0, epsilon / 0.05), noise=0.004)
+    tie = screening.tie("accuracy", 1, cautious=True)
+    assert (tie.low, tie.epsilon) == (0.0, 0.0)
+    assert tie.high > 0
+    bold = screening.tie("accuracy", 1)
+    assert screening.best("accuracy", 1)["epsilon"] > 0
+    assert bold.epsilon > 0
+    assert bold.low == 0.0
+    falling = along(lambda epsilon: -0.05 * epsilon)
+    assert falling.tie("accuracy", 1).epsilon == falling.tie("accuracy", 1, cautious=True).epsilon == 0
+
+
+def test_less_of_a_loss_is_better():
+    screening = along(level)
+    trials = [
+        replace(one, metrics={**one.metrics, "select/cost": tuple(1 - value for value in one.metrics["select/accuracy"])})
+        for one in screening.outcomes
+    ]
+    assert Screening(trials, trials[0], Prices(), (0.0, 0.4)).tie("cost", -1) == screening.tie("accuracy", 1)
+
+
+def test_a_tie_ends_where_a_trial_was_dropped():
+    kept = tuple(epsilon for epsilon in TRIED if epsilon != 0.2)
+    whole, cut = along(level, tried=kept), along(level, tried=kept, dropped=(0.2,))
+    assert 0.2 in whole.tie("accuracy", 1)
+    tie = cut.tie("accuracy", 1)
+    assert 0.2 not in tie
+    assert tie.high < 0.2 or tie.low > 0.2
+    assert tie.epsilon in tie
+
+
+def test_a_tie_below_zero_stays_below():
+    screening = along(
+        lambda epsilon: level(-epsilon) if epsilon < 0 else -0.05 * epsilon,
+        tried=tuple(0.1 * step for step in range(-3, 4)),
+        span=(-0.3, 0.3),
+    )
+    tie = screening.tie("accuracy", 1, cautious=True)
+    assert -0.3 <= tie.low < tie.epsilon < tie.high < 0
+    assert tie.epsilon in (-0.1, -0.15, -0.2)
+
+
+def test_a_narrow_range():
+    tried = (0.0, 0.03, 0.04, 0.05, 0.06, 0.07)
+    tie = along(level, tried=tried, span=(0.03, 0.07)).tie("accuracy", 1, cautious=True)
+    assert 0.03 <= tie.low < tie.epsilon <= tie.high <= 0.07
+    rising = along(
+        lambda epsilon: 0.02 * math.exp(-(((epsilon - 0.0613) / 0.003) ** 2)), tried=(*tried, 0.0613, 0.0605, 0.062), span=(0.03, 0.07)
+    )
+    assert rising.tie("accuracy", 1, cautious=True).epsilon == pytest.approx(0.061, abs=0.0015)
+
+
+def test_a_single_finished_trial_ties_with_nothing():
+    alone = along(level, tried=(0.0,))
+    assert alone.tie("accuracy", 1, cautious=True) == Tie(0.0, 0.0, 0.0)
+    assert set(tied(alone, Terms()).values()) == {(0.0, 0.0)}
+    assert all(point["epsilon"] == 0 for point in candidates(alone, Terms()).values())
+
+
+def test_round_values_come_first_then_two_digits():
+    span = (0.0, 0.4)
+    assert rounded(0.12, 0.03, 0.4, span) == 0.1
+    assert rounded(0.125, 0.03, 0.4, span) == 0.1  # of equally near ones the smaller
+    assert rounded(0.12, 0.11, 0.4, span) == 0.15
+    assert rounded(0.1234, 0.11, 0.14, span) == 0.12
+    assert rounded(0.1234, 0.122, 0.1249, span) == 0.1234
+    assert rounded(-0.12, -0.3, -0.03, (-0.3, 0.3)) == -0.1
+    assert rounded(0.368, 0.35, 0.37, (0.0, 0.37)) == 0.37  # the end of the range
+    assert rounded(0.005, 0.004, 0.013, span) == 0.01
+
+
+def test_where_more_is_tuned_a_named_point_has_the_values_that_are_best_there():
+    screening = tuned()
+    point = screening.point_at(0.2)
+    assert point["smoothing"] == "online"
+    assert point == screening.fit("accuracy").profile([0.2])[0]
+    assert screening.point_at(0.0) == screening.control_point
+    chosen = POLICIES["accuracy"].choose(screening, Terms())
+    assert set(chosen) == {"epsilon", "weight_decay", "smoothing"}
+    assert chosen["epsilon"] == pytest.approx(0.2, abs=0.06)
+    assert math.log10(chosen["weight_decay"]) == pytest.approx(-2, abs=0.3)
+
+
+def test_what_is_in_the_tie_of_a_policy_is_what_is_told_of_it():
+    screening, terms = along(level), Terms()
+    low, high = tied(screening, terms)["safe"]
+    assert 0 < low < high
+    assert [in_tie(screening, terms, "safe", epsilon) for epsilon in (low - 0.001, low, high, high + 0.001)] == [False, True, True, False]
+    assert in_tie(screening, terms, "safe", candidates(screening, terms)["safe"]["epsilon"])
