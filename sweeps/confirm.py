@@ -64,7 +64,7 @@ class Confirmation:
         """Take in a batch of seeds."""
         for key, (outcome, logits) in found.items():
             if key not in self.runs:
-                self.runs[key] = Run(best_coverage(outcome, self.terms.prices))
+                self.runs[key] = Run(self.terms.prices.coverage_of(outcome))
             self.runs[key].add(outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1))
         if self.control in self.runs:
             self.stops.append(len(self.runs[self.control].outcome.seeds))
@@ -181,12 +181,6 @@ class Run:
     def outcome(self) -> Outcome:
         """All batches as one outcome."""
         return Outcome.joined(self.outcomes)
-
-
-def best_coverage(outcome: Outcome, prices: Prices) -> float:
-    """The coverage of least expected cost on *calibrate*, by the mean over seeds."""
-    rows = outcome.risks["calibrate_calibrated"]
-    return prices.best_coverage([sum(column) / len(rows) for column in zip(*rows, strict=True)])
 
 
 def cost(summary: Summary, coverage: float, prices: Prices) -> Float[Tensor, "*lead"]:

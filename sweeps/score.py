@@ -149,6 +149,7 @@ def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset,
         seconds=trained.seconds * epochs * len(seeds) / sum(trained.epochs),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         by_seed={name: tuple(tuple(seeds) for seeds in values.tolist()) for name, values in compared.items()} if known else {},
+        calibrate_examples=len(dataset.splits["calibrate"].labels),
     )
 
 

@@ -102,6 +102,7 @@ class Outcome:
         by_seed: metric -> after each epoch, one value per seed: what rungs compare. Empty where there were none.
         risks: `split` and `split_calibrated` -> per seed the error rate among the 1 %, 2 %, …, 100 % most confident examples.
         dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. "" for all others.
+        calibrate_examples: how many independent examples *calibrate* has; 0 in records of versions which did not write it.
     """
 
     uid: str
@@ -122,6 +123,7 @@ class Outcome:
     by_seed: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     risks: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     dropped: str = ""
+    calibrate_examples: int = 0
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds of a metric such as `select/accuracy`."""

@@ -178,14 +178,13 @@ class Screening:
 
 
 def priced(outcome: Outcome, prices: Prices) -> Outcome:
-    """A trial with `select/cost`: the expected cost of each seed, at the coverage which is cheapest on *calibrate* by the mean over seeds.
+    """A trial with `select/cost`: the expected cost of each seed, at the coverage which `Prices.coverage_of` chooses on *calibrate*.
 
     A trial whose risks are not known is returned as it is.
     """
     if not outcome.risks:
         return outcome
-    rows = outcome.risks["calibrate_calibrated"]
-    coverage = prices.best_coverage([sum(column) / len(rows) for column in zip(*rows, strict=True)])
+    coverage = prices.coverage_of(outcome)
     costs = tuple(prices.cost_at(risks, coverage) for risks in outcome.risks["select_calibrated"])
     return replace(outcome, metrics={**outcome.metrics, "select/cost": costs})
 

@@ -1,0 +1,115 @@
+"""What the coverage which is chosen on *calibrate* costs on fresh examples: beside the one which is cheapest there, and reviewing everything.
+
+    python -m benchmarks.utility [--task digits/mlp] [--groups 40] [--seeds 8] [--data-dir DIR] [--train-examples N]
+
+Groups of members at ε = 0 are really trained, each with seeds of its own. A group's temperatures are fitted on *calibrate* and its coverage is chosen
+there, as a sweep does; its cost is that on *test*. Prices are those of a wrong decision and of a review, a right one costs nothing.
+All groups share the examples of both splits, so they are not independent: `above` counts the groups that cost more on *test* than reviewing
+everything, and says nothing of other examples. Hence the second table: the same examples of *calibrate* and *test* pooled, and split anew for each group.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lscal import Predictions, Temperature
+from sweeps.choice import choose, pick_device
+from sweeps.datasets import SplitName, load
+from sweeps.plan import resolve
+from sweeps.score import risks_of
+from sweeps.worker import member_of
+from tracking.prices import Prices
+
+PRICES = (10, 100, 1000)
+FIRST_SEED = 20_000
+SPLITS: tuple[SplitName, ...] = ("calibrate", "test")
+
+Rule = Callable[[Prices, Sequence[float], int], float]
+RULES: dict[str, Rule] = {
+    "cheapest on calibrate": lambda prices, risks, _: prices.best_coverage(risks),
+    "what calibrate promises": lambda prices, risks, examples: prices.best_coverage(risks, examples),
+}
+EVERYTHING = "review everything"
+
+Logits = Float[Tensor, "seed example class"]
+Labels = Int[Tensor, " example"]
+
+
+def mean_risks(logits: Logits, labels: Labels, temperature: Temperature) -> list[float]:
+    """The error rate among the 1 %, 2 %, …, 100 % most confident examples after temperature, mean over the seeds."""
+    rows = risks_of(Predictions.from_logits(logits, labels).calibrated(temperature))
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def costs(calibrate: tuple[Logits, Labels], test: tuple[Logits, Labels]) -> dict[tuple[int, str], tuple[float, float]]:
+    """By price and rule, the coverage a group chooses and its cost on *test* as a share of that of reviewing everything."""
+    temperature = Temperature.fit(*calibrate)
+    chosen, judged = mean_risks(*calibrate, temperature), mean_risks(*test, temperature)
+    found = {}
+    for wrong in PRICES:
+        prices = Prices(wrong=wrong, review=1.0)
+        for name, rule in RULES.items():
+            coverage = rule(prices, chosen, len(calibrate[1]))
+            found[wrong, name] = coverage, prices.cost_at(judged, coverage)
+        found[wrong, EVERYTHING] = 0.0, prices.review
+    return found
+
+
+def table(groups: Sequence[dict[tuple[int, str], tuple[float, float]]]) -> str:
+    """Means over the groups, as Markdown."""
+    lines = [
+        "| prices | rule | decided without a review % | cost / review | the dearest group | groups above review |",
+        "|---|---|---|---|---|---|",
+    ]
+    for wrong, name in groups[0]:
+        coverages, found = zip(*(group[wrong, name] for group in groups), strict=True)
+        above = sum(cost > 1 for cost in found)
+        mean = sum(found) / len(found)
+        lines.append(
+            f"| {wrong}:1 | {name} | {100 * sum(coverages) / len(coverages):.0f} | {mean:.3f} | {max(found):.3f} | {above} of {len(found)} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="digits/mlp")
+    parser.add_argument("--groups", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--train-examples", type=int)
+    options = parser.parse_args(arguments)
+    started = time.perf_counter()
+    plan = resolve({"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples})
+    task = plan.tasks[0]
+    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    engine = choose(task, dataset, ("uniform",), pick_device(plan.device), options.seeds)
+    labels = {split: dataset.splits[split].targets.cpu() for split in SPLITS}
+    groups, anew = [], []
+    generator = torch.Generator().manual_seed(0)
+    for group in range(options.groups):
+        first = FIRST_SEED + group * options.seeds
+        trained = engine.train(
+            [member_of(task, plan.smoothing[0], {"epsilon": 0.0}, seed) for seed in range(first, first + options.seeds)], lambda _: None
+        )
+        logits = {split: engine.logits(trained, split) for split in SPLITS}
+        groups.append(costs(*((logits[split], labels[split]) for split in labels)))
+        order = torch.randperm(sum(map(len, labels.values())), generator=generator)
+        pooled, answers = torch.cat(list(logits.values()), 1), torch.cat(list(labels.values()))
+        parts = order[: len(labels["calibrate"])], order[len(labels["calibrate"]) :]
+        anew.append(costs(*((pooled[:, part], answers[part]) for part in parts)))
+    sizes = ", ".join(f"{len(own)} examples of {split}" for split, own in labels.items())
+    print(f"{options.task}, {options.groups} groups of {options.seeds} seeds, {sizes}, torch {version('torch')}, {platform.machine()}\n")
+    print(table(groups), "\n\n*Calibrate* and *test* split anew for each group:\n", table(anew), sep="\n")
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
