@@ -84,9 +84,9 @@ def processor(folder: str, *words: str) -> float:
 def first_line(folder: str) -> float:
     """Seconds until a sweep has written its first line."""
     started = time.perf_counter()
-    process = subprocess.Popen([*RUN, *SMALL], cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = subprocess.Popen([*RUN, *SMALL], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    process.stderr.readline()
     seconds = time.perf_counter() - started
     process.kill()
     process.communicate()

@@ -48,12 +48,12 @@ def greet(options: Mapping[str, Any], console: Console) -> None:
     if options.get("config") and options.get("tasks"):
         asked += f" by {options['config']}"
     policy = options.get("policy") or ("" if options.get("config") else Plan.policy)
-    console.say(f"{asked}: how much label smoothing (ε)?{f' Policy {policy}.' if policy else ''}", "bold", event="asked")
+    console.notice(f"{asked}: how much label smoothing (ε)?{f' Policy {policy}.' if policy else ''}", "bold", event="asked")
     folder = Path(options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir)
     single = (
         len(options.get("tasks") or ["digits/mlp"]) == 1 and "/" in asked and not set("*?[, ") & set(asked) and "dataset" not in options
     )
-    console.say(f"  Page, when it is done: {(page_of(folder, asked) if single else pages_of(folder)).absolute().as_uri()}", event="page")
+    console.notice(f"  Page, when it is done: {(page_of(folder, asked) if single else pages_of(folder)).absolute().as_uri()}", event="page")
 
 
 def command(words: Sequence[str]) -> str:

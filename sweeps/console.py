@@ -75,8 +75,15 @@ class Console:
             with self.err.status(what):
                 yield
         else:
-            self.warn(f"{what} …", event="phase")
+            self.notice(f"{what} …", event="phase")
             yield
+
+    def notice(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
+        """A line on stderr that is no warning: what begins, and where it will lead."""
+        if self.json:
+            write_event("info", event, text, fields)
+        else:
+            self.err.print(text, style=style, markup=False)
 
     @property
     def live(self) -> bool:

@@ -322,7 +322,7 @@ def sweep_task(
     """
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
     console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
-    console.paragraph(f"  {describe(plan, engine)}")
+    console.paragraph(f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device))
     found = facts(replace(plan, tasks=(study.task,)), engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
@@ -396,7 +396,7 @@ def describe(plan: Plan, engine: Engine) -> str:
     smoothing = "" if plan.smoothing == Plan.smoothing else f", {' or '.join(plan.smoothing)} smoothing"
     return (
         f"{plan.trials} ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}{smoothing} × {plan.seeds} seeds × {engine.task.recipe.epochs} epochs; "
-        f"{', '.join(f'{name} {n}' for name, n in examples.items())}; {engine.way} on {engine.device}"
+        f"{', '.join(f'{name} {n}' for name, n in examples.items())}"
     )
 
 
@@ -412,7 +412,6 @@ def next_commands(plan: Plan, task: str, console: Console) -> None:
     """The exact commands that browse and pull what was found."""
     given = shown_uri(plan.tracking_uri)
     custom = plan.tracking_uri != Plan.tracking_uri
-    console.say("")
     if not plan.tracking_uri.startswith("http"):
         console.say(f"  Browse it:  mlflow server{f' --backend-store-uri {given}' if custom else ''}")
     console.say(f"  Pull the ε: python -m tracking.recommend {task}{f' --tracking-uri {given}' if custom else ''}   # --explain, --json")

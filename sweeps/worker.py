@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = options.pop("study", None)
         host, port = options.pop("metrics_host"), options.pop("metrics_port", None)
         with stoppable(lambda text: console.warn(text, event="stopping")):
-            console.say(f"{study or 'every open sweep'}: starting a worker", event="asked")
+            console.notice(f"{study or 'every open sweep'}: starting a worker", event="asked")
             from sweeps.settings import merge  # torch takes a second and more
             from sweeps.workers.join import serve
             from tracking.store import TrackingUnavailable

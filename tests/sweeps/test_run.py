@@ -46,7 +46,7 @@ def environment():
 def swept(tmp_path_factory):
     """A directory in which a small sweep has been run, and what it printed."""
     folder = tmp_path_factory.mktemp("swept")
-    done = run(folder, *SMALL, "--json")
+    done = run(folder, *SMALL, "--json", "--tables")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -90,7 +90,9 @@ def test_the_terminal_shows_tables_the_answer_and_the_next_commands(swept):
         "python -m tracking.recommend digits/mlp",
     ):
         assert words in done.stderr
-    assert "…" not in done.stderr
+    page = folder / "lscal-state" / "pages" / "digits--mlp.html"
+    assert page.as_uri() in done.stderr.splitlines()[1]
+    assert page.read_text().startswith("<!doctype html>")
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
 
@@ -204,11 +206,15 @@ def test_curves_are_logged_epoch_by_epoch(swept, runs):
 
 def test_the_same_command_trains_nothing_again_and_more_trials_add_the_rest(swept, tmp_path):
     folder, first = swept
+    database = (folder / "optuna.db").read_bytes()
     again = run(folder, *SMALL, "--json")
-    assert "3 trials are finished, 0 are to do" in again.stderr
+    assert "digits/mlp: nothing to do; version 1 stands." in again.stderr
     assert "member-epochs" not in again.stderr
     same, before = json.loads(again.stdout)[0], json.loads(first.stdout)[0]
     assert same == before
+    assert (folder / "optuna.db").read_bytes() == database
+    train = next(line for line in first.stderr.splitlines() if line.startswith("Train with"))
+    assert train in again.stderr
     more = run(folder, "--trials", "4", "--seeds", "2", "--epochs", "4", "--reopen-test")
     assert "3 trials are finished, 1 are to do" in more.stderr + more.stdout
     assert "screening digits/mlp: 8 of 8 member-epochs" in more.stderr
