@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import load
+from sweeps.ladder import FIRST_WAVE, RISK
 from sweeps.rungs import Claim, Curve, candidate, claim_of, survivors
 from sweeps.settings import resolve
 from sweeps.workers.worker import member_of
@@ -107,6 +108,11 @@ def ours(claims: Sequence[Claim]) -> Rule:
     return lambda running, finished, epochs: [verdict.keep for verdict in survivors(running, finished, epochs, claims)]
 
 
+def by_itself(claims: Sequence[Claim]) -> Rule:
+    """As a sweep judges its trials (`sweeps.ladder`): each by itself, against what finished in earlier waves, with its share of the risk."""
+    return lambda running, finished, epochs: [survivors([curve], finished, epochs, claims, RISK / FIRST_WAVE)[0].keep for curve in running]
+
+
 def accuracies(curves: Sequence[Curve], epoch: int) -> Float[np.ndarray, " trial"]:
     """Mean accuracy after an epoch."""
     return np.array([float(curve.values["accuracy"][epoch - 1].mean()) for curve in curves])
@@ -131,6 +137,7 @@ POLICIES = ("safe", "accuracy", "calibrated")
 CLAIMS = {policy: claim for policy in POLICIES if (claim := claim_of(policy, Tolerances(), ERROR))}
 RULES: dict[str, tuple[Rule, tuple[str, ...]]] = {
     **{f"ours, for {policy}": (ours((claim,)), (policy,)) for policy, claim in CLAIMS.items()},
+    **{f"by itself, for {policy}": (by_itself((claim,)), (policy,)) for policy, claim in CLAIMS.items()},
     "ours, for all": (ours(tuple(CLAIMS.values())), POLICIES),
     "median stopping": (median_stopping, POLICIES),
     "successive halving": (halving, POLICIES),
