@@ -44,7 +44,7 @@ def parser() -> Parser:
 def check(plan: Plan, task: Task) -> list[Finding]:
     """All that is found on a task."""
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    return [*data.findings(dataset, plan.effect), *network.findings(plan, task, dataset)]
+    return [*data.findings(dataset, plan), *network.findings(plan, task, dataset)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
