@@ -26,11 +26,12 @@ from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.engine import Engine
 from sweeps.errors import WrongInput
-from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser
+from sweeps.options import Parser
 from sweeps.plan import Plan
 from sweeps.settings import resolve
 from sweeps.way import cores
 from sweeps.workers.worker import member_of
+from tracking.exits import Exit
 
 TASK = "fashion_mnist/mlp"
 SEEDS = 3
@@ -121,11 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = run(sys.argv[1:] if arguments is None else arguments, console)
     except WrongInput as error:
         console.err.print(f"error: {error}", style="red", markup=False)
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     console.say(f"written: {written}")
-    return DONE
+    return Exit.DONE
 
 
 if __name__ == "__main__":

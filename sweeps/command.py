@@ -9,9 +9,10 @@ from typing import Any
 
 from sweeps.console import Console
 from sweeps.errors import Failed, WrongInput
-from sweeps.options import FAILED, INTERRUPTED, WRONG_INPUT, parser, stoppable
+from sweeps.options import parser, stoppable
 from sweeps.pages import page_of, pages_of
 from sweeps.plan import Plan
+from tracking.exits import Exit
 
 QUIET = ("list", "dry_run")
 """Options with which nothing is swept."""
@@ -33,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failed as error:
         console.error(str(error))
         console.warn(f"All that was measured is kept; go on with: {command(words)}", event="resume")
-        return FAILED
+        return Exit.FAILED
     except WrongInput as error:
         console.error(str(error))
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
         console.warn(f"Interrupted. What is finished is kept; go on with: {command(words)}", event="interrupted")
-        return INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 def greet(options: Mapping[str, Any], console: Console) -> None:

@@ -19,7 +19,6 @@ from sweeps.engine import Engine
 from sweeps.errors import Failed, WrongInput
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened
-from sweeps.options import DONE, FAILED
 from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
 from sweeps.plan import Asked, Plan, Task, has_secret
 from sweeps.recorder import Recorder
@@ -30,6 +29,7 @@ from sweeps.sweep import sweep_task
 from sweeps.translation import translating
 from sweeps.way import network
 from tracking.evidence import Pilot
+from tracking.exits import Exit
 from tracking.policies import POLICIES
 from tracking.records import Recommendation
 from tracking.store import TrackingAway, TrackingUnavailable, reach, shown
@@ -44,7 +44,7 @@ def list_names(console: Console) -> int:
             documented = getattr(entry, "build", None) or getattr(entry, "judge", None) or entry
             console.say(f"  {name:15} {(documented.__doc__ or '').strip().splitlines()[0]}")
     console.say("A task is dataset/architecture, such as digits/mlp.")
-    return DONE
+    return Exit.DONE
 
 
 def conduct(options: Mapping[str, Any], console: Console) -> int:
@@ -68,7 +68,7 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
         raise Failed(str(error)) from error
     if as_json:
         print("[" + ", ".join(one.to_json() for one in found) + "]")
-    return DONE if found else FAILED
+    return Exit.DONE if found else Exit.FAILED
 
 
 def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]) -> None:
@@ -120,7 +120,7 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
             f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
         )
     print(f"# in all about {duration(total)}, start-up not counted")
-    return DONE
+    return Exit.DONE
 
 
 def run(plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False) -> list[Recommendation | Pilot]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from sweeps.leash import leashed
+from tracking.exits import Exit
 
-DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
 """Exit codes of `sweeps.worker`. Any other one is a failure."""
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED)
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
 """Ends which say nothing against the program: somebody, or the machine for want of memory, stopped it."""
 QUICK_SECONDS = {True: 5.0, False: 60.0}
 """A life shorter than this was in vain: when stopped from outside, and when it failed by itself (imports alone may take ten seconds)."""
@@ -113,9 +113,9 @@ class Keeper:
 
     def ended(self, code: int, lived: float) -> None:
         """Decide what follows the worker's end, after `lived` seconds."""
-        if code == DONE:
+        if code == Exit.DONE:
             self.due = None
-        elif code == WRONG_INPUT:
+        elif code == Exit.WRONG_INPUT:
             self.give_up("found its input wrong")
         else:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

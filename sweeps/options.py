@@ -17,10 +17,10 @@ from typing_extensions import override
 from sweeps.console import LOG_FORMATS
 from sweeps.errors import WrongInput
 from sweeps.plan import LAUNCHES, PRECISIONS, Plan
+from tracking.exits import Exit
 from tracking.policies import POLICIES
 
 NEGATIVE = re.compile(r"-\.?\d")
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 HELP = {
     "label_column": ("NAME", "column of --dataset with the classes (default: guessed and said)"),
     "input_columns": ("A,B", "columns of --dataset which the network sees (default: guessed and said)"),
@@ -196,7 +196,7 @@ def stoppable(say: Callable[[str], None]) -> Iterator[None]:
 
     def stop(_: int, __: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+            signal.signal(number, lambda *_: os._exit(Exit.INTERRUPTED))
         raise KeyboardInterrupt
 
     def acknowledge() -> None:

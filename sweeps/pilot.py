@@ -8,12 +8,13 @@ import numpy.typing as npt
 import torch
 
 from lscal import Predictions
+from sweeps.datasets import Dataset
 from sweeps.engine import Engine
 from sweeps.plan import Plan
 from sweeps.score import Logits
 from sweeps.study import Study, control_point
 from tracking.evidence import Pilot
-from tracking.pilot import pilot_of
+from tracking.pilot import Expected, pilot_of
 from tracking.policies import key_of
 from tracking.records import Outcome, Point
 from tracking.sequential import BATCH
@@ -36,6 +37,11 @@ def points(plan: Plan, control: Point) -> list[Point]:
 def most_confirm_seeds(plan: Plan) -> int:
     """The confirmation of the finalists and ε = 0 may take about as many members as the screening."""
     return max(BATCH, plan.trials * plan.seeds // (1 + FINALISTS) // BATCH * BATCH)
+
+
+def expected(plan: Plan, dataset: Dataset) -> Expected:
+    """What a plan's sweep of a data set will be able to tell, before its pilot."""
+    return Expected.of(len(dataset.splits["test"].labels), plan.effect, plan.confirm_seeds, most_confirm_seeds(plan))
 
 
 def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engine) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from sweeps.architectures import ARCHITECTURES
-from sweeps.brought.bring import Brought, bring_architectures, bring_datasets, recipe_for, usual_tasks
+from sweeps.brought.bring import Brought, bring_architectures, bring_datasets, recipe_for, seen, usual_tasks, yields_of
 from sweeps.brought.columns import NAME
+from sweeps.brought.examples import listed
 from sweeps.brought.flags import brought
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput, unknown
@@ -25,6 +26,8 @@ from tracking.prices import Prices
 LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay", "smoothing")
 RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
+NEAR = 4
+"""Alternatives that are named for a task that is not possible."""
 
 
 def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple
             if key not in ("task", *RECIPE_KEYS):
                 raise unknown("task key", str(key), ("task", *RECIPE_KEYS))
         changes = {key: value for key, value in own.items() if key != "task"} | dict(everywhere)
-        for name in matching(own["task"]):
+        for name in matching(own["task"], data_dir):
             dataset, architecture = name.split("/")
             recipe = ARCHITECTURES[architecture].recipe(dataset)
             if not {"epochs", "batch_size"} <= changes.keys():
@@ -189,18 +192,43 @@ def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple
     return tuple(tasks.values())
 
 
-def matching(pattern: str) -> list[str]:
-    """The task names which a name or a pattern stands for."""
+def matching(pattern: str, data_dir: Path | None = None) -> list[str]:
+    """The task names which a name or a pattern stands for: the possible ones, whose network reads what the data set yields.
+
+    For a pattern, data sets which were brought are looked at where nothing is said about them; a name with one is taken at its word.
+    Errors: WrongInput where there is no such task, or none that is possible.
+    """
     names = [f"{dataset}/{architecture}" for dataset in DATASETS for architecture in ARCHITECTURES]
     found = [name for name in names if fnmatchcase(name, pattern)]
     if found:
-        return found
+        if possible := [name for name in found if is_possible(name, data_dir, look=name != pattern)]:
+            return possible
+        raise impossible(pattern, found[0])
     dataset, slash, architecture = pattern.partition("/")
     if slash and dataset not in DATASETS and "*" not in dataset:
         raise not_brought("dataset", dataset, DATASETS, f"--dataset PATH --name {dataset}")
     if slash and architecture not in ARCHITECTURES and "*" not in architecture:
         raise not_brought("architecture", architecture, ARCHITECTURES, f"--architecture {architecture}=package.module:function")
-    raise unknown("task", pattern, names)
+    raise unknown("task", pattern, filter(is_possible, names))
+
+
+def is_possible(name: str, data_dir: Path | None = None, *, look: bool = False) -> bool:
+    """Whether the network of a task reads what its data set yields. What is not known is taken for possible, or looked at."""
+    dataset, architecture = name.split("/")
+    yields = yields_of(dataset) or (seen(dataset, data_dir) if look and isinstance(DATASETS[dataset], Brought) else None)
+    return ARCHITECTURES[architecture].reads.takes(yields)
+
+
+def impossible(pattern: str, name: str) -> WrongInput:
+    """The error for a name of a task that cannot work, or for a pattern of such names, of which `name` is the first."""
+    dataset, architecture = name.split("/")
+    networks = sorted(one for one in ARCHITECTURES if is_possible(f"{dataset}/{one}"))
+    datasets = sorted(one for one in DATASETS if is_possible(f"{one}/{architecture}"))
+    why = f"{architecture} reads {ARCHITECTURES[architecture].reads}, and {dataset} yields {yields_of(dataset) or 'something else'}"
+    with_dataset = f"With {dataset} go {listed(networks, NEAR)}" if networks else f"No network here reads {dataset}"
+    with_network = f"with {architecture} go {listed(datasets, NEAR)}" if datasets else f"{architecture} reads no data set here"
+    told = f"{name} is not possible" if name == pattern else f"no task {pattern!r} is possible"
+    return WrongInput(f"{told}: {why}. {with_dataset}; {with_network}.")
 
 
 def not_brought(kind: str, name: str, known: Mapping[str, Any], flags: str) -> WrongInput:

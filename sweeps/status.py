@@ -18,10 +18,10 @@ from sqlalchemy.engine import Engine
 
 from sweeps.census import STATES, STORAGE, StoreAway, Sweep, Worker, census, open_store
 from sweeps.errors import WrongInput
+from tracking.exits import Exit
 from tracking.outbox import Outbox, megabytes
 from tracking.store import shown
 
-DONE, WRONG_INPUT = 0, 2
 SECONDS = 2.0
 """Between two looks of --watch."""
 STATE = "lscal-state"
@@ -82,12 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 watch(look, options.watch, as_json=options.json)
     except (WrongInput, StoreAway) as error:
         print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
-        return DONE
+        return Exit.DONE
     except BrokenPipeError:  # who read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+    return Exit.DONE
 
 
 @dataclass(frozen=True)

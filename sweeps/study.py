@@ -30,6 +30,7 @@ from sweeps.errors import WrongInput
 from sweeps.patience import PatientStorage, StoreUnavailable, transient
 from sweeps.plan import Plan, Task, key_of
 from sweeps.settings import resolve
+from tracking.exits import Exit
 from tracking.records import Outcome, Point, Stage
 from tracking.store import shown
 
@@ -37,7 +38,6 @@ BEATS_IN_GRACE = 6
 """Heartbeats within the time after which a silent worker is taken for dead."""
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
-INTERRUPTED = 130
 """The exit code of a process which Ctrl-C ended."""
 OPEN_SECONDS = 60.0
 """How long a database that is away at the start is waited for."""
@@ -410,7 +410,7 @@ def uninterrupted() -> Iterator[None]:
 
     def put_off(number: int, _: FrameType | None) -> None:
         if came:
-            os._exit(INTERRUPTED)
+            os._exit(Exit.INTERRUPTED)
         came.append(number)
 
     before = {which: signal.signal(which, put_off) for which in (signal.SIGINT, signal.SIGTERM)}

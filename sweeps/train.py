@@ -15,9 +15,10 @@ from sweeps.choice import choose, pick_device
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
-from sweeps.options import DONE, INTERRUPTED, WRONG_INPUT, Parser, add_execution, add_flags, add_recipe
+from sweeps.options import Parser, add_execution, add_flags, add_recipe
 from sweeps.settings import resolve
 from sweeps.workers.worker import member_of
+from tracking.exits import Exit
 
 SHOWN: tuple[SplitName, ...] = ("select", "test")
 
@@ -81,10 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train(sys.argv[1:] if arguments is None else arguments, console)
     except WrongInput as error:
         console.err.print(f"error: {error}", style="red", markup=False)
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
-        return INTERRUPTED
-    return DONE
+        return Exit.INTERRUPTED
+    return Exit.DONE
 
 
 if __name__ == "__main__":

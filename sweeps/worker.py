@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sweeps.console import LOG_FORMATS, Console
 from sweeps.errors import Failed, WrongInput
-from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, stoppable
+from sweeps.options import Parser, add_flags, stoppable
 from sweeps.plan import Plan
+from tracking.exits import Exit
 
 
 def parser() -> Parser:
@@ -54,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise Failed(str(error)) from error
     except WrongInput as error:
         console.error(str(error))
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except Failed as error:
         console.error(str(error))
-        return FAILED
+        return Exit.FAILED
     except KeyboardInterrupt:
         console.warn("Stopped. What is finished is kept, what is not is given back.", event="stopped")
-        return INTERRUPTED
-    return DONE
+        return Exit.INTERRUPTED
+    return Exit.DONE
 
 
 if __name__ == "__main__":

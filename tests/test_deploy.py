@@ -16,6 +16,7 @@ import yaml
 
 from sweeps import options, worker
 from sweeps.launch import STOP_SECONDS
+from tracking.exits import Exit
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = {
@@ -113,7 +114,7 @@ def test_wrong_input_is_not_tried_again_but_for_a_single_worker():
     def rules(name):
         return [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in JOBS[name]["spec"]["podFailurePolicy"]["rules"]]
 
-    assert rules("lscal-sweep") == [("FailJob", [options.WRONG_INPUT]), ("Ignore", None)]
+    assert rules("lscal-sweep") == [("FailJob", [Exit.WRONG_INPUT]), ("Ignore", None)]
     assert rules("lscal-workers") == [("Ignore", None)]
 
 
@@ -181,10 +182,10 @@ def test_scripts_run_our_commands_and_hand_sigterm_on(submitted, tmp_path):
     assert next(line for line in lines if "Trying again" in line)
     waiting.send_signal(signal.SIGTERM)
     started = time.monotonic()
-    assert waiting.wait(STOP_SECONDS) == command.INTERRUPTED
+    assert waiting.wait(STOP_SECONDS) == Exit.INTERRUPTED
     assert time.monotonic() - started < STOP_SECONDS
     output, _ = lost.communicate(timeout=60)
-    assert lost.returncode == options.WRONG_INPUT, output
+    assert lost.returncode == Exit.WRONG_INPUT, output
     assert "digits/mlp@12345678" in output
     assert "srun --cpus-per-task=1" in output
     output, _ = sweep.communicate(timeout=120)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tracking import versions
 from tracking.evidence import Evidence
+from tracking.exits import Exit
 from tracking.numbers import epsilon, number, significant
 from tracking.recommend import resolved
 from tracking.records import Interval, Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable
+from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress
 from tracking.versions import NotPublished, WrongName
 
 INTERVALS = ("accuracy", "delta_accuracy", "ece", "ece_calibrated", "aurc")
@@ -171,7 +172,7 @@ def read(path: str, policy: str | None) -> Side:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Exits with 1 where one of the two is not there."""
+    """The command line. Returns its exit code, see `tracking.exits`."""
     parser = argparse.ArgumentParser(prog="python -m tracking.diff", description="What changed between two recommendations.")
     parser.add_argument("what", nargs="+", metavar="TASK OLD NEW | OLD.json NEW.json", help="a task and two versions, or two files")
     parser.add_argument("--policy", help="by default the one which each sweep was run with")
@@ -185,11 +186,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             old, new = (published(resolved(options.tracking_uri), what[0], int(number), options.policy) for number in what[1:])
         else:
             parser.error("wanted a task and two version numbers, or two JSON files.")
-    except (WrongFile, WrongName, NotPublished, TrackingUnavailable) as error:
+    except (WrongFile, WrongName, NotPublished, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return Exit.WRONG_INPUT
+    except TrackingUnavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.FAILED
     print(text(old, new))
-    return 0
+    return Exit.DONE
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tracking.answer import degrees, sentences
 from tracking.evidence import Evidence
+from tracking.exits import Exit
 from tracking.records import Comparison, Condition, Interval, Outcome, screened
 from tracking.report import figures, words
 from tracking.summary import where
@@ -211,7 +212,7 @@ def whisker(condition: Condition) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Exits with 2 where a file cannot be read, or a task has a name that is not allowed."""
+    """The command line. Returns its exit code, see `tracking.exits`: 2 for files which hold no evidence, 1 where a page cannot be written."""
     parser = argparse.ArgumentParser(prog="python -m tracking.page", description="Write a page per task, and index.html.")
     parser.add_argument("evidence", nargs="+", type=Path, help="files written by Evidence.to_json, such as the artifact evidence.json")
     parser.add_argument("--out", type=Path, default=Path("pages"), help="folder to write to; made where it is not there (default: pages)")
@@ -221,13 +222,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = {evidence.task: f"{model_of(evidence.task)}.html" for evidence in evidences}
     except (OSError, ValueError, KeyError, TypeError, WrongName) as error:
         print(f"no page was written: {error}", file=sys.stderr)
-        return 2
-    given.out.mkdir(parents=True, exist_ok=True)
-    for evidence in evidences:
-        (given.out / names[evidence.task]).write_text(page(evidence), encoding="utf-8")
-    (given.out / "index.html").write_text(index(evidences, names.__getitem__), encoding="utf-8")
+        return Exit.WRONG_INPUT
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        for evidence in evidences:
+            (given.out / names[evidence.task]).write_text(page(evidence), encoding="utf-8")
+        (given.out / "index.html").write_text(index(evidences, names.__getitem__), encoding="utf-8")
+    except OSError as error:
+        print(f"no page was written: {error}", file=sys.stderr)
+        return Exit.FAILED
     print(given.out / "index.html")
-    return 0
+    return Exit.DONE
 
 
 if __name__ == "__main__":

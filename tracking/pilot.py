@@ -34,6 +34,12 @@ COMMON, WORTH = 0.3, 3.0
 BEYOND, SPREAD = 6e-5, 1.2
 """σ_b²/ψ before anything is seen: its median, and the standard deviation of its logarithm."""
 
+USUAL = (0.007, 0.04)
+"""ψ before anything is seen, its two ends: on six tasks with errors of 2 to 18 % it was .65 to 2.7 %, whatever the error (docs/statistics.md)."""
+
+USUAL_COMMON = (0.1, 0.5)
+"""ρ at these ends; σ_b²/ψ is there one standard deviation below and above its median."""
+
 FINE = 64
 MOST_SHARES = 1 << 16
 
@@ -69,6 +75,15 @@ class Parts:
         variance = 2 * (possible + own / len(one))
         likely = np.exp(-(deviates**2) / 2 - (one.mean() - two.mean()) ** 2 / (2 * variance)) / np.sqrt(variance)
         return cls(common * discordance, own, float(likely @ np.sqrt(possible) / likely.sum()) ** 2)
+
+    @classmethod
+    def usual(cls) -> tuple["Parts", "Parts"]:
+        """The two ends of what they are before anything is seen: little noise, and much."""
+        little, much = (
+            cls(common * discordance, (1 - common) * discordance, BEYOND * discordance * math.exp(deviate * SPREAD))
+            for discordance, common, deviate in zip(USUAL, USUAL_COMMON, (-1, 1), strict=True)
+        )
+        return little, much
 
     def on(self, examples: float) -> Interval:
         """A difference with both parts of its error on so many test examples."""
@@ -146,6 +161,50 @@ def examples_for(parts: Parts, seeds: int, gain: float) -> int | None:
     return None if shares is None else math.ceil(least * shares / FINE)
 
 
+def seeds_planned(error: Interval, effect: float, confirm_seeds: int | None, most_confirm_seeds: int) -> int:
+    """How many fresh seeds a finalist is to get: as many as were asked for; or the fewest which find a gain of `effect` or come within 10 % of
+    what any number of them could find, a multiple of 4, at most `most_confirm_seeds`.
+    """
+    return confirm_seeds or min(seeds_for(error, max(effect, NEAR * limit(error))) or most_confirm_seeds, most_confirm_seeds)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a sweep will be able to tell, before its pilot: the two ends of what is usual, with the calculation of the pilot.
+
+    Attributes:
+        detectable: the smallest gain in accuracy that is found four times in five.
+        seeds: fresh seeds of a finalist at the two ends.
+        examples_needed: test examples for a gain of `effect` where there is little noise; None where no number is enough.
+    """
+
+    detectable: tuple[float, float]
+    seeds: tuple[int, int]
+    test_examples: int
+    effect: float
+    examples_needed: int | None
+
+    @classmethod
+    def of(cls, test_examples: int, effect: float, confirm_seeds: int | None, most_confirm_seeds: int) -> "Expected":
+        """By the size of *test* and the plan alone."""
+        parts = Parts.usual()
+        errors = [one.on(test_examples) for one in parts]
+        seeds = [seeds_planned(error, effect, confirm_seeds, most_confirm_seeds) for error in errors]
+        low, high = sorted(Design(error, own).detectable() for error, own in zip(errors, seeds, strict=True))
+        needed = None if low <= effect else examples_for(parts[0], max(seeds), effect)
+        return cls((low, high), (seeds[0], seeds[1]), test_examples, effect, needed)
+
+    @property
+    def sentence(self) -> str:
+        """What it says, and what it assumes."""
+        low, high = (f"{100 * one:.2f}" for one in self.detectable)
+        seeds = f"{'' if len(set(self.seeds)) == 1 else 'up to '}{max(self.seeds)} seeds"
+        return (
+            f"a gain in accuracy of {low} to {high} pp or more is found four times in five ({seeds}, {count(self.test_examples)} test examples), "
+            f"if ε changes the verdict on {100 * USUAL[0]:g} to {100 * USUAL[1]:g} % of examples, as is usual; the sweep's pilot narrows it"
+        )
+
+
 def pilot_of(
     right0: NDArray[np.bool_],
     right1: NDArray[np.bool_],
@@ -163,8 +222,8 @@ def pilot_of(
     """What two pairs of members say about the sweep that is to come.
 
     `right0` and `right1` say whether each held-out example is classified correctly at ε = 0 and at `epsilon`, by (seed, example), seeds paired.
-    `finalists` is how many candidates will be confirmed beside ε = 0. Where `confirm_seeds` is None, it is the fewest which find a gain of
-    `effect` or come within 10 % of what any number of them could find: a multiple of 4, at most `most_confirm_seeds`.
+    `finalists` is how many candidates will be confirmed beside ε = 0. `confirm_seeds` and
+    `most_confirm_seeds` are those of `seeds_planned`.
 
     `discordance` and `disagreement` are as counted; the deviations are drawn towards what is usual (`Parts.of`). Members are those of pilot,
     screening and confirmation, were all planned seeds used. Errors: ValueError where there are not two seeds of the same examples.
@@ -174,7 +233,7 @@ def pilot_of(
     differences = right1.astype(np.float64) - right0
     parts = Parts.of(differences)
     error = parts.on(test_examples)
-    chosen = confirm_seeds or min(seeds_for(error, max(effect, NEAR * limit(error))) or most_confirm_seeds, most_confirm_seeds)
+    chosen = seeds_planned(error, effect, confirm_seeds, most_confirm_seeds)
     needed = seeds_for(error, effect)
 
     def members(seeds: int) -> int:
@@ -211,40 +270,36 @@ def pilot_of(
 
 
 def sentences(pilot: Pilot) -> tuple[str, ...]:
-    """What the pilot found, for a terminal, the answer first: what the sweep can tell, what it cannot, and what it costs."""
-    told = [
-        f"This sweep can detect a gain in accuracy of {points(pilot.detectable)} or more (power 0.8, {pilot.confirm_seeds} fresh seeds, "
-        f"{count(pilot.test_examples)} test examples)."
-    ]
-    effect = points(pilot.effect)
-    if pilot.detectable <= pilot.effect:
-        told.append(f"That is enough for the smallest gain of interest, {effect}.")
-    else:
-        told.append(f"It cannot resolve {effect}, the smallest gain of interest: {remedy(pilot)}.")
-    told.append(f"As planned: {cost(pilot.members, pilot.hours, pilot.price)}.")
-    if pilot.detectable > pilot.effect and pilot.members_needed is not None and pilot.hours_needed is not None:
-        told.append(f"To resolve {effect}: {cost(pilot.members_needed, pilot.hours_needed, pilot.price_needed)}.")
-    told.append(
-        f"This rests on {pilot.seeds} pairs of members, ε = 0 and {pilot.epsilon:g}, and {count(pilot.examples)} held-out examples: on "
-        f"{100 * pilot.discordance:.1f} % of them just one of a pair is right, and on {100 * pilot.disagreement:.1f} % just one of two seeds at ε = 0."
+    """What the pilot found, three lines for a terminal: what the sweep can decide, what the smallest gain of interest would take, and the cost."""
+    effect = f"the smallest gain of interest, {points(pilot.effect)}"
+    reached = pilot.detectable <= pilot.effect
+    return (
+        f"This sweep finds a gain in accuracy of {points(pilot.detectable)} or more four times in five ({count(pilot.confirm_seeds)} seeds, "
+        f"{count(pilot.test_examples)} test examples).",
+        f"That covers {effect}." if reached else f"T{effect[1:]}, would take {remedy(pilot)}.",
+        f"At most {cost(pilot.members, pilot.hours, pilot.price)}. Seen on {pilot.seeds} pairs: ε = {pilot.epsilon:g} changes the verdict on "
+        f"{100 * pilot.discordance:.1f} % of {count(pilot.examples)} held-out examples.",
     )
-    return tuple(told)
 
 
 def remedy(pilot: Pilot) -> str:
-    """What would resolve the smallest gain of interest."""
-    seeds, examples = pilot.seeds_needed, pilot.examples_needed
-    wanted = "" if examples is None else f"about {count(examples)} test examples with {pilot.confirm_seeds} seeds"
-    if seeds is not None:
-        return f"that takes {count(seeds)} fresh seeds" + (f", or {wanted}" if wanted else "")
-    enough = f"no number of seeds is enough with {count(pilot.test_examples)} test examples"
-    return f"{enough}; it takes {wanted}" if wanted else f"{enough}, and no number of examples with {pilot.confirm_seeds} seeds"
+    """What the smallest gain of interest would take."""
+    examples = "" if pilot.examples_needed is None else f"about {count(rounded(pilot.examples_needed))} test examples"
+    if pilot.seeds_needed is not None and pilot.members_needed is not None and pilot.hours_needed is not None:
+        seeds = f"{count(pilot.seeds_needed)} seeds ({cost(pilot.members_needed, pilot.hours_needed, pilot.price_needed)})"
+        return f"{seeds}, or {examples}" if examples else seeds
+    return f"{examples}, with {count(pilot.confirm_seeds)} seeds" if examples else "more than further seeds and test examples can give"
+
+
+def rounded(number: int) -> int:
+    """A whole number to two digits: it is known no better."""
+    return int(float(f"{number:.2g}"))
 
 
 def cost(members: int, hours: float, price: float | None) -> str:
     """Members, hours and price in words."""
     took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours >= 1 / 60 else "less than a minute"
-    return f"{members} members, {took}" + ("" if price is None else f", at a price of {price:.2f}")
+    return f"{count(members)} members, {took}" + ("" if price is None else f", at a price of {price:.2f}")
 
 
 def points(share: float) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from tracking import versions
 from tracking.answer import RAW, Whole, temperature
+from tracking.exits import Exit
 from tracking.numbers import plain
 from tracking.records import Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable, is_server, shown
-from tracking.versions import NotPublished, Version, WrongName, model_of
+from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress, is_server, shown
+from tracking.versions import Altered, NotPublished, Version, WrongName, model_of
 
 
 def recommended_epsilon(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> float:
@@ -70,12 +71,12 @@ def changed(uri: str, options: argparse.Namespace) -> str:
 
 
 def verified(uri: str, task: str, number: int | None) -> str:
-    """That a version says what its run says. Errors: NotPublished where it does not."""
+    """That a version says what its run says. Errors: Altered where it does not."""
     from tracking import log, registry
 
     found = versions.version(uri, task, number)
     if wrong := registry.disagreements(log.connect(uri), found):
-        raise NotPublished(f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy {', '.join(wrong)}.")
+        raise Altered(f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy {', '.join(wrong)}.")
     return f"version {found.number} of {task} is what run {found.run_id} says."
 
 
@@ -111,8 +112,12 @@ def wrapped(sentences: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Prints ε alone by default; exits with 1 where there is no such recommendation."""
-    parser = argparse.ArgumentParser(prog="python -m tracking.recommend", description="Print the recommended ε of a task.")
+    """The command line. Prints ε alone by default, and returns its exit code, see `tracking.exits`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tracking.recommend",
+        description="Print the recommended ε of a task.",
+        epilog="Exit codes: 0 done, 1 the store is away, cannot be read or was altered, 2 wrong input: no such task, policy or version.",
+    )
     parser.add_argument("task", help="dataset/architecture, such as digits/mlp")
     parser.add_argument("--policy", help="by default the one which the sweep was run with")
     parser.add_argument("--version", type=int, metavar="N", help="by default the recommended one")
@@ -130,10 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(answer(resolved(options.tracking_uri), options))
-    except (WrongName, NotPublished, TrackingUnavailable) as error:
+    except (WrongName, NotPublished, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return Exit.WRONG_INPUT
+    except (Altered, TrackingUnavailable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.FAILED
+    return Exit.DONE
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tracking.exits import Exit
 from tracking.outbox import Damaged, Entry, Outbox, megabytes
 from tracking.recommend import resolved
-from tracking.store import DEFAULT_URI, TrackingAway, TrackingUnavailable, identity, reach
+from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress, identity, reach
 
-SENT, LEFT, WRONG_INPUT = 0, 1, 2
 OUTBOX = "outbox"
 DEFAULT_STATE = "lscal-state"
 WAIT_SECONDS = 0.2
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         identity(uri)
         if outbox.entries(uri):
             reach(uri)
-    except TrackingAway as error:
+    except (OSError, WrongAddress) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.WRONG_INPUT
+    except TrackingUnavailable as error:
         print(f"error: {error}", file=sys.stderr)
         return rest(outbox, uri)
-    except (OSError, TrackingUnavailable) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
     return replay(outbox, uri)
 
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="python -m tracking.replay",
         description="Send what a sweep could not send to MLflow, in order. What is sent is deleted; nothing is written twice.",
-        epilog="Exit codes: 0 all is sent, 1 something is left, 2 wrong input.",
+        epilog="Exit codes: 0 all is sent, 1 something is left, 2 wrong input, 130 interrupted.",
         allow_abbrev=False,
     )
     flags.add_argument("--outbox", metavar="DIR", help=f"the folder (default LSCAL_STATE/{OUTBOX}, or else {DEFAULT_STATE}/{OUTBOX})")
@@ -76,7 +76,8 @@ def replay(outbox: Outbox, uri: str) -> int:
     except TrackingUnavailable as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        pass
+        rest(outbox, uri)
+        return Exit.INTERRUPTED
     return rest(outbox, uri)
 
 
@@ -92,9 +93,9 @@ def rest(outbox: Outbox, uri: str) -> int:
     for name in damaged:
         print(f"damaged and set aside: {outbox.folder / name}")
     if own or others:
-        return LEFT
+        return Exit.FAILED
     print(f"The outbox {outbox.folder} is empty: all is sent.")
-    return SENT
+    return Exit.DONE
 
 
 def counted(entries: Sequence[Entry]) -> dict[str, int]:
@@ -120,7 +121,7 @@ def listed(outbox: Outbox) -> int:
             continue
         print(f"{record.written}  {megabytes(entry.path.stat().st_size):>9}  {len(files)} files  {record.what}  for {record.about.server}")
     print(f"{len(entries)} entries, {megabytes(outbox.bytes())} of at most {megabytes(outbox.limit)}")
-    return LEFT if entries else SENT
+    return Exit.FAILED if entries else Exit.DONE
 
 
 if __name__ == "__main__":

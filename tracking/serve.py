@@ -24,11 +24,12 @@ from starlette.exceptions import HTTPException
 from tracking import page, registry, versions
 from tracking.answer import Whole
 from tracking.evidence import Evidence
+from tracking.exits import Exit
 from tracking.gate import PROBLEM, Gate, accepted, problem
 from tracking.log import connect
 from tracking.numbers import plain
 from tracking.recommend import resolved
-from tracking.store import DEFAULT_URI, TrackingUnavailable, is_server
+from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress, is_server
 from tracking.traffic import Counted, Traffic
 from tracking.versions import HIGHEST, LONGEST, PART, RECORD, NotPublished, Version
 
@@ -125,7 +126,7 @@ def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
 
 
 def application(uri: str) -> FastAPI:
-    """The routes, reading from a tracking store. Errors: TrackingUnavailable where that is neither server nor database."""
+    """The routes, reading from a tracking store. Errors: WrongAddress where that is neither server nor database."""
     is_server(uri)
     app = FastAPI(
         title="Recommended label smoothing",
@@ -317,7 +318,7 @@ def described(schema: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: serves until it is interrupted."""
+    """The command line: serves until it is interrupted. Returns its exit code, see `tracking.exits`."""
     parser = argparse.ArgumentParser(prog="python -m tracking.serve", description="Serve recommendations and pages, read-only.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond 127.0.0.1 whoever reaches it can read everything")
     parser.add_argument("--port", type=int, default=8000)
@@ -328,9 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         app = application(resolved(options.tracking_uri))
-    except TrackingUnavailable as error:
+    except WrongAddress as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return Exit.WRONG_INPUT
     uvicorn.run(
         Gate(app, options.allowed_host),
         host=options.host,
@@ -341,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         proxy_headers=False,
         server_header=False,
     )
-    return 0
+    return Exit.DONE
 
 
 if __name__ == "__main__":

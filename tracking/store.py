@@ -32,18 +32,22 @@ class TrackingUnavailable(RuntimeError):
     """The tracking store cannot be reached, read or written."""
 
 
+class WrongAddress(TrackingUnavailable):
+    """What was given as the tracking URI is none that can be understood."""
+
+
 class TrackingAway(TrackingUnavailable):
     """The tracking store does not answer now, and may do so later."""
 
 
 def is_server(uri: str) -> bool:
-    """Whether a tracking URI is that of a server. Errors: TrackingUnavailable where it is neither server nor database."""
+    """Whether a tracking URI is that of a server. Errors: WrongAddress where it is neither server nor database."""
     scheme = uri.partition("://")[0].partition("+")[0]
     if scheme in ("http", "https"):
         return True
     if scheme in DATABASES and "://" in uri:
         return False
-    raise TrackingUnavailable(f"the tracking URI is {shown(uri)!r}; allowed are http(s)://host and database URLs such as {DEFAULT_URI}.")
+    raise WrongAddress(f"the tracking URI is {shown(uri)!r}; allowed are http(s)://host and database URLs such as {DEFAULT_URI}.")
 
 
 def reach(uri: str) -> None:
@@ -67,7 +71,7 @@ def sqlite_path(uri: str) -> str | None:
     try:
         url = make_url(uri)
     except ArgumentError as error:
-        raise TrackingUnavailable(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
+        raise WrongAddress(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
     return url.database or "" if url.get_backend_name() == "sqlite" else None
 
 
@@ -108,7 +112,7 @@ def get(uri: str, path: str) -> dict[str, Any] | None:
         parts = urllib.parse.urlsplit(uri)
         _ = parts.port  # raises where it is none
     except ValueError as error:
-        raise TrackingUnavailable(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
+        raise WrongAddress(f"the tracking URI {shown(uri)!r} cannot be read: {error}.") from error
     user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
     password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")

@@ -41,6 +41,10 @@ class WrongName(ValueError):
     """A task's name is not of the form it must have."""
 
 
+class Altered(RuntimeError):
+    """A version does not say what its run says."""
+
+
 class NotPublished(LookupError):
     """There is no such recommendation."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sweeps.datasets import Dataset
+from sweeps.kinds import NUMBERS, TOKENS, Reads
 from sweeps.recipe import Recipe
 
 Build = Callable[..., nn.Module]
@@ -20,7 +21,7 @@ class Architecture:
 
     `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits (example, class), or
     (example, position, class) for sequences. Where it has a parameter `vocabulary`, its inputs are token ids, and it is given how many there
-    are. Recipes are per data set; the key "*" holds for those not named.
+    are. Recipes are per data set; the key "*" holds for those not named. `declared` is what it reads, where its file says so.
     """
 
     name: str
@@ -28,6 +29,12 @@ class Architecture:
     recipes: Mapping[str, Recipe]
     version: str = ""
     """A digest of the file which it was brought from; "" for those which are part of this package."""
+    declared: Reads | None = None
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads; where that is not declared, numbers or token ids of any kind."""
+        return self.declared or (TOKENS if self.reads_tokens else NUMBERS)
 
     def recipe(self, dataset: str) -> Recipe:
         """The recipe for a data set."""
@@ -52,11 +59,11 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {}
 
 
-def architecture(recipes: Mapping[str, Recipe]) -> Callable[[Build], Build]:
-    """Register a builder under its function's name."""
+def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> Callable[[Build], Build]:
+    """Register a builder under its function's name, with what it reads: by that, patterns such as `digits/*` find the tasks which are possible."""
 
     def register(build: Build) -> Build:
-        ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes)
+        ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes, declared=reads)
         return build
 
     return register

@@ -13,25 +13,29 @@ fsdd_by_speaker, two speakers nobody trained on, 77.27 ± 2.69 % (74.20, 78.40, 
 from torch import nn
 
 from sweeps.architectures import architecture, check_image
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
+SMALLEST = 4
+"""Pixels a side: it halves an image twice."""
 SPEECH = Recipe(epochs=8, batch_size=64, learning_rate=2e-3, weight_decay=1e-2)
 
 
 @architecture(
+    reads=Reads(("images",), side=SMALLEST),
     recipes={
         "fsdd": SPEECH,
         "fsdd_by_speaker": SPEECH,
         "fashion_mnist": Recipe(epochs=10, batch_size=128, learning_rate=2e-3, weight_decay=1e-2, augment=("flip", "translate:1")),
         "*": Recipe(epochs=10, batch_size=128, learning_rate=2e-3, weight_decay=1e-2),
-    }
+    },
 )
 def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Two 3×3 convolutions (32 and 64 channels), each with 2×2 max pooling, BatchNorm and ReLU, then 128 hidden units.
 
     0.42 M parameters on 1×28×28 images. Images are (channel, height, width), at least 4 pixels a side.
     """
-    check_image(shape, smallest=4)
+    check_image(shape, smallest=SMALLEST)
     channels, height, width = shape
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1, bias=False),

@@ -10,15 +10,17 @@ import math
 from torch import nn
 
 from sweeps.architectures import architecture
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 
 @architecture(
+    reads=Reads(("images", "features")),
     recipes={
         "digits": Recipe(epochs=50, batch_size=64, learning_rate=3e-3, weight_decay=1e-2),
         "fashion_mnist": Recipe(epochs=20, batch_size=128, learning_rate=2e-3, weight_decay=1e-2),
         "*": Recipe(epochs=20, batch_size=128, learning_rate=2e-3, weight_decay=1e-2),
-    }
+    },
 )
 def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
     """inputs - h - h - classes with ReLU; h is 128 below 256 inputs (26 k parameters on digits), otherwise 256 (270 k)."""

@@ -19,25 +19,30 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sweeps.architectures import architecture, check_image
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
+IMAGES = Reads(("images",), side=8)
 SGD = Recipe(epochs=20, batch_size=128, learning_rate=0.1, weight_decay=5e-4, optimiser="sgd")
 SGD_CIFAR10 = replace(SGD, augment=("flip", "translate:4"))
 
 
-@architecture(recipes={"fashion_mnist": replace(SGD, epochs=5, augment=("flip",)), "cifar10": SGD_CIFAR10, "*": SGD})
+@architecture(reads=IMAGES, recipes={"fashion_mnist": replace(SGD, epochs=5, augment=("flip",)), "cifar10": SGD_CIFAR10, "*": SGD})
 def resnet8(shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network of section 4.2 with one block in each of three stages of 16, 32 and 64 channels; 78 k parameters."""
     return resnet(shape, classes, blocks=1, widths=(16, 32, 64))
 
 
-@architecture(recipes={"fashion_mnist": replace(SGD, epochs=15, augment=("flip",)), "cifar10": replace(SGD_CIFAR10, epochs=60), "*": SGD})
+@architecture(
+    reads=IMAGES,
+    recipes={"fashion_mnist": replace(SGD, epochs=15, augment=("flip",)), "cifar10": replace(SGD_CIFAR10, epochs=60), "*": SGD},
+)
 def resnet20(shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network of section 4.2 with three blocks in each stage; 0.27 M parameters."""
     return resnet(shape, classes, blocks=3, widths=(16, 32, 64))
 
 
-@architecture(recipes={"cifar10": replace(SGD_CIFAR10, epochs=50), "*": SGD})
+@architecture(reads=IMAGES, recipes={"cifar10": replace(SGD_CIFAR10, epochs=50), "*": SGD})
 def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Two blocks in each of four stages of 64 to 512 channels; 11.17 M parameters.
 
@@ -51,7 +56,7 @@ def resnet(shape: tuple[int, ...], classes: int, blocks: int, widths: tuple[int,
 
     Every stage but the first halves the image in its first block. Images are (channel, height, width), at least 8 pixels a side.
     """
-    check_image(shape, smallest=8)
+    check_image(shape, smallest=IMAGES.side)
     layers: list[nn.Module] = [convolution(shape[0], widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU()]
     inputs = widths[0]
     for stage, outputs in enumerate(widths):

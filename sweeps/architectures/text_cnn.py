@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sweeps.architectures import architecture
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 WIDTHS = (3, 4, 5)
@@ -23,10 +24,11 @@ NUMBERS = 64
 
 
 @architecture(
+    reads=Reads(("tokens",)),
     recipes={
         "trec": Recipe(epochs=8, batch_size=64, learning_rate=5e-3, weight_decay=1e-2),
         "*": Recipe(epochs=8, batch_size=64, learning_rate=5e-3, weight_decay=1e-2),
-    }
+    },
 )
 def text_cnn(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
     """Word vectors of 64 numbers, 64 convolutions over each of 3, 4 and 5 words with ReLU, the maximum over the text, dropout of 1/2.

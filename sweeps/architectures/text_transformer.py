@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sweeps.architectures import architecture
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 WIDTH, HEADS, LAYERS = 64, 4, 2
@@ -21,10 +22,11 @@ DROPOUT = 0.3
 
 
 @architecture(
+    reads=Reads(("tokens",)),
     recipes={
         "trec": Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=1e-2, clip=1.0),
         "*": Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=1e-2, clip=1.0),
-    }
+    },
 )
 def text_transformer(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
     """Vectors of 64 numbers for words and positions, two layers of four heads, the mean over the words, and a linear layer.

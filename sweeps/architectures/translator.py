@@ -15,6 +15,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from sweeps.architectures import architecture
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 WIDTH, HEADS, LAYERS, HIDDEN, DROPOUT = 128, 4, 2, 256, 0.1
@@ -22,7 +23,10 @@ Memory = tuple[Float[Tensor, "example head _ depth"], Float[Tensor, "example hea
 """Keys and values to attend to."""
 
 
-@architecture(recipes={"*": Recipe(epochs=10, batch_size=64, learning_rate=3e-3, weight_decay=1e-2, clip=1.0)})
+@architecture(
+    reads=Reads(("sequences",)),
+    recipes={"*": Recipe(epochs=10, batch_size=64, learning_rate=3e-3, weight_decay=1e-2, clip=1.0)},
+)
 def translator(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
     """Two layers each of encoder and decoder, width 128, four heads; one embedding for both languages, shared with the output.
 

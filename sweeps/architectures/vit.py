@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from sweeps.architectures import architecture, check_image
 from sweeps.architectures.text_transformer import EncoderLayer
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 WIDTH, HEADS, LAYERS = 64, 4, 4
@@ -24,11 +25,12 @@ PATCH = 4
 
 
 @architecture(
+    reads=Reads(("images",), side=PATCH),
     recipes={
         "fashion_mnist": Recipe(epochs=8, batch_size=128, learning_rate=2e-3, weight_decay=5e-2, augment=("flip",), clip=1.0),
         "cifar10": Recipe(epochs=10, batch_size=128, learning_rate=2e-3, weight_decay=5e-2, augment=("flip", "translate:4"), clip=1.0),
         "*": Recipe(epochs=10, batch_size=128, learning_rate=2e-3, weight_decay=5e-2, clip=1.0),
-    }
+    },
 )
 def vit(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Patches of 4×4 pixels, four layers of 64 numbers and four heads, the mean over patches; 0.2 M parameters.

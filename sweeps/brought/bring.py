@@ -14,8 +14,9 @@ from sweeps.architectures import ARCHITECTURES
 from sweeps.brought import code, files, hub, networks
 from sweeps.brought.columns import Columns, check_name
 from sweeps.brought.examples import Examples, source_of
-from sweeps.datasets import DATASETS, TEXTS, Source, split_rows
+from sweeps.datasets import DATASETS, TEXTS, YIELDS, Source, split_rows
 from sweeps.errors import WrongInput, unknown
+from sweeps.kinds import Yields
 from sweeps.recipe import Recipe
 from sweeps.tokens import LONGEST
 
@@ -25,6 +26,8 @@ MOST_EPOCHS, LEAST_BATCH, BATCHES = 60, 16, 20
 """To that end a small data set is seen so often at most, in batches of so many at least, about so many to an epoch."""
 OWN_ARCHITECTURES: dict[str, str] = {}
 """The spec of each architecture which was brought."""
+USUAL = ("text_cnn", "cnn", "mlp", "translator")
+"""The first of them which reads what a data set yields is its network where none is named."""
 
 
 @final
@@ -34,6 +37,13 @@ class Brought:
     def __init__(self, name: str, columns: Columns):
         self.name, self.columns = name, columns
         self.kept: Source | None = None
+
+    @property
+    def yields(self) -> Yields | None:
+        """What its user says it yields; None where that is known only once it is read."""
+        if self.columns.tokenizer:
+            return Yields("tokens")
+        return Yields("images", self.columns.image_size) if self.columns.image_size else None
 
     def __call__(self, data_dir: Path | None) -> Source:
         """The examples. Errors: WrongInput, in words for the person who brought them."""
@@ -111,11 +121,25 @@ def usual_tasks(datasets: Mapping[str, Columns], architectures: Mapping[str, str
 
 def suited(name: str, data_dir: Path | None) -> str:
     """The architecture for a data set's inputs: a text CNN, a CNN for images, a perceptron for the rest."""
+    yields = yields_of(name) or seen(name, data_dir)
+    return next((one for one in USUAL if ARCHITECTURES[one].reads.takes(yields)), "mlp")
+
+
+def yields_of(name: str) -> Yields | None:
+    """What a data set is known to yield before it is read; None where that is not known."""
+    loader = DATASETS[name]
+    return loader.yields if isinstance(loader, Brought) else YIELDS.get(name)
+
+
+def seen(name: str, data_dir: Path | None) -> Yields:
+    """What a data set yields, by reading it. Errors: WrongInput where it cannot be read."""
     loader = DATASETS[name]
     source = loader.look(data_dir) if isinstance(loader, Brought) else loader(data_dir)
+    if source.labels.ndim > 1:
+        return Yields("sequences")
     if source.inputs.dtype.kind in TEXTS or source.vocabulary:
-        return "text_cnn"
-    return "cnn" if source.inputs.ndim == 4 and min(source.inputs.shape[2:]) >= 4 else "mlp"
+        return Yields("tokens")
+    return Yields("images", min(source.inputs.shape[2:])) if source.inputs.ndim == 4 else Yields("features")
 
 
 def recipe_for(recipe: Recipe, dataset: str, architecture: str, data_dir: Path | None, train_examples: int | None) -> Recipe:

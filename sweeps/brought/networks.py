@@ -17,6 +17,7 @@ from sweeps.architectures import ARCHITECTURES, Architecture, Build
 from sweeps.brought import code
 from sweeps.brought.hub import extra, tokenizer_of
 from sweeps.errors import WrongInput
+from sweeps.kinds import Reads
 from sweeps.recipe import Recipe
 
 FRESH = ":fresh"
@@ -26,6 +27,7 @@ FINE_TUNING = Recipe(epochs=5, batch_size=32, learning_rate=1e-4, weight_decay=1
 FINE_TUNING_TEXT = Recipe(epochs=4, batch_size=32, learning_rate=5e-5, weight_decay=1e-2, clip=1.0)
 """Devlin et al. 2019, appendix A.3."""
 
+IMAGES = Reads(("images",))
 MEANS: dict[str, str] = {
     **dict.fromkeys(("shape", "input_shape", "in_shape"), "shape"),
     **dict.fromkeys(("classes", "num_classes", "n_classes", "num_labels", "n_labels", "out_features", "output_dim"), "classes"),
@@ -58,7 +60,7 @@ def of_code(name: str, spec: str) -> Architecture:
     recipes = registered.recipes if registered else getattr(function, "recipes", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(one, Recipe) for one in recipes.values()):
         raise WrongInput(f"{spec} has recipes {recipes!r}; wanted a mapping such as {{'*': Recipe(epochs=10)}}.")
-    return Architecture(name, adapted(function, spec), recipes, code.version(function))
+    return Architecture(name, adapted(function, spec), recipes, code.version(function), registered.declared if registered else None)
 
 
 def adapted(function: Callable[..., Any], spec: str) -> Build:
@@ -128,7 +130,7 @@ def of_timm(name: str, model: str) -> Architecture:
             ) from error
         return built
 
-    return Architecture(name, build, {} if fresh else {"*": FINE_TUNING})
+    return Architecture(name, build, {} if fresh else {"*": FINE_TUNING}, declared=IMAGES)
 
 
 def of_hugging_face(name: str, model: str) -> Architecture:
@@ -180,8 +182,9 @@ def of_hugging_face(name: str, model: str) -> Architecture:
             raise ValueError(f"its weights know the tokens of its own tokenizer; bring the data with --tokenizer hf:{source}")
         return TextModel(loaded(classes, {}), int(config.pad_token_id or 0))
 
-    tuning = FINE_TUNING if pictures else FINE_TUNING_TEXT
-    return Architecture(name, of_images if pictures else of_texts, {} if fresh else {"*": tuning})
+    if pictures:
+        return Architecture(name, of_images, {} if fresh else {"*": FINE_TUNING}, declared=IMAGES)
+    return Architecture(name, of_texts, {} if fresh else {"*": FINE_TUNING_TEXT}, declared=Reads(("tokens",)))
 
 
 @final

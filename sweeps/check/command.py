@@ -10,9 +10,10 @@ from sweeps.check import Finding, Level, data, network
 from sweeps.console import Console
 from sweeps.datasets import load
 from sweeps.errors import WrongInput
-from sweeps.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Parser, add_flags, add_recipe
+from sweeps.options import Parser, add_flags, add_recipe
 from sweeps.plan import Plan, Task
 from sweeps.settings import merge, resolve
+from tracking.exits import Exit
 
 STYLES: dict[Level, str | None] = {"fine": "green", "note": "dim", "doubt": "yellow", "wrong": "red"}
 
@@ -45,7 +46,7 @@ def parser() -> Parser:
 def check(plan: Plan, task: Task) -> list[Finding]:
     """All that is found on a task."""
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    return [*data.findings(dataset, plan.effect), *network.findings(plan, task, dataset)]
+    return [*data.findings(dataset, plan), *network.findings(plan, task, dataset)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 show(task, found[task.name], console)
     except WrongInput as error:
         console.error(str(error))
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     if as_json:
         print(json.dumps({name: [vars(one) for one in own] for name, own in found.items()}))
-    return FAILED if any(one.level == "wrong" for own in found.values() for one in own) else DONE
+    return Exit.FAILED if any(one.level == "wrong" for own in found.values() for one in own) else Exit.DONE
 
 
 def show(task: Task, findings: Sequence[Finding], console: Console) -> None:

@@ -1,7 +1,6 @@
 """Data: sizes, classes, repeated examples and odd numbers of a data set's four splits."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,9 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sweeps import pilot
 from sweeps.brought.examples import listed
 from sweeps.check import Finding, Level
 from sweeps.datasets import CHUNK, IGNORED, SPLITS, Dataset, SplitName
+from sweeps.plan import Plan
+from tracking.pilot import Expected, count, rounded
 
 SMALL_SPLIT = 100
 """Examples: ε and a temperature are chosen on fewer only roughly."""
@@ -21,18 +23,14 @@ LEAKED = 0.02
 """Of *test* in *train* misleads."""
 FAR = 30.0
 """Standard deviations from the mean."""
-DIFFERING = 0.1
-"""Of the examples, two good models of the same task often judge so many differently."""
-POWER = 2.8
-"""Standard errors which a difference has to have to be found four times in five at a level of 5 %: 1.96 + 0.84."""
 
 
-def findings(dataset: Dataset, effect: float) -> list[Finding]:
-    """All that is found. `effect` is the smallest gain in accuracy of interest."""
+def findings(dataset: Dataset, plan: Plan) -> list[Finding]:
+    """All that is found, for a sweep as planned."""
     found = [Finding("note", "read", note) for note in dataset.notes]
     found += sizes(dataset)
     if not dataset.sequences:
-        found += [classes(dataset), *repeated(dataset), smallest_difference(dataset, effect)]
+        found += [classes(dataset), *repeated(dataset), smallest_gain(pilot.expected(plan, dataset))]
     if not dataset.vocabulary:
         found += numbers(dataset)
     return found
@@ -115,17 +113,20 @@ def few_values(dataset: Dataset) -> str:
     return " (rows of few columns may be equal and yet different examples)" if len(dataset.shape) == 1 and dataset.shape[0] < 20 else ""
 
 
-def smallest_difference(dataset: Dataset, effect: float) -> Finding:
-    """The smallest difference in accuracy which *test* could show, 2.8 √(d/n) where two models differ on a share d of n examples."""
-    examples = len(dataset.splits["test"].labels)
-    least = POWER * math.sqrt(DIFFERING / examples)
-    text = (
-        f"{examples} test examples can show a difference of about {100 * least:.1f} pp in accuracy (where models differ on {DIFFERING:.0%} of them; "
-        f"the sweep's pilot says it exactly)"
-    )
-    if least > 3 * effect:
-        return Finding("doubt", "test", f"{text}; --effect asks for {100 * effect:g} pp, which no number of seeds can show there")
-    return Finding("fine", "test", text)
+def smallest_gain(expected: Expected) -> Finding:
+    """Which gain in accuracy *test* could show, by the calculation of the sweep's pilot."""
+    low, high = expected.detectable
+    asked = f"--effect {100 * expected.effect:g}"
+    if low > expected.effect:
+        takes = (
+            "more than any number of them"
+            if expected.examples_needed is None
+            else f"{count(rounded(expected.examples_needed))} of them or more"
+        )
+        return Finding("doubt", "test", f"{expected.sentence}. {asked} would take {takes}")
+    if high > expected.effect:
+        return Finding("fine", "test", f"{expected.sentence}. {asked} lies within this range")
+    return Finding("fine", "test", f"{expected.sentence}. That covers {asked}")
 
 
 def numbers(dataset: Dataset) -> Iterator[Finding]:

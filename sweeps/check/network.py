@@ -3,9 +3,10 @@
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from math import isfinite, log
 from pathlib import Path
 
@@ -34,6 +35,12 @@ OURS = Path(__file__).parents[1]
 CANNOT = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 """What a network of somebody's own may raise."""
 CLOSE = 1e-3
+BEYOND = 0.01
+"""How far outside of [0, 1] a number has to be for it to have left."""
+SCALES = (-1.0, 10.0, -10.0, 1e3, -1e3)
+"""Inputs are multiplied by them to look for outputs beyond [0, 1]."""
+PUSHES = tuple(0.02 * 2.0**step for step in range(10))
+"""Steps of each parameter, 20 in all: those of a last layer are enough to take its outputs out of [0, 1] in either direction."""
 HARDLY, DIVERGED = 0.98, 2.0
 """Shares of the loss before training."""
 LONG = 6 * 3600.0
@@ -43,17 +50,20 @@ FAR_FROM_EVEN = 2.0
 
 
 def refusal(task: Task, dataset: Dataset) -> Finding | None:
-    """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind is found. One forward pass."""
+    """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind is found.
+
+    A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many steps as it takes to know better.
+    """
     try:
         module = built(task, dataset, 0)
         module.eval()
         inputs, labels = batch_of(dataset)
         with torch.no_grad():
             logits = module(inputs)
-            found = shape(logits, labels, len(dataset.classes)) or probabilities(logits) or alone(module, inputs, logits)
+            found = shape(logits, labels, len(dataset.classes)) or alone(module, inputs, logits)
+        return found or probabilities(partial(evaluated, task, dataset), inputs, logits, scalable=not dataset.vocabulary)
     except CANNOT as error:
         return Finding("wrong", "network", f"{task.architecture} cannot take inputs of shape {dataset.shape}: {told(error)}")
-    return found
 
 
 def built(task: Task, dataset: Dataset, seed: int) -> nn.Module:
@@ -101,24 +111,80 @@ def shape(logits: object, labels: Int[Tensor, "example *position"], classes: int
     return None
 
 
-def probabilities(logits: Float[Tensor, "example *position class"]) -> Finding | None:
-    """Whether a softmax or a sigmoid is at the end."""
-    within = bool(logits.min() >= 0) and bool(logits.max() <= 1)
-    if within and torch.allclose(logits.sum(-1), torch.ones(()), atol=CLOSE):
+def evaluated(task: Task, dataset: Dataset) -> nn.Module:
+    """A fresh network in evaluation mode, always the same one."""
+    return built(task, dataset, 0).eval()
+
+
+def probabilities(
+    build: Callable[[], nn.Module], inputs: Tensor, logits: Float[Tensor, "example *position class"], *, scalable: bool
+) -> Finding | None:
+    """Whether a softmax, a sigmoid or the like is at the end: outputs which stay in [0, 1] whatever the inputs and the weights.
+
+    Fresh logits of a network with a linear layer at its end lie there by chance, in one of ten narrow deep ones with two classes. So outputs for
+    inputs of other scales (where they are numbers), and then for weights that were moved to push outputs down, and up, are looked at until
+    some are outside. Outputs which no step moves prove nothing.
+    """
+    by_inputs: list[Tensor] = []
+    by_steps: list[Tensor] = []
+    probes = chain(pushed(build, inputs, upwards=False), pushed(build, inputs, upwards=True))
+    for seen, probe in ((by_inputs, chain([logits], scaled(build, inputs, scalable))), (by_steps, probes)):
+        for outputs in probe:
+            if not outputs.isfinite().all():  # no proof of anything: a sigmoid of NaN is NaN as well
+                continue
+            if outputs.min() < -BEYOND or outputs.max() > 1 + BEYOND:
+                return None
+            seen.append(outputs)
+    if all((outputs - logits).abs().max() <= CLOSE for outputs in by_steps or by_inputs):
+        return None
+    seen = [*by_inputs, *by_steps]
+    if all(torch.allclose(outputs.sum(-1), torch.ones(()), atol=CLOSE) for outputs in seen):
         text = "numbers between 0 and 1 which sum to 1: a softmax is at the end. The loss has one itself; return the logits before it"
-        return Finding("wrong", "output", text)
-    if within and logits.max() - logits.min() > CLOSE:
-        return Finding("wrong", "output", "all numbers are between 0 and 1: a sigmoid is at the end? Return the logits before it")
-    return None
+    else:
+        text = "all numbers are between 0 and 1, whatever the inputs and the weights: a sigmoid is at the end? Return the logits before it"
+    return Finding("wrong", "output", text)
+
+
+def scaled(build: Callable[[], nn.Module], inputs: Tensor, scalable: bool) -> Iterator[Tensor]:
+    """Outputs for inputs of other scales; none for token ids."""
+    module = build()
+    for scale in SCALES if scalable else ():
+        with torch.no_grad():
+            yield module(scale * inputs)
+
+
+def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> Iterator[Tensor]:
+    """Outputs while every parameter takes steps which raise the largest output of each example, or lower the smallest.
+
+    Steps are of one size, by the sign of the gradient, and grow: neither the scale of the weights nor a flat activation at the end holds them up.
+    """
+    module = build()
+    trained = [one for one in module.parameters() if one.requires_grad]
+    for size in PUSHES if trained else ():
+        outputs = module(inputs)
+        outputs = outputs.amax(-1) if upwards else -outputs.amin(-1)
+        if not outputs.requires_grad:
+            return
+        gradients = torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
+        with torch.no_grad():
+            for one, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    one.add_(size * gradient.nan_to_num().sign())
+            yield module(inputs)
 
 
 def alone(module: nn.Module, inputs: Tensor, logits: Float[Tensor, "example *position class"]) -> Finding | None:
-    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on chance."""
-    again = module(inputs)
-    if not torch.allclose(again, logits, atol=CLOSE, rtol=CLOSE):
+    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on chance.
+
+    Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside large ones, which is rounded as they
+    are, makes no difference. The other examples are exchanged for known ones, so that a batch of another size is not what is seen.
+    """
+    near = CLOSE * max(1.0, float(logits.abs().max()))
+    if (module(inputs) - logits).abs().max() > near:
         return Finding("wrong", "output", "two evaluations of the same inputs differ: there is chance in evaluation mode")
-    half = module(inputs[: len(inputs) // 2])
-    if not torch.allclose(half, logits[: len(half)], atol=CLOSE, rtol=CLOSE):
+    half = (len(inputs) + 1) // 2
+    among_others = module(torch.cat([inputs[:half], inputs[:half]])[: len(inputs)])
+    if (among_others - logits)[:half].abs().max() > near:
         text = "what it says of an example depends on the others in its batch, in evaluation mode (attention or normalisation over the examples?)"
         return Finding("wrong", "output", text)
     return None

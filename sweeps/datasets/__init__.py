@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sweeps.errors import WrongInput, unknown
+from sweeps.kinds import Yields
 from sweeps.tokens import encode, longest, vocabulary_of
 
 SplitName = Literal["train", "select", "calibrate", "test"]
@@ -153,12 +154,21 @@ class Dataset:
 
 Load = Callable[[Path | None], Source]
 DATASETS: dict[str, Load] = {}
+YIELDS: dict[str, Yields] = {}
+"""What each data set yields that says so."""
 
 
-def dataset(load: Load) -> Load:
-    """Register a loader under its function's name. It takes the data directory, or None when none was given."""
-    DATASETS[load.__name__] = load
-    return load
+def dataset(yields: Yields) -> Callable[[Load], Load]:
+    """Register a loader under its function's name. It takes the data directory, or None when none was given.
+
+    `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the tasks which are possible.
+    """
+
+    def register(load: Load) -> Load:
+        DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
+        return load
+
+    return register
 
 
 def load(name: str, data_dir: str | None = None, train_examples: int | None = None) -> Dataset:

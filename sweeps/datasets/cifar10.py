@@ -15,6 +15,7 @@ import numpy as np
 
 from sweeps.datasets import Array, Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 from sweeps.parquet import folder_of, labels_of, read_table
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -30,7 +31,7 @@ HOW = (
 )
 
 
-@dataset
+@dataset(Yields("images", side=32))
 def cifar10(data_dir: Path | None) -> Source:
     """The two parquet files in the layout of Hugging Face's datasets: images as JPEG or PNG in `image` or `img`, and `label`.
 

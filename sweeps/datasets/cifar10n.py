@@ -9,6 +9,7 @@ from pathlib import Path
 from sweeps.datasets import Source, dataset
 from sweeps.datasets.cifar10 import CLASSES, cifar10
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 from sweeps.parquet import folder_of, labels_of, read_table
 
 FILE = "train-00000-of-00001.parquet"
@@ -18,19 +19,19 @@ HOW = (
 )
 
 
-@dataset
+@dataset(Yields("images", side=32))
 def cifar10n_aggregate(data_dir: Path | None) -> Source:
     """The majority of three workers: 9 % of the labels are wrong."""
     return noisy(data_dir, "aggregate")
 
 
-@dataset
+@dataset(Yields("images", side=32))
 def cifar10n_random1(data_dir: Path | None) -> Source:
     """The first of three workers: 17 % of the labels are wrong."""
     return noisy(data_dir, "random1")
 
 
-@dataset
+@dataset(Yields("images", side=32))
 def cifar10n_worst(data_dir: Path | None) -> Source:
     """A wrong one of three workers where there is one: 40 % of the labels are wrong."""
     return noisy(data_dir, "worst")

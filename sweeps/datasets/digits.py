@@ -11,9 +11,10 @@ import numpy as np
 
 from sweeps.datasets import Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 
 
-@dataset
+@dataset(Yields("images", side=8))
 def digits(_: Path | None) -> Source:
     """Pixels from 0 to 16 as uint8.
 

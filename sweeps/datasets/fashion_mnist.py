@@ -11,6 +11,7 @@ import numpy as np
 
 from sweeps.datasets import Array, Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 
 MD5 = {  # as published by Zalando Research
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -25,7 +26,7 @@ HOW = (
 )
 
 
-@dataset
+@dataset(Yields("images", side=28))
 def fashion_mnist(data_dir: Path | None) -> Source:
     """The four original IDX files, each checked against its published MD5.
 

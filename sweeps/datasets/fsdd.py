@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sweeps.datasets import Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 from sweeps.parquet import folder_of, labels_of, read_table
 from sweeps.spectrogram import Spectrogram
 
@@ -29,13 +30,13 @@ SPECTROGRAM = Spectrogram(rate=8000, window=256, hop=192, bands=24, frames=40)
 """Frames of 32 ms; 40 of them are 0.97 s, and 99 % of the recordings are shorter."""
 
 
-@dataset
+@dataset(Yields("images", side=SPECTROGRAM.bands))
 def fsdd(data_dir: Path | None) -> Source:
     """The official split: recordings 0 to 4 of each digit and speaker are the 300 test examples. All speakers are heard in training."""
     return read(data_dir, None)
 
 
-@dataset
+@dataset(Yields("images", side=SPECTROGRAM.bands))
 def fsdd_by_speaker(data_dir: Path | None) -> Source:
     """The same, but the test split holds the 1000 recordings of the two speakers who come first by name, whom nobody trained on."""
     return read(data_dir, 2)

@@ -16,6 +16,7 @@ import numpy as np
 
 from sweeps.datasets import IGNORED, Array, Source, dataset
 from sweeps.errors import WrongInput
+from sweeps.kinds import Yields
 from sweeps.parquet import folder_of, read_table
 
 PIECES = 2000
@@ -33,7 +34,7 @@ HOW = (
 )
 
 
-@dataset
+@dataset(Yields("sequences"))
 def multi30k(data_dir: Path | None) -> Source:
     """Pieces of three parquet files in `data_dir/multi30k` or `data_dir` itself, there in `data` or the folder itself. Validation is the official split."""
     folder = folder_of(data_dir, "multi30k", FILES, FOLDERS, HOW)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeps.datasets import Source, dataset
+from sweeps.kinds import Yields
 from sweeps.parquet import folder_of, labels_of, read_table
 
 CLASSES = ("abbreviation", "entity", "description", "human", "location", "number")
@@ -21,7 +22,7 @@ HOW = (
 )
 
 
-@dataset
+@dataset(Yields("tokens"))
 def trec(data_dir: Path | None) -> Source:
     """The texts and coarse labels of the two parquet files in `data_dir/trec` or `data_dir`, there in `data` or the folder itself.
 

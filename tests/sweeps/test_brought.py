@@ -522,7 +522,7 @@ def test_a_file_elsewhere_can_be_given(module, tmp_path, monkeypatch):
 
 
 def built(spec, shape=(6,), classes=2, **tokens):
-    (task,) = plan_of("digits/net", "--architecture", f"net={spec}").tasks
+    (task,) = plan_of(f"{'trec' if tokens else 'digits'}/net", "--architecture", f"net={spec}").tasks
     return ARCHITECTURES[task.architecture].build(shape, classes, **tokens)
 
 

@@ -13,8 +13,10 @@ from sweeps.check.data import findings
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
 from sweeps.plan import Task
+from sweeps.population import initialised
 from sweeps.recipe import Recipe
 from sweeps.settings import resolve
+from tracking.pilot import Expected
 
 
 def of(found, about):
@@ -35,6 +37,11 @@ def bring(monkeypatch):
     return brought
 
 
+def planned(**changes):
+    """The plan of the first command: 8 trials of 8 seeds, so at most 20 to confirm."""
+    return resolve(changes)
+
+
 def drawn(n=300, features=4, seed=0):
     draw = np.random.default_rng(seed)
     labels = np.arange(n) % 3
@@ -42,13 +49,17 @@ def drawn(n=300, features=4, seed=0):
 
 
 def test_sound_data_have_no_doubts_but_their_size(bring):
-    found = findings(bring(*drawn(3000)), 0.02)
+    found = findings(bring(*drawn(3000)), planned(effect=0.02))
     assert {one.level for one in found} == {"fine"}
-    assert "3.0" not in of(found, "test").text
-    assert "about 2.7 pp" in of(found, "test").text  # 2.8 √(0.1/1050)
+    low, high = Expected.of(1050, 0.02, None, 20).detectable
+    assert f"a gain in accuracy of {100 * low:.2f} to {100 * high:.2f} pp or more is found" in of(found, "test").text
+    assert of(found, "test").text.endswith("That covers --effect 2")
+    assert of(findings(bring(*drawn(3000)), planned(effect=0.008)), "test").text.endswith("--effect 0.8 lies within this range")
+    assert "(6 seeds, 1 050 test examples)" in of(findings(bring(*drawn(3000)), planned(confirm_seeds=6)), "test").text
     assert "each is 4 numbers" in of(found, "examples").text
-    small = findings(bring(*drawn()), 0.003)
+    small = findings(bring(*drawn()), planned())
     assert of(small, "small splits").level == of(small, "test").level == "doubt"
+    assert "--effect 0.3 would take 970 of them or more" in of(small, "test").text
 
 
 def test_repeated_examples_are_found_wherever_they_are(bring):
@@ -56,7 +67,7 @@ def test_repeated_examples_are_found_wherever_they_are(bring):
     inputs[-100:-90], labels[-100:-90] = inputs[:10], labels[:10]  # of 100 in the test split
     inputs[500:503] = inputs[503:506]  # the labels are the same there
     inputs[601] = inputs[600]  # another label
-    found = findings(bring(inputs, labels, test=100), 0.003)
+    found = findings(bring(inputs, labels, test=100), planned())
     leaks = [one for one in found if one.about == "leakage"]
     train = {one.numpy().tobytes() for one in load("made").splits["train"].inputs}
     of_test = sum(row.tobytes() in train for row in inputs[-100:])
@@ -72,7 +83,7 @@ def test_texts_are_compared_as_texts(bring):
     texts = np.array([f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object)
     data = bring(texts, np.arange(400) // 2 % 2, classes=2)
     train = data.splits["train"].shown
-    found = {one.text.split()[0] for one in findings(data, 0.003) if one.about == "duplicates"}
+    found = {one.text.split()[0] for one in findings(data, planned()) if one.about == "duplicates"}
     assert found == {str(len(train) - len(set(train)))}
 
 
@@ -81,7 +92,7 @@ def test_features_which_tell_nothing_or_too_much_are_named(bring):
     inputs[:, 1] = 3
     inputs[::1500, 2] = 1e6
     inputs[:, 3] = labels * 2 - 5
-    found = findings(bring(inputs, labels, features=("age", "year", "income", "code")), 0.003)
+    found = findings(bring(inputs, labels, features=("age", "year", "income", "code")), planned())
     told = [one.text for one in found if one.about == "features"]
     assert len(told) == 3
     assert "never vary" in told[0]
@@ -93,14 +104,14 @@ def test_features_which_tell_nothing_or_too_much_are_named(bring):
 def test_uneven_classes_are_told(bring):
     inputs, _ = drawn(600)
     labels = np.where(np.arange(600) % 20, 0, 1 + np.arange(600) // 20 % 2)
-    found = findings(bring(inputs, labels), 0.003)
+    found = findings(bring(inputs, labels), planned())
     assert "Always saying 'class 0' is 9" in of(found, "classes").text
 
 
 def test_numbers_which_are_not_finite_are_wrong(bring):
     inputs, labels = drawn()
     inputs[5, 2] = np.nan
-    assert "wrong" in {one.level for one in findings(bring(inputs, labels), 0.003)}
+    assert "wrong" in {one.level for one in findings(bring(inputs, labels), planned())}
 
 
 # ---- Networks --------------------------------------------------------------------------------------------------------
@@ -231,6 +242,88 @@ def test_a_network_which_is_right_has_no_doubts(looked):
 def test_log_probabilities_are_logits(looked):
     found = looked(lambda: nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1)))
     assert "wrong" not in {one.level for one in found}
+
+
+INITIALISATIONS = 200
+WIDTHS = (8, 16, 18, 27, 45, 48, 50, 59)
+POINTS = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+WORDS = torch.randint(0, 60, (32, 13), generator=torch.Generator().manual_seed(1))
+
+
+def deep(width, *end, bias=True):
+    """A narrow perceptron of six hidden layers and two classes: what it says hardly depends on its inputs."""
+    hidden = [layer for place in range(6) for layer in (nn.Linear(width if place else 4, width), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, 2, bias=bias), *end)
+
+
+def of_words(*end):
+    return nn.Sequential(ARCHITECTURES["text_cnn"].build((13,), 2, vocabulary=60), *end)
+
+
+def refused(make, seed, inputs):
+    """What is said of the outputs of one initialisation, and whether they lie in [0, 1] to begin with."""
+
+    def build():
+        return initialised(make, seed).eval()
+
+    with torch.no_grad():
+        logits = build()(inputs)
+    return network.probabilities(build, inputs, logits, scalable=inputs is POINTS), bool(logits.min() >= 0 and logits.max() <= 1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_perceptron_without_an_activation_at_its_end_is_never_refused(bias):
+    found = [refused(lambda seed=seed: deep(WIDTHS[seed % 8], bias=bias), seed, POINTS) for seed in range(INITIALISATIONS)]
+    assert sum(within for _, within in found) > 10  # by chance: those which one look at fresh logits cannot tell
+    assert [why for why, _ in found if why] == []
+
+
+def test_a_network_for_texts_without_an_activation_at_its_end_is_never_refused():
+    found = [refused(of_words, seed, WORDS) for seed in range(INITIALISATIONS)]
+    assert sum(within for _, within in found) > 5
+    assert [why for why, _ in found if why] == []
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (nn.Sigmoid, "a sigmoid is at the end"),
+        (nn.Hardsigmoid, "a sigmoid is at the end"),
+        (lambda: nn.Softmax(-1), "a softmax is at the end"),
+    ],
+    ids=["sigmoid", "hardsigmoid", "softmax"],
+)
+@pytest.mark.parametrize("kind", ["numbers", "words"])
+def test_an_activation_at_the_end_is_always_seen(kind, end, text):
+    count = INITIALISATIONS if kind == "numbers" else 20  # those for words take a second each
+    for seed in range(count):
+        if kind == "numbers":
+            why, _ = refused(lambda seed=seed: deep(WIDTHS[seed % 8], end()), seed, POINTS)
+        else:
+            why, _ = refused(lambda: of_words(end()), seed, WORDS)
+        assert why is not None, seed
+        assert text in why.text
+
+
+def test_outputs_which_are_never_below_zero_or_never_move_prove_nothing():
+    for seed in range(40):
+        assert refused(lambda seed=seed: deep(WIDTHS[seed % 8], nn.ReLU()), seed, POINTS)[0] is None
+    assert refused(lambda: nn.Linear(4, 2).requires_grad_(False), 0, POINTS)[0] is None
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e5])
+def test_rounding_is_not_taken_for_chance_or_for_the_others_in_the_batch(scale):
+    """One logit is a small difference of large numbers, as the last of a network whose inputs lie far out."""
+    layer = nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight *= scale
+        layer.weight[0] /= 1e4
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = layer(POINTS)
+        rough = logits + 1e-5 * logits.abs().max() * torch.randn(logits.shape)
+        assert network.alone(layer, POINTS, rough) is None
+        assert network.alone(OverBatch().eval(), POINTS, OverBatch().eval()(POINTS)) is not None
 
 
 def test_a_rate_which_is_too_high_is_seen(looked):

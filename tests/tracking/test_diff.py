@@ -98,7 +98,7 @@ def test_a_file_without_a_recommendation_is_told(tmp_path, content, capsys):
     path = tmp_path / "x.json"
     if content is not None:
         path.write_bytes(content.encode(errors="surrogateescape"))
-    assert main([str(path), str(path)]) == 1
+    assert main([str(path), str(path)]) == 2
     assert "holds no recommendation" in capsys.readouterr().err
 
 
@@ -106,11 +106,11 @@ def test_what_is_asked_wrongly_is_told(uri, capsys):
     for arguments in (["digits/mlp"], ["digits/mlp", "one", "2"], ["a", "b", "c", "d"]):
         with pytest.raises(SystemExit, match="2"):
             main([*arguments, "--tracking-uri", uri])
-    assert main(["digits/mlp", "1", "2", "--tracking-uri", uri]) == 1
+    assert main(["digits/mlp", "1", "2", "--tracking-uri", uri]) == 2
     assert "nothing is published" in capsys.readouterr().err
 
 
 def test_an_unknown_policy_of_a_file_is_told(tmp_path, capsys):
     (tmp_path / "x.json").write_text(evidence(pictures=False).to_json())
-    assert main([str(tmp_path / "x.json"), str(tmp_path / "x.json"), "--policy", "nope"]) == 1
+    assert main([str(tmp_path / "x.json"), str(tmp_path / "x.json"), "--policy", "nope"]) == 2
     assert "there are: safe" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_the_command_prints_the_number_alone(store, capsys):
     assert main([TASK, "--version", "1", "--tracking-uri", store]) == 0
     assert capsys.readouterr().out == "0.25\n"
     for wrong in ("nothing/here", "not a name"):
-        assert main([wrong, "--tracking-uri", store]) == 1
+        assert main([wrong, "--tracking-uri", store]) == 2
         assert capsys.readouterr().out == ""
 
 
@@ -100,7 +100,7 @@ def test_the_history_marks_what_is_recommended_and_pinned(store, capsys):
     assert [row[0] for row in history("--pin", "1")] == ["2", "*"]
     assert [row[-1] == "pinned" for row in history("--history")] == [False, True]
     assert [row[0] for row in history("--unpin")] == ["*", "1"]
-    assert main([TASK, "--tracking-uri", store, "--pin", "9"]) == 1
+    assert main([TASK, "--tracking-uri", store, "--pin", "9"]) == 2
     assert "there are: 1, 2" in capsys.readouterr().err
 
 

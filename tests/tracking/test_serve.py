@@ -361,7 +361,7 @@ def test_what_is_published_while_it_runs_is_served_next(client, uri):
 
 
 def test_a_store_which_it_cannot_read_is_told_at_once(capsys):
-    assert main(["--tracking-uri", "ftp://me:secret@host/x"]) == 1
+    assert main(["--tracking-uri", "ftp://me:secret@host/x"]) == 2
     error = capsys.readouterr().err
     assert "allowed are" in error
     assert "secret" not in error
