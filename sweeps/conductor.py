@@ -14,7 +14,7 @@ from sweeps.brought.flags import check_used
 from sweeps.check.network import refusal
 from sweeps.choice import choose, pick_device
 from sweeps.console import Console, duration
-from sweeps.datasets import DATASETS, Dataset, load
+from sweeps.datasets import DATASETS, YIELDS, Dataset, load
 from sweeps.engine import Engine
 from sweeps.errors import Failed, WrongInput
 from sweeps.meter import Meter
@@ -42,8 +42,12 @@ def list_names(console: Console) -> int:
         for name in sorted(names):
             entry: Any = names[name]
             documented = getattr(entry, "build", None) or getattr(entry, "judge", None) or entry
-            console.say(f"  {name:15} {(documented.__doc__ or '').strip().splitlines()[0]}")
-    console.say("A task is dataset/architecture, such as digits/mlp.")
+            kind = f"yields {YIELDS[name]}" if name in YIELDS else f"reads {entry.reads}" if name in ARCHITECTURES else ""
+            first = (documented.__doc__ or "").strip().splitlines()[0]
+            console.paragraph(f"  {name:15} {first}{f' ({kind})' if kind else ''}")
+    console.paragraph(
+        "A task is dataset/architecture, where the network reads what the data set yields; '*/mlp' means all such tasks of mlp."
+    )
     return Exit.DONE
 
 

@@ -13,7 +13,6 @@ from typing import IO
 from sweeps.leash import leashed
 from tracking.exits import Exit
 
-"""Exit codes of `sweeps.worker`. Any other one is a failure."""
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
 """Ends which say nothing against the program: somebody, or the machine for want of memory, stopped it."""
 QUICK_SECONDS = {True: 5.0, False: 60.0}

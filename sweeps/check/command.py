@@ -5,14 +5,11 @@ import json
 import sys
 from collections.abc import Sequence
 
-from sweeps.brought.flags import check_used
-from sweeps.check import Finding, Level, data, network
+from sweeps.check import Finding, Level
 from sweeps.console import Console
-from sweeps.datasets import load
 from sweeps.errors import WrongInput
 from sweeps.options import Parser, add_flags, add_recipe
 from sweeps.plan import Plan, Task
-from sweeps.settings import merge, resolve
 from tracking.exits import Exit
 
 STYLES: dict[Level, str | None] = {"fine": "green", "note": "dim", "doubt": "yellow", "wrong": "red"}
@@ -43,25 +40,22 @@ def parser() -> Parser:
     return flags
 
 
-def check(plan: Plan, task: Task) -> list[Finding]:
-    """All that is found on a task."""
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    return [*data.findings(dataset, plan), *network.findings(plan, task, dataset)]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     console = Console(to_stderr=False)
     try:
         options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
         as_json = options.pop("json", False)
-        plan = resolve(merge(options, {}))
-        check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+        console.notice(
+            f"{', '.join(options.get('tasks') or [options.get('dataset') or 'digits/mlp'])}: looking at data and network", event="asked"
+        )
+        from sweeps.check.task import checked  # torch takes a second and more
+
         found: dict[str, list[Finding]] = {}
-        for task in plan.tasks:
-            found[task.name] = check(plan, task)
+        for task, findings in checked(options):
+            found[task.name] = findings
             if not as_json:
-                show(task, found[task.name], console)
+                show(task, findings, console)
     except WrongInput as error:
         console.error(str(error))
         return Exit.WRONG_INPUT
