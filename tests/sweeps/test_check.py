@@ -9,7 +9,8 @@ from torch import nn
 from sweeps.architectures import ARCHITECTURES, Architecture
 from sweeps.check import network
 from sweeps.check.data import findings
-from sweeps.check.task import check, main
+from sweeps.check.command import main
+from sweeps.check.task import check
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
 from sweeps.plan import Task
