@@ -34,11 +34,40 @@ def test_the_first_command_runs_the_main_job_and_the_epsilon_can_be_pulled(tmp_p
     done = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     print(f"{time.perf_counter() - started:.0f} s")
     assert "Recommended ε for digits/mlp:" in done.stdout
+    assert len(done.stdout.partition("Recommended ε")[0].splitlines()) <= 12
     pull = next(line for line in commands("Try it") if "tracking.recommend" in line)
     assert pull in done.stdout
     pulled = subprocess.run(pull, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     record = subprocess.run(f"{pull} --json", shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert float(pulled.stdout) == json.loads(record.stdout)["epsilon"]
+    figures_are_those_of(json.loads(record.stdout))
+    again = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "nothing to do; version 1 stands" in again.stdout
+
+
+def figures_are_those_of(record):
+    """The README's first figures against a record: ε exactly, the others within their intervals."""
+    said = re.search(
+        r"Train with label_smoothing=([\d.]+) and divide logits by T = ([\d.]+) .*?accuracy \+([\d.]+) pp .*?ECE ([\d.]+) → ([\d.]+) %,\s+([\d.]+) %",
+        README,
+        re.S,
+    )
+    epsilon, temperature, gain, before, raw, after = map(float, said.groups())
+    assert epsilon == record["epsilon"]
+    assert temperature == pytest.approx(record["temperature"], rel=0.05)
+    within(gain, record["delta_accuracy"])
+    within(before, record["control"]["ece"])
+    within(raw, record["ece"])
+    within(after, record["ece_calibrated"])
+    caption = re.search(r"At ε = ([\d.]+) accuracy is ([\d.]+) points higher, and confidence ([\d.]+) points too low", README)
+    epsilon, gain, gap = map(float, caption.groups())
+    assert epsilon == record["epsilon"]
+    within(gain, record["delta_accuracy"])
+    within(-gap, record["estimates"]["confidence_gap"])
+
+
+def within(percent, interval):
+    assert 100 * interval["low"] - 0.05 <= percent <= 100 * interval["high"] + 0.05, (percent, interval)
 
 
 def test_the_other_commands_of_the_readme_have_flags_that_exist(tmp_path):
