@@ -148,8 +148,9 @@ def run(plan: Plan, console: Console, asked: Asked, port: int | None = None, *, 
     datasets: dict[str, Dataset] = {}
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        for task in plan.tasks:
-            read(plan, task, datasets, console.say)
+        with console.phase(f"reading {', '.join(dict.fromkeys(task.dataset for task in plan.tasks))}"):
+            for task in plan.tasks:
+                read(plan, task, datasets, console.paragraph)
         with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
             found: list[Recommendation | Pilot | None] = []
             refused = []

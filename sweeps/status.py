@@ -51,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="python -m sweeps.status",
         description="How far the sweeps of a study store are: trials, workers, speed, time left. It only reads.",
-        epilog="The keys of --json are described in docs/observability.md. Exit codes: 0 done, 2 wrong input. Ctrl-C ends --watch, with 0.",
+        epilog="The keys of --json are described in docs/observability.md. Exit codes: 0 done, 1 the store is away, 2 wrong input. Ctrl-C ends "
+        "--watch, with 0.",
         allow_abbrev=False,
     )
     flags.add_argument(
@@ -80,9 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 show(look, as_json=options.json)
             else:
                 watch(look, options.watch, as_json=options.json)
-    except (WrongInput, StoreAway) as error:
+    except WrongInput as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.WRONG_INPUT
+    except StoreAway as error:
+        print(f"error: the study store does not answer: {error}", file=sys.stderr)
+        return Exit.FAILED
     except KeyboardInterrupt:
         return Exit.DONE
     except BrokenPipeError:  # who read it has seen enough
