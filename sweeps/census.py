@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 import sqlalchemy
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from sweeps.errors import WrongInput
 from sweeps.roll import ABOUT, HOLDS, WORKERS, ages_of
-from tracking.store import shown
+from tracking.store import REFUSED, shown
 
 STORAGE = "sqlite:///optuna.db"
 GRACE = 30.0
@@ -182,13 +182,14 @@ class Books:
 
 @contextmanager
 def open_store(url: str) -> Iterator[Engine]:
-    """A study store, to be read only while inside. Errors: WrongInput where there is none."""
+    """A study store, to be read only while inside. Errors: WrongInput where there is none; StoreAway."""
     engine = engine_of(url)
     try:
         try:
             found = sqlalchemy.inspect(engine).has_table("trial_heartbeats")
         except SQLAlchemyError as error:
-            raise unreadable(url, error) from error
+            away = isinstance(error, OperationalError) and not url.startswith("sqlite") and not any(word in str(error) for word in REFUSED)
+            raise (StoreAway(f"{shown(url)}: {cause_of(error)}") if away else unreadable(url, error)) from error
         if not found:
             raise WrongInput(f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or OPTUNA_STORAGE.")
         yield engine

@@ -8,8 +8,8 @@ from torch import nn
 
 from sweeps.architectures import ARCHITECTURES, Architecture
 from sweeps.check import network
-from sweeps.check.data import findings
 from sweeps.check.command import main
+from sweeps.check.data import findings
 from sweeps.check.task import check
 from sweeps.datasets import DATASETS, Source, load
 from sweeps.errors import WrongInput
