@@ -171,7 +171,7 @@ def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> 
         with torch.no_grad():
             for one, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    one += size * gradient.nan_to_num().sign()
+                    one.add_(size * gradient.nan_to_num().sign())
             yield module(inputs)
 
 
