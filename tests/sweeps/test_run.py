@@ -83,7 +83,7 @@ def test_the_terminal_shows_tables_the_answer_and_the_next_commands(swept):
     for words in (
         "mean ± standard deviation over 2 seeds",
         "Difference to ε = 0, same seeds",
-        "This sweep can detect a gain in accuracy of",
+        "This sweep finds a gain in accuracy of",
         "Confirmed on test: value [95 % interval]",
         "Recommended ε for digits/mlp:",
         "mlflow server",
@@ -165,7 +165,7 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
 def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tmp_path):
     done = run(tmp_path, *SMALL, "--pilot-only", "--price-per-hour", "3600", "--effect", "1")
     assert done.returncode == 0, done.stderr
-    assert "This sweep can detect a gain in accuracy of" in done.stdout
+    assert "This sweep finds a gain in accuracy of" in done.stdout
     assert "at a price of" in done.stdout
     assert study_in(tmp_path).trials == []
     as_json = run(tmp_path, *SMALL, "--pilot-only", "--json")

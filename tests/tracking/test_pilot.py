@@ -105,9 +105,9 @@ def test_a_detectable_gain_is_found_in_eight_of_ten_simulated_confirmations(rati
     shared = gain + 0.001 * random.standard_normal(trials)
     seeds = error.seeds * random.standard_normal((trials, 16))
     found = np.zeros(trials, dtype=bool)
-    for look, (bound, _) in zip(looks(16), design.bounds, strict=True):
-        value, spread = shared + seeds[:, :look].mean(1), seeds[:, :look].var(1, ddof=1)
-        found |= value / np.sqrt(0.001**2 + spread / look) > bound
+    for done, (bound, _) in zip(looks(16), design.bounds, strict=True):
+        value, spread = shared + seeds[:, :done].mean(1), seeds[:, :done].var(1, ddof=1)
+        found |= value / np.sqrt(0.001**2 + spread / done) > bound
     assert found.mean() == pytest.approx(POWER, abs=0.02)
 
 
@@ -226,7 +226,7 @@ MEASURED = {  # docs/statistics.md: ψ, ρ, σ_b, held-out examples, test exampl
 def test_what_is_said_before_the_pilot_holds_what_pilots_of_known_tasks_say(task):
     discordance, common, beyond, held_out, tested = MEASURED[task]
     low, high = Expected.of(tested, 0.003, None, 20).detectable
-    assert high < 5 * low
+    assert high < 7 * low
     inside = 0
     for seed in range(40):
         error = Parts.of(pairs(np.random.default_rng(seed), held_out, discordance, common, beyond)).on(tested)
@@ -247,7 +247,7 @@ def test_its_ends_are_what_the_pilot_would_say_of_such_noise(tested, effect, con
 
 def test_it_names_what_it_assumes_and_the_seeds_that_are_planned():
     assert Expected.of(300, 0.003, 8, 20).sentence.endswith(
-        "four times in five (8 seeds, 300 test examples), if ε changes the verdict on 0.7 to 4 % of examples, as is usual; the sweep's pilot narrows it"
+        "four times in five (8 seeds, 300 test examples), if ε changes the verdict on 0.7 to 8 % of examples, as is usual; the sweep's pilot narrows it"
     )
     assert "(up to 20 seeds, 10 000 test examples)" in Expected.of(10_000, 0.003, None, 20).sentence
 
