@@ -4,12 +4,13 @@ The first is that of the policy which was asked for, the second the opposite cas
 cannot be told apart, and where the reasons are. Pure functions of the recommendations of one version, which may be older than some of their fields.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from tracking.numbers import decimals, epsilon, number
-from tracking.records import Interval, Point, Recommendation, Verdict
+from tracking.records import Interval, Point, Recommendation, Verdict, without_infinity
 
 RAW, RECALIBRATED = "raw", "safe"
 """The policy for those who cannot recalibrate, and the one which is its opposite case."""
@@ -61,6 +62,10 @@ class Whole(Recommendation):
         }
         said = tuple(sentences(recommendations, policy, links))
         return cls(**vars(recommendations[policy]), answer=said, policies=others)
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, its sentences as a person reads them."""
+        return json.dumps(without_infinity(asdict(self)), allow_nan=False, ensure_ascii=False)
 
 
 def sentences(recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str] | None = None) -> list[str]:

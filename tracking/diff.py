@@ -82,12 +82,18 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("temperature", known(before.temperature), known(after.temperature)),
         ("fitted on, examples", known(before.calibrate_examples, 0), known(after.calibrate_examples, 0)),
         ("ε not told apart", range_of(before), range_of(after)),
+        ("no best T, seeds", str(before.at_bound), str(after.at_bound)),
+        ("claimed", before.claimed, after.claimed),
         ("verdict", before.verdict or "", after.verdict or ""),
+        ("what would settle it", before.settles, after.settles),
+        ("effect of interest", known(before.effect, 4), known(after.effect, 4)),
         ("policy", before.policy, after.policy),
         ("noise distribution", before.smoothing, after.smoothing),
         ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
         *((name, in_words(getattr(before, name)), in_words(getattr(after, name))) for name in INTERVALS),
-        *((f"candidate's difference in {name}", *row) for name, *row in paired(differences(before), differences(after))),
+        *by_metric("at ε = 0", before.control, after.control),
+        *by_metric("at the recommended ε", before.estimates, after.estimates),
+        *by_metric("the candidate's difference", before.differences, after.differences),
         ("coverage", f"{before.coverage:.3g}", f"{after.coverage:.3g}"),
         *((name, str(getattr(before, name)), str(getattr(after, name))) for name in COUNTS),
     ]
@@ -118,9 +124,13 @@ def range_of(record: Recommendation) -> str:
     return f"{epsilon(record.tied[0])} to {epsilon(record.tied[1])}" if record.tied else ""
 
 
-def differences(record: Recommendation) -> dict[str, str]:
-    """The candidate's differences to ε = 0, by metric."""
-    return {metric: in_words(found) for metric, found in record.differences.items()}
+def by_metric(what: str, before: Mapping[str, Interval], after: Mapping[str, Interval]) -> Iterable[tuple[str, str, str]]:
+    """A row per metric which is no row of its own; where one of the two records holds none, a single row says so."""
+    if bool(before) != bool(after):
+        first, second = (f"{len(side)} metrics" if side else "" for side in (before, after))
+        return [(what, first, second)]
+    first_rows, second_rows = ({f"{what}, {name}": in_words(found) for name, found in side.items()} for side in (before, after))
+    return paired(first_rows, second_rows)
 
 
 def in_words(interval: Interval) -> str:

@@ -252,7 +252,7 @@ def agreed(request: Request, *offered: str) -> str:
 def reply(request: Request, content: Any, text: str) -> Response:
     """JSON, or plain text for a client which prefers it."""
     media = agreed(request, JSON, TEXT)
-    return Response(json.dumps(content) if media == JSON else text, media_type=media)
+    return Response(json.dumps(content, ensure_ascii=False) if media == JSON else text, media_type=media)
 
 
 async def refused(_: Request, error: Any) -> Response:

@@ -16,13 +16,14 @@ from published import publish
 from starlette.testclient import TestClient
 
 from lscal.calibrators.temperature import HIGHEST, LOWEST
-from tracking import note, page, policies, recommended_epsilon
+from tracking import note, page, policies, recommended_epsilon, summary
 from tracking.answer import sentences
 from tracking.diff import main as diff
 from tracking.evidence import Evidence
 from tracking.numbers import number, plain
 from tracking.recommend import main, recommendation
 from tracking.records import Interval, Recommendation
+from tracking.screening import Screening
 from tracking.serve import application
 from tracking.verdict import verdict
 
@@ -357,6 +358,30 @@ def test_on_a_terminal_the_bare_number_has_its_temperature_beside_it(client, uri
         os.close(follower)
     done = subprocess.run(command[:-4] + command[-2:], capture_output=True, env=environment, check=True)
     assert (done.stdout, done.stderr) == (b"0.1\n", b"")
+
+
+def test_sentences_are_readable_where_json_is_printed(client, uri, capsys):
+    publish(client, FOUND)
+    assert main(["digits/mlp", "--tracking-uri", uri, "--json"]) == 0
+    body = TestClient(application(uri)).get("/v1/tasks/digits/mlp/recommendation").content.decode()
+    assert sentences(FOUND.recommendations, "safe")[0] in capsys.readouterr().out
+    assert sentences(FOUND.recommendations, "safe")[0] in body
+
+
+def test_a_table_of_differences_says_whose_error_it_gives():
+    screening = Screening(FOUND.outcomes, FOUND.outcomes[0], made.PRICES, (0.0, 0.4))
+    fit = screening.fit("accuracy")
+    table = summary.differences(FOUND.outcomes, FOUND.outcomes[0], fit)
+    assert table.header[:3] == ("ε", "Δ accuracy %", "by the fit")
+    assert "of that trial alone" in table.title
+    assert "which candidates are chosen by" in table.title
+    shift = fit.shift([one.point for one in FOUND.outcomes[1:]], FOUND.outcomes[0].point)
+    for row, value, error in zip(table.rows, shift.value, shift.error, strict=True):
+        assert row[2] == f"{100 * value:+.2f} ±{100 * error:.2f}"
+        assert len(row) == len(table.header)
+    alone = summary.differences(FOUND.outcomes, FOUND.outcomes[0])
+    assert [row[:1] + row[2:] for row in alone.rows] == [row[:1] + row[3:] for row in table.rows]
+    assert "fit" not in alone.title
 
 
 # ---- older records -----------------------------------------------------------------------------------------------------

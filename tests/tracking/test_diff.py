@@ -48,6 +48,17 @@ def test_every_field_of_a_recommendation_which_differs_is_a_row():
         "openings": 9,
         "study": "other",
         "created": "later",
+        "temperature": 0.5,
+        "at_bound": 2,
+        "calibrate_examples": 4,
+        "control": {**record.control, "nll": shifted},
+        "estimates": {},
+        "differences": {**record.differences, "nll": shifted},
+        "tied": (0.1, 0.2),
+        "claimed": "bleu",
+        "verdict": "not known",
+        "settles": "seeds",
+        "effect": 0.01,
     }
     assert set(vars(record)) - set(other) == {"reason", "run_id"}
     for name, value in other.items():

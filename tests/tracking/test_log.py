@@ -177,7 +177,7 @@ def test_what_is_published(client, uri, network):
     note = parent.data.tags["mlflow.note.content"]
     experiment = client.get_experiment_by_name(found.task)
     assert experiment.tags["mlflow.note.content"] == note == artifact(client, found.run_id, "summary.md").decode()
-    assert note.startswith("## Recommended ε = 0.1 (policy safe): accuracy on test ")
+    assert note.startswith("**Train with label_smoothing=0.1 and divide logits by T = ")
     for place in (
         link,
         f"#/experiments/{experiment.experiment_id}/runs/{found.run_id}/artifacts/page.html",
@@ -235,7 +235,7 @@ def test_a_crash_between_two_steps_is_repaired_by_the_same_call(client, uri, net
     (model,) = client.search_logged_models([sweep.experiment])
     assert model.status == LoggedModelStatus.READY
     assert client.get_run(found.run_id).info.status == "FINISHED"
-    assert client.get_experiment_by_name(found.task).tags["mlflow.note.content"].startswith("## Recommended ε = 0.1")
+    assert client.get_experiment_by_name(found.task).tags["mlflow.note.content"].startswith("**Train with label_smoothing=0.1 ")
 
 
 def test_without_a_model_and_with_nothing_adopted(client, uri):
@@ -244,7 +244,7 @@ def test_without_a_model_and_with_nothing_adopted(client, uri):
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0 kept · sweep 1a2b3c4d"
     note = parent.data.tags["mlflow.note.content"]
-    assert note.startswith("## Recommended ε = 0 (policy safe): accuracy on test ")
+    assert note.startswith("**Train without label smoothing (0) and divide logits by T = ")
     assert "load_model" not in note
     assert "pp\n" not in note.partition("\n")[0]
 
@@ -255,7 +255,7 @@ def test_a_note_is_never_cut_by_mlflow(client, uri):
     sweep.publish(replace(found, recommendations=loud), tables(found), None, {})
     note = client.get_experiment_by_name(found.task).tags["mlflow.note.content"]
     assert len(note) <= 8000
-    assert note.startswith("## Recommended ε = 0.1 (policy safe)")
+    assert note.startswith("**Train with label_smoothing=0.1 ")
 
 
 def test_the_instances_are_a_table_with_pictures(client, uri):

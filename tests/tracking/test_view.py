@@ -67,7 +67,7 @@ def test_the_trials_by_epsilon(published, browser):
     assert names == ["ε = 0 · control", *(f"ε = {epsilon} · 8 seeds" for epsilon in (0.05, 0.1, 0.15, 0.2)), "ε = 0.35 · dropped"]
     wanted = ["epsilon", *(f"select/{metric}" for metric in view.COLUMNS), "seeds"]
     assert [head for head in seen(page, ".ag-header-cell", "left") if head in wanted] == wanted
-    page.get_by_text("Recommended ε = 0.1 (policy safe): accuracy on test").wait_for()
+    page.get_by_text("Train with label_smoothing=0.1 and divide logits by T = ").wait_for()
     page.get_by_text("8: 0–7").first.wait_for()
 
 
