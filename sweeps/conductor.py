@@ -19,7 +19,7 @@ from sweeps.engine import Engine
 from sweeps.errors import Failed, WrongInput
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened
-from sweeps.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.pilot import FINALISTS, SEEDS, expected, most_confirm_seeds
 from sweeps.plan import Asked, Plan, Task, has_secret
 from sweeps.recorder import Recorder
 from sweeps.settings import merge, read_yaml, resolve
@@ -123,6 +123,7 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
             f"{task.recipe.epochs} epochs each, "
             f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
         )
+        print(f"# {expected(plan, engine.dataset).sentence}")
     print(f"# in all about {duration(total)}, start-up not counted")
     return Exit.DONE
 

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import sweeps.worker.join
 from made import evidence
 from mlflow import MlflowClient
 from published import made, publish
@@ -13,7 +14,6 @@ import sweeps.check.command
 import sweeps.command
 import sweeps.status
 import sweeps.train
-import sweeps.worker.join
 import tracking.diff
 import tracking.page
 import tracking.recommend
