@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ import optuna
 import oracles
 import pytest
 from mlflow import MlflowClient
+from published import made, publish
 from sklearn.metrics import accuracy_score, log_loss
 
+from sweeps.datasets import load
+from sweeps.settings import resolve
 from tracking.records import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +176,24 @@ def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tm
     (pilot,) = json.loads(as_json.stdout)
     assert pilot["effect"] == 0.003
     assert "member-epochs" not in as_json.stderr  # the four members were trained already
+
+
+def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
+    """Given a published ε of the same data and recipe, when the task is swept, then it is a finalist; not with another recipe, nor with --fresh."""
+    plan = resolve({"epochs": 4})
+    found = made(epsilon=0.23)
+    training = plan.training(plan.tasks[0], load("digits").digest)
+    record = replace(found.recommendations["safe"], point={"epsilon": 0.23}, training=training)
+    publish(MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), replace(found, recommendations={**found.recommendations, "safe": record}))
+    said = "ε = 0.23, which is published for this task, is confirmed beside the candidates"
+    tried = run(tmp_path, *SMALL)
+    assert tried.returncode == 0, tried.stderr
+    assert said in tried.stdout
+    assert {"epsilon": 0.23} in study_in(tmp_path).user_attrs["openings"][0]["points"]
+    for more in (("--fresh", "--seeds", "3"), ("--learning-rate", "0.004")):
+        other = run(tmp_path, *SMALL, *more)
+        assert other.returncode == 0, other.stderr
+        assert said not in other.stdout
 
 
 @pytest.mark.slow
