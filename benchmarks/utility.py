@@ -1,11 +1,16 @@
 """What the coverage which is chosen on *calibrate* costs on fresh examples: beside the one which is cheapest there, and reviewing everything.
 
     python -m benchmarks.utility [--task digits/mlp] [--groups 40] [--seeds 8] [--data-dir DIR] [--train-examples N]
+    python -m benchmarks.utility --simulate [--draws 100]
 
 Groups of members at ε = 0 are really trained, each with seeds of its own. A group's temperatures are fitted on *calibrate* and its coverage is chosen
 there, as a sweep does; its cost is that on *test*. Prices are those of a wrong decision and of a review, a right one costs nothing.
 All groups share the examples of both splits, so they are not independent: `above` counts the groups that cost more on *test* than reviewing
 everything, and says nothing of other examples. Hence the second table: the same examples of *calibrate* and *test* pooled, and split anew for each group.
+
+`--simulate` compares rules on simulated tasks whose risks are known: at the share u of least confidence the error rate is floor + a·u^b, cut at 0.9,
+for the floors, powers and overall error rates of `FLOORS`, `POWERS` and `ERRORS`. Eight seeds are wrong on the same examples, mostly: the share of
+them that is wrong on an example has a beta distribution with this mean and a concentration of 0.2. The cost is the true one of what was chosen.
 """
 
 import argparse
@@ -13,7 +18,9 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import product
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,7 +31,7 @@ from sweeps.datasets import SplitName, load
 from sweeps.plan import resolve
 from sweeps.score import risks_of
 from sweeps.worker import member_of
-from tracking.prices import Prices
+from tracking.prices import Prices, promised
 
 PRICES = (10, 100, 1000)
 FIRST_SEED = 20_000
@@ -77,6 +84,57 @@ def table(groups: Sequence[dict[tuple[int, str], tuple[float, float]]]) -> str:
     return "\n".join(lines)
 
 
+ERRORS, POWERS, FLOORS = (0.03, 0.12), (2, 8, 20), (0.0, 0.0005, 0.002, 0.01)
+EXAMPLES = (270, 2500)
+POPULATION = 200_000
+
+
+def one_more(prices: Prices, risks: Sequence[float], examples: int) -> float:
+    """The cheapest coverage were there one more error and one more right decision (Laplace's rule of succession)."""
+    counts = [examples * step / len(risks) for step in range(1, len(risks) + 1)]
+    return prices.best_coverage([(risk * count + 1) / (count + 2) for risk, count in zip(risks, counts, strict=True)])
+
+
+def at_its_limit(prices: Prices, risks: Sequence[float], examples: int) -> float:
+    """The cheapest coverage were the risk as high as the limit."""
+    return prices.best_coverage(promised(risks, examples))
+
+
+SIMULATED: dict[str, Rule] = {**RULES, "one error more": one_more, "cheapest at the limit": at_its_limit}
+
+
+def simulate(draws: int) -> str:
+    """Costs of all rules as a share of reviewing everything, as Markdown."""
+    random = np.random.default_rng(0)
+    found: dict[tuple[int, int, str], list[Float[np.ndarray, " draw"]]] = {}
+    for examples in EXAMPLES:
+        for error, power, floor in product(ERRORS, POWERS, FLOORS):
+
+            def rate(place: np.ndarray, error: float = error, power: int = power, floor: float = floor) -> np.ndarray:
+                return np.minimum(0.9, floor + (error - floor) * (power + 1) * place**power)
+
+            true = risks_at(rate((np.arange(POPULATION) + 0.5) / POPULATION)).tolist()
+            mean = rate(np.sort(random.random((draws, examples))))
+            wrong = random.random((8, draws, examples)) < random.beta(np.maximum(0.2 * mean, 1e-12), 0.2 * (1 - mean))
+            seen = risks_at(wrong.mean(0))
+            for dear, (name, rule) in product(PRICES, SIMULATED.items()):
+                prices = Prices(wrong=dear, review=1.0)
+                costs = np.array([prices.cost_at(true, rule(prices, own, examples)) for own in seen.tolist()])
+                found.setdefault((examples, dear, name), []).append(costs)
+    lines = ["| examples | prices | rule | cost / review | above review, % of draws | dearest task, mean |", "|---|---|---|---|---|---|"]
+    for (examples, dear, name), parts in found.items():
+        means = [float(part.mean()) for part in parts]
+        above = 100 * float((np.concatenate(parts) > 1).mean())
+        lines.append(f"| {examples} | {dear}:1 | {name} | {sum(means) / len(means):.3f} | {above:.1f} | {max(means):.3f} |")
+    return "\n".join(lines)
+
+
+def risks_at(wrong: Float[np.ndarray, "*draw example"]) -> Float[np.ndarray, "*draw step"]:
+    """The error rate among the first 1 %, 2 %, …, 100 % of the examples."""
+    counts = np.ceil(np.arange(1, 101) / 100 * wrong.shape[-1] - 1e-9).astype(int)
+    return np.asarray(wrong.cumsum(-1)[..., counts - 1] / counts)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,8 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--train-examples", type=int)
+    parser.add_argument("--simulate", action="store_true", help="compare rules where the risks are known")
+    parser.add_argument("--draws", type=int, default=100)
     options = parser.parse_args(arguments)
     started = time.perf_counter()
+    if options.simulate:
+        print(f"{options.draws} draws of {len(ERRORS) * len(POWERS) * len(FLOORS)} tasks, NumPy {version('numpy')}, {platform.machine()}\n")
+        print(f"{simulate(options.draws)}\n\n{time.perf_counter() - started:.0f} s")
+        return
     plan = resolve({"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples})
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)

@@ -382,7 +382,7 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
         summary.confirmation(evidence.comparisons),
         summary.people(evidence.comparisons),
         summary.screening(evidence.outcomes),
-        summary.differences(evidence.outcomes, screening.control),
+        summary.differences(evidence.outcomes, screening.control, screening.fit("accuracy") if len(evidence.outcomes) > 1 else None),
     ]
     if evidence.dropped:
         tables.append(summary.dropped(evidence.dropped, evidence.policy))

@@ -258,6 +258,7 @@ def outcome(
         seconds=12.0 + number,
         finished=CREATED,
         risks=risks,
+        calibrate_examples=EXAMPLES["calibrate"],
     )
 
 

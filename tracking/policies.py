@@ -414,6 +414,8 @@ def recommend(
         adopted = control if failed else comparison
         told = "; ".join(condition.sentence for condition in failed or conditions)
         reason = f"The candidate ε = {spoken(epsilon)} is {'not adopted' if failed else 'adopted'}: {told}."
+    if name == "utility" and (why := terms.prices.why_reviewed(adopted.coverage, adopted.outcome.calibrate_examples)):
+        reason += f" {why}"
     if source.openings > 1:
         reason += f" The test split was opened {source.openings} times for this plan; all claims made on it are counted."
     classes = adopted.outcome.classes

@@ -5,7 +5,7 @@ import torch
 
 from lscal import METRICS, Predictions, Temperature
 from lscal.selective import risk_coverage
-from sweeps.confirm import BySeed, Confirmation, batches, best_coverage, bounds, confirm
+from sweeps.confirm import BySeed, Confirmation, batches, bounds, confirm
 from sweeps.datasets import Dataset, Split
 from sweeps.score import risks_of
 from tracking.policies import Terms
@@ -136,13 +136,26 @@ def test_the_cost_is_that_of_the_most_confident_share_and_reviews_of_the_rest():
     outcome, logits = members(0.0, range(4), 2.0)
     made.add({"0.0": (outcome, logits)})
     coverage = made.runs["0.0"].coverage
-    assert coverage == best_coverage(outcome, prices)
+    assert coverage == prices.coverage_of(outcome)
     assert 0 < coverage < 1
     raw = Predictions.from_logits(logits["test"], LABELS["test"])
     calibrated = raw.calibrated(Temperature.fit(logits["calibrate"], LABELS["calibrate"]))
     risk = risk_coverage(calibrated.ranking, calibrated.correct)[:, round(coverage * 400) - 1]
     expected = coverage * (risk - 0.1 * (1 - risk)) + (1 - coverage) * 0.2
     assert made.runs["0.0"].values["cost"].values.tolist() == pytest.approx(expected.tolist())
+
+
+def test_everything_is_reviewed_where_calibrate_promises_nothing_cheaper():
+    outcome, logits = members(0.0, range(4), 9.0)
+    assert {risk for row in outcome.risks["calibrate_calibrated"] for risk in row} == {0.0}
+    for known, decided in ((0, True), (300, False), (3000, True)):
+        made = Confirmation(DATASET, replace(Terms(), prices=Prices(wrong=1000.0, review=1.0)), 4, "0.0", replicates=100)
+        made.add({"0.0": (replace(outcome, calibrate_examples=known), logits)})
+        comparison = made.comparisons()["0.0"]
+        assert (comparison.coverage > 0) == decided
+        if not decided:
+            assert set(made.runs["0.0"].values["cost"].values.tolist()) == {1.0}
+            assert (comparison.estimates["cost"].low, comparison.estimates["cost"].high) == (1.0, 1.0)
 
 
 def test_confidence_and_probabilities_of_an_example_are_means_over_all_seeds():

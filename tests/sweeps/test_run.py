@@ -22,6 +22,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from sweeps.datasets import load
 from sweeps.settings import resolve
+from sweeps.sweep import published_before
 from tracking.records import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -190,10 +191,15 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
     assert tried.returncode == 0, tried.stderr
     assert said in tried.stdout
     assert {"epsilon": 0.23} in study_in(tmp_path).user_attrs["openings"][0]["points"]
-    for more in (("--fresh", "--seeds", "3"), ("--learning-rate", "0.004")):
-        other = run(tmp_path, *SMALL, *more)
-        assert other.returncode == 0, other.stderr
-        assert said not in other.stdout
+    fresh = run(tmp_path, *SMALL, "--fresh", "--seeds", "3")
+    assert fresh.returncode == 0, fresh.stderr
+    assert said not in fresh.stdout
+    uri = f"sqlite:///{tmp_path}/kept.db"
+    publish(MlflowClient(uri), replace(found, recommendations={**found.recommendations, "safe": record}))
+    here = replace(plan, tracking_uri=uri)
+    assert published_before(here, "digits/mlp", training) == [{"epsilon": 0.23}]
+    assert published_before(here, "digits/mlp", "0" * 8) == []
+    assert published_before(here, "digits/cnn", training) == []
 
 
 @pytest.mark.slow

@@ -440,7 +440,7 @@ def test_sliders_obey_the_keyboard_and_the_result_is_announced(tab):
 
 def test_prices_move_the_epsilon_and_the_coverage(tab):
     tab.locator("input[value=prices]").check()
-    for prices in (Prices(1, 0.1, 0), Prices(10, 0.05, -0.2), Prices(1, 5, 0), Prices(1, 0.1, 0.5)):
+    for prices in (Prices(1, 0.1, 0), Prices(10, 0.05, -0.2), Prices(1, 5, 0), Prices(1, 0.1, 0.5), Prices(1000, 1, 0)):
         assert_cheapest(tab, prices)
     tab.locator("#wrong").fill("")
     assert result(tab) == "Give three numbers."
@@ -453,7 +453,7 @@ def assert_cheapest(tab, prices):
     costs = {}
     for outcome in found().outcomes:
         chosen, judged = (figures.mean_risk(outcome, f"{split}_calibrated") for split in ("calibrate", "select"))
-        coverage = prices.best_coverage(chosen)
+        coverage = prices.best_coverage(chosen, outcome.calibrate_examples)
         costs[outcome.epsilon] = (prices.cost_at(judged, coverage), coverage)
     epsilon = min(costs, key=lambda epsilon: (round(costs[epsilon][0], 9), epsilon))
     assert result(tab).startswith(f"What-if: ε = {epsilon:.4g}\nDecide {100 * costs[epsilon][1]:.0f} % without a review:")

@@ -5,7 +5,6 @@ import made
 import pytest
 
 from tracking.evidence import Evidence
-from tracking.prices import Prices
 from tracking.records import Bins, Interval, Outcome, Recommendation
 
 
@@ -67,15 +66,3 @@ def test_a_recommendation_comes_back_from_json_with_its_infinite_freedom():
     recommendation = made.evidence().recommendations["safe"]
     assert Recommendation.from_json(recommendation.to_json()) == recommendation
     assert math.isinf(Interval(0, 0, 0).freedom)
-
-
-def test_the_cheapest_coverage():
-    prices = Prices(wrong=1.0, review=0.1, right=0.0)
-    risks = [0.0, 0.02, 0.04, 0.2]
-    assert prices.best_coverage(risks) == 0.75
-    assert prices.cost_at(risks, 0.75) == pytest.approx(0.75 * 0.04 + 0.25 * 0.1)
-    assert prices.cost_at(risks, 1.0) == pytest.approx(0.2)
-    assert prices.cost_at(risks, 0.0) == 0.1
-    hopeless = [0.5, 0.5, 0.5, 0.5]
-    assert prices.best_coverage(hopeless) == 0.0
-    assert Prices(wrong=1.0, review=0.1, right=-1.0).best_coverage(hopeless) == 1.0

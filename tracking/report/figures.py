@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tracking.evidence import Band, Evidence, Instance, Surface
+from tracking.prices import promised
 from tracking.records import Bins, Comparison, Outcome, beside, screened, spread
 from tracking.report.words import MEASURES, at
 
@@ -61,7 +62,8 @@ def drawn(outcome: Outcome, control: Outcome | None, split: str, named: Callable
             kind: mean_risk(outcome, key)
             for kind, key in (("raw", split), ("calibrated", split + CALIBRATED), ("priced", f"calibrate{CALIBRATED}"))
             if outcome.risks.get(key)
-        },
+        }
+        | promised_risk(outcome),
         "curve": {"stride": stride, "values": [rounded(value) for value in accuracy[stride - 1 :: stride]]},
     }
 
@@ -127,6 +129,15 @@ def consistent(count: int, confidence: float, members: int) -> tuple[float, floa
 def mean_risk(outcome: Outcome, key: str) -> list[float | None]:
     """The mean risk over seeds at each coverage."""
     return [rounded(sum(column) / len(column)) for column in zip(*outcome.risks[key], strict=True)]
+
+
+def promised_risk(outcome: Outcome) -> dict[str, list[float | None]]:
+    """The highest risk that the examples of *calibrate* leave possible at each coverage; none where their number is not known."""
+    if not outcome.calibrate_examples or not outcome.risks.get(f"calibrate{CALIBRATED}"):
+        return {}
+    rows = outcome.risks[f"calibrate{CALIBRATED}"]
+    mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    return {"promised": [rounded(limit) for limit in promised(mean, outcome.calibrate_examples)]}
 
 
 def break_even(risks: Sequence[float], control: Sequence[float]) -> float:

@@ -104,10 +104,12 @@ function smallestKept(kept) {
 /** The expected cost of an example where the surest share is decided and the rest reviewed. */
 const costAt = (risk, coverage, [wrong, review, right]) => coverage * (risk * wrong + (1 - risk) * right) + (1 - coverage) * review;
 
-/** The cheapest coverage of a trial, chosen on *calibrate* where its risks are known, and the cost there on *select*. */
+/** The cheapest coverage of a trial, chosen on *calibrate* where its risks are known, and among what its examples promise to be cheaper than a
+    review; and the cost there on *select*. */
 function priceOf(trial, prices) {
   const costs = (risks) => [prices[1], ...risks.map((risk, i) => costAt(risk, (i + 1) / risks.length, prices))];
-  const chosen = costs(trial.risks.priced ?? trial.risks.calibrated);
+  const limits = trial.risks.promised ?? [];
+  const chosen = costs(trial.risks.priced ?? trial.risks.calibrated).map((cost, i) => (limits[i - 1] !== undefined && costAt(limits[i - 1], 1, prices) >= prices[1] ? Infinity : cost));
   const place = chosen.indexOf(Math.min(...chosen));
   return { epsilon: trial.epsilon, name: trial.name, coverage: place / (chosen.length - 1), cost: costs(trial.risks.calibrated)[place] };
 }
