@@ -16,12 +16,12 @@ from published import publish
 from starlette.testclient import TestClient
 
 from lscal.calibrators.temperature import HIGHEST, LOWEST
-from tracking import note, page, policies, recommended_epsilon, summary
+from tracking import note, page, policies, recommendation, recommended_epsilon, summary
 from tracking.answer import sentences
 from tracking.diff import main as diff
 from tracking.evidence import Evidence
 from tracking.numbers import number, plain
-from tracking.recommend import main, recommendation
+from tracking.recommend import main
 from tracking.records import Interval, Recommendation
 from tracking.screening import Screening
 from tracking.serve import application
@@ -191,7 +191,7 @@ def judged(value, half, taken=False, name="accuracy", effect=0.003, seeds=8, own
     """What is recommended where the candidate's accuracy differs so."""
     control, chosen, _ = FOUND.comparisons
     short = replace(chosen.outcome, seeds=tuple(range(seeds)))
-    found = Interval(value, value - half, value + half, 0.0005, own, 50.0)
+    found = Interval(value, value - half / 2, value + half / 2, 0.0005, own, 50.0)
     claim = replace(chosen.claims["accuracy"], low=value - half, high=value + half)
     changed = replace(
         chosen, outcome=short, differences={**chosen.differences, "accuracy": found}, claims={**chosen.claims, "accuracy": claim}
@@ -235,7 +235,7 @@ def test_a_refused_candidate_is_still_told_of():
     assert found.temperature == pytest.approx(sum(FOUND.comparisons[0].outcome.temperature) / 16)
 
 
-@pytest.mark.parametrize("value", [0.002, -0.002, 0.006, -0.006])
+@pytest.mark.parametrize("value", [0.0008, -0.0008, 0.002, -0.002, 0.006, -0.006])
 def test_what_is_not_known_says_what_it_would_take(value):
     found = judged(value, 0.008)
     more = int(re.match(r"(\d+) more seeds would settle it", found.settles)[1])
