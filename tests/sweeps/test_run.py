@@ -115,8 +115,10 @@ def test_mlflow_has_a_parent_and_a_child_per_trial(runs):
     assert sorted(float(one.data.params["epsilon"]) for one in screened) == [0, 0.1, 0.2]
     assert not any(name.startswith("test/") for one in screened for name in one.data.metrics)
     assert all(one.info.status == "FINISHED" for one in found)
-    assert f"Recommended ε = {parent.data.metrics['recommended_epsilon']:g}" in experiment.tags["mlflow.note.content"]
-    assert parent.data.tags["mlflow.note.content"].startswith("## Recommended ε")
+    epsilon = parent.data.metrics["recommended_epsilon"]
+    told = f"**Train with label_smoothing={epsilon:g}" if epsilon else "**Train without label smoothing (0)"
+    for note in (experiment.tags["mlflow.note.content"], parent.data.tags["mlflow.note.content"]):
+        assert note.startswith(told)
     assert {one.dataset.name for one in parent.inputs.dataset_inputs} == {
         f"digits {split}" for split in ("train", "select", "calibrate", "test")
     }
