@@ -37,7 +37,7 @@ from sweeps.score import risks_of
 from sweeps.worker import member_of
 from tracking.policies import POLICIES, Terms, harmless, tied
 from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import COARSE, FINE, Screening
+from tracking.screening import SHORT, Screening
 
 Array = npt.NDArray[np.float64]
 
@@ -198,6 +198,7 @@ class Seen:
         return near
 
 
+FINE = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 LONG = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 Rule = Callable[[Seen], float]
 
@@ -258,21 +259,21 @@ def peak(_: Array, __: Array, best: float) -> float:
 
 RULES: dict[str, Rule] = {
     "smallest ε within one standard error (1 SE)": smallest,
-    "the same, short list": lambda seen: smallest(seen.among((0.0, *COARSE))),
+    "the same, short list": lambda seen: smallest(seen.among((0.0, *SHORT))),
     "best": best,
-    "best of a short list": lambda seen: best(seen.among((0.0, *COARSE))),
+    "best of a short list": lambda seen: best(seen.among((0.0, *SHORT))),
     "middle of the set within 1 SE": of_tie(middle, None),
-    "middle, short list": of_tie(middle, COARSE),
-    "middle within .5 SE, short list": of_tie(middle, COARSE, 0.5),
-    "middle within max(1 SE, .3 pp), short list": of_tie(middle, COARSE, least=0.003),
-    "middle, short list, 0 only where it is best": of_tie(middle, COARSE, zero=False),
+    "middle, short list": of_tie(middle, SHORT),
+    "middle within .5 SE, short list": of_tie(middle, SHORT, 0.5),
+    "middle within max(1 SE, .3 pp), short list": of_tie(middle, SHORT, least=0.003),
+    "middle, short list, 0 only where it is best": of_tie(middle, SHORT, zero=False),
     "middle, longer list": of_tie(middle, LONG),
-    "middle on the scale of √ε, short list": of_tie(rooted, COARSE),
+    "middle on the scale of √ε, short list": of_tie(rooted, SHORT),
     "middle on the scale of √ε, longer list": of_tie(rooted, LONG),
-    "weighted mean, short list": of_tie(weighted, COARSE),
+    "weighted mean, short list": of_tie(weighted, SHORT),
     "weighted mean, longer list": of_tie(weighted, LONG),
-    "best moved to the nearest of a short list in the set": of_tie(peak, COARSE),
-    "the same, 0 only where it is best": of_tie(peak, COARSE, zero=False),
+    "best moved to the nearest of a short list in the set": of_tie(peak, SHORT),
+    "the same, 0 only where it is best": of_tie(peak, SHORT, zero=False),
     "weighted mean within .5 SE, fine list, 0 only where it is best": of_tie(weighted, FINE, 0.5, zero=False),
     "weighted mean, longer list, 0 only where it is best": of_tie(weighted, LONG, zero=False),
 }

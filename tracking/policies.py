@@ -109,8 +109,8 @@ def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
     return register
 
 
-def among_all(screening: Screening, _: Terms) -> Tie:
-    """What cannot be told apart from the most accurate."""
+def most_accurate(screening: Screening, _: Terms) -> Tie:
+    """The most accurate, and what cannot be told apart from it."""
     return screening.tie("accuracy", 1)
 
 
@@ -142,12 +142,12 @@ def harmless(screening: Screening, points: Sequence[Point], terms: Terms) -> Arr
 
 
 def most_probable(screening: Screening, _: Terms) -> Tie:
-    """What cannot be told apart from the lowest fitted NLL after temperature."""
+    """The lowest fitted NLL after temperature, and what cannot be told apart from it."""
     return screening.tie("nll_calibrated", -1)
 
 
 def cheapest(screening: Screening, _: Terms) -> Tie:
-    """What cannot be told apart from the least fitted cost, each trial at the coverage which is cheapest on *calibrate*."""
+    """The least fitted cost, each trial at the coverage which is cheapest on *calibrate*, and what cannot be told apart from it."""
     return screening.tie("cost", -1)
 
 
@@ -220,7 +220,7 @@ def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Cond
     )
 
 
-@policy(tie=among_all, target=ACCURACY)
+@policy(tie=most_accurate, target=ACCURACY)
 def accuracy(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """Only accuracy counts; still, a gain must be told from zero."""
     return ()

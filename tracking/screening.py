@@ -19,15 +19,8 @@ STEPS = 40
 COLUMNS, ROWS = 20, 9
 """About how many ε, and values of another number, a surface has."""
 
-TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
-COARSE = (0.02, 0.05, *TENTHS)
-"""What a candidate is moved to where a tie is wide, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
-FINE = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.15, *TENTHS)
-"""The same for policies that want the best, whatever it is: near enough to each other that a peak between two of them is not lost."""
-CORE = 0.5
-"""Within how many standard errors of the best those ε lie whose mean such a policy names."""
-NONE = 1e-12
-"""A weight beside which none counts: for a screening without any noise."""
+SHORT = (0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)))
+"""What a candidate is moved to, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
 
 Allowed = Callable[[Sequence[Point]], npt.NDArray[np.bool_]]
 """Which of some points may become a candidate; ε = 0 always may."""
@@ -125,10 +118,9 @@ class Screening:
         their fitted values are within one standard error of it; an ε which is not allowed, or not known (`epsilons`), ends it. The standard error is
         that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where least is known, between the trials.
 
-        The best itself jumps along a plateau from seed to seed. `cautious` names the middle of the tie  on the scale of √ε; and ε = 0
-        wherever that is within one standard error of the best, as no other has shown anything then: the tie is that around ε = 0. Else the mean of the ε
-        within half a standard error (`CORE`) is named, each weighted by how far its value lies above that bar; and ε = 0 where it is the best.
-        Both are moved to a round number of the tie (`rounded`).
+        What stands for it is the best itself, which jumps along a plateau from seed to seed. If `cautious`, the middle of the tie on the scale of √ε, moved
+        to a short value of the tie (`shortened`); and ε = 0 wherever that is within one standard error of the best, as no other has shown anything then:
+        the tie is that around ε = 0.
         """
         points = self.points
         if len(points) == 1:
@@ -143,17 +135,10 @@ class Screening:
         top = float(points[best]["epsilon"])
         behind = {float(point["epsilon"]): float(values[best] - value) for point, value in zip(points, values, strict=True)}
         near = {epsilon for epsilon, lost in behind.items() if lost <= error}
-        zero = top == 0 or (cautious and 0 in near)
-        tied = stretch(self.grid, 0.0 if zero else top, near)
-        if zero:
-            named = 0.0
-        elif cautious:
-            named = rounded(middle(tied[0], tied[-1]), tied, COARSE, self.span)
-        else:
-            core = stretch(self.grid, top, {epsilon for epsilon in near if epsilon != 0 and behind[epsilon] <= CORE * error})
-            named = rounded(
-                float(np.average(core, weights=[CORE * error - behind[epsilon] + NONE for epsilon in core])), core, FINE, self.span
-            )
+        named = 0.0 if cautious and 0 in near else top
+        tied = stretch(self.grid, named, near)
+        if cautious and named != 0:
+            named = shortened(middle(tied[0], tied[-1]), tied, self.span)
         return Tie(tied[0], tied[-1], named)
 
     def bands(self) -> dict[str, Band]:
@@ -206,13 +191,13 @@ def middle(low: float, high: float) -> float:
     return float(np.copysign(root**2, low + high))
 
 
-def rounded(epsilon: float, tied: Sequence[float], known: Sequence[float], span: tuple[float, float]) -> float:
-    """The value nearest to an ε, of the known ones, their mirror images and the ends of the range, that lies in a tie; of equally near ones the smaller.
+def shortened(epsilon: float, tied: Sequence[float], span: tuple[float, float]) -> float:
+    """The value nearest to an ε, of `SHORT`, their mirror images and the ends of the range, that lies in a tie; of equally near ones the smaller.
 
     Where none does, the ε to two significant digits; as it is where these would lead outside.
     """
     low, high = tied[0], tied[-1]
-    values = {*known, *(-value for value in known), *span} - {0.0}
+    values = {*SHORT, *(-value for value in SHORT), *span}
     if inside := [value for value in values if low <= value <= high]:
         return min(inside, key=lambda value: (round(abs(value - epsilon), 9), abs(value)))
     short = float(f"{epsilon:.2g}")
