@@ -394,8 +394,9 @@ def describe(plan: Plan, engine: Engine) -> str:
     examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
     tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items())
     smoothing = "" if plan.smoothing == Plan.smoothing else f", {' or '.join(plan.smoothing)} smoothing"
+    span = "" if plan.epsilon == Plan.epsilon else f" in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]"
     return (
-        f"{plan.trials} ε in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]{tuned}{smoothing} × {plan.seeds} seeds × {engine.task.recipe.epochs} epochs; "
+        f"{plan.trials} ε{span}{tuned}{smoothing} × {plan.seeds} seeds × {engine.task.recipe.epochs} epochs; "
         f"{', '.join(f'{name} {n}' for name, n in examples.items())}"
     )
 

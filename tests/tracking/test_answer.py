@@ -18,13 +18,13 @@ from starlette.testclient import TestClient
 from lscal.calibrators.temperature import HIGHEST, LOWEST
 from tracking import note, page, policies, recommendation, recommended_epsilon, summary
 from tracking.answer import sentences
+from tracking.api import application
 from tracking.diff import main as diff
 from tracking.evidence import Evidence
 from tracking.numbers import number, plain
 from tracking.recommend import main
 from tracking.records import Interval, Recommendation
 from tracking.screening import Screening
-from tracking.serve import application
 from tracking.verdict import verdict
 
 OLDER = Path(__file__).with_name("older")

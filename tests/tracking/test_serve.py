@@ -19,9 +19,10 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from published import PAGE, free_port, made, process, publish
 
+from tracking.api import application
 from tracking.gate import Gate, accepted, has
 from tracking.recommend import recommendation
-from tracking.serve import application, main
+from tracking.serve import main
 from tracking.versions import folder_of
 
 TASK = "/v1/tasks/digits/mlp"
