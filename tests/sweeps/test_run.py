@@ -269,6 +269,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_command_goes_on(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: python -m sweeps.run --trials 8 --seeds 8 --epochs 60" in errors
+    assert errors.count("Stopping: what is finished is kept.") == 1
     assert "Traceback" not in errors
     states = [trial.state.name for trial in study_in(tmp_path).trials]
     assert states.count("COMPLETE") >= 4
