@@ -32,7 +32,7 @@ from sweeps.plan import Plan, Task, key_of
 from sweeps.settings import resolve
 from tracking.exits import Exit
 from tracking.records import Outcome, Point, Stage
-from tracking.store import shown
+from tracking.store import REFUSED, shown
 
 BEATS_IN_GRACE = 6
 """Heartbeats within the time after which a silent worker is taken for dead."""
@@ -460,7 +460,7 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> PatientStorage:
             return open_storage(url)
         except WrongInput as error:
             cause = error.__cause__
-            if cause is None or not transient(cause):
+            if cause is None or not transient(cause) or any(word in str(cause) for word in REFUSED):
                 raise
             if time.monotonic() > deadline:
                 raise StoreUnavailable(str(error)) from error

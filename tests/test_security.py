@@ -206,7 +206,7 @@ def test_code_which_a_study_names_is_not_imported(
     study.set_user_attr(SETTINGS, {**settings, **PLANTED[0]})
     storage.engine.dispose()
     assert main(["--study", name, "--storage", url, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]) == 2
-    assert capfd.readouterr().err.startswith("error: no dataset named 'planted:run'")
+    assert "\nerror: no dataset named 'planted:run'" in capfd.readouterr().err
     assert not (tmp_path / "was imported").exists()
 
 

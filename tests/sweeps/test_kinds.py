@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from sweeps.architectures import ARCHITECTURES, Architecture
-from sweeps.brought import OWN_ARCHITECTURES, seen, suited, yields_of
+from sweeps.brought.bring import OWN_ARCHITECTURES, seen, suited, yields_of
 from sweeps.command import main
 from sweeps.datasets import DATASETS
 from sweeps.errors import WrongInput
 from sweeps.kinds import Reads, Yields
-from sweeps.plan import matching, resolve
+from sweeps.settings import matching, resolve
 
 IMAGE_SETS = ["cifar10", "cifar10n_aggregate", "cifar10n_random1", "cifar10n_worst", "digits", "fashion_mnist", "fsdd", "fsdd_by_speaker"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sweeps import keeper
-from sweeps.errors import WrongInput
+from sweeps.errors import Failed, WrongInput
 from sweeps.launch import Elsewhere, NoWorkers, Placement, Processes, Voice, kind_of, launcher, limits, places
 from sweeps.settings import resolve
 
@@ -184,7 +184,7 @@ def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(mon
         *(f"worker 1 ended with exit code 1; it is started again in {delay:g} s" for delay in (0.1, 0.2, 0.3)),
         "worker 1 ended with exit code 1, soon after its start, 5 times in a row; it is not started again",
     ]
-    assert issubclass(NoWorkers, WrongInput)
+    assert issubclass(NoWorkers, Failed)
 
 
 def test_waits_between_starts_grow_and_a_life_not_in_vain_resets_them():

@@ -303,7 +303,6 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
     ("arguments", "said"),
     [
         (["--storage", "nonsense"], "cannot read the study store nonsense"),
-        (["--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/x"], "cannot read the study store postgresql+psycopg://127.0.0.1:1/x"),
         (["--storage", "sqlite:///file.db"], "not a database"),
         (["--storage", "sqlite:///other.db"], "is no study store"),
         (["--watch", "0"], "allowed are 0.1"),
@@ -319,6 +318,13 @@ def test_what_cannot_be_read_is_told_without_its_password(arguments, said, tmp_p
     assert said in error
     assert "secret" not in error
     assert "Traceback" not in error
+
+
+def test_a_server_that_is_away_is_not_wrong_input(capsys):
+    assert main(["--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/x"]) == 1
+    error = capsys.readouterr().err
+    assert "the study store does not answer: postgresql+psycopg://127.0.0.1:1/x" in error
+    assert "secret" not in error
 
 
 def test_a_store_which_holds_nonsense_is_still_shown(store, capsys):
