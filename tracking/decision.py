@@ -40,7 +40,9 @@ def decide_on(outcomes: Sequence[Outcome], terms: Terms | None = None, span: tup
     chosen = {name: nearest(POLICIES[name].choose(screening, terms), confirmed) for name in able}
     found = {key_of(one.point): compare(one, control) for one in confirmed}
     examples = sum(control.bins["test"].count) // len(control.seeds) if "test" in control.bins else 0
-    return decide(chosen, found, key_of(control.point), terms, Source(first.study, None, "uniform", examples, 1, control.finished))
+    ties = {name: POLICIES[name].tie(screening, terms) for name in able}
+    source = Source(first.study, None, "uniform", examples, 1, control.finished, control.calibrate_examples or None)
+    return decide(chosen, found, key_of(control.point), terms, source, tied={name: (tie.low, tie.high) for name, tie in ties.items()})
 
 
 def needs(name: str, target: str) -> set[str]:

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from published import made, publish
 from sklearn.metrics import accuracy_score, log_loss
 
+from sweeps.command import main
 from sweeps.datasets import load
 from sweeps.settings import resolve
 from sweeps.sweep import published_before
@@ -202,6 +203,16 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
     assert published_before(here, "digits/mlp", training) == [{"epsilon": 0.23}]
     assert published_before(here, "digits/mlp", "0" * 8) == []
     assert published_before(here, "digits/cnn", training) == []
+
+
+def test_a_study_store_that_stays_away_is_waited_for_and_is_not_wrong_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweeps.study.OPEN_SECONDS", 0.0)
+    assert main([*SMALL, "--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/x"]) == 1
+    error = capsys.readouterr().err
+    assert "error: cannot open the study store postgresql+psycopg://127.0.0.1:1/x" in error
+    assert "All that was measured is kept; go on with: python -m sweeps.run" in error
+    assert "secret" not in error
 
 
 @pytest.mark.slow
