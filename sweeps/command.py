@@ -1,6 +1,7 @@
 """The command line behind `python -m sweeps.run`. It says at once what was asked for and where the answer will be; then the heavy imports begin."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,16 +46,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def greet(options: Mapping[str, Any], console: Console) -> None:
     """What was asked for, and where it will appear, before anything is read or imported."""
-    asked = ", ".join(options.get("tasks") or [options.get("dataset") or options.get("config") or "digits/mlp"])
-    if options.get("config") and options.get("tasks"):
-        asked += f" by {options['config']}"
-    policy = options.get("policy") or ("" if options.get("config") else Plan.policy)
-    console.notice(f"{asked}: how much label smoothing (ε)?{f' Policy {policy}.' if policy else ''}", "bold", event="asked")
+    tasks = options.get("tasks") or [options.get("dataset") or options.get("config") or "digits/mlp"]
+    asked = ", ".join(tasks)
+    if options.get("config"):  # its values are read later
+        asked += f" by {options['config']}" if options.get("tasks") else ""
+        console.notice(f"{asked}: how much label smoothing (ε)?", "bold", event="asked")
+    else:
+        trials, seeds, policy = (options.get(key) or getattr(Plan, key) for key in ("trials", "seeds", "policy"))
+        console.notice(f"{asked}: how much label smoothing (ε)? {trials} values × {seeds} seeds, policy {policy}.", "bold", event="asked")
     folder = Path(options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir)
-    single = (
-        len(options.get("tasks") or ["digits/mlp"]) == 1 and "/" in asked and not set("*?[, ") & set(asked) and "dataset" not in options
-    )
+    single = len(tasks) == 1 and re.fullmatch(r"\w+/\w+", asked)
     console.notice(f"  Page, when it is done: {(page_of(folder, asked) if single else pages_of(folder)).absolute().as_uri()}", event="page")
+    console.notice(
+        f"  MLflow: {browse(options.get('tracking_uri') or os.environ.get('MLFLOW_TRACKING_URI') or Plan.tracking_uri)}", event="mlflow"
+    )
+
+
+def browse(uri: str) -> str:
+    """How a person opens what is in a tracking store."""
+    if uri == Plan.tracking_uri:
+        return "mlflow server, then http://127.0.0.1:5000"
+    from tracking.store import shown
+
+    return shown(uri) if uri.startswith("http") else f"mlflow server --backend-store-uri {shown(uri)}, then http://127.0.0.1:5000"
 
 
 def command(words: Sequence[str]) -> str:

@@ -106,14 +106,14 @@ class Sweep:
             return self.close("FAILED", None)
 
         source = Source(
-            study.name,
-            parent,
-            plan.smoothing[0],
-            len(dataset.splits["test"].labels),
-            len(openings),
-            "",
-            len(dataset.splits["calibrate"].labels),
-            plan.training(task, dataset.digest),
+            study=study.name,
+            run_id=parent,
+            smoothing=plan.smoothing[0],
+            examples=len(dataset.splits["test"].labels),
+            openings=len(openings),
+            created="",
+            calibrate_examples=len(dataset.splits["calibrate"].labels),
+            training=plan.training(task, dataset.digest),
         )
         decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study), ties, incumbent)
         tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
@@ -161,7 +161,7 @@ class Sweep:
             console.paragraph(summary.LEGEND, "dim")
         if version is None:
             console.paragraph(f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
-        next_commands(plan, task.name, console)
+        console.say(f"  Pull the ε: {pull_command(plan, task.name)}   # --explain, --json")
         console.answer(
             f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})", sentences(recommendations, plan.policy, links)
         )
@@ -409,10 +409,7 @@ def ui_address(plan: Plan, link: str) -> str:
     return f"{server.rstrip('/')}/{link}"
 
 
-def next_commands(plan: Plan, task: str, console: Console) -> None:
-    """The exact commands that browse and pull what was found."""
-    given = shown_uri(plan.tracking_uri)
-    custom = plan.tracking_uri != Plan.tracking_uri
-    if not plan.tracking_uri.startswith("http"):
-        console.say(f"  Browse it:  mlflow server{f' --backend-store-uri {given}' if custom else ''}")
-    console.say(f"  Pull the ε: python -m tracking.recommend {task}{f' --tracking-uri {given}' if custom else ''}   # --explain, --json")
+def pull_command(plan: Plan, task: str) -> str:
+    """The exact command that pulls what was found."""
+    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
+    return f"python -m tracking.recommend {task}{custom}"
