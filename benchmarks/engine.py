@@ -6,7 +6,7 @@ What is compared, per member and epoch (start-up, reading of data and the choice
     plain       an Optuna study whose objective trains one member with a DataLoader, torch.optim and a scheduler, all cores to torch
     processes   the same in one process per core (on a GPU: four), each with one thread, sharing out the members
     resident    the plain loop with the data on the device, indexed: no DataLoader
-    auto        `sweeps.choice.choose`, then one `Engine.train`; also with --engine fused and looped
+    auto        `sweeps.choice.choose`, then one `Engine.train`; also with --execution fused and looped
 Every loop scores accuracy, NLL and ECE of *select* after each epoch; the engine fits a temperature on *calibrate* besides.
 Optuna is left out where it is not installed. FLOP are those of torch's counter for one plain step, times members and steps.
 """
@@ -189,12 +189,12 @@ def processes(name: str, count: int, device: torch.device) -> tuple[float, int]:
     return seconds, workers * count
 
 
-def engine(name: str, count: int, device: torch.device, mode: Mode) -> tuple[float, float, str]:
+def engine(name: str, count: int, device: torch.device, execution: str) -> tuple[float, float, str]:
     """Our engine. Returns its seconds, those of the choice, and the way."""
     task, dataset = task_of(name)
     seeds = min(8, count)
     started = clock(device)
-    chosen = choose(task, dataset, ("uniform",), device, seeds, mode)
+    chosen = choose(task, dataset, ("uniform",), device, seeds, execution, most=count)
     choosing = clock(device) - started
     recipe = task.recipe
     members = [
@@ -244,7 +244,7 @@ def one(variant: str, name: str, members: int, device: torch.device) -> dict[str
     work = WORKS[name]
     choosing, way = 0.0, ""
     if variant in ENGINES:
-        seconds, choosing, way = engine(name, members, device, variant)  # type: ignore[arg-type]
+        seconds, choosing, way = engine(name, members, device, variant)
     elif variant == "processes":
         seconds, members = processes(name, members, device)
     else:

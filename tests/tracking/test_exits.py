@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-import sweeps.worker.join
+import sweeps.worker
 from made import evidence
 from mlflow import MlflowClient
 from published import made, publish
@@ -26,7 +26,7 @@ COMMANDS = {
     "sweeps.check": sweeps.check.command.main,
     "sweeps.train": sweeps.train.main,
     "sweeps.status": sweeps.status.main,
-    "sweeps.worker": sweeps.worker.join.main,
+    "sweeps.worker": sweeps.worker.main,
     "tracking.recommend": tracking.recommend.main,
     "tracking.diff": tracking.diff.main,
     "tracking.page": tracking.page.main,
