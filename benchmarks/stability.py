@@ -32,9 +32,9 @@ from lscal import METRICS, Predictions, Temperature
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import SplitName, load
 from sweeps.engine import Engine
-from sweeps.plan import resolve
 from sweeps.score import risks_of
-from sweeps.worker import member_of
+from sweeps.settings import resolve
+from sweeps.workers.worker import member_of
 from tracking.policies import POLICIES, Terms, harmless, tied
 from tracking.records import HELD_OUT_ACCURACY, Outcome
 from tracking.screening import SHORT, Screening

@@ -28,9 +28,9 @@ from torch import Tensor
 from lscal import Predictions, Temperature
 from sweeps.choice import choose, pick_device
 from sweeps.datasets import SplitName, load
-from sweeps.plan import resolve
 from sweeps.score import risks_of
-from sweeps.worker import member_of
+from sweeps.settings import resolve
+from sweeps.workers.worker import member_of
 from tracking.prices import Prices, promised
 
 PRICES = (10, 100, 1000)

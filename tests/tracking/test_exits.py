@@ -4,7 +4,6 @@ import socket
 from pathlib import Path
 
 import pytest
-import sweeps.worker
 from made import evidence
 from mlflow import MlflowClient
 from published import made, publish
@@ -14,6 +13,7 @@ import sweeps.check.command
 import sweeps.command
 import sweeps.status
 import sweeps.train
+import sweeps.worker
 import tracking.diff
 import tracking.page
 import tracking.recommend
