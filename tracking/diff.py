@@ -86,6 +86,8 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("claimed", before.claimed, after.claimed),
         ("verdict", before.verdict or "", after.verdict or ""),
         ("what would settle it", before.settles, after.settles),
+        ("published before", known(before.incumbent), known(after.incumbent)),
+        ("data and recipe", before.training, after.training),
         ("effect of interest", known(before.effect, 4), known(after.effect, 4)),
         ("policy", before.policy, after.policy),
         ("noise distribution", before.smoothing, after.smoothing),

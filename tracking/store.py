@@ -61,7 +61,7 @@ def reach(uri: str) -> None:
     elif (path := sqlite_path(uri)) is not None and not os.path.exists(path):
         folder = os.path.dirname(os.path.abspath(path))
         if not os.access(folder, os.W_OK):
-            raise TrackingUnavailable(f"the tracking store {shown(uri)} cannot be made: {folder!r} is no folder that can be written.")
+            raise WrongAddress(f"the tracking store {shown(uri)} cannot be made: {folder!r} is no folder that can be written.")
     else:
         rows(uri, "SELECT count(*) FROM sqlite_master" if path is not None else "SELECT 1", {})
 

@@ -47,7 +47,7 @@ def workers(source, said, count=1, environment=None):
     return Processes([CPU] * count, ["-c", source], environment or {}, Voice(said.append))
 
 
-def until(condition, watched=None, seconds=20.0):
+def until(condition, watched=None, seconds=60.0):
     """Watch until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -59,6 +59,8 @@ def test_every_field_of_a_recommendation_which_differs_is_a_row():
         "verdict": "not known",
         "settles": "seeds",
         "effect": 0.01,
+        "incumbent": 0.05,
+        "training": "01234567",
     }
     assert set(vars(record)) - set(other) == {"reason", "run_id"}
     for name, value in other.items():
