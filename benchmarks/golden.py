@@ -243,9 +243,10 @@ def csv_sweep(place: Place) -> Record:
         for label in random.integers(0, 3, 600):
             values = random.normal(label, 1.2, 2).round(3)
             rows.writerow([*values, ("red", "green")[int(random.integers(2))], ("a", "b", "c")[label]])
+    data = ("--dataset", "own.csv", "--label-column", "kind")
     printed = {
-        "check": place.run("sweeps.check", "--dataset", "own.csv")["exit code"],  # it measures, so its texts have times
-        "sweep": place.run("sweeps.run", "--dataset", "own.csv", *SMALL, *PINNED),
+        "check": place.run("sweeps.check", *data)["exit code"],  # it measures, so its texts have times
+        "sweep": place.run("sweeps.run", *data, *SMALL, *PINNED),
     }
     return {"printed": printed, **place.found("own/mlp")}
 
