@@ -168,25 +168,23 @@ class Place:
 
     def mlflow(self, task: str) -> Record:
         """The runs of a task by role and name: their status, metrics, parameters and the keys of their tags."""
-        with contextlib.chdir(self.folder):
-            client = MlflowClient("sqlite:///mlflow.db", "sqlite:///mlflow.db")
-            experiment = client.get_experiment_by_name(task)
-            assert experiment is not None
-            runs = client.search_runs([experiment.experiment_id])
-            found = {
-                f"{run.data.tags['role']} {self.masked(run.info.run_name)} {run.data.tags.get('uid', '')}": {
-                    "status": run.info.status,
-                    "metrics": {key: value for key, value in run.data.metrics.items() if "seconds" not in key},
-                    "params": self.plain(run.data.params),
-                    "tags": sorted(run.data.tags),
-                    "note": self.masked(run.data.tags.get("mlflow.note.content", "")),
-                }
-                for run in runs
+        uri = f"sqlite:///{self.folder}/mlflow.db"  # MLflow remembers engines by their address
+        client = MlflowClient(uri, uri)
+        experiment = client.get_experiment_by_name(task)
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        found = {
+            f"{run.data.tags['role']} {self.masked(run.info.run_name)} {run.data.tags.get('uid', '')}": {
+                "status": run.info.status,
+                "metrics": {key: value for key, value in run.data.metrics.items() if "seconds" not in key},
+                "params": self.plain(run.data.params),
+                "tags": sorted(run.data.tags),
+                "note": self.masked(run.data.tags.get("mlflow.note.content", "")),
             }
-            versions = client.search_model_versions(f"name = '{task.replace('/', '--')}'")
-            tags = {
-                one.version: self.plain({key: value for key, value in one.tags.items() if "recommendation" not in key}) for one in versions
-            }
+            for run in runs
+        }
+        versions = client.search_model_versions(f"name = '{task.replace('/', '--')}'")
+        tags = {one.version: self.plain({key: value for key, value in one.tags.items() if "recommendation" not in key}) for one in versions}
         return {"runs": found, "versions": tags}
 
     def api(self, task: str) -> Record:
