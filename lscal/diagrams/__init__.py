@@ -1,8 +1,7 @@
 """Diagrams: the data of a picture first, then its drawing.
 
 Each diagram is a frozen value of plain numbers, made from tensors by `of`; `dataclasses.asdict` gives what JSON can hold. `draw` makes a
-Matplotlib figure for print, `plotly` one for the browser. Neither changes anything global. Importing this needs neither torch nor
-Matplotlib nor Plotly.
+Matplotlib figure, which changes nothing global. Importing this needs neither torch nor Matplotlib.
 """
 
 from lscal.diagrams.classwise_reliability import ClasswiseReliability

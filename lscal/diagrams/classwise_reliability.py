@@ -10,7 +10,6 @@ from lscal.diagrams.style import ThemeName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
 
     from lscal.binning import BinnedStatistics
 
@@ -92,33 +91,6 @@ class ClasswiseReliability:
             axes.text(0, 1 + 3 / SIDE, f"ECE {diagram.error:.2%}", color=colours.muted, **heading)
         style.label(frame, colours, x="probability of the class", y="share of the class")
         frame.xaxis.labelpad, frame.yaxis.labelpad = 17, 24
-        return figure
-
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """The same for the browser; each bin tells its numbers."""
-        from plotly.subplots import make_subplots
-
-        colours = style.theme_of(theme)
-        columns = min(3, len(self.diagrams))
-        rows = -(-len(self.diagrams) // columns)
-        titles = [f"<b>{style.markup(d.title)}</b><br>ECE {d.error:.2%}" for d in self.diagrams]
-        height = rows * 150
-        figure = make_subplots(
-            rows=rows,
-            cols=columns,
-            shared_yaxes=True,
-            subplot_titles=titles,
-            horizontal_spacing=0.05,
-            vertical_spacing=60 / height if rows > 1 else 0,
-        )
-        for i, diagram in enumerate(self.diagrams):
-            row, column = divmod(i, columns)
-            reliability.plot_accuracy(figure, diagram, colours, {"row": row + 1, "col": column + 1}, named=i == 0)
-        style.dress(figure, colours, self.title, self.notes, height, entries=6)
-        figure.update_annotations(font={"size": 11})
-        figure.update_layout(margin_t=figure.layout.margin.t + 30)
-        figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1])
-        figure.update_yaxes(range=[0, 1], tickvals=[0, 0.5, 1])
         return figure
 
 

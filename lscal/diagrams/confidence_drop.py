@@ -11,7 +11,6 @@ from lscal.diagrams.style import Theme, ThemeName
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
 
     from lscal.predictions import Predictions
 
@@ -216,99 +215,11 @@ class ConfidenceDrop:
         before, after = self.names
         both, first, second, neither = self.states
         return (
-            Sign("both", f"right in both ({both:,})", theme.under, "o", "circle", 3),
-            Sign("neither", f"wrong in both ({neither:,})", theme.muted, "x", "x-thin", 4),
-            Sign("first", f"only {before} right ({first:,})", theme.over, "v", "triangle-down", 5),
-            Sign("second", f"only {after} right ({second:,})", theme.lines[2], "^", "triangle-up", 5),
+            Sign("both", f"right in both ({both:,})", theme.under, "o", 3),
+            Sign("neither", f"wrong in both ({neither:,})", theme.muted, "x", 4),
+            Sign("first", f"only {before} right ({first:,})", theme.over, "v", 5),
+            Sign("second", f"only {after} right ({second:,})", theme.lines[2], "^", 5),
         )
-
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """The same for the browser; each point tells its index and confidences."""
-        from plotly.subplots import make_subplots
-
-        colours = style.theme_of(theme)
-        names = [style.markup(name, 30) for name in self.names]
-        rows = 2 if self.falls else 1
-        heights = [HEIGHT, ROW * len(self.falls)][:rows]
-        figure = make_subplots(rows=rows, cols=1, row_heights=heights, vertical_spacing=72 / (sum(heights) + 72) if self.falls else 0)
-        upper, lower = {"row": 1, "col": 1}, {"row": 2, "col": 1}
-        figure.add_scatter(x=[0, 1], y=[0, 1], showlegend=False, **style.plotly_diagonal(colours), **upper)
-        signs = self.signs(colours)
-        for sign in signs:
-            points = [point for point in self.points if point.state == sign.state]
-            figure.add_scatter(
-                x=[p.before for p in points],
-                y=[p.after for p in points],
-                customdata=[p.index for p in points],
-                mode="markers",
-                name=style.markup(sign.label, 46),
-                marker=sign.marker(sign.size + 3),
-                opacity=0.5 if sign.state == "both" else 0.9,
-                hovertemplate="example %{customdata}<br>" + f"{names[0]}: %{{x:.2%}}<br>{names[1]}: %{{y:.2%}}<extra></extra>",
-                **upper,
-            )
-        figure.add_scatter(
-            x=[fall.before for fall in self.falls],
-            y=[fall.after for fall in self.falls],
-            mode="markers",
-            marker={"size": 13, "symbol": "circle-open", "color": colours.ink},
-            hoverinfo="skip",
-            showlegend=False,
-            **upper,
-        )
-        if self.falls:
-            self._plot_list(figure, colours, signs, lower)
-        style.dress(figure, colours, self.title, self.notes, sum(heights) + 72 * (rows - 1), entries=4)
-        figure.update_xaxes(range=[0, 1], tickvals=list(style.TICKS))
-        figure.update_xaxes(title_text=f"confidence, {names[0]}", **upper)
-        figure.update_yaxes(title_text=f"confidence, {names[1]}", range=[0, 1], tickvals=list(style.TICKS), **upper)
-        if self.falls:
-            figure.update_xaxes(title_text="largest falls of confidence: ring before, sign after", **lower)
-            figure.update_yaxes(
-                range=[len(self.falls) - 0.5, -0.5],
-                tickvals=list(range(len(self.falls))),
-                ticktext=[style.markup(f"{fall.index}: {fall.label}", 18) for fall in self.falls],
-                tickfont={"size": 11},
-                automargin=True,
-                showgrid=False,
-                **lower,
-            )
-        return figure
-
-    def _plot_list(self, figure: "go.Figure", theme: Theme, signs: Sequence["Sign"], place: dict[str, int]) -> None:
-        """The largest falls with Plotly; the classes are told by hovering."""
-        rows = range(len(self.falls))
-        figure.add_scatter(
-            x=[x for fall in self.falls for x in (fall.before, fall.after, None)],
-            y=[y for row in rows for y in (row, row, None)],
-            mode="lines",
-            line={"color": theme.muted, "width": 1.5},
-            hoverinfo="skip",
-            showlegend=False,
-            **place,
-        )
-        marks = {sign.state: sign for sign in signs}
-        ring = {"size": 9, "symbol": "circle-open", "color": theme.ink, "line": {"color": theme.ink, "width": 1.5}}
-        ends = [marks[fall.state].marker(9) for fall in self.falls]
-        after = {
-            "size": 9,
-            "symbol": [end["symbol"] for end in ends],
-            "color": [end["color"] for end in ends],
-            "line": {"color": [end["line"]["color"] for end in ends], "width": 1.5},
-        }
-        said = [style.markup(f"example {fall.index}, {fall.label}, predicted {predicted(fall)}") for fall in self.falls]
-        for values, marker in (([fall.before for fall in self.falls], ring), ([fall.after for fall in self.falls], after)):
-            figure.add_scatter(
-                x=values,
-                y=list(rows),
-                mode="markers",
-                marker=marker,
-                customdata=said,
-                hovertemplate="%{customdata}<br>confidence %{x:.2%}<extra></extra>",
-                cliponaxis=False,
-                showlegend=False,
-                **place,
-            )
 
 
 @dataclass(frozen=True)
@@ -319,7 +230,6 @@ class Sign:
     label: str
     colour: str
     shape: str
-    symbol: str
     size: int
 
     @property
@@ -328,15 +238,6 @@ class Sign:
         edge = self.colour if self.shape == "x" else "none"
         alpha = 0.5 if self.state == "both" else 0.9
         return {"linestyle": "none", "marker": self.shape, "color": self.colour, "markeredgecolor": edge, "alpha": alpha}
-
-    def marker(self, size: int) -> dict[str, Any]:
-        """For Plotly."""
-        return {
-            "size": size,
-            "symbol": self.symbol,
-            "color": self.colour,
-            "line": {"color": self.colour, "width": 1 if self.shape == "x" else 0},
-        }
 
 
 def state(first: bool, second: bool) -> State:

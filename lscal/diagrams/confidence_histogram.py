@@ -9,7 +9,6 @@ from lscal.diagrams.style import ThemeName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
 
     from lscal.binning import BinnedStatistics
 
@@ -73,31 +72,4 @@ class ConfidenceHistogram:
         axes.set(xlim=(0, 1), xticks=style.TICKS)
         style.logarithmic(axes, max(*self.right, *self.wrong))
         style.label(axes, colours, x="confidence", y="examples")
-        return figure
-
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """The same for the browser; each bar tells its count."""
-        from plotly import graph_objects as go
-
-        colours = style.theme_of(theme)
-        figure = go.Figure()
-        centres = [(low + high) / 2 for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        widths = [high - low for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        for name, counts, colour, hatch in (("right", self.right, colours.under, ""), ("wrong", self.wrong, colours.over, "/")):
-            figure.add_bar(
-                x=centres,
-                width=widths,
-                y=counts,
-                name=name,
-                customdata=list(zip(self.edges, self.edges[1:], strict=False)),
-                marker={
-                    "color": style.veil(colour),
-                    "line": {"color": colour, "width": 1.5},
-                    "pattern": {"shape": hatch, "fgcolor": colour, "size": 6, "solidity": 0.2},
-                },
-                hovertemplate=f"%{{y:,}} {name}<br>confidence %{{customdata[0]:.4g}} to %{{customdata[1]:.4g}}<extra></extra>",
-            )
-        style.dress(figure, colours, self.title, self.notes, HEIGHT, entries=2)
-        figure.update_xaxes(title_text="confidence", range=[0, 1], tickvals=list(style.TICKS))
-        figure.update_yaxes(title_text="examples", **style.plotly_logarithmic(max(*self.right, *self.wrong)))
         return figure

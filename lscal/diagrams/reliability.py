@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch
-    from plotly import graph_objects as go
 
     from lscal.binning import BinnedStatistics
 
@@ -142,10 +141,6 @@ class Reliability:
         """Draw for print, `width` pixels wide at 100 per inch."""
         return draw([self], theme, width)
 
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """Draw for the browser; each bin tells its numbers."""
-        return plot(self, style.theme_of(theme))
-
 
 def draw(diagrams: Sequence[Reliability], theme: ThemeName = "light", width: int | None = None) -> "Figure":
     """Draw diagrams side by side, 360 pixels each unless told: the same axes, so that the eye can compare.
@@ -220,15 +215,6 @@ class Side:
         """The bins on this side."""
         return [b for b in bins if self.holds(b.confidence, b.accuracy)]
 
-    @property
-    def marker(self) -> dict[str, Any]:
-        """How Plotly fills it."""
-        return {
-            "color": style.veil(self.colour),
-            "line": {"color": self.colour, "width": 1},
-            "pattern": {"shape": self.hatch, "fgcolor": self.colour, "size": 6, "solidity": 0.2},
-        }
-
 
 def sides(theme: Theme) -> tuple[Side, Side]:
     """Over- and underconfidence; the hatching leans with the diagonal or against it."""
@@ -282,79 +268,3 @@ def signs(theme: Theme) -> Iterator[style.Entry]:
     yield style.Entry(PERFECT, (Line2D([], [], **diagonal(theme)),))
     for side in sides(theme):
         yield style.hatched(f"gap: {side.name}", side.colour, side.hatch)
-
-
-def plot(diagram: Reliability, theme: Theme) -> "go.Figure":
-    """The same with Plotly."""
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=list(HEIGHTS), vertical_spacing=0.045)
-    upper, lower = {"row": 1, "col": 1}, {"row": 2, "col": 1}
-    plot_accuracy(figure, diagram, theme, upper)
-    figure.add_bar(
-        **bars([(b, 0, b.count) for b in diagram.filled]),
-        marker={"color": theme.muted, "line": {"color": theme.paper, "width": 0.5}},
-        hovertemplate="%{y:,} examples<extra></extra>",
-        showlegend=False,
-        **lower,
-    )
-    style.dress(figure, theme, diagram.title, diagram.notes, sum(HEIGHTS), entries=6)
-    figure.update_xaxes(range=[0, 1], tickvals=list(style.TICKS))
-    figure.update_xaxes(title_text="confidence", **lower)
-    figure.update_yaxes(title_text="accuracy", range=[0, 1], tickvals=list(style.TICKS), **upper)
-    figure.update_yaxes(title_text="examples", **style.plotly_logarithmic(max(diagram.count)), **lower)
-    return figure
-
-
-def plot_accuracy(figure: "go.Figure", diagram: Reliability, theme: Theme, place: dict[str, int], named: bool = True) -> None:
-    """The panel of `draw_accuracy` with Plotly, in this place; in the legend where `named`."""
-    bins = diagram.filled
-    figure.add_bar(
-        **bars([(b, b.low, b.high) for b in bins]),
-        name=REGION,
-        legendgroup=REGION,
-        marker={"color": theme.band, "line": {"color": theme.band, "width": 1}},
-        hoverinfo="skip",
-        showlegend=named,
-        **place,
-    )
-    figure.add_scatter(x=[0, 1], y=[0, 1], **style.plotly_diagonal(theme), name=PERFECT, legendgroup=PERFECT, showlegend=named, **place)
-    for side in sides(theme):
-        gaps = [(b, min(b.confidence, b.accuracy), max(b.confidence, b.accuracy)) for b in side.of(bins)]
-        name = f"gap: {side.name}"
-        figure.add_bar(**bars(gaps), name=name, legendgroup=name, marker=side.marker, hoverinfo="skip", showlegend=named, **place)
-    figure.add_scatter(
-        x=[x for b in bins for x in (b.left, b.right, None)],
-        y=[y for b in bins for y in (b.accuracy, b.accuracy, None)],
-        mode="lines",
-        line={"color": theme.ink, "width": 1.5},
-        hoverinfo="skip",
-        showlegend=False,
-        **place,
-    )
-    for name, outside in ((INSIDE, False), (OUTSIDE, True)):
-        shown = [b for b in bins if b.outside == outside]
-        figure.add_scatter(
-            x=[b.confidence for b in shown],
-            y=[b.accuracy for b in shown],
-            customdata=[(b.left, b.right, b.count, b.low, b.high) for b in shown],
-            mode="markers",
-            name=name,
-            legendgroup=name,
-            marker={"size": 7, "color": theme.ink if outside else theme.paper, "line": {"color": theme.ink, "width": 1.5}},
-            hovertemplate="bin %{customdata[0]:.4g} to %{customdata[1]:.4g}: %{customdata[2]:,} examples<br>confidence %{x:.2%}"
-            "<br>accuracy %{y:.2%}<br>if calibrated %{customdata[3]:.2%} to %{customdata[4]:.2%}<extra></extra>",
-            cliponaxis=False,
-            showlegend=named,
-            **place,
-        )
-
-
-def bars(spans: Sequence[tuple[Bin, float, float]]) -> dict[str, list[float]]:
-    """Plotly's bars, each as wide as its bin, from one height to another."""
-    return {
-        "x": [(b.left + b.right) / 2 for b, _, _ in spans],
-        "width": [b.right - b.left for b, _, _ in spans],
-        "base": [bottom for _, bottom, _ in spans],
-        "y": [top - bottom for _, bottom, top in spans],
-    }

@@ -10,7 +10,6 @@ from lscal.diagrams.style import ThemeName
 if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
     from torch import Tensor
 
 POINTS = 200
@@ -111,47 +110,6 @@ class RiskCoverage:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(style.percent)
         style.label(axes, colours, x="coverage: share of examples, most confident first", y="error rate among them")
-        return figure
-
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """The same for the browser; each point tells its coverage and risk."""
-        from plotly import graph_objects as go
-
-        colours = style.theme_of(theme)
-        figure = go.Figure()
-        for i, curve in enumerate(self.curves):
-            colour, stroke = style.line_of(colours, i)
-            line = {"color": colour, "width": 2, "dash": stroke.plotly_dash}
-            marker = {"color": colour, "size": 7, "symbol": stroke.plotly_symbol}
-            places = marked(curve)
-            name = style.markup(curve.name, 30)
-            figure.add_scatter(
-                x=curve.coverage,
-                y=curve.risk,
-                mode="lines",
-                line=line,
-                hovertemplate="coverage %{x:.1%}<br>error rate %{y:.2%}<extra>%{fullData.name}</extra>",
-                name=name,
-                legendgroup=str(i),
-                showlegend=False,
-            )
-            figure.add_scatter(
-                x=[curve.coverage[place] for place in places],
-                y=[curve.risk[place] for place in places],
-                mode="markers",
-                marker=marker,
-                hoverinfo="skip",
-                legendgroup=str(i),
-                showlegend=False,
-            )
-            figure.add_scatter(
-                x=[None], y=[None], mode="lines+markers", line=line, marker=marker, name=f"{name} ({aurc(curve)})", legendgroup=str(i)
-            )
-        if self.break_even is not None:
-            figure.add_vline(self.break_even, line={"color": colours.muted, "width": 1.5, "dash": "dot"})
-        style.dress(figure, colours, self.title, self.notes, HEIGHT, entries=len(self.curves))
-        figure.update_xaxes(title_text="coverage, most confident first", range=[0, 1], tickformat=".0%", tickvals=list(style.TICKS))
-        figure.update_yaxes(title_text="error rate", range=[0, self.ceiling], tickformat=".3~p")
         return figure
 
 

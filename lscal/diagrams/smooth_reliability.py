@@ -12,7 +12,6 @@ from lscal.diagrams.style import ThemeName
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
     from torch import Tensor
 
 MESH = 200
@@ -180,62 +179,6 @@ class SmoothReliability:
     def most(self) -> float:
         """The largest weight of the examples near a point."""
         return max((point.weight for run in self.runs for point in run), default=1.0)
-
-    def plotly(self, theme: ThemeName = "light") -> "go.Figure":
-        """The same for the browser; each point of the curve tells its numbers."""
-        from plotly.subplots import make_subplots
-
-        colours = style.theme_of(theme)
-        upper, lower = {"row": 1, "col": 1}, {"row": 2, "col": 1}
-        figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=list(HEIGHTS), vertical_spacing=0.045)
-        for first, run in enumerate(self.runs):
-            named = {"showlegend": not first}
-            x, back = [p.confidence for p in run], [p.confidence for p in reversed(run)]
-            outline = {"x": x + back, "y": [p.low for p in run] + [p.high for p in reversed(run)]}
-            figure.add_scatter(
-                **outline, **style.area(colours.band, colours.band), name=REGION, legendgroup=REGION, hoverinfo="skip", **named, **upper
-            )
-            for side in sides(colours):
-                edge = [p.accuracy if side.holds(p.confidence, p.accuracy) else p.confidence for p in run]
-                name = f"gap: {side.name}"
-                figure.add_scatter(
-                    x=x + back,
-                    y=edge + back,
-                    **style.area(style.veil(side.colour), side.colour, side.hatch),
-                    name=name,
-                    legendgroup=name,
-                    hoverinfo="skip",
-                    **named,
-                    **upper,
-                )
-            figure.add_scatter(
-                x=x,
-                y=[p.accuracy for p in run],
-                customdata=[(p.weight, p.low, p.high) for p in run],
-                mode="lines",
-                name="accuracy",
-                legendgroup="accuracy",
-                line={"color": colours.ink, "width": 2},
-                hovertemplate="confidence %{x:.2%}<br>accuracy %{y:.2%}<br>if calibrated %{customdata[1]:.2%} to %{customdata[2]:.2%}"
-                "<br>weight of the examples near by %{customdata[0]:,.3g}<extra></extra>",
-                **named,
-                **upper,
-            )
-            figure.add_scatter(
-                x=x + back,
-                y=[p.weight for p in run] + [style.FLOOR] * len(run),
-                **style.area(colours.muted, colours.muted),
-                hoverinfo="skip",
-                showlegend=False,
-                **lower,
-            )
-        figure.add_scatter(x=[0, 1], y=[0, 1], **style.plotly_diagonal(colours), name=PERFECT, **upper)
-        style.dress(figure, colours, self.title, self.notes, sum(HEIGHTS), entries=5)
-        figure.update_xaxes(range=[0, 1], tickvals=list(style.TICKS))
-        figure.update_xaxes(title_text="confidence", **lower)
-        figure.update_yaxes(title_text="accuracy", range=[0, 1], tickvals=list(style.TICKS), **upper)
-        figure.update_yaxes(title_text="near by", **style.plotly_logarithmic(self.most), **lower)
-        return figure
 
 
 def reflected(at: 'Float[Tensor, "mesh 1"]', cell: 'Float[Tensor, " cell"]', bandwidth: float) -> 'Float[Tensor, "mesh cell"]':

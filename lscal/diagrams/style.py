@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from plotly import graph_objects as go
 
 ThemeName = Literal["light", "dark"]
 DPI = 100
@@ -35,7 +34,6 @@ FLOOR = 0.5
 """Where the bars of a logarithmic axis of counts begin, so that a single example is seen."""
 VEIL = 0.22
 """How much of a veil is seen."""
-SANS = "system-ui, 'DejaVu Sans', 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,10 @@ class Theme:
 
 @dataclass(frozen=True)
 class Stroke:
-    """How a line is told from the others without colour, in Matplotlib's and in Plotly's words."""
+    """How a line is told from the others without colour, in Matplotlib's words."""
 
     dash: Any
     marker: str
-    plotly_dash: str
-    plotly_symbol: str
 
 
 THEMES: dict[ThemeName, Theme] = {
@@ -96,12 +92,12 @@ THEMES: dict[ThemeName, Theme] = {
     ),
 }
 STROKES = (
-    Stroke("-", "o", "solid", "circle"),
-    Stroke((0, (5, 2)), "s", "dash", "square"),
-    Stroke((0, (5, 2, 1, 2)), "^", "dashdot", "triangle-up"),
-    Stroke((0, (1, 1.5)), "D", "dot", "diamond"),
-    Stroke((0, (9, 3)), "v", "longdash", "triangle-down"),
-    Stroke((0, (9, 2, 1, 2, 1, 2)), "P", "longdashdot", "cross"),
+    Stroke("-", "o"),
+    Stroke((0, (5, 2)), "s"),
+    Stroke((0, (5, 2, 1, 2)), "^"),
+    Stroke((0, (1, 1.5)), "D"),
+    Stroke((0, (9, 3)), "v"),
+    Stroke((0, (9, 2, 1, 2, 1, 2)), "P"),
 )
 
 
@@ -338,85 +334,3 @@ def svg(figure: "Figure", title: str = "") -> str:
     element = whole[whole.index("<svg") :]
     spoken = f'role="img" aria-label="{html.escape(title)}"'
     return re.sub(r"<svg ", f"<svg {spoken} ", element, count=1)
-
-
-# ---- Plotly ----------------------------------------------------------------------------------------------------------
-
-
-def markup(text: str, characters: int = 1000) -> str:
-    """The text as Plotly shows it letter by letter (< begins no tag), cut with an ellipsis after so many."""
-    return html.escape(text if len(text) <= characters else f"{text[: characters - 1]}…", quote=False)
-
-
-def area(fill: str, line: str, hatch: str = "") -> dict[str, Any]:
-    """How Plotly fills an outline; a hatched one has no line."""
-    return {
-        "mode": "lines",
-        "fill": "toself",
-        "fillcolor": fill,
-        "fillpattern": {"shape": hatch, "fgcolor": line, "bgcolor": fill, "size": 6, "solidity": 0.2},
-        "line": {"color": line, "width": 0 if hatch else 0.8},
-    }
-
-
-def plotly_diagonal(theme: Theme) -> dict[str, Any]:
-    """How Plotly draws the line of perfect calibration."""
-    return {"mode": "lines", "line": {"color": theme.muted, "width": 1, "dash": "dash"}, "hoverinfo": "skip"}
-
-
-def plotly_logarithmic(largest: float) -> dict[str, Any]:
-    """As `logarithmic`, for a Plotly axis."""
-    ticks = decades(largest)
-    limits = [math.log10(FLOOR), math.log10(2 * max(largest, 5))]
-    return {"type": "log", "range": limits, "tickvals": ticks, "ticktext": [compact(tick) for tick in ticks]}
-
-
-def dress(figure: "go.Figure", theme: Theme, title: str, notes: Sequence[str], height: int, entries: int) -> None:
-    """Give a Plotly figure the theme, its title and notes, and room for a legend of so many entries below.
-
-    `height` is that of the panels in pixels. The width is that of the page; the room is measured for 400 pixels.
-    """
-    lines = textwrap.wrap(title, 44) or [""]
-    small = [line for note in notes for line in textwrap.wrap(note, 58)]
-    top = 26 + 19 * len(lines) + 17 * len(small)
-    bottom = 52 + 19 * entries
-    whole = top + height + bottom
-    said = [f"<b>{markup(line)}</b>" for line in lines] + [f'<span style="font-size:12px">{markup(line)}</span>' for line in small]
-    figure.update_layout(
-        autosize=True,
-        height=whole,
-        margin={"l": 58, "r": 24, "t": top, "b": bottom},
-        title={
-            "text": "<br>".join(said),
-            "font": {"size": 13},
-            "x": 0,
-            "xref": "container",
-            "xanchor": "left",
-            "y": 1 - (12 if len(said) == 1 else 24) / whole,  # Plotly puts a title of several lines a line higher
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"l": 12},
-        },
-        font={"family": SANS, "size": 12, "color": theme.ink},
-        paper_bgcolor=theme.paper,
-        plot_bgcolor=theme.paper,
-        hoverlabel={"bgcolor": theme.paper, "bordercolor": theme.muted, "font": {"color": theme.ink, "family": SANS}},
-        legend={
-            "orientation": "h",
-            "tracegroupgap": 0,
-            "x": 0,
-            "xref": "container",
-            "xanchor": "left",
-            "y": 0,
-            "yref": "container",
-            "yanchor": "bottom",
-            "bgcolor": "rgba(0,0,0,0)",
-            "font": {"size": 11},
-        },
-        barmode="overlay",
-        bargap=0,
-    )
-    axis = {"gridcolor": theme.grid, "linecolor": theme.muted, "showline": True, "zeroline": False, "ticks": "outside", "ticklen": 3}
-    named = {"tickcolor": theme.muted, "title_standoff": 6, "title_font_size": 12}
-    figure.update_xaxes(**axis, **named)
-    figure.update_yaxes(**axis, **named)

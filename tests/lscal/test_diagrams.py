@@ -433,10 +433,9 @@ def test_kept_data_are_drawn_without_torch_and_pyplot(gappy: Reliability):
     code = f"""
 import sys
 from lscal.diagrams import Reliability
-assert not {{"torch", "matplotlib", "plotly", "scipy", "numpy"}} & set(sys.modules), "import"
+assert not {{"torch", "matplotlib", "scipy", "numpy"}} & set(sys.modules), "import"
 diagram = Reliability(**{asdict(replace(gappy, title="kept"))!r})
 diagram.draw("dark").savefig("/dev/null", format="svg")
-diagram.plotly()
 assert not {{"torch", "matplotlib.pyplot"}} & set(sys.modules), "drawing"
 """
     subprocess.run([sys.executable, "-c", code], check=True)

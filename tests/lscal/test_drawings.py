@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
-import plotly.io
 import pytest
 import torch
 from matplotlib import pyplot
@@ -264,12 +263,9 @@ def shown_texts(axes):
 @pytest.mark.parametrize("make", DIAGRAMS)
 def test_nothing_global_is_changed(make):
     figures, parameters, backend = pyplot.get_fignums(), dict(mpl.rcParams), mpl.get_backend()
-    template = plotly.io.templates.default
     picture = io.BytesIO()
     make().draw("dark").savefig(picture, format="png")
-    make().plotly("dark")
     assert picture.getvalue().startswith(b"\x89PNG\r\n\x1a\n")
-    assert plotly.io.templates.default == template
     assert pyplot.get_fignums() == figures
     assert dict(mpl.rcParams) == parameters
     assert mpl.get_backend() == backend
@@ -338,63 +334,3 @@ def test_dollars_are_no_formula():
     plain = Figure(dpi=100).text(0, 0, "\\$a\\$ and \\$b\\$", fontsize=9, fontweight="bold").get_window_extent(renderer)
     assert figure.texts[0].get_window_extent(renderer).width == plain.width
     assert figure.legends[0].get_texts()[0].get_text().startswith("\\$c\\$")
-
-
-# ---- Plotly ----------------------------------------------------------------------------------------------------------
-
-
-def traces(figure, **wanted):
-    """Traces with these properties."""
-    return [trace for trace in figure.data if all(getattr(trace, name) == value for name, value in wanted.items())]
-
-
-def test_plotly_draws_the_bins():
-    diagram = gappy()
-    figure = diagram.plotly()
-    first, second = diagram.filled
-    (region,) = traces(figure, name="95 % region if calibrated")
-    assert list(region.base) == [first.low, second.low]
-    assert list(region.y) == pytest.approx([first.high - first.low, second.high - second.low])
-    (over,), (under,) = (traces(figure, name=f"gap: {name}") for name in ("overconfident", "underconfident"))
-    assert list(over.x) == pytest.approx([27 / 30])
-    assert (*over.base, *over.y) == pytest.approx((0.5, second.confidence - 0.5))
-    assert (*under.base, *under.y) == pytest.approx((0.315, 0.185))
-    (outside,) = traces(figure, name="accuracy, outside region")
-    assert (*outside.x, *outside.y) == pytest.approx((second.confidence, 0.5))
-    assert list(outside.customdata[0]) == [second.left, second.right, 40, second.low, second.high]
-    assert list(figure.data[-1].y) == [2, 40]
-
-
-def test_plotly_draws_each_run_and_names_it_once():
-    diagram = holed()
-    figure = diagram.plotly()
-    curves = traces(figure, name="accuracy")
-    assert [list(curve.x) for curve in curves] == [[point.confidence for point in run] for run in diagram.runs]
-    assert [list(curve.y) for curve in curves] == [[point.accuracy for point in run] for run in diagram.runs]
-    assert [curve.showlegend for curve in curves] == [True, False]
-
-
-def test_plotly_draws_counts_curves_classes_and_points():
-    right, wrong = histogram().plotly().data
-    assert (right.y[4], wrong.y[4], wrong.y[13], sum(right.y), sum(wrong.y)) == (1, 1, 3, 1, 4)
-    diagram = curves()
-    figure = diagram.plotly()
-    for trace, curve in zip(traces(figure, mode="lines"), diagram.curves, strict=True):
-        assert (tuple(trace.x), tuple(trace.y)) == (curve.coverage, curve.risk)
-    assert figure.layout.shapes[0].x0 == 0.61
-    assert len({(t.line.dash, t.marker.symbol) for t in traces(figure, mode="lines+markers")}) == 2
-    assert len(traces(grid().plotly(), name="95 % region if calibrated")) == 7
-    paired = drop()
-    points = [trace for trace in paired.plotly().data if trace.name]
-    assert sum(len(trace.x) for trace in points) == 101
-    assert {index for trace in points for index in trace.customdata} == set(range(101))
-
-
-@pytest.mark.parametrize("make", DIAGRAMS)
-def test_plotly_shows_names_letter_by_letter_in_the_theme(make):
-    figure = make().plotly("dark")
-    assert figure.layout.paper_bgcolor == style.THEMES["dark"].paper
-    assert "&lt;b&gt;digits &amp;" in figure.layout.title.text
-    assert "<a>" not in figure.to_json()
-    assert figure.layout.width is None
-    assert figure.layout.autosize
