@@ -1,6 +1,7 @@
 """lscal: logits and labels in, calibration numbers and pictures out; no Optuna, no MLflow, no network."""
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its home."""
+    if name == "__version__":
+        return version("lscal")
     if name in HOMES:
         return getattr(import_module(f"lscal.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
