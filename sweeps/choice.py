@@ -23,7 +23,7 @@ from sweeps.errors import WrongInput
 from sweeps.feed import Feed
 from sweeps.member import Member
 from sweeps.memory import give_freed_memory_back, keep_freed_memory
-from sweeps.plan import Execution, Kind, Precision, Task
+from sweeps.plan import Execution, Kind, Plan, Precision, Task
 from sweeps.population import EVALUATION_CHUNK
 from sweeps.smoothings import noise_of, uniform_over
 from sweeps.way import Way, cores, key_of, network, recall, remember
@@ -51,6 +51,7 @@ CANNOT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory."""
 TEACHER_SEED = 9_999
+Say = Callable[[str], None]
 
 
 def choose(
@@ -63,7 +64,7 @@ def choose(
     precision: Precision = "float32",
     *,
     most: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
     remeasure: bool = False,
 ) -> Engine:
     """An engine that trains as `execution` pins it, see `plan.Execution`; what it leaves open, `kind_of` and the stopwatch decide.
@@ -91,6 +92,24 @@ def choose(
     engine = replace(engine, way=way)
     teach = cache(partial(teacher_of, engine))
     return replace(engine, noises={name: noise_of(name, dataset, teach).to(device) for name in smoothings})
+
+
+def engine_for(
+    plan: Plan, task: Task, dataset: Dataset, *, most: int | None = None, say: Say = lambda _: None, remeasure: bool = False
+) -> Engine:
+    """The engine of a plan's task, see `choose`; `most` is how many members there are to train, those of the screening where None."""
+    return choose(
+        task,
+        dataset,
+        plan.smoothing,
+        pick_device(plan.device),
+        plan.seeds,
+        plan.execution,
+        plan.precision,
+        most=most or plan.trials * plan.seeds,
+        say=say,
+        remeasure=remeasure,
+    )
 
 
 def kind_of(module: nn.Module) -> Kind:

@@ -12,7 +12,7 @@ import torch
 from sweeps.architectures import ARCHITECTURES
 from sweeps.brought.flags import check_used
 from sweeps.check.network import refusal
-from sweeps.choice import choose, pick_device
+from sweeps.choice import engine_for, pick_device
 from sweeps.console import Console, duration
 from sweeps.datasets import DATASETS, YIELDS, Dataset, load
 from sweeps.engine import Engine
@@ -90,18 +90,7 @@ def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[st
 def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None], *, remeasure: bool = False) -> Engine:
     """A task's engine, on data that are read once."""
     read(plan, task, datasets, say)
-    return choose(
-        task,
-        datasets[task.dataset],
-        plan.smoothing,
-        pick_device(plan.device),
-        plan.seeds,
-        plan.execution,
-        plan.precision,
-        most=plan.trials * plan.seeds,
-        say=say,
-        remeasure=remeasure,
-    )
+    return engine_for(plan, task, datasets[task.dataset], say=say, remeasure=remeasure)
 
 
 def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:

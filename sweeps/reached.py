@@ -7,7 +7,7 @@ from typing import Any
 
 from lscal import METRICS, Predictions
 from sweeps.brought.flags import brought, check_used
-from sweeps.choice import choose, pick_device
+from sweeps.choice import engine_for
 from sweeps.console import Console
 from sweeps.datasets import SplitName, load
 from sweeps.errors import WrongInput
@@ -33,7 +33,7 @@ def train(options: Mapping[str, Any], console: Console) -> None:
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     for note in dataset.notes:
         console.say(f"{task.dataset}: {note}")
-    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision, most=plan.seeds)
+    engine = engine_for(plan, task, dataset, most=plan.seeds)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
     console.say(f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on {engine.device}")
     members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]

@@ -1,6 +1,5 @@
 """Network: whether an architecture takes a task's inputs, returns logits, learns, and how it would be trained."""
 
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from sweeps.brought.examples import listed
 from sweeps.check import Finding
-from sweeps.choice import choose, doubt_of, kind_of, pick_device
+from sweeps.choice import doubt_of, engine_for, kind_of, pick_device
 from sweeps.console import duration
 from sweeps.datasets import IGNORED, Dataset
 from sweeps.engine import Engine
@@ -206,7 +205,7 @@ def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
             "two seeds begin with the same weights: seeds differ by the order of the data alone. Right for trained weights, wrong otherwise"
         )
         yield Finding("doubt", "seeds", text)
-    found, _ = training(task, module, inputs, labels, dataset)
+    found = training(task, module, inputs, labels, dataset)
     yield from found
     if any(one.level == "wrong" for one in found):
         return
@@ -233,13 +232,12 @@ def same_start(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, dataset: Dataset) -> tuple[list[Finding], float]:
-    """The loss of a fresh network, where its gradient goes in STEPS steps on one batch, and how far the loss falls; and seconds of a step."""
+def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, dataset: Dataset) -> list[Finding]:
+    """The loss of a fresh network, where its gradient goes in STEPS steps on one batch, and how far the loss falls."""
     module.train()
     trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), task.recipe.learning_rate, weight_decay=0)
     losses, silent = [], set(trained)
-    started = time.perf_counter()
     for _ in range(STEPS + 1):
         optimiser.zero_grad()
         loss = cross_entropy(module, inputs, labels)
@@ -249,11 +247,10 @@ def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, data
         silent -= {name for name in silent if (gradient := trained[name].grad) is not None and gradient.any()}
         losses.append(loss.item())
         optimiser.step()
-    seconds = (time.perf_counter() - started) / (STEPS + 1)
     if len(silent) == len(trained):
         text = "it reaches no parameter: something cuts the output off from them (.detach(), .data, torch.no_grad, argmax?)"
-        return [Finding("wrong", "gradient", text)], seconds
-    return [first_loss(losses[0], len(dataset.classes)), gradient_of(silent, trained), fall(task, losses, len(inputs))], seconds
+        return [Finding("wrong", "gradient", text)]
+    return [first_loss(losses[0], len(dataset.classes)), gradient_of(silent, trained), fall(task, losses, len(inputs))]
 
 
 def first_loss(loss: float, classes: int) -> Finding:
@@ -291,7 +288,7 @@ def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
     """How members are trained, and what the sweep takes."""
     device = pick_device(plan.device)
     try:
-        engine = choose(task, dataset, ("uniform",), device, plan.seeds, plan.execution, plan.precision, most=plan.trials * plan.seeds)
+        engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset)
     except WrongInput as error:
         yield Finding("wrong", "training", str(error))
         return

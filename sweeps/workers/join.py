@@ -12,7 +12,7 @@ import optuna
 import torch
 
 from sweeps.census import BASE
-from sweeps.choice import choose, pick_device
+from sweeps.choice import engine_for, pick_device
 from sweeps.console import Console
 from sweeps.datasets import Dataset, load
 from sweeps.errors import WrongInput
@@ -90,17 +90,7 @@ def join(
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     if screening.expected(dataset.digest) != name:
         raise WrongInput(other_sweep(screening, dataset))
-    engine = choose(
-        task,
-        dataset,
-        plan.smoothing,
-        pick_device(plan.device),
-        plan.seeds,
-        plan.execution,
-        plan.precision,
-        most=plan.trials * plan.seeds,
-        say=console.say,
-    )
+    engine = engine_for(plan, task, dataset, say=console.say)
     console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
     records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, engine), console.warn)
 

@@ -22,7 +22,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from sweeps.choice import choose
+from sweeps.choice import engine_for
 from sweeps.engine import Engine, Progress, Trained
 from sweeps.errors import Failed, WrongInput
 from sweeps.export import network_of, pack, weights_of
@@ -318,9 +318,7 @@ def agreed(screening: Study, engine: Engine) -> Engine:
             f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}: they agree to rounding only. Leave "
             "--execution out, or give another --storage."
         )
-    return choose(
-        engine.task, engine.dataset, plan.smoothing, engine.device, plan.seeds, kept, plan.precision, most=plan.trials * plan.seeds
-    )
+    return engine_for(replace(plan, execution=kept), engine.task, engine.dataset)
 
 
 def ladder_of(study: Study, engine: Engine, say: Say) -> Ladder:
