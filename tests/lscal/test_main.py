@@ -35,6 +35,10 @@ def test_both_forms_of_a_command_have_one_parser(name, capsys):
     assert helped[0].startswith("usage: python -m ")
 
 
+def test_all_commands_are_our_own_modules():
+    assert {module.partition(".")[0] for module, _ in COMMANDS.values()} == {"lscal", "sweeps", "tracking"}
+
+
 def test_a_wrong_name_is_told_with_the_nearest(capsys):
     assert main(["recomend", "digits/mlp"]) == 2
     assert "there is no command 'recomend'. Did you mean recommend?" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from made import evidence
 from mlflow import MlflowClient
 from published import made, publish
 
+import lscal.__main__
 import lscal.audit.command
 import sweeps.check.command
 import sweeps.command
@@ -33,8 +34,11 @@ COMMANDS = {
     "tracking.replay": tracking.replay.main,
     "tracking.serve": tracking.serve.main,
     "lscal.audit": lscal.audit.command.main,
+    "lscal": lscal.__main__.main,
 }
 WRONG = [
+    ("lscal", ["nosuch"]),
+    ("lscal", ["recommend", "nosuch/task"]),
     ("sweeps.run", ["--nosuch"]),
     ("sweeps.run", ["nosuch/task"]),
     ("sweeps.run", ["digits/translator"]),
