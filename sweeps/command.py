@@ -1,7 +1,6 @@
 """The command line behind `python -m sweeps.run`. It says at once what was asked for and where the answer will be; then the heavy imports begin."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from sweeps.console import Console
 from sweeps.errors import Failed, WrongInput
 from sweeps.options import parser, stoppable
-from sweeps.pages import page_of, pages_of
+from sweeps.pages import places
 from sweeps.plan import Plan
 from tracking.exits import Exit
 
@@ -45,30 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def greet(options: Mapping[str, Any], console: Console) -> None:
-    """What was asked for, and where it will appear, before anything is read or imported."""
-    tasks = options.get("tasks") or [options.get("dataset") or options.get("config") or "digits/mlp"]
-    asked = ", ".join(tasks)
-    if options.get("config"):  # its values are read later
-        asked += f" by {options['config']}" if options.get("tasks") else ""
-        console.notice(f"{asked}: how much label smoothing (ε)?", "bold", event="asked")
-    else:
-        trials, seeds, policy = (options.get(key) or getattr(Plan, key) for key in ("trials", "seeds", "policy"))
-        console.notice(f"{asked}: how much label smoothing (ε)? {trials} values × {seeds} seeds, policy {policy}.", "bold", event="asked")
-    folder = Path(options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir)
-    single = len(tasks) == 1 and re.fullmatch(r"\w+/\w+", asked)
-    console.notice(f"  Page, when it is done: {(page_of(folder, asked) if single else pages_of(folder)).absolute().as_uri()}", event="page")
-    console.notice(
-        f"  MLflow: {browse(options.get('tracking_uri') or os.environ.get('MLFLOW_TRACKING_URI') or Plan.tracking_uri)}", event="mlflow"
-    )
+    """What was asked for, and where it will appear, before anything is read or imported; a plan in a file is read later, and says where itself."""
+    tasks = options.get("tasks") or [one for key in ("dataset", "architecture", "config") for one in listed(options.get(key))]
+    asked = ", ".join(tasks or ["digits/mlp"])
+    if config := options.get("config"):
+        by = f" by {config}" if config not in tasks else ""
+        console.notice(f"{asked}{by}: how much label smoothing (ε)?", "bold", event="asked")
+        return
+    trials, seeds, policy = (options.get(key) or getattr(Plan, key) for key in ("trials", "seeds", "policy"))
+    console.notice(f"{asked}: how much label smoothing (ε)? {trials} values × {seeds} seeds, policy {policy}.", "bold", event="asked")
+    state = options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir
+    uri = options.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or Plan.tracking_uri
+    for line in places(Path(state), uri, tasks or ["digits/mlp"]):
+        console.notice(f"  {line}", event="place")
 
 
-def browse(uri: str) -> str:
-    """How a person opens what is in a tracking store."""
-    if uri == Plan.tracking_uri:
-        return "mlflow server, then http://127.0.0.1:5000"
-    from tracking.store import shown
-
-    return shown(uri) if uri.startswith("http") else f"mlflow server --backend-store-uri {shown(uri)}, then http://127.0.0.1:5000"
+def listed(value: str | Sequence[str] | None) -> list[str]:
+    """An option that may be given once or several times."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def command(words: Sequence[str]) -> str:

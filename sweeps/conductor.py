@@ -19,6 +19,7 @@ from sweeps.engine import Engine
 from sweeps.errors import Failed, WrongInput
 from sweeps.meter import Meter
 from sweeps.openings import TestOpened
+from sweeps.pages import places
 from sweeps.pilot import FINALISTS, SEEDS, expected, most_confirm_seeds
 from sweeps.plan import Asked, Plan, Task, has_secret
 from sweeps.recorder import Recorder
@@ -65,6 +66,9 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
     check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
     if dry:
         return dry_run(plan, console, remeasure=remeasure)
+    if config:
+        for line in places(Path(plan.state_dir), plan.tracking_uri, [task.name for task in plan.tasks]):
+            console.notice(f"  {line}", event="place")
     asked = Asked(pilot_only=pilot_only, reopen=reopen, fresh=fresh, tables=bool(tables))
     try:
         found = run(plan, console, asked, port, remeasure=remeasure)

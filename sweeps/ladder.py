@@ -97,18 +97,17 @@ class Ladder:
     def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
         """The finished trials of the waves before a point's own, in the order of the plan, with their losses; and how many points its wave has."""
         known = {key_of(outcome.point): (outcome, losses) for outcome, losses in self.study.with_losses() if outcome.by_seed}
-        start = 0
+        earlier: list[str] = []
         for wave in waves(planned(self.study.plan, self.study.task)):
             keys = [key_of(one) for one in wave]
             if key_of(point) in keys:
                 break
-            start += len(wave)
-        earlier = [key_of(one) for one in planned(self.study.plan, self.study.task)[:start]]
-        return [known[key] for key in earlier if key in known], max(FIRST_WAVE, start)
+            earlier += keys
+        return [known[key] for key in earlier if key in known], max(FIRST_WAVE, len(earlier))
 
     def error(self, before: Sequence[tuple[Outcome, str | None]]) -> float:
         """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
-        losses = {outcome.epsilon: unpacked(packed) for outcome, packed in before if packed}
+        losses = {outcome.epsilon: unpacked(text) for outcome, text in before if text}
         control = losses.pop(0.0, None)
         if control is None or not losses:
             return 0.0
