@@ -42,13 +42,14 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from lscal import METRICS, Predictions, Temperature
-from sweeps.confirm import Confirmation, confirm
-from sweeps.datasets import Dataset, Split
-from sweeps.score import Logits, risks_of
-from tracking.pilot import pilot_of
-from tracking.policies import POLICIES, Source, Terms, decide, key_of
-from tracking.records import HELD_OUT_ACCURACY, Bins, Interval, Outcome, Point, Recommendation
-from tracking.screening import Screening
+from sweeps.data.dataset import Dataset, Split
+from sweeps.protocol.confirm import Confirmation, confirm
+from sweeps.scoring import Logits, risks_of
+from tracking.decision.policies import POLICIES, Source, Terms, decide, key_of
+from tracking.decision.power import pilot_of
+from tracking.decision.screening import Screening
+from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Interval, Outcome, Point
+from tracking.records.recommendation import Recommendation
 
 SPAN = 0.0, 0.4
 GRID = [round(0.01 * step, 2) for step in range(41)]
@@ -185,7 +186,7 @@ class Decided:
 
 
 def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compare: bool = False, as_detectable: bool = False) -> Decided:
-    """Decide on a simulated task, as `sweeps.sweep` does, by some of the policies, the first of which is the plan's.
+    """Decide on a simulated task, as `sweeps.protocol.sweep` does, by some of the policies, the first of which is the plan's.
 
     `as_detectable`: its gain is what the pilot calls detectable. `compare`: with what others would choose.
     """

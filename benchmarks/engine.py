@@ -6,7 +6,7 @@ What is compared, per member and epoch (start-up, reading of data and the choice
     plain       an Optuna study whose objective trains one member with a DataLoader, torch.optim and a scheduler, all cores to torch
     processes   the same in one process per core (on a GPU: four), each with one thread, sharing out the members
     resident    the plain loop with the data on the device, indexed: no DataLoader
-    auto        `sweeps.choice.choose`, then one `Engine.train`; also with --execution fused and looped
+    auto        `sweeps.training.autotune.choose`, then one `Engine.train`; also with --execution fused and looped
 Every loop scores accuracy, NLL and ECE of *select* after each epoch; the engine fits a temperature on *calibrate* besides.
 Optuna is left out where it is not installed. FLOP are those of torch's counter for one plain step, times members and steps.
 """
@@ -35,15 +35,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from sweeps.architectures import ARCHITECTURES
-from sweeps.augmentation import Augmentation
-from sweeps.choice import choose, clock, pick_device
-from sweeps.datasets import Dataset, load
-from sweeps.member import Member
-from sweeps.plan import Task
-from sweeps.population import learning_rate_at
+from sweeps.data.dataset import Dataset
+from sweeps.data.load import load
+from sweeps.devices import cores, pick_device
+from sweeps.models.builtin import ARCHITECTURES
 from sweeps.settings import resolve
-from sweeps.way import cores
+from sweeps.task import Task
+from sweeps.training.augmentation import Augmentation
+from sweeps.training.autotune import choose, clock
+from sweeps.training.member import Member
+from sweeps.training.population import learning_rate_at
 
 DATA = os.environ.get("LSCAL_DATA") or str(Path(__file__).parents[2] / "shared" / "data")
 VARIANTS = ("plain", "processes", "resident", "fused", "looped", "auto")

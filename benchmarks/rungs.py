@@ -26,13 +26,14 @@ from jaxtyping import Float
 from scipy.stats import t as student
 from torch import Tensor
 
-from sweeps.choice import choose, pick_device
-from sweeps.datasets import load
-from sweeps.ladder import FIRST_WAVE, RISK
-from sweeps.rungs import Claim, Curve, candidate, claim_of, survivors
+from sweeps.data.load import load
+from sweeps.devices import pick_device
+from sweeps.early_stopping.pruner import FIRST_WAVE, RISK
+from sweeps.early_stopping.rule import Claim, Curve, candidate, claim_of, survivors
 from sweeps.settings import resolve
+from sweeps.training.autotune import choose
 from sweeps.workers.worker import member_of
-from tracking.policies import Tolerances
+from tracking.decision.policies import Tolerances
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)
 METRICS = ("accuracy", "nll_calibrated")
@@ -109,7 +110,7 @@ def ours(claims: Sequence[Claim]) -> Rule:
 
 
 def by_itself(claims: Sequence[Claim]) -> Rule:
-    """As a sweep judges its trials (`sweeps.ladder`): each by itself, against what finished in earlier waves, with its share of the risk."""
+    """As a sweep judges its trials (`sweeps.early_stopping.pruner`): each by itself, against what finished in earlier waves, with its share of the risk."""
     return lambda running, finished, epochs: [survivors([curve], finished, epochs, claims, RISK / FIRST_WAVE)[0].keep for curve in running]
 
 

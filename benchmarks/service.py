@@ -91,8 +91,9 @@ def turn(url: str, name: str, trials: int) -> float:
     """Seconds in which one process asks and tells so many trials, nothing else."""
     import optuna
 
-    from sweeps.study import SETTINGS, Study, join_study, open_storage
-    from tracking.records import Outcome
+    from sweeps.studies.retrying_storage import open_storage
+    from sweeps.studies.study import SETTINGS, Study, join_study
+    from tracking.records.outcome import Outcome
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
@@ -132,7 +133,9 @@ def database() -> None:
     import optuna
 
     from sweeps.settings import resolve
-    from sweeps.study import open_storage, open_study, planned
+    from sweeps.studies.design import planned
+    from sweeps.studies.retrying_storage import open_storage
+    from sweeps.studies.study import open_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     server = Database()

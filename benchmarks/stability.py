@@ -29,15 +29,17 @@ import torch
 
 from benchmarks.decision import GAIN, GRID, SEEDS, SIZES, SPAN, TRIED, Task, Truth
 from lscal import METRICS, Predictions, Temperature
-from sweeps.choice import choose, pick_device
-from sweeps.datasets import SplitName, load
-from sweeps.engine import Engine
-from sweeps.score import risks_of
+from sweeps.data.dataset import SplitName
+from sweeps.data.load import load
+from sweeps.devices import pick_device
+from sweeps.scoring import risks_of
 from sweeps.settings import resolve
+from sweeps.training.autotune import choose
+from sweeps.training.engine import Engine
 from sweeps.workers.worker import member_of
-from tracking.policies import POLICIES, Terms, harmless, tied
-from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import SHORT, Screening
+from tracking.decision.policies import POLICIES, Terms, harmless, tied
+from tracking.decision.screening import SHORT, Screening
+from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 
 Array = npt.NDArray[np.float64]
 

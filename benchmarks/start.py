@@ -117,7 +117,7 @@ def peak(*words: str) -> float:
     """Peak memory of the sweep's own process, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         code = (
-            "import resource, sys; from sweeps.command import main; code = main(sys.argv[1:]); "
+            "import resource, sys; from sweeps.cli.run import main; code = main(sys.argv[1:]); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
         )
         done = subprocess.run(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from sweeps.datasets import load
+from sweeps.data.load import load
 from sweeps.settings import resolve
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)

@@ -26,12 +26,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lscal import Predictions, Temperature
-from sweeps.choice import choose, pick_device
-from sweeps.datasets import SplitName, load
-from sweeps.score import risks_of
+from sweeps.data.dataset import SplitName
+from sweeps.data.load import load
+from sweeps.devices import pick_device
+from sweeps.scoring import risks_of
 from sweeps.settings import resolve
+from sweeps.training.autotune import choose
 from sweeps.workers.worker import member_of
-from tracking.prices import Prices, promised
+from tracking.decision.prices import Prices, promised
 
 PRICES = (10, 100, 1000)
 FIRST_SEED = 20_000

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from examples import page, pictures
 from examples.findings import Findings, Networks
-from sweeps.choice import choose, pick_device
-from sweeps.console import Console
-from sweeps.datasets import SplitName, load
-from sweeps.engine import Engine
+from sweeps.cli.options import Parser
+from sweeps.data.dataset import SplitName
+from sweeps.data.load import load
+from sweeps.devices import cores, pick_device
 from sweeps.errors import WrongInput
-from sweeps.options import Parser
 from sweeps.plan import Plan
 from sweeps.settings import resolve
-from sweeps.way import cores
+from sweeps.terminal import Console
+from sweeps.training.autotune import choose
+from sweeps.training.engine import Engine
 from sweeps.workers.worker import member_of
 from tracking.exits import Exit
 

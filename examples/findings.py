@@ -14,7 +14,7 @@ from lscal import Estimate, PNorm, Predictions, Resamples, Temperature
 from lscal.audit.audit import Scored, break_even, risk_coverage
 from lscal.calibrators import Calibrator
 from lscal.diagrams import ConfidenceDrop
-from sweeps.datasets import Dataset, SplitName
+from sweeps.data.dataset import Dataset, SplitName
 from sweeps.errors import WrongInput
 
 SMOOTHED = 0.1

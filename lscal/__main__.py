@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 COMMANDS = {
-    "run": ("sweeps.command", "sweep ε for tasks, and recommend one for each"),
-    "check": ("sweeps.check.command", "what is wrong with data and a network, before a sweep"),
+    "run": ("sweeps.cli.run", "sweep ε for tasks, and recommend one for each"),
+    "check": ("sweeps.cli.check", "what is wrong with data and a network, before a sweep"),
     "train": ("sweeps.train", "what a recipe reaches at one ε, without a study"),
     "worker": ("sweeps.worker", "train for sweeps that run elsewhere"),
     "status": ("sweeps.status", "how far sweeps are"),

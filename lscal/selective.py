@@ -6,12 +6,11 @@ equal confidence, the most confident first, as `Summary.groups` holds them.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lscal.binning import BinnedStatistics
 from lscal.predictions import Predictions
-from lscal.summary import tie_groups
 
 
 def groups_of(confidence: Float[Tensor, "*member example"], correct: Bool[Tensor, "*member example"]) -> BinnedStatistics:
@@ -118,3 +117,11 @@ def break_even(first: Predictions, second: Predictions) -> Float[Tensor, "*membe
     last = torch.where(worse, places, 0).amax(-1) / examples
     same = ((curves[0] - curves[1]).abs() <= 1e-12).all(-1)
     return torch.where(same, torch.nan, last)
+
+
+def tie_groups(confidence: Float[Tensor, "*member example"]) -> Int[Tensor, "*member example"]:
+    """The group of each example: 0 for the highest confidence, equal confidences in one group."""
+    ordered, order = confidence.sort(-1, descending=True)
+    opens = torch.zeros_like(order)
+    opens[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.empty_like(order).scatter_(-1, order, opens.cumsum(-1))

@@ -12,6 +12,7 @@ from lscal import crossfit, distances, smooth
 from lscal.binning import BINS, BinnedStatistics, between, equal_mass_bounds, equal_width, tally
 from lscal.classwise import ClasswiseResiduals
 from lscal.predictions import Predictions
+from lscal.selective import tie_groups
 
 GROUPS = 128
 
@@ -250,11 +251,3 @@ class Resampled(Summary):
             gaps.append(drawn.reshape(*drawn.shape[:-1], -1, BINS).abs().sum(-1))
         shape = (len(self.weights), *self.predictions.member, self.predictions.classes)
         return torch.cat(gaps, -1).reshape(shape) / self.examples.unsqueeze(-1)
-
-
-def tie_groups(confidence: Float[Tensor, "*member example"]) -> Int[Tensor, "*member example"]:
-    """The group of each example: 0 for the highest confidence, equal confidences in one group."""
-    ordered, order = confidence.sort(-1, descending=True)
-    opens = torch.zeros_like(order)
-    opens[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    return torch.empty_like(order).scatter_(-1, order, opens.cumsum(-1))

@@ -2,23 +2,17 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 
-from sweeps.brought.columns import Columns
-from sweeps.errors import WrongInput
-from sweeps.recipe import Recipe
-from tracking.policies import Terms, Tolerances
-from tracking.prices import Prices
+from sweeps.data.readers.spec import Columns
+from sweeps.task import Precision, Task
+from tracking.decision.policies import Terms, Tolerances
+from tracking.decision.prices import Prices
 
-Kind = Literal["fused", "looped"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-Precision = Literal["float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Launch = Literal["inline", "processes", "ray"]
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 FROM_RECIPE = 4.0
@@ -27,68 +21,25 @@ RECORD = 3
 """The form of what a study keeps; another one begins a new study."""
 
 
-class Execution(NamedTuple):
-    """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time, then in how many lanes.
-
-    The kind decides which numeric kernels are used, members and lanes do not change a bit. None is left to `sweeps.choice`.
-    """
-
-    kind: Kind | None = None
-    members: int | None = None
-    lanes: int | None = None
-
-    @classmethod
-    def of(cls, text: str) -> "Execution":
-        """Read `auto`, `fused`, `looped:16` or `fused:64:2`. Errors: WrongInput."""
-        if text == "auto":
-            return cls()
-        if not (match := EXECUTION.fullmatch(text)):
-            raise WrongInput(
-                f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or fused:MEMBERS:LANES."
-            )
-        kind: Kind = "fused" if match["kind"] == "fused" else "looped"
-        members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
-        return cls(kind, members, lanes)
-
-
-EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<lanes>[1-9]\d{0,2}))?)?")
-
-
-@dataclass(frozen=True)
-class Task:
-    """Data, architecture and recipe, fixed while ε varies. Its name is `dataset/architecture`."""
-
-    dataset: str
-    architecture: str
-    recipe: Recipe
-    start_from: str | None = field(default=None, repr=False)
-    """A file of weights, see `sweeps.start`; each machine has its own path to it."""
-
-    @property
-    def name(self) -> str:
-        """`dataset/architecture`."""
-        return f"{self.dataset}/{self.architecture}"
-
-
 @dataclass(frozen=True)
 class Plan:
     """A whole sweep, resolved.
 
-    Scientific: `epsilon` (range tried, below 0 where that is written), `smoothing` (who receives ε, see `sweeps.smoothings`; of several
+    Scientific: `epsilon` (range tried, below 0 where that is written), `smoothing` (who receives ε, see `sweeps.training.smoothing_kinds`; of several
     names one is chosen beside ε). Nuisance: `tune` (ranges of `learning_rate` and `weight_decay` tuned beside ε; None is a quarter of the
     recipe's value to four times it). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
     seeds; the finalists are trained again with up to `confirm_seeds` fresh ones, as many as `effect`, the smallest gain in accuracy
     of interest (a share: 0.003 is 0.3 pp), needs by the pilot unless given. `rungs` has trials dropped which can no longer
-    change the recommendation of `policy`, see `sweeps.rungs`. `tolerances` and `prices` are what the policies judge by;
+    change the recommendation of `policy`, see `sweeps.early_stopping.rule`. `tolerances` and `prices` are what the policies judge by;
     `price_per_hour` is that of the device, for the pilot's estimate. `precision` is that of forward and backward passes. `execution` pins how
     members are trained, see `Execution`: it is recorded, but is no part of the science.
 
     `workers` is how many there are, "auto" one for each GPU or each few cores, 0 none but those which join from elsewhere; `launch` says how they
-    are placed, see `sweeps.launch`; with None, a single one is the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker
+    are placed, see `sweeps.workers.launch`; with None, a single one is the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker
     which gave no sign of life for `grace` seconds is taken for dead. In `state_dir` lie the outbox and the checkpoints.
 
-    `datasets` and `architectures` are those which are brought, by name, see `sweeps.brought`. `start_from` is a file of weights from which
-    every member begins, see `sweeps.start`.
+    `datasets` and `architectures` are those which are brought, by name, see `sweeps.data.readers`. `start_from` is a file of weights from which
+    every member begins, see `sweeps.models.initial_weights`.
     """
 
     tasks: tuple[Task, ...]
@@ -139,9 +90,9 @@ class Plan:
 
     def science(self, task: Task, digest: str) -> dict[str, Any]:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
-        from sweeps.architectures import ARCHITECTURES  # these import torch, which --help does not wait for
-        from sweeps.smoothings import digests
-        from sweeps.start import digest as digest_of
+        from sweeps.models.builtin import ARCHITECTURES  # these import torch, which --help does not wait for
+        from sweeps.models.initial_weights import digest as digest_of
+        from sweeps.training.smoothing_kinds import digests
 
         return {
             "record": RECORD,

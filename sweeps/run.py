@@ -1,8 +1,8 @@
-"""`python -m sweeps.run [TASK …]` sweeps ε for each task and publishes the recommended one. See `command.py`."""
+"""`python -m sweeps.run`: see `sweeps.cli.run`."""
 
 import sys
 
-if __name__ == "__main__":  # nothing at import: the scribe's process imports its parent's main module
-    from sweeps.command import main
+if __name__ == "__main__":  # nothing at import: a spawned process imports its parent's main module
+    from sweeps.cli.run import main
 
     sys.exit(main())

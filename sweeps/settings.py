@@ -10,18 +10,18 @@ from typing import Any
 
 import yaml
 
-from sweeps.architectures import ARCHITECTURES
-from sweeps.brought.bring import Brought, bring_architectures, bring_datasets, recipe_for, seen, usual_tasks, yields_of
-from sweeps.brought.columns import NAME
-from sweeps.brought.examples import listed
-from sweeps.brought.flags import brought
-from sweeps.datasets import DATASETS
+from sweeps.data.builtin import DATASETS
+from sweeps.data.readers.examples import listed
+from sweeps.data.readers.spec import NAME
 from sweeps.errors import WrongInput, unknown
-from sweeps.plan import LAUNCHES, PRECISIONS, Execution, Plan, Task
-from sweeps.recipe import OPTIMISERS, Recipe
-from sweeps.smoothings import DEFAULT_CHOICE, STRENGTHS, parsed
-from tracking.policies import POLICIES, Tolerances
-from tracking.prices import Prices
+from sweeps.external import Brought, bring_architectures, bring_datasets, recipe_for, seen, usual_tasks, yields_of
+from sweeps.external_flags import brought
+from sweeps.models.builtin import ARCHITECTURES
+from sweeps.plan import LAUNCHES, Plan
+from sweeps.task import OPTIMISERS, PRECISIONS, Execution, Recipe, Task
+from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
+from tracking.decision.policies import POLICIES, Tolerances
+from tracking.decision.prices import Prices
 
 LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay", "smoothing")

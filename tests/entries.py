@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import made
 
-from tracking import summary
-from tracking.inputs import Inputs
-from tracking.outbox import About, Outbox, Record
-from tracking.records import Facts
-from tracking.store import identity
+from tracking.mlflow.client import identity
+from tracking.outbox.outbox import Outbox, Record
+from tracking.records.about import About
+from tracking.records.inputs import Inputs
+from tracking.records.outcome import Facts
+from tracking.report import summary
 
 FOUND = made.evidence()
 UNPLACED = replace(FOUND, run_id="", recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()})

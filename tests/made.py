@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tracking.evidence import BANDED, Band, Evidence, Instance, Opening, Pilot
-from tracking.prices import Prices
-from tracking.records import ANSWERED, HELD_OUT_ACCURACY, Bins, Claim, Comparison, Condition, Interval, Outcome, Recommendation
-from tracking.verdict import verdict as judge
+from tracking.decision.prices import Prices
+from tracking.decision.verdict import verdict as judge
+from tracking.records.comparison import Claim, Comparison
+from tracking.records.evidence import BANDED, Band, Evidence, Instance, Opening, Pilot
+from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Interval, Outcome
+from tracking.records.recommendation import ANSWERED, Condition, Recommendation
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 EXAMPLES = {"train": 629, "select": 269, "calibrate": 270, "test": 629}

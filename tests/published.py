@@ -13,9 +13,9 @@ from pathlib import Path
 
 from made import evidence
 
-from tracking import registry
-from tracking.store import TrackingUnavailable, reach
-from tracking.versions import folder_of
+from tracking.mlflow import registry
+from tracking.mlflow.client import TrackingUnavailable, reach
+from tracking.mlflow.versions import folder_of
 
 PAGE = "<!doctype html><title>page</title><script>1</script>"
 

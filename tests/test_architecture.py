@@ -1,44 +1,105 @@
-"""Imports flow one way: lscal <- sweeps -> tracking."""
+"""Imports flow one way: every file stands in a room, rooms stand on levels, and no two files import each other in a circle."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LEVELS = (
+    ("lscal",),
+    ("tracking.names", "tracking.numbers", "tracking.exits"),
+    ("tracking.records",),
+    ("tracking.decision",),
+    ("tracking.report",),
+    ("tracking.mlflow",),
+    ("tracking.outbox",),
+    ("tracking.api",),
+    ("tracking.recommend",),
+    ("tracking", "tracking.diff", "tracking.page", "tracking.replay", "tracking.serve"),
+    ("sweeps", "sweeps.errors"),
+    ("sweeps.devices", "sweeps.task", "sweeps.terminal", "sweeps.data"),
+    ("sweeps.models",),
+    ("sweeps.training", "sweeps.external"),
+    ("sweeps.external_flags", "sweeps.plan"),
+    ("sweeps.settings", "sweeps.site", "sweeps.engines"),
+    ("sweeps.studies",),
+    ("sweeps.early_stopping",),
+    ("sweeps.scoring",),
+    ("sweeps.recording",),
+    ("sweeps.workers",),
+    ("sweeps.protocol",),
+    ("sweeps.preflight",),
+    ("sweeps.cli",),
+    ("sweeps.run", "sweeps.worker", "sweeps.check", "sweeps.train", "sweeps.status"),
+)
+"""Rooms from the lowest level to the highest. A file imports files of its own room and of lower levels."""
 FORBIDDEN = {
     "lscal": {"sweeps", "tracking", "optuna", "mlflow"},
     "tracking": {"sweeps", "lscal", "torch", "optuna"},
+    "sweeps/training": {"optuna", "mlflow", "netcal", "sqlalchemy"},
+    "sweeps/models": {"optuna", "mlflow", "netcal", "sqlalchemy"},
+    "sweeps/data/builtin": {"optuna", "mlflow", "netcal", "sqlalchemy"},
 }
-WITHOUT_SERVICES = ("sweeps/engine.py", "sweeps/population.py", "sweeps/datasets", "sweeps/architectures", "sweeps/recipe.py")
+"""Packages that a folder imports nowhere. `lscal.__main__` finds the commands of the others by import string, as text."""
+
+
+def module_of(path):
+    """The dotted name of a file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for package in ("lscal", "sweeps", "tracking") for path in (ROOT / package).rglob("*.py")}
 
 
 def imported(path):
-    """Top-level names which a file imports, anywhere in it."""
+    """The dotted names that a file imports, anywhere in it; of `from package import module`, the module."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return {name.partition(".")[0] for name in names}
+            names |= {name if (name := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names}
+    return names
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_a_package_imports_only_what_lies_before_it(package):
-    files = list((ROOT / package).rglob("*.py"))
+def room_of(module):
+    """The room that a file stands in."""
+    rooms = {room for level in LEVELS for room in level}
+    first, *rest = module.split(".")
+    return first if first == "lscal" or not rest else f"{first}.{rest[0]}" if f"{first}.{rest[0]}" in rooms else None
+
+
+def test_every_file_stands_in_a_room():
+    assert [module for module in MODULES if room_of(module) is None] == []
+    assert {room for level in LEVELS for room in level} == {room_of(module) for module in MODULES}
+
+
+def test_files_import_lower_levels_only():
+    level = {room: index for index, rooms in enumerate(LEVELS) for room in rooms}
+    wrong = [
+        f"{module} imports {other}"
+        for module, path in MODULES.items()
+        for other in imported(path) & MODULES.keys()
+        if (own := room_of(module)) != (theirs := room_of(other)) and level[own] <= level[theirs]
+    ]
+    assert wrong == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {module: imported(path) & MODULES.keys() - {module} for module, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_a_folder_imports_nothing_that_it_could_do_without(folder):
+    files = list((ROOT / folder).rglob("*.py"))
     assert files
-    wrong = {str(path.relative_to(ROOT)): imported(path) & FORBIDDEN[package] for path in files if imported(path) & FORBIDDEN[package]}
-    assert wrong == {}
-
-
-def test_the_training_loop_needs_neither_optuna_nor_mlflow():
-    paths = [ROOT / name for name in WITHOUT_SERVICES]
-    files = [path for entry in paths for path in (entry.rglob("*.py") if entry.is_dir() else [entry])]
-    wrong = {str(path.relative_to(ROOT)): imported(path) & {"optuna", "mlflow", "netcal"} for path in files}
-    assert not any(wrong.values()), wrong
+    tops = {path: {name.partition(".")[0] for name in imported(path)} for path in files}
+    assert {str(path.relative_to(ROOT)): found for path, names in tops.items() if (found := names & FORBIDDEN[folder])} == {}
 
 
 @pytest.mark.parametrize(
@@ -47,12 +108,12 @@ def test_the_training_loop_needs_neither_optuna_nor_mlflow():
         ("lscal", ("torch", "matplotlib")),
         ("lscal.metrics", ("matplotlib", "netcal", "mlflow", "optuna")),
         ("tracking.recommend", ("torch", "mlflow", "sweeps")),
-        ("sweeps.line", ("torch", "mlflow")),
-        ("sweeps.scribe", ("torch", "optuna")),
+        ("sweeps.recording.uploader_process", ("torch", "mlflow")),
+        ("sweeps.recording.uploader", ("torch", "optuna")),
         ("sweeps.status", ("torch", "mlflow", "matplotlib")),
-        ("sweeps.command", ("torch", "optuna", "sqlalchemy", "mlflow", "matplotlib")),
-        ("sweeps.conductor", ("mlflow", "matplotlib", "netcal", "torch.onnx")),
-        ("sweeps.engine", ("mlflow", "optuna", "netcal")),
+        ("sweeps.cli.run", ("torch", "optuna", "sqlalchemy", "mlflow", "matplotlib")),
+        ("sweeps.cli.run_plan", ("mlflow", "matplotlib", "netcal", "torch.onnx")),
+        ("sweeps.training.engine", ("mlflow", "optuna", "netcal")),
     ],
 )
 def test_what_an_import_brings_along(module, absent):

@@ -14,8 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sweeps import options, worker
-from sweeps.launch import STOP_SECONDS
+from sweeps.cli import options, worker
+from sweeps.workers.launcher import STOP_SECONDS
 from tracking.exits import Exit
 
 ROOT = Path(__file__).parents[1]

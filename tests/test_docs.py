@@ -71,7 +71,7 @@ def within(percent, interval):
 
 
 def test_the_other_commands_of_the_readme_have_flags_that_exist(tmp_path):
-    from sweeps.options import parser
+    from sweeps.cli.options import parser
 
     lines = [line for line in commands("What you get") if "sweeps.run" in line]
     assert len(lines) >= 4

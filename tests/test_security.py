@@ -17,17 +17,20 @@ import torch
 from made import evidence
 from published import free_port, made, publish
 
-from sweeps.choice import choose
-from sweeps.datasets import load
+from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
-from sweeps.study import SETTINGS, join_study, open_storage, open_study
-from tracking import registry, versions
-from tracking.inputs import Inputs
-from tracking.outbox import RECORD, About, Damaged, Entry, Outbox, Record
-from tracking.records import Facts
-from tracking.store import TrackingUnavailable
-from tracking.versions import NotPublished, Version, WrongName
+from sweeps.studies.retrying_storage import open_storage
+from sweeps.studies.study import SETTINGS, join_study, open_study
+from sweeps.training.autotune import choose
+from tracking.mlflow import registry, versions
+from tracking.mlflow.client import TrackingUnavailable
+from tracking.mlflow.versions import NotPublished, Version
+from tracking.names import WrongName
+from tracking.outbox.outbox import RECORD, Damaged, Entry, Outbox, Record
+from tracking.records.about import About
+from tracking.records.inputs import Inputs
+from tracking.records.outcome import Facts
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("lscal", "sweeps", "tracking", "deploy", "examples", "benchmarks") for path in (ROOT / name).rglob("*.py")]
@@ -83,11 +86,11 @@ CALLS = {
 }
 OWN_MODULES = {
     "lscal/__init__.py": "lscal.",
-    "sweeps/datasets/__init__.py": "{__name__}",
-    "sweeps/architectures/__init__.py": "{__name__}",
+    "sweeps/data/load.py": "{__name__}",
+    "sweeps/models/registry.py": "{__name__}",
 }
 """Where a module is imported by a name which is put together: of our own packages alone."""
-BROUGHT = {"sweeps/brought/code.py": "module"}
+BROUGHT = {"sweeps/data/readers/python_source.py": "module"}
 """Where a person's own code is imported, which the command line names."""
 COMMANDS = {"lscal/__main__.py": "module"}
 """Where a module of a table of our own commands is imported."""
@@ -188,7 +191,7 @@ def test_code_which_a_study_names_is_not_imported(
     studies: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Given a module on a worker's path which tells when it is imported, and a study whose plan names it wherever a plan has names."""
-    from sweeps.worker import main
+    from sweeps.cli.worker import main
 
     url, name = studies
     monkeypatch.chdir(tmp_path)

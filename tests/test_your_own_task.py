@@ -36,9 +36,9 @@ def test_a_table_and_a_network_lead_to_an_epsilon(tmp_path):
 
 
 def test_every_flag_of_the_tutorial_exists():
-    from sweeps.check.command import parser as check
-    from sweeps.options import parser as run
-    from sweeps.worker import parser as worker
+    from sweeps.cli.check import parser as check
+    from sweeps.cli.options import parser as run
+    from sweeps.cli.worker import parser as worker
 
     known = {option for parser in (check, run, worker) for action in parser()._actions for option in action.option_strings}
     assert set(re.findall(r"--[a-z][a-z-]+", TEXT)) <= known

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracking import versions
-from tracking.evidence import Evidence
 from tracking.exits import Exit
+from tracking.mlflow import versions
+from tracking.mlflow.client import DEFAULT_URI, TrackingUnavailable, WrongAddress
+from tracking.mlflow.versions import NotPublished
+from tracking.names import WrongName
 from tracking.numbers import epsilon, number, significant
 from tracking.recommend import resolved
-from tracking.records import Interval, Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress
-from tracking.versions import NotPublished, WrongName
+from tracking.records.evidence import Evidence
+from tracking.records.outcome import Interval
+from tracking.records.recommendation import Recommendation
 
 INTERVALS = ("accuracy", "delta_accuracy", "ece", "ece_calibrated", "aurc")
 COUNTS = ("seeds", "examples", "openings")

@@ -7,13 +7,14 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from tracking import versions
-from tracking.answer import RAW, Whole, temperature
 from tracking.exits import Exit
+from tracking.mlflow import versions
+from tracking.mlflow.client import DEFAULT_URI, TrackingUnavailable, WrongAddress, is_server, shown
+from tracking.mlflow.versions import Altered, NotPublished, Version
+from tracking.names import WrongName, model_of
 from tracking.numbers import plain
-from tracking.records import Recommendation
-from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress, is_server, shown
-from tracking.versions import Altered, NotPublished, Version, WrongName, model_of
+from tracking.records.recommendation import Recommendation
+from tracking.report.answer import RAW, Whole, temperature
 
 
 def recommended_epsilon(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> float:
@@ -58,9 +59,9 @@ def history(uri: str, task: str) -> str:
 
 def changed(uri: str, options: argparse.Namespace) -> str:
     """The history after the alias was moved."""
-    from tracking import log, registry  # MLflow takes seconds to import, which a pull does not wait for
+    from tracking.mlflow import registry, runs  # MLflow takes seconds to import, which a pull does not wait for
 
-    client = log.connect(uri)
+    client = runs.connect(uri)
     if options.restore is not None:
         registry.restore(client, options.task, options.restore)
     elif options.pin is not None:
@@ -72,10 +73,10 @@ def changed(uri: str, options: argparse.Namespace) -> str:
 
 def verified(uri: str, task: str, number: int | None) -> str:
     """That a version says what its run says. Errors: Altered where it does not."""
-    from tracking import log, registry
+    from tracking.mlflow import registry, runs
 
     found = versions.version(uri, task, number)
-    if wrong := registry.disagreements(log.connect(uri), found):
+    if wrong := registry.disagreements(runs.connect(uri), found):
         raise Altered(f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy {', '.join(wrong)}.")
     return f"version {found.number} of {task} is what run {found.run_id} says."
 

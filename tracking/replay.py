@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracking.exits import Exit
-from tracking.outbox import Damaged, Entry, Outbox, megabytes
+from tracking.mlflow.client import DEFAULT_URI, TrackingUnavailable, WrongAddress, identity, reach
+from tracking.outbox.outbox import Damaged, Entry, Outbox, megabytes
 from tracking.recommend import resolved
-from tracking.store import DEFAULT_URI, TrackingUnavailable, WrongAddress, identity, reach
 
 OUTBOX = "outbox"
 DEFAULT_STATE = "lscal-state"
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 def replay(outbox: Outbox, uri: str) -> int:
     """Send what is there for a tracking store, with a line for each entry; the exit code."""
-    from tracking.sender import Sender  # MLflow takes seconds to import, which wrong input does not wait for
+    from tracking.outbox.sender import Sender  # MLflow takes seconds to import, which wrong input does not wait for
 
     sender = Sender(outbox, uri, lambda _: {})
     patience = time.monotonic() + OTHERS_SECONDS

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from tracking.exits import Exit
+from tracking.mlflow.client import DEFAULT_URI, WrongAddress, is_server
 from tracking.recommend import resolved
-from tracking.store import DEFAULT_URI, WrongAddress, is_server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.WRONG_INPUT
     import uvicorn  # these take two seconds, which --help does not wait for
 
-    from tracking.api import application
-    from tracking.gate import Gate
+    from tracking.api.middleware import Gate
+    from tracking.api.routes import application
 
     uvicorn.run(
         Gate(application(uri), options.allowed_host),

@@ -40,15 +40,7 @@ from lscal.metrics.calibration import (
 )
 
 # isort: split
-from lscal.metrics.ranking import (
-    augrc,
-    aurc,
-    coverage_at_risk,
-    e_aurc,
-    fidelity,
-    misclassification_auroc,
-    risk_at_coverage,
-)
+from lscal.metrics.ranking import augrc, aurc, coverage_at_risk, e_aurc, fidelity, misclassification_auroc, risk_at_coverage
 
 # isort: split
 from lscal.metrics.human import agreement, human_ece, jensen_shannon, kl, soft_nll, total_variation

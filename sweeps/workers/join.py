@@ -11,17 +11,19 @@ from typing import Any
 import optuna
 import torch
 
-from sweeps.census import BASE
-from sweeps.choice import engine_for, pick_device
-from sweeps.console import Console
-from sweeps.datasets import Dataset, load
+from sweeps.data.dataset import Dataset
+from sweeps.data.load import load
+from sweeps.devices import pick_device
+from sweeps.engines import engine_for
 from sweeps.errors import WrongInput
-from sweeps.facts import facts
-from sweeps.meter import Meter
-from sweeps.patience import PatientStorage
 from sweeps.plan import Plan
-from sweeps.recorder import Recorder, SweepRecorder
-from sweeps.study import CLOSED, Study, busy_stages, join_study, open_sweeps, wait_for_storage
+from sweeps.recording.provenance import facts
+from sweeps.recording.recorder import Recorder, SweepRecorder
+from sweeps.studies.progress import BASE
+from sweeps.studies.retrying_storage import PatientStorage, wait_for_storage
+from sweeps.studies.study import CLOSED, Study, busy_stages, join_study, open_sweeps
+from sweeps.terminal import Console
+from sweeps.workers.metrics import Meter
 from sweeps.workers.worker import PAUSE_SECONDS, Worker
 
 

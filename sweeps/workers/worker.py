@@ -22,23 +22,24 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from sweeps.choice import engine_for
-from sweeps.engine import Engine, Progress, Trained
+from sweeps.early_stopping.pruner import Ladder, packed
+from sweeps.engines import engine_for
 from sweeps.errors import Failed, WrongInput
-from sweeps.export import network_of, pack, weights_of
-from sweeps.ladder import Ladder, packed
-from sweeps.member import Member
-from sweeps.memory import give_freed_memory_back
-from sweeps.meter import Meter
-from sweeps.plan import Execution, Task
-from sweeps.roll import Roll
-from sweeps.score import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored
-from sweeps.shelf import Shelf, epochs_done, place
-from sweeps.study import Study, Trial, heartbeat, uninterrupted
-from sweeps.translation import statistics_of
-from sweeps.way import network
-from tracking.policies import key_of
-from tracking.records import Outcome, Point, brief
+from sweeps.scoring import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored
+from sweeps.studies.heartbeat import heartbeat, uninterrupted
+from sweeps.studies.study import Study, Trial
+from sweeps.studies.worker_registry import Roll
+from sweeps.task import Execution, Task
+from sweeps.training.allocator import give_freed_memory_back
+from sweeps.training.beam_search import statistics_of
+from sweeps.training.engine import Engine, Progress, Trained
+from sweeps.training.execution import network
+from sweeps.training.export import network_of, pack, weights_of
+from sweeps.training.member import Member
+from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
+from sweeps.workers.metrics import Meter
+from tracking.decision.policies import key_of
+from tracking.records.outcome import Outcome, Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""

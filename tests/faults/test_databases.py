@@ -112,7 +112,7 @@ class Serving:
         self.process, self.address = process, f"http://127.0.0.1:{port}"
 
     def __enter__(self):
-        from tracking.store import TrackingUnavailable, reach
+        from tracking.mlflow.client import TrackingUnavailable, reach
 
         self.process.__enter__()
         for _ in range(240):

@@ -11,11 +11,11 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import optuna, torch
-from sweeps.choice import choose
-from sweeps.datasets import load
-from sweeps.meter import Meter
+from sweeps.training.autotune import choose
+from sweeps.data.load import load
+from sweeps.workers.metrics import Meter
 from sweeps.settings import resolve
-from sweeps.study import open_storage, open_study, planned
+from sweeps.studies.study import open_storage, open_study, planned
 from sweeps.workers.worker import Worker
 
 torch.set_num_threads(1)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from lscal.epsilon import BASE, PER_ERROR, PER_MISFIT, estimate_epsilon
-from sweeps.member import Member
-from sweeps.population import FusedPopulation, learning_rate_at
-from sweeps.smoothings import Noise
+from sweeps.training.member import Member
+from sweeps.training.population import FusedPopulation, learning_rate_at
+from sweeps.training.smoothing_kinds import Noise
 
 INF = math.inf
 

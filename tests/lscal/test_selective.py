@@ -8,8 +8,7 @@ from populations import population
 from torch import Tensor
 
 from lscal.predictions import Predictions
-from lscal.selective import area, aurc, break_even, coverage_at, groups_of, least_area, risk_at, risk_coverage
-from lscal.summary import tie_groups
+from lscal.selective import area, aurc, break_even, coverage_at, groups_of, least_area, risk_at, risk_coverage, tie_groups
 
 TIED = torch.tensor([0.7, 0.4, 0.9, 0.7, 0.4, 0.7, 0.2], dtype=torch.float64)
 RIGHT = torch.tensor([True, False, True, False, True, False, False])

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps.augmentation import Augmentation, reflect
 from sweeps.errors import WrongInput
-from sweeps.randomness import stream
+from sweeps.training.augmentation import Augmentation, reflect
+from sweeps.training.randomness import stream
 
 SHAPE = (3, 7, 9)
 ALL = ("flip", "translate:3", "cutout:4")

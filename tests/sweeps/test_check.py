@@ -6,18 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.architectures import ARCHITECTURES, Architecture
-from sweeps.check import network
-from sweeps.check.command import main
-from sweeps.check.data import findings
-from sweeps.check.task import check
-from sweeps.datasets import DATASETS, Source, load
+from sweeps.cli.check import main
+from sweeps.data.builtin import DATASETS
+from sweeps.data.dataset import Source
+from sweeps.data.load import load
 from sweeps.errors import WrongInput
-from sweeps.plan import Task
-from sweeps.population import initialised
-from sweeps.recipe import Recipe
+from sweeps.models.builtin import ARCHITECTURES
+from sweeps.models.registry import Architecture
+from sweeps.preflight import network
+from sweeps.preflight.data import findings
+from sweeps.preflight.task import check
 from sweeps.settings import resolve
-from tracking.pilot import Expected
+from sweeps.task import Recipe, Task
+from sweeps.training.population import initialised
+from tracking.decision.power import Expected
 
 
 def of(found, about):
@@ -365,7 +367,7 @@ def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
 
 
 def test_a_sweep_refuses_what_would_mislead(directory):
-    from sweeps.conductor import prepare
+    from sweeps.cli.run_plan import prepare
 
     (directory / "checked_soft.py").write_text(
         "from torch import nn\ndef soft(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.Softmax(-1))\n"

@@ -5,13 +5,13 @@ import torch
 
 from lscal import METRICS, Predictions, Temperature
 from lscal.selective import risk_coverage
-from sweeps.confirm import BySeed, Confirmation, batches, bounds, confirm
-from sweeps.datasets import Dataset, Split
-from sweeps.score import risks_of
-from tracking.policies import Terms
-from tracking.prices import Prices
-from tracking.records import Bins, Outcome
-from tracking.summary import people
+from sweeps.data.dataset import Dataset, Split
+from sweeps.protocol.confirm import BySeed, Confirmation, batches, bounds, confirm
+from sweeps.scoring import risks_of
+from tracking.decision.policies import Terms
+from tracking.decision.prices import Prices
+from tracking.records.outcome import Bins, Outcome
+from tracking.report.summary import people
 
 GENERATOR = torch.Generator().manual_seed(3)
 VALUES = torch.tensor([0.35, 0.47, 0.38], dtype=torch.float64)

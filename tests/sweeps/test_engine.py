@@ -8,16 +8,19 @@ import torch
 from torch import nn
 
 from lscal import METRICS, Predictions, Temperature
-from sweeps.architectures import ARCHITECTURES, Architecture
-from sweeps.choice import choose, fastest, kind_of, pick_device, sizes
-from sweeps.datasets import Dataset, Split, load
+from sweeps.data.dataset import Dataset, Split
+from sweeps.data.load import load
+from sweeps.devices import cores, pick_device
 from sweeps.errors import WrongInput
-from sweeps.feed import Feed, ResidentFeed
-from sweeps.member import Member
-from sweeps.plan import Execution
+from sweeps.models.builtin import ARCHITECTURES
+from sweeps.models.registry import Architecture
 from sweeps.settings import resolve
-from sweeps.shelf import Shelf
-from sweeps.way import Way, cache, cores, recall, remember
+from sweeps.task import Execution
+from sweeps.training.autotune import choose, fastest, kind_of, sizes
+from sweeps.training.batches import Feed, ResidentFeed
+from sweeps.training.execution import Way, cache, recall, remember
+from sweeps.training.member import Member
+from sweeps.training.trial_checkpoints import Shelf
 
 CPU = torch.device("cpu")
 FUSED, LOOPED = Way("fused", "float32", 2, 8), Way("looped", "float32", 2, 8)

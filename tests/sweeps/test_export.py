@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps import export
-from sweeps.choice import choose
-from sweeps.datasets import Dataset, Split, load
-from sweeps.member import Member
+from sweeps.data.dataset import Dataset, Split
+from sweeps.data.load import load
 from sweeps.settings import resolve
-from sweeps.way import Way
+from sweeps.training import export
+from sweeps.training.autotune import choose
+from sweeps.training.execution import Way
+from sweeps.training.member import Member
 
 CPU = torch.device("cpu")
 MEMBERS = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2) for seed in (3, 5)]

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
+from sweeps.cli.options import parser
 from sweeps.errors import WrongInput
-from sweeps.options import parser
 from sweeps.plan import Plan, has_secret, key_of
 from sweeps.settings import merge, resolve
 

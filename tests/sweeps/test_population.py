@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.checkpoint import Checkpoint
 from sweeps.errors import WrongInput
-from sweeps.member import Member
-from sweeps.population import FusedPopulation, LoopedPopulation, learning_rate_at
-from sweeps.randomness import stream
-from sweeps.smoothings import Noise
+from sweeps.training.checkpoint import Checkpoint
+from sweeps.training.member import Member
+from sweeps.training.population import FusedPopulation, LoopedPopulation, learning_rate_at
+from sweeps.training.randomness import stream
+from sweeps.training.smoothing_kinds import Noise
 
 CPU = torch.device("cpu")
 STEPS = 6

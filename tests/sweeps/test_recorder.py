@@ -14,9 +14,9 @@ from entries import FACTS, FOUND, UNPLACED
 from mlflow import MlflowClient
 from published import free_port
 
-from sweeps.datasets import load
-from sweeps.recorder import Recorder, SweepRecorder
-from tracking.outbox import Outbox
+from sweeps.data.load import load
+from sweeps.recording.recorder import Recorder, SweepRecorder
+from tracking.outbox.outbox import Outbox
 
 
 @pytest.fixture(scope="module")

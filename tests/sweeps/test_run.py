@@ -20,11 +20,11 @@ from mlflow import MlflowClient
 from published import made, publish
 from sklearn.metrics import accuracy_score, log_loss
 
-from sweeps.command import main
-from sweeps.datasets import load
+from sweeps.cli.run import main
+from sweeps.data.load import load
+from sweeps.protocol.sweep import published_before
 from sweeps.settings import resolve
-from sweeps.sweep import published_before
-from tracking.records import Outcome
+from tracking.records.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--trials", "3", "--seeds", "2", "--epochs", "4")
@@ -207,7 +207,7 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
 
 def test_a_study_store_that_stays_away_is_waited_for_and_is_not_wrong_input(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sweeps.study.OPEN_SECONDS", 0.0)
+    monkeypatch.setattr("sweeps.studies.retrying_storage.OPEN_SECONDS", 0.0)
     assert main([*SMALL, "--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/x"]) == 1
     error = capsys.readouterr().err
     assert "error: cannot open the study store postgresql+psycopg://127.0.0.1:1/x" in error

@@ -11,10 +11,11 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from sweeps.datasets import DATASETS, load
-from sweeps.datasets.fsdd import SPECTROGRAM, samples_of
+from sweeps.data.builtin import DATASETS
+from sweeps.data.builtin.fsdd import SPECTROGRAM, samples_of
+from sweeps.data.load import load
+from sweeps.data.spectrogram import FLOOR
 from sweeps.errors import WrongInput
-from sweeps.spectrogram import FLOOR
 
 SHARED = Path(os.environ.get("LSCAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")

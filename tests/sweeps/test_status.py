@@ -16,12 +16,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.census import GRACE, STORAGE, census, open_store
+from sweeps.cli.status import STATE, main
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.roll import Roll
-from sweeps.status import STATE, main
-from sweeps.study import open_storage
+from sweeps.studies.progress import GRACE, STORAGE, census, open_store
+from sweeps.studies.retrying_storage import open_storage
+from sweeps.studies.worker_registry import Roll
 
 ROOT = Path(__file__).parents[2]
 DIGITS, CNN = "digits/mlp@11111111", "fashion_mnist/cnn@22222222"
@@ -356,7 +356,7 @@ def test_it_can_be_read_while_it_is_written(store, tmp_path):
     """Given a process which writes without a pause, when the store is read many times, then every look succeeds, and so does every write."""
     script = tmp_path / "writer.py"
     script.write_text(
-        "import sys\nfrom sweeps.roll import Roll\nfrom optuna.storages import RDBStorage\n"
+        "import sys\nfrom sweeps.studies.worker_registry import Roll\nfrom optuna.storages import RDBStorage\n"
         f"roll = Roll(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace = roll.enter({{}})\nprint('there', flush=True)\n"
         "for number in range(50):\n    place.beat()\n    place.hold([str(number)])\nprint('written', flush=True)\n"
     )

@@ -13,9 +13,11 @@ import pytest
 
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
-from sweeps.study import open_stage, open_storage, open_study, planned, radical_inverse, seeds_of
-from tracking.policies import key_of
-from tracking.records import Bins, Outcome
+from sweeps.studies.design import planned, radical_inverse, seeds_of
+from sweeps.studies.retrying_storage import open_storage
+from sweeps.studies.study import open_stage, open_study
+from tracking.decision.policies import key_of
+from tracking.records.outcome import Bins, Outcome
 
 STORES = []
 BINS = Bins((0, 3), (None, 0.8), (None, 1.0), -0.2, 0.2)
@@ -242,7 +244,7 @@ def test_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path)
 def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
-        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.study import open_storage, open_study, planned\n"
+        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.study import open_storage, open_study, planned\n"
         "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
         "study.enqueue(planned(plan, plan.tasks[0]))\n"
         "with study.heartbeat():\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"

@@ -12,18 +12,19 @@ from pyarrow import parquet
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
-from sweeps.architectures import ARCHITECTURES
-from sweeps.choice import doubt_of
-from sweeps.datasets import DATASETS, Source, load
-from sweeps.engine import Engine
+from sweeps.data.builtin import DATASETS
+from sweeps.data.dataset import Source
+from sweeps.data.load import load
+from sweeps.data.tokens import LONGEST, PADDING, UNKNOWN, encode, longest, vocabulary_of, words_of
 from sweeps.errors import WrongInput
-from sweeps.feed import Feed
-from sweeps.member import Member
-from sweeps.plan import Task
-from sweeps.recipe import Recipe
-from sweeps.smoothings import noise_of
-from sweeps.tokens import LONGEST, PADDING, UNKNOWN, encode, longest, vocabulary_of, words_of
-from sweeps.way import Way
+from sweeps.models.builtin import ARCHITECTURES
+from sweeps.task import Recipe, Task
+from sweeps.training.autotune import doubt_of
+from sweeps.training.batches import Feed
+from sweeps.training.engine import Engine
+from sweeps.training.execution import Way
+from sweeps.training.member import Member
+from sweeps.training.smoothing_kinds import noise_of
 
 SHARED = Path(os.environ.get("LSCAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 READERS = ("text_cnn", "text_transformer")

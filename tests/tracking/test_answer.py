@@ -16,16 +16,20 @@ from published import publish
 from starlette.testclient import TestClient
 
 from lscal.calibrators.temperature import HIGHEST, LOWEST
-from tracking import note, page, policies, recommendation, recommended_epsilon, summary
-from tracking.answer import sentences
-from tracking.api import application
+from tracking import recommendation, recommended_epsilon
+from tracking.api.routes import application
+from tracking.decision import policies
+from tracking.decision.screening import Screening
+from tracking.decision.verdict import verdict
 from tracking.diff import main as diff
-from tracking.evidence import Evidence
+from tracking.mlflow import note
 from tracking.numbers import number, plain
 from tracking.recommend import main
-from tracking.records import Interval, Recommendation
-from tracking.screening import Screening
-from tracking.verdict import verdict
+from tracking.records.evidence import Evidence
+from tracking.records.outcome import Interval
+from tracking.records.recommendation import Recommendation
+from tracking.report import page, summary
+from tracking.report.answer import sentences
 
 OLDER = Path(__file__).with_name("older")
 """Records as they were written before they had a temperature, a verdict, or the ε which cannot be told apart (commit c3a2286)."""

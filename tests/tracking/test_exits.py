@@ -10,27 +10,27 @@ from published import made, publish
 
 import lscal.__main__
 import lscal.audit.command
-import sweeps.check.command
-import sweeps.command
-import sweeps.status
-import sweeps.train
-import sweeps.worker
+import sweeps.cli.check
+import sweeps.cli.run
+import sweeps.cli.status
+import sweeps.cli.train
+import sweeps.cli.worker
 import tracking.diff
-import tracking.page
 import tracking.recommend
 import tracking.replay
+import tracking.report.page
 import tracking.serve
 from tracking.exits import Exit
 
 COMMANDS = {
-    "sweeps.run": sweeps.command.main,
-    "sweeps.check": sweeps.check.command.main,
-    "sweeps.train": sweeps.train.main,
-    "sweeps.status": sweeps.status.main,
-    "sweeps.worker": sweeps.worker.main,
+    "sweeps.run": sweeps.cli.run.main,
+    "sweeps.check": sweeps.cli.check.main,
+    "sweeps.train": sweeps.cli.train.main,
+    "sweeps.status": sweeps.cli.status.main,
+    "sweeps.worker": sweeps.cli.worker.main,
     "tracking.recommend": tracking.recommend.main,
     "tracking.diff": tracking.diff.main,
-    "tracking.page": tracking.page.main,
+    "tracking.page": tracking.report.page.main,
     "tracking.replay": tracking.replay.main,
     "tracking.serve": tracking.serve.main,
     "lscal.audit": lscal.audit.command.main,
@@ -111,7 +111,7 @@ def test_a_page_which_cannot_be_written_is_1(tmp_path):
 
 def test_others_have_the_numbers_of_the_table():
     """lscal may not import tracking; its own agree."""
-    for module in (lscal.audit.command, sweeps.command, sweeps.status):
+    for module in (lscal.audit.command, sweeps.cli.run, sweeps.status):
         for name in ("DONE", "FAILED", "WRONG_INPUT", "INTERRUPTED"):
             assert getattr(module, name, Exit[name]) == Exit[name], (module.__name__, name)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.special import kv, stdtrit
 
-from tracking.fit import Coordinates, Fit, curves_of, kernel, matern, noise_of
-from tracking.records import Outcome
+from tracking.decision.fit import Coordinates, Fit, curves_of, kernel, matern, noise_of
+from tracking.records.outcome import Outcome
 
 METRIC = "select/accuracy"
 GRID = tuple(round(index / 100, 2) for index in range(41))

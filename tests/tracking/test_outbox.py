@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from entries import FOUND, LOGITS, about, filled, findings, trial
 
-from tracking.model import ExportedModel
-from tracking.outbox import NAME, Damaged, Entry, Outbox, Record
+from tracking.mlflow.model import ExportedModel
+from tracking.outbox.outbox import NAME, Damaged, Entry, Outbox, Record
 
 URI = "http://127.0.0.1:5000"
 HERE = Path(__file__).parents[1]

@@ -11,12 +11,13 @@ import pytest
 from made import evidence
 
 from lscal.diagrams import consistency
-from tracking.answer import sentences
-from tracking.evidence import Evidence, Surface
-from tracking.page import index, main, page, whisker
-from tracking.prices import Prices
-from tracking.records import Condition, Interval
+from tracking.decision.prices import Prices
+from tracking.records.evidence import Evidence, Surface
+from tracking.records.outcome import Interval
+from tracking.records.recommendation import Condition
 from tracking.report import figures, words
+from tracking.report.answer import sentences
+from tracking.report.page import index, main, page, whisker
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'\u2028&amp;"
 CHROMIUM = Path("/usr/bin/chromium")

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from tracking import policies
-from tracking.policies import (
+from tracking.decision import policies
+from tracking.decision.policies import (
     INCUMBENT,
     POLICIES,
     Prices,
@@ -18,8 +18,9 @@ from tracking.policies import (
     settled,
     weights,
 )
-from tracking.records import Bins, Claim, Comparison, Interval, Outcome
-from tracking.screening import Screening
+from tracking.decision.screening import Screening
+from tracking.records.comparison import Claim, Comparison
+from tracking.records.outcome import Bins, Interval, Outcome
 
 METRICS = (
     "accuracy",

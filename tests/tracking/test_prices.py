@@ -4,8 +4,8 @@ import pytest
 from made import evidence
 from scipy.stats import binom
 
-from tracking.prices import Prices, promised
-from tracking.screening import priced
+from tracking.decision.prices import Prices, promised
+from tracking.decision.screening import priced
 
 DEAR = Prices(wrong=1000.0, review=1.0, right=0.0)
 

@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from published import made, mlflow_server, publish
 
 from tracking import recommended_epsilon
+from tracking.mlflow.client import TrackingUnavailable, is_server, reach, shown
+from tracking.mlflow.versions import NotPublished
+from tracking.names import WrongName
 from tracking.recommend import main, recommendation
-from tracking.records import Recommendation
-from tracking.store import TrackingUnavailable, is_server, reach, shown
-from tracking.versions import NotPublished, WrongName
+from tracking.records.recommendation import Recommendation
 
 TASK = "digits/mlp"
 FIRST, SECOND = made(epsilon=0.25), made(epsilon=0.1, created="2026-12-01T00:00:00+00:00")

@@ -4,8 +4,9 @@ import math
 import made
 import pytest
 
-from tracking.evidence import Evidence
-from tracking.records import Bins, Interval, Outcome, Recommendation
+from tracking.records.evidence import Evidence
+from tracking.records.outcome import Bins, Interval, Outcome
+from tracking.records.recommendation import Recommendation
 
 
 def part(seeds, accuracy, count, confidence, right):

@@ -12,8 +12,9 @@ import pytest
 from mlflow import MlflowClient
 from published import made, publish
 
-from tracking import registry, versions
-from tracking.versions import NotPublished, WrongName, model_of
+from tracking.mlflow import registry, versions
+from tracking.mlflow.versions import NotPublished
+from tracking.names import WrongName, model_of
 
 TASK = "digits/mlp"
 DAY = "2026-12-{:02}T00:00:00+00:00"

@@ -18,13 +18,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from published import free_port
 
-from tracking import versions
-from tracking.evidence import Evidence
-from tracking.log import Sweep, complete
-from tracking.outbox import Outbox
+from tracking.mlflow import versions
+from tracking.mlflow.client import TrackingAway, TrackingUnavailable, reach
+from tracking.mlflow.runs import Sweep, complete
+from tracking.outbox.outbox import Outbox
+from tracking.outbox.sender import ATTEMPTS, Sender
+from tracking.records.evidence import Evidence
 from tracking.replay import main
-from tracking.sender import ATTEMPTS, Sender
-from tracking.store import TrackingAway, TrackingUnavailable, reach
 
 ROOT = Path(__file__).parents[2]
 

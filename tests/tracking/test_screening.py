@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracking.evidence import Surface
-from tracking.policies import POLICIES, Terms, candidates, in_tie, tied
-from tracking.prices import Prices
-from tracking.records import HELD_OUT_ACCURACY, Outcome
-from tracking.screening import SHORT, Screening, Tie, middle, shortened
+from tracking.decision.policies import POLICIES, Terms, candidates, in_tie, tied
+from tracking.decision.prices import Prices
+from tracking.decision.screening import SHORT, Screening, Tie, middle, shortened
+from tracking.records.evidence import Surface
+from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 
 
 def outcome(accuracy, number, **point):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tracking.records import Claim, Interval
-from tracking.sequential import (
+from tracking.decision.holm import holm
+from tracking.decision.sequential import (
     LEVEL,
     cautious_freedom,
     cautious_shares,
@@ -13,12 +13,13 @@ from tracking.sequential import (
     critical,
     crossing,
     examples_to_settle,
-    holm,
     least_level,
     looks,
     seeds_to_settle,
     verdict,
 )
+from tracking.records.comparison import Claim
+from tracking.records.outcome import Interval
 
 
 @pytest.mark.parametrize(

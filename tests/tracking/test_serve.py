@@ -19,11 +19,11 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from published import PAGE, free_port, made, process, publish
 
-from tracking.api import application
-from tracking.gate import Gate, accepted, has
+from tracking.api.middleware import Gate, accepted, has
+from tracking.api.routes import application
+from tracking.mlflow.versions import folder_of
 from tracking.recommend import recommendation
 from tracking.serve import main
-from tracking.versions import folder_of
 
 TASK = "/v1/tasks/digits/mlp"
 OLD, NEW = made(epsilon=0.25), made(epsilon=0.1, created="2026-12-01T00:00:00+00:00")

@@ -8,11 +8,12 @@ import made
 import pytest
 from published import mlflow_server
 
-from tracking import summary, view
-from tracking.inputs import Inputs
-from tracking.log import Sweep, connect
-from tracking.outbox import About
-from tracking.records import Facts
+from tracking.mlflow import view
+from tracking.mlflow.runs import Sweep, connect
+from tracking.records.about import About
+from tracking.records.inputs import Inputs
+from tracking.records.outcome import Facts
+from tracking.report import summary
 
 CHROMIUM = Path("/usr/bin/chromium")
 FOUND = made.evidence()

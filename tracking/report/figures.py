@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tracking.evidence import Band, Evidence, Instance, Surface
-from tracking.prices import promised
-from tracking.records import Bins, Comparison, Outcome, beside, screened, spread
+from tracking.decision.prices import promised
+from tracking.records.comparison import Comparison
+from tracking.records.evidence import Band, Evidence, Instance, Surface
+from tracking.records.outcome import Bins, Outcome, beside, screened, spread
 from tracking.report.words import MEASURES, at
 
 DIGITS = 5

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tracking.evidence import Evidence
+from tracking.decision.verdict import verdict
 from tracking.numbers import epsilon, number
-from tracking.records import ABOUT_DIFFERENCE, Comparison, Condition, Interval, Recommendation, Verdict
-from tracking.verdict import verdict
+from tracking.records.comparison import ABOUT_DIFFERENCE, Comparison, Verdict
+from tracking.records.evidence import Evidence
+from tracking.records.outcome import Interval
+from tracking.records.recommendation import Condition, Recommendation
 
 NBSP = "\N{NO-BREAK SPACE}"
 Better = Literal["higher", "lower", "nearer 0"]

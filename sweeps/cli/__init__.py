@@ -1,0 +1,1 @@
+"""Commands: what the doors `python -m sweeps.NAME` run."""

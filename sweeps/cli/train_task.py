@@ -1,0 +1,53 @@
+"""What a recipe reaches at one ε, scored on *select* and on *test*: behind `python -m sweeps.train`."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lscal import METRICS, Predictions
+from sweeps.data.dataset import SplitName
+from sweeps.data.load import load
+from sweeps.engines import engine_for
+from sweeps.errors import WrongInput
+from sweeps.external_flags import brought, check_used
+from sweeps.settings import resolve
+from sweeps.terminal import Console
+from sweeps.workers.worker import member_of
+
+SHOWN: tuple[SplitName, ...] = ("select", "test")
+
+
+def train(options: Mapping[str, Any], console: Console) -> None:
+    """Train, and print accuracy, NLL and ECE of every seed. Errors: WrongInput."""
+    values = dict(options)
+    epsilon = values.pop("epsilon")
+    plan = resolve({"data_dir": os.environ.get("LSCAL_DATA"), **brought(values), **values})
+    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    if not epsilon < 1:
+        raise WrongInput(f"--epsilon is {epsilon:g}; allowed is ε < 1.")
+    if len(plan.smoothing) > 1:
+        raise WrongInput(f"--smoothing names {len(plan.smoothing)}: {', '.join(plan.smoothing)}; wanted one.")
+    if len(plan.tasks) > 1:
+        raise WrongInput(f"{len(plan.tasks)} tasks are named; wanted one of {', '.join(task.name for task in plan.tasks)}.")
+    task = plan.tasks[0]
+    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    for note in dataset.notes:
+        console.say(f"{task.dataset}: {note}")
+    engine = engine_for(plan, task, dataset, most=plan.seeds)
+    console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
+    console.say(f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on {engine.device}")
+    members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]
+    started = time.perf_counter()
+    with console.progress(f"training {task.name}", plan.seeds * task.recipe.epochs) as advance:
+        trained = engine.train(members, advance)
+    seconds = time.perf_counter() - started
+    for split in SHOWN:
+        predictions = Predictions.from_logits(engine.logits(trained, split), dataset.splits[split].targets)
+        for name, scale, digits in (("accuracy", 100, 2), ("nll", 1, 4), ("ece", 100, 2)):
+            values_of = scale * METRICS[name].function(predictions)
+            spread = float(values_of.std()) if plan.seeds > 1 else 0.0
+            each = " ".join(f"{float(value):.{digits}f}" for value in values_of)
+            unit = " %" if scale == 100 else ""
+            console.say(f"  {split:6} {name:8} {float(values_of.mean()):.{digits}f}{unit} ± {spread:.{digits}f} over seeds: {each}")
+    console.say(f"  {seconds:.0f} s of training, {seconds / plan.seeds / task.recipe.epochs:.2f} s a member and epoch")

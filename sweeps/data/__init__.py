@@ -1,0 +1,1 @@
+"""Data: data sets, their splits, and readers of user-supplied data."""

@@ -1,0 +1,45 @@
+"""Registry of data sets, and what each yields before it is read: images, features, tokens or sequences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sweeps.data.dataset import Source
+
+Kind = Literal["images", "features", "tokens", "sequences"]
+"""Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a label for each position."""
+
+
+@dataclass(frozen=True)
+class Yields:
+    """What a data set yields. `side` is how many pixels the shorter side of its images has; None where that is not known."""
+
+    kind: Kind
+    side: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.side is None else f"{self.kind} of {self.side} or more pixels a side"
+
+
+Load = Callable[[Path | None], Source]
+
+
+DATASETS: dict[str, Load] = {}
+
+
+YIELDS: dict[str, Yields] = {}
+"""What each data set yields that says so."""
+
+
+def dataset(yields: Yields) -> Callable[[Load], Load]:
+    """Register a loader under its function's name. It takes the data directory, or None when none was given.
+
+    `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the tasks which are possible.
+    """
+
+    def register(load: Load) -> Load:
+        DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
+        return load
+
+    return register

@@ -1,0 +1,1 @@
+"""Early stopping of trials that can no longer change the recommendation."""

@@ -1,0 +1,1 @@
+"""Models: networks that can be trained, built in and user-supplied."""

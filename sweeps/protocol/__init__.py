@@ -1,0 +1,1 @@
+"""Protocol of a sweep: pilot, screening, confirmation, decision, publication."""

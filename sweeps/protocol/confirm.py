@@ -1,0 +1,259 @@
+"""Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens.
+
+Seeds are added a few at a time. After each batch the claims are looked at; finalists whose question is settled get no more.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lscal import METRICS, Predictions, Temperature
+from lscal.estimate import REPLICATES, Crossed, Resamples
+from lscal.selective import risk_at
+from lscal.summary import Summary, Whole
+from sweeps.data.dataset import Dataset
+from sweeps.scoring import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
+from sweeps.training.beam_search import bleu
+from tracking.decision.policies import TARGETS, Target, Terms, settled
+from tracking.decision.prices import Prices
+from tracking.decision.sequential import claim, looks
+from tracking.records.comparison import Claim, Comparison
+from tracking.records.outcome import Interval, Outcome
+
+COMPARED = ("accuracy", "worst_class_accuracy", "nll", "brier", "ece", "confidence_gap", "aurc")
+"""Metrics which are compared with those of ε = 0."""
+Train = Callable[[Sequence[int], Sequence[str]], Mapping[str, tuple[Outcome, Logits]]]
+"""Trains points, given by key, with some of the planned seeds, given by place. Returns what was finished, by key."""
+
+
+def batches(seeds: int) -> list[tuple[int, int]]:
+    """The first of each batch of so many planned seeds, and how many it has: there is a look after each."""
+    stops = looks(seeds)
+    return [(before, stop - before) for before, stop in zip((0, *stops), stops, strict=False)]
+
+
+@dataclass
+class Confirmation:
+    """What is known of the finalists so far.
+
+    Attributes:
+        planned: how many seeds there may be.
+        control: the key of ε = 0.
+        runs: by point, the measurements of every batch of seeds.
+        stops: how many seeds there were at each look.
+        replicates: of the bootstrap over examples.
+    """
+
+    dataset: Dataset
+    terms: Terms
+    planned: int
+    control: str
+    runs: dict[str, "Run"] = field(default_factory=dict)
+    stops: list[int] = field(default_factory=list)
+    replicates: int = REPLICATES
+
+    def __post_init__(self) -> None:
+        self.labels = {split: self.dataset.splits[split].targets.cpu() for split in ("calibrate", "test")}
+        groups = self.dataset.splits["test"].groups
+        self.resamples = Resamples.draw(len(self.labels["test"]), groups=groups, replicates=self.replicates)
+
+    def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:
+        """Take in a batch of seeds."""
+        for key, (outcome, logits) in found.items():
+            if key not in self.runs:
+                self.runs[key] = Run(self.terms.prices.coverage_of(outcome))
+            self.runs[key].add(outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1))
+        if self.control in self.runs:
+            self.stops.append(len(self.runs[self.control].outcome.seeds))
+
+    def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
+        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a coverage.
+
+        Where it is known how people label some examples of *test*, the metrics towards them too, on those examples.
+        """
+        raw = Predictions.from_logits(logits["test"], self.labels["test"])
+        temperature = Temperature.fit(logits["calibrate"], self.labels["calibrate"])
+        calibrated = raw.calibrated(temperature)
+        metrics = {name: METRICS[name].function for name in COMPARED}
+        found = drawn(raw, metrics, self.resamples)
+        with_cost = metrics | {"cost": lambda summary: cost(summary, coverage, self.terms.prices)}
+        if SENTENCES in logits:
+            found["bleu"] = bleu_by_seed(logits[SENTENCES], self.replicates)
+        if (people := towards_people(self.dataset, logits)) is not None:
+            resamples = Resamples.draw(people.examples, replicates=self.replicates)
+            human = {name: METRICS[name].function for name in TOWARDS_PEOPLE}
+            found |= drawn(people, human, resamples)
+            found |= {f"{name}_calibrated": values for name, values in drawn(people.calibrated(temperature), human, resamples).items()}
+        return found | {
+            name if name == "cost" else f"{name}_calibrated": values
+            for name, values in drawn(calibrated, with_cost, self.resamples).items()
+        }
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """Every point against ε = 0, by key; none where ε = 0 has diverged."""
+        return {key: self.compare(key) for key in self.runs} if self.control in self.runs else {}
+
+    def compare(self, key: str) -> Comparison:
+        """One point: estimates on *test*, and paired differences on the same resamples of seeds and examples."""
+        mine, base = self.runs[key], self.runs[self.control]
+        seeds = len(mine.outcome.seeds)
+        control = {name: values.first(seeds) for name, values in base.values.items()}
+        off = {name: mine.values[name].less(control[name]) for name in mine.values}
+        share = {name: off[name].share(control[name]) for name in off}
+        counts = [stop for stop in self.stops if stop <= seeds]
+        return Comparison(
+            outcome=mine.outcome,
+            estimates={name: values.interval(bounds(name)) for name, values in mine.values.items()},
+            differences={name: values.interval() for name, values in off.items()},
+            relative={name: values.interval() for name, values in share.items()},
+            claims={}
+            if key == self.control
+            else {
+                target.metric: self.claimed(target, share if target.relative else off, counts) for target in TARGETS if target.metric in off
+            },
+            coverage=mine.coverage,
+        )
+
+    def claimed(self, target: Target, differences: Mapping[str, "BySeed"], counts: Sequence[int]) -> Claim:
+        """The claim that a metric is better than at ε = 0, at all looks so far."""
+        values = differences[target.metric]
+        return claim({seeds: values.first(seeds).interval() for seeds in counts}, self.planned, target.sign)
+
+    def unsettled(self, finalists: Mapping[str, Sequence[str]]) -> list[str]:
+        """The points which need more seeds; `finalists` holds the policies of each."""
+        control = self.compare(self.control)
+        return [key for key in finalists if key in self.runs and not settled(finalists[key], self.compare(key), control, self.terms)]
+
+
+def confirm(confirmation: Confirmation, finalists: Mapping[str, Sequence[str]], train: Train) -> None:
+    """Train the finalists and ε = 0, a batch of seeds at a time, until every question is settled or the planned seeds are used up.
+
+    `finalists` holds, for each point, the policies whose candidate it is. Without finalists ε = 0 alone gets its first batch. A point
+    whose training diverges is given up.
+    """
+    going = list(finalists)
+    for first, count in batches(confirmation.planned):
+        wanted = [confirmation.control, *going]
+        found = train(range(first, first + count), wanted)
+        for diverged in set(wanted) - set(found):
+            confirmation.runs.pop(diverged, None)
+        confirmation.add(found)
+        if confirmation.control not in confirmation.runs:
+            return
+        going = confirmation.unsettled({key: finalists[key] for key in going})
+        if not going:
+            return
+
+
+@dataclass
+class Run:
+    """A point under confirmation: the outcome and the values of all its seeds so far.
+
+    Attributes:
+        coverage: the share of examples to decide without a review, chosen on *calibrate* with the first batch.
+        values: metric -> its values on *test*.
+        probabilities, confidence: of each example of *test*, raw, mean over seeds; confidence is the highest probability of each seed.
+    """
+
+    coverage: float
+    outcomes: list[Outcome] = field(default_factory=list)
+    values: dict[str, "BySeed"] = field(default_factory=dict)
+    probabilities: Float[Tensor, "example class"] | None = None
+    confidence: Float[Tensor, " example"] | None = None
+
+    def add(self, outcome: Outcome, values: Mapping[str, "BySeed"], probabilities: Float[Tensor, "seed example class"]) -> None:
+        """Take in a batch."""
+        before = sum(len(one.seeds) for one in self.outcomes)
+        now = before + len(outcome.seeds)
+        self.outcomes.append(outcome)
+        self.values = {name: self.values[name].with_more(more) if self.values else more for name, more in values.items()}
+        sums = probabilities.sum(0), probabilities.amax(-1).sum(0)
+        if self.probabilities is None or self.confidence is None:
+            self.probabilities, self.confidence = sums[0] / now, sums[1] / now
+        else:
+            self.probabilities = (self.probabilities * before + sums[0]) / now
+            self.confidence = (self.confidence * before + sums[1]) / now
+
+    @property
+    def outcome(self) -> Outcome:
+        """All batches as one outcome."""
+        return Outcome.joined(self.outcomes)
+
+
+def cost(summary: Summary, coverage: float, prices: Prices) -> Float[Tensor, "*lead"]:
+    """The expected cost of an example, where the most confident share `coverage` is decided and the rest reviewed."""
+    if coverage == 0:
+        return torch.full_like(summary.mean(summary.predictions.nll), prices.review)
+    risk = risk_at(summary.groups, coverage)
+    return coverage * (risk * prices.wrong + (1 - risk) * prices.right) + (1 - coverage) * prices.review
+
+
+def drawn(predictions: Predictions, metrics: Mapping[str, Callable[[Summary], Tensor]], resamples: Resamples) -> dict[str, "BySeed"]:
+    """Metrics of each seed, on the data and on the resamples."""
+    whole = Whole(predictions)
+    replicates: dict[str, list[Tensor]] = {name: [] for name in metrics}
+    for resampled in resamples.summaries(whole):
+        for name, metric in metrics.items():
+            replicates[name].append(metric(resampled))
+    return {name: BySeed(metric(whole), torch.cat(replicates[name])) for name, metric in metrics.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class BySeed:
+    """A metric of each seed, on the data and on resamples of the examples."""
+
+    values: Float[Tensor, " seed"]
+    replicates: Float[Tensor, "replicate seed"]
+
+    def less(self, other: "BySeed") -> "BySeed":
+        """The difference, seed by seed and resample by resample."""
+        return BySeed(self.values - other.values, self.replicates - other.replicates)
+
+    def share(self, base: "BySeed") -> "BySeed":
+        """As a share of the control's mean; unchanged where that is 0, as AURC is without an error."""
+        scale = float(base.values.mean()) or 1.0
+        return BySeed(self.values / scale, self.replicates / scale)
+
+    def with_more(self, more: "BySeed") -> "BySeed":
+        """With another batch of seeds."""
+        return BySeed(torch.cat([self.values, more.values]), torch.cat([self.replicates, more.replicates], 1))
+
+    def first(self, seeds: int) -> "BySeed":
+        """The first so many seeds."""
+        return BySeed(self.values[:seeds], self.replicates[:, :seeds])
+
+    def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+        """The mean over seeds with its two-sided 95 % interval and what its variance is made of.
+
+        To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record.
+        """
+        crossed = Crossed.of(self.values, self.replicates)
+        estimate = crossed.interval(bounds=bounds)
+        value, low, high, examples, seeds = (
+            round(float(part), 9) for part in (estimate.value, estimate.low, estimate.high, crossed.examples, crossed.seeds)
+        )
+        return Interval(value, low, high, examples, seeds, round(crossed.freedom, 6))
+
+
+def bleu_by_seed(statistics: Float[Tensor, "seed sentence statistic"], replicates: int) -> BySeed:
+    """BLEU of each seed, on the data and on resamples of the sentences, which are the same for every point."""
+    resamples = Resamples.draw(statistics.shape[1], replicates=replicates)
+    blocks = statistics.new_zeros(len(statistics), resamples.weights.shape[1], statistics.shape[2]).index_add(
+        1, resamples.block, statistics
+    )
+    drawn = torch.einsum("rb,sbk->rsk", resamples.weights, blocks)
+    return BySeed(bleu(statistics.sum(1)), bleu(drawn))
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The range of a metric."""
+    if name == "cost":
+        return -math.inf, math.inf
+    if name == "bleu":
+        return 0.0, 1.0
+    metric = METRICS[name.removesuffix("_calibrated")]
+    return metric.low, metric.high

@@ -1,0 +1,1 @@
+"""Recording of finished trials in the outbox and in MLflow."""

@@ -1,0 +1,159 @@
+"""Score: what a trial's trained members come to, as an Outcome."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lscal import METRICS, BinnedStatistics, PNorm, Predictions, Report, Temperature
+from lscal.diagrams import Reliability
+from lscal.selective import risk_coverage
+from sweeps.data.dataset import Dataset, SplitName
+from sweeps.early_stopping.pruner import curves_of
+from sweeps.studies.study import Study, Trial
+from sweeps.training.beam_search import bleu
+from sweeps.training.engine import CALIBRATED, Trained
+from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Outcome, Stage
+
+Part = SplitName | Literal["sentences"]
+"""What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of which BLEU is made."""
+SENTENCES: Literal["sentences"] = "sentences"
+SCORED: dict[Stage, tuple[SplitName, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("select", "test")}
+"""Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
+
+REPORTED = (
+    "accuracy",
+    "worst_class_accuracy",
+    "nll",
+    "brier",
+    "confidence_gap",
+    "ece",
+    "debiased_ece",
+    "equal_mass_ece",
+    "classwise_ece",
+    "smooth_ece",
+    "mce",
+    "aurc",
+    "augrc",
+    "coverage_at_risk",
+)
+"""Metrics of every trial, raw and after temperature."""
+
+TOWARDS_PEOPLE = ("soft_nll", "jensen_shannon", "human_ece")
+"""Metrics of a confirmed trial where *test* has label distributions of people."""
+
+STEPS = 100
+"""Coverages at which the error rate among the most confident examples is kept."""
+
+Logits = Mapping[Part, Float[Tensor, "seed _ _"]]
+"""Logits (seed, prediction, class) of splits, and of SENTENCES the statistics (seed, sentence, statistic)."""
+
+
+def splits_of(stage: Stage) -> tuple[SplitName, ...]:
+    """The splits whose logits a trial is scored by."""
+    return ("calibrate", *SCORED[stage])
+
+
+def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
+    """What the logits of a finished trial are kept of."""
+    return (*splits_of(stage), *((SENTENCES,) if dataset.sequences and stage == "confirm" else ()))
+
+
+def score(
+    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
+) -> tuple[Outcome, Float[Tensor, " row"]]:
+    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits.
+
+    Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
+    """
+    labels = {split: dataset.splits[split].targets.cpu() for split in splits_of(study.stage)}
+    temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
+    metrics: dict[str, tuple[float, ...]] = {}
+    bins: dict[str, Bins] = {}
+    for split in SCORED[study.stage]:
+        report = Report.of(logits[split], labels[split], temperature, names=REPORTED)
+        for name in report.raw:
+            metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
+            metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
+        bins[split] = bins_of(report.statistics)
+        bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
+    if study.stage == "confirm":
+        metrics |= after_p_norm(logits, labels)
+    else:
+        right = [Predictions.from_logits(logits[split], labels[split]).correct for split in labels]
+        metrics[HELD_OUT_ACCURACY] = tuple(torch.cat(right, -1).double().mean(-1).tolist())
+    if SENTENCES in logits:
+        metrics["test/bleu"] = tuple(bleu(logits[SENTENCES].sum(1)).tolist())
+    if study.stage == "confirm" and (people := towards_people(dataset, logits)) is not None:
+        for suffix, predictions in (("", people), ("_calibrated", people.calibrated(temperature))):
+            metrics |= {f"test/{name}{suffix}": tuple(METRICS[name].function(predictions).tolist()) for name in TOWARDS_PEOPLE}
+    risks: dict[str, tuple[tuple[float, ...], ...]] = {}
+    for split in ("calibrate", *SCORED[study.stage]):
+        raw = Predictions.from_logits(logits[split], labels[split])
+        calibrated = raw.calibrated(temperature)
+        risks |= {split: risks_of(raw), f"{split}_calibrated": risks_of(calibrated)}
+        if split == "select":
+            losses = calibrated.nll.mean(0)
+    known = unscored(study, trial, seeds, dataset, trained, rows)
+    return replace(known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks), losses
+
+
+def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
+    """The predictions of those examples of *test* of which is known how people label them, against that; None where there are none."""
+    human = dataset.splits["test"].human
+    known = torch.zeros(0, dtype=torch.bool) if human is None else human.isfinite().all(-1).cpu()
+    if human is None or not bool(known.any()):
+        return None
+    return Predictions.from_logits(logits["test"], human.cpu(), mask=known)
+
+
+def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str, tuple[float, ...]]:
+    """What p-norm normalisation, fitted on *calibrate*, makes of the metrics on *test*."""
+    predictions = Predictions.from_logits(logits["test"], labels["test"])
+    repaired = predictions.calibrated(PNorm.fit(logits["calibrate"], labels["calibrate"]))
+    return {f"test/{name}_p_norm": tuple(METRICS[name].function(repaired).tolist()) for name in ("nll", "ece", "aurc")}
+
+
+def risks_of(predictions: Predictions) -> tuple[tuple[float, ...], ...]:
+    """Per seed, the error rate among the 1 %, 2 %, …, 100 % most confident examples, to five decimals."""
+    curve = risk_coverage(predictions.ranking, predictions.correct)
+    places = torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS * curve.shape[-1]
+    values = curve[:, (places - 1e-9).ceil().long().clamp(min=1) - 1]
+    return tuple(tuple(round(value, 5) for value in row) for row in values.tolist())
+
+
+def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice) -> Outcome:
+    """What is known of a trial from its training alone."""
+    epochs = trained.epochs[rows.start]
+    curves = {name: values[:epochs, rows] for name, values in trained.curves.items() if name != CALIBRATED}
+    compared = curves_of(trained.curves, rows, epochs)
+    known = all(bool(values.isfinite().all()) for values in compared.values())
+    return Outcome(
+        uid=study.uid(trial),
+        task=study.task.name,
+        study=study.name,
+        stage=study.stage,
+        number=trial.number,
+        epsilon=trial.point["epsilon"],
+        classes=len(dataset.classes),
+        point=dict(trial.point),
+        seeds=tuple(seeds),
+        metrics={},
+        curves={name: tuple(values.double().mean(1).tolist()) for name, values in curves.items()},
+        temperature=(),
+        bins={},
+        seconds=trained.seconds * epochs * len(seeds) / sum(trained.epochs),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        by_seed={name: tuple(tuple(seeds) for seeds in values.tolist()) for name, values in compared.items()} if known else {},
+        calibrate_examples=len(dataset.splits["calibrate"].labels),
+    )
+
+
+def bins_of(statistics: BinnedStatistics) -> Bins:
+    """Pooled bins as a record."""
+    diagram = Reliability.of("", statistics)
+    return Bins(diagram.count, diagram.confidence, diagram.accuracy, diagram.gap, diagram.error)

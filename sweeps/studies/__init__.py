@@ -1,0 +1,1 @@
+"""Studies: the state of a sweep in the Optuna database."""

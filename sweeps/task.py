@@ -1,0 +1,86 @@
+"""Task: a data set, an architecture and a recipe, fixed while ε varies; and how members are executed."""
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+from sweeps.errors import WrongInput
+
+Kind = Literal["fused", "looped"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<lanes>[1-9]\d{0,2}))?)?")
+
+
+Optimiser = Literal["adamw", "sgd"]
+OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The learning rate rises linearly over the first tenth of the steps, then falls to 0 along half a cosine. An epoch
+    drops the last incomplete batch.
+
+    Attributes:
+        epochs: passes over *train*.
+        batch_size: examples in a step.
+        learning_rate: at its peak.
+        weight_decay: decoupled from the gradient for AdamW (Loshchilov and Hutter 2019), added to it for SGD, as torch does.
+        optimiser: "adamw" with betas 0.9 and 0.999, or "sgd" with Nesterov's momentum of 0.9.
+        augment: transformations of training images, see `sweeps.training.augmentation`: "flip", "translate:PIXELS", "cutout:PIXELS".
+        clip: the largest gradient norm of a member, longer gradients are shortened to it; None for any length.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    optimiser: Optimiser = "adamw"
+    augment: tuple[str, ...] = ()
+    clip: float | None = None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, as a plan's YAML has them; what is not in use is left out."""
+        mapping = asdict(self) | {"augment": list(self.augment)}
+        return {key: value for key, value in mapping.items() if value not in (None, [])}
+
+
+class Execution(NamedTuple):
+    """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time, then in how many lanes.
+
+    The kind decides which numeric kernels are used, members and lanes do not change a bit. None is left to `sweeps.training.autotune`.
+    """
+
+    kind: Kind | None = None
+    members: int | None = None
+    lanes: int | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "Execution":
+        """Read `auto`, `fused`, `looped:16` or `fused:64:2`. Errors: WrongInput."""
+        if text == "auto":
+            return cls()
+        if not (match := EXECUTION.fullmatch(text)):
+            raise WrongInput(
+                f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or fused:MEMBERS:LANES."
+            )
+        kind: Kind = "fused" if match["kind"] == "fused" else "looped"
+        members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
+        return cls(kind, members, lanes)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, architecture and recipe, fixed while ε varies. Its name is `dataset/architecture`."""
+
+    dataset: str
+    architecture: str
+    recipe: Recipe
+    start_from: str | None = field(default=None, repr=False)
+    """A file of weights, see `sweeps.models.initial_weights`; each machine has its own path to it."""
+
+    @property
+    def name(self) -> str:
+        """`dataset/architecture`."""
+        return f"{self.dataset}/{self.architecture}"

@@ -1,0 +1,1 @@
+"""Training: populations of members in one pass, their loss, optimiser and checkpoints."""

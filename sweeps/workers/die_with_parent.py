@@ -1,0 +1,37 @@
+"""Starts a process that ends when its parent does.
+
+A child would outlive a parent that is killed with -9. Linux sends it SIGTERM then, if it has asked; what was asked, and the cores
+it may use, outlast `exec`. A program of its own asks, since between fork and exec a process with threads must not run Python.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+
+def leashed(arguments: Sequence[str], cores: Iterable[int] = ()) -> list[str]:
+    """The command which runs `python ARGUMENTS` on these cores (all, where none are given) until this process ends.
+
+    To be started by a thread which lives as long as its process: Linux takes the end of that thread for the end of the parent.
+    """
+    return [sys.executable, "-m", "sweeps.workers.die_with_parent", str(os.getpid()), ",".join(map(str, cores)), *arguments]
+
+
+def become(parent: int, cores: Sequence[int], arguments: Sequence[str]) -> None:
+    """Turn into `python ARGUMENTS`. SIGTERM comes when the parent ends, and at once where it has ended before."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if cores:
+            os.sched_setaffinity(0, cores)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+
+
+if __name__ == "__main__":
+    become(int(sys.argv[1]), [int(core) for core in sys.argv[2].split(",") if core], sys.argv[3:])

@@ -1,0 +1,101 @@
+"""Launchers: the interface that places workers and keeps them running."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from sweeps.errors import Failed
+from sweeps.workers.supervisor import News
+
+STOP_SECONDS = 20.0
+"""A worker has so long to give its trials back before it is killed. Slurm and Kubernetes give 30 s."""
+
+
+class NoWorkers(Failed):
+    """All workers were given up: why, and the last lines they wrote."""
+
+
+class Launcher(ABC):
+    """Places workers and keeps them running while a sweep is conducted.
+
+    Used by one thread, as a context: workers are started on entering and none is left on leaving, whatever happened.
+    """
+
+    @abstractmethod
+    def start(self) -> None:
+        """Place the workers. Errors: WrongInput where there is no place for them."""
+
+    @abstractmethod
+    def watch(self) -> None:
+        """Start dead workers again, and say what they say. To be called about once a second; it does not wait.
+
+        Errors: NoWorkers where all were given up.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask all workers to give their trials back, and kill those which take too long. Interrupted by Ctrl-C, kill all at once."""
+
+    @abstractmethod
+    def working(self) -> int:
+        """How many workers run, as of the last `watch`."""
+
+    def __enter__(self) -> "Launcher":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Elsewhere(Launcher):
+    """Places nobody: workers join from elsewhere, or this process trains itself."""
+
+    @override
+    def start(self) -> None:
+        pass
+
+    @override
+    def watch(self) -> None:
+        pass
+
+    @override
+    def stop(self) -> None:
+        pass
+
+    @override
+    def working(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Says what is new of workers. Lines which a worker wrote as JSON are passed on to stderr as they are."""
+
+    say: Callable[[str], None]
+    json: bool = False
+
+    def tell(self, number: int, news: News) -> News:
+        """Say a worker's news, and give them back."""
+        for line in news.output:
+            if self.json:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                self.say(f"worker {number}: {line}")
+        for sentence in news.events:
+            self.say(sentence)
+        return news
+
+
+def judge(news: Iterable[News]) -> None:
+    """Errors: NoWorkers where every worker was given up."""
+    lost = [one.lost for one in news]
+    if lost and all(lost):
+        raise NoWorkers("\n".join(("no worker is left; what is finished is kept. Mend this, and give the same command again:", *lost)))

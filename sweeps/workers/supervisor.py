@@ -1,0 +1,159 @@
+"""Keeper: one worker, started again when it dies. Imports nothing heavy: with Ray it runs in a process of its own on each node."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from sweeps.workers.die_with_parent import leashed
+from tracking.exits import Exit
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
+"""Ends which say nothing against the program: somebody, or the machine for want of memory, stopped it."""
+QUICK_SECONDS = {True: 5.0, False: 60.0}
+"""A life shorter than this was in vain: when stopped from outside, and when it failed by itself (imports alone may take ten seconds)."""
+DELAYS = (0.0, 2.0, 8.0, 30.0)
+"""Seconds before the next start after 1, 2, … such lives in a row. After one more, the worker is given up."""
+LINES = 1000
+"""The newest lines of a worker's output are kept until somebody asks."""
+LONGEST = 1 << 16
+"""Bytes after which a line is cut."""
+SHOWN = 5
+"""Last lines of output in the reason why a worker was given up."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What became of a worker since the last news.
+
+    Attributes:
+        output: lines which it wrote.
+        events: sentences about it.
+        working: whether it runs.
+        lost: why it was given up, with the last lines it wrote; "" where it was not.
+    """
+
+    output: tuple[str, ...]
+    events: tuple[str, ...]
+    working: bool
+    lost: str
+
+
+class Keeper:
+    """Keeps a worker running until it has done its work, finds its input wrong, or dies too often.
+
+    The worker is `python ARGUMENTS`, on these cores (all where there are none), with `environment` on top of this process' own:
+    that is where passwords belong, since everybody on a machine sees its command lines. It leads a session of its own, so
+    Ctrl-C in a terminal does not reach it, and it ends with this process (`sweeps.workers.die_with_parent`). Nothing here waits, but `stop`.
+    """
+
+    def __init__(self, number: int, arguments: Sequence[str], environment: Mapping[str, str], cores: Sequence[int] = ()):
+        self.number = number
+        self.arguments = arguments
+        self.environment = environment
+        self.cores = cores
+        self.process: subprocess.Popen[bytes] | None = None
+        self.begun = 0.0
+        self.due: float | None = 0.0
+        self.in_vain = 0
+        self.lost = ""
+        self.output: deque[str] = deque(maxlen=LINES)
+        self.events: deque[str] = deque()
+        self.tail: deque[str] = deque(maxlen=SHOWN)
+        self.reader = threading.Thread()
+
+    def watch(self) -> News:
+        """Start the worker where it is time to, and tell what is new. To be called about once a second."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            self.reader.join(1)  # the worker's last words; its own children may hold the pipe open
+            self.process = None
+            self.ended(code, time.monotonic() - self.begun)
+        if self.process is None and self.due is not None and time.monotonic() >= self.due:
+            self.begin()
+        return self.news()
+
+    def news(self) -> News:
+        """What is new since the last call, and how it stands."""
+        output, events = (tuple(lines.popleft() for _ in range(len(lines))) for lines in (self.output, self.events))
+        return News(output, events, self.process is not None, self.lost)
+
+    def begin(self) -> None:
+        """Start the worker."""
+        self.begun = time.monotonic()
+        try:
+            self.process = subprocess.Popen(  # noqa: S603
+                leashed(self.arguments, self.cores),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory, too many processes
+            self.failed(f"could not be started ({error})", quick=True)
+            return
+        assert self.process.stdout is not None
+        self.tail.clear()
+        self.reader = threading.Thread(target=self.read, args=(self.process.stdout,), daemon=True)
+        self.reader.start()
+
+    def read(self, stream: IO[bytes]) -> None:
+        """Take what the worker writes as fast as it comes, so that it never waits for a reader."""
+        with stream:
+            for line in iter(lambda: stream.readline(LONGEST), b""):
+                text = line.decode(errors="replace").rstrip()
+                self.tail.append(text)
+                self.output.append(text)
+
+    def ended(self, code: int, lived: float) -> None:
+        """Decide what follows the worker's end, after `lived` seconds."""
+        if code == Exit.DONE:
+            self.due = None
+        elif code == Exit.WRONG_INPUT:
+            self.give_up("found its input wrong")
+        else:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            self.failed(how, quick=lived < QUICK_SECONDS[code in FROM_OUTSIDE])
+
+    def failed(self, how: str, *, quick: bool) -> None:
+        """Start the worker again after a while, which grows with each life in vain; or give it up."""
+        self.in_vain = self.in_vain + 1 if quick else 0
+        if self.in_vain > len(DELAYS):
+            self.give_up(f"{how}, soon after its start, {self.in_vain} times in a row")
+            return
+        delay = DELAYS[max(0, self.in_vain - 1)]
+        self.due = time.monotonic() + delay
+        self.events.append(f"worker {self.number} {how}; it is started again{f' in {delay:g} s' if delay else ''}")
+
+    def give_up(self, why: str) -> None:
+        """Do not start the worker again."""
+        self.due = None
+        self.lost = "\n  ".join((f"worker {self.number} {why}", *self.tail))
+        self.events.append(f"worker {self.number} {why}; it is not started again")
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: the worker gives its trials back. It is not started again."""
+        self.due = None
+        if self.process is not None:
+            self.process.terminate()
+
+    def stop(self, seconds: float) -> News:
+        """Wait so long for the worker's end, then kill it and all that it started. Nothing of it is left, however this is left."""
+        if self.process is None:
+            return self.news()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.events.append(f"worker {self.number} is killed: it did not stop within {seconds:.0f} s")
+        finally:
+            if self.process.returncode is None:  # not yet reaped, so the number is still its own
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+            self.reader.join(1)
+            self.process = None
+        return self.news()

@@ -1,0 +1,173 @@
+"""Models of timm and of transformers, built from a configuration: nothing is fetched."""
+
+import json
+import sys
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from sweeps.data.builtin import DATASETS
+from sweeps.data.dataset import Source
+from sweeps.data.load import load
+from sweeps.data.readers import hub
+from sweeps.errors import WrongInput
+from sweeps.external import OWN_ARCHITECTURES, bring_architectures
+from sweeps.models.builtin import ARCHITECTURES
+from sweeps.training.population import initialised
+
+WORDS = ["the", "storm", "goal", "bank", "vote", "song", "##s", "a"]
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    before = dict(ARCHITECTURES), dict(OWN_ARCHITECTURES)
+    yield
+    for known, one in zip((ARCHITECTURES, OWN_ARCHITECTURES), before, strict=True):
+        known.clear()
+        known.update(one)
+
+
+def images(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 3, 32, 32), np.uint8)
+    monkeypatch.setitem(DATASETS, "made", lambda _: Source(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here"))
+    return load("made")
+
+
+def texts(monkeypatch, tokenizer=None):
+    words = np.random.default_rng(0).choice(WORDS[1:6], (80, 6))
+    lines = np.array([" ".join(["the", *line]) for line in words], object)
+    source = Source(lines, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    if tokenizer:
+        ids, vocabulary = hub.tokenised(lines, tokenizer, 256)
+        source = Source(ids, source.labels, source.classes, 0, "here", vocabulary=vocabulary)
+    monkeypatch.setitem(DATASETS, "made", lambda _: source)
+    return load("made")
+
+
+def logits(name, dataset, seed=0):
+    module = initialised(partial(ARCHITECTURES[name].module, dataset), seed)
+    with torch.no_grad():
+        return module.eval()(dataset.prepare(dataset.splits["train"].take(torch.arange(5))))
+
+
+@pytest.mark.parametrize("model", ["resnet10t", "vit_tiny_patch16_224"])
+def test_models_of_timm(monkeypatch, model):
+    pytest.importorskip("timm", exc_type=ImportError)
+    bring_architectures({"pictures": f"timm:{model}:fresh"})
+    found = logits("pictures", images(monkeypatch))
+    assert found.shape == (5, 4)
+    assert not ARCHITECTURES["pictures"].recipes
+    bring_architectures({"tuned": f"timm:{model}"})
+    assert ARCHITECTURES["tuned"].recipes["*"].learning_rate <= 1e-4
+
+
+def test_an_unknown_model_of_timm_is_told():
+    pytest.importorskip("timm", exc_type=ImportError)
+    with pytest.raises(WrongInput, match=r"timm has no model 'resnet19t'\. Did you mean resnet"):
+        bring_architectures({"pictures": "timm:resnet19t"})
+
+
+def bert(folder, padding):
+    """A tiny text model with its tokenizer, in a folder."""
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    marks = ["[UNK]", "[PAD]"] if padding else ["[PAD]", "[UNK]"]
+    vocabulary = {word: index for index, word in enumerate([*marks, *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, pad_token_id=padding
+    )
+    torch.manual_seed(3)
+    model = transformers.BertForSequenceClassification(config)
+    model.save_pretrained(folder)
+    return model, config
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monkeypatch, padding):
+    model, _ = bert("bert", padding)
+    bring_architectures({"bert": "hf:bert"})
+    with pytest.raises(ValueError, match="bring the data with --tokenizer hf:bert"):
+        logits("bert", texts(monkeypatch))
+    dataset = texts(monkeypatch, "bert")
+    module = initialised(partial(ARCHITECTURES["bert"].module, dataset), 0)
+    assert torch.equal(module.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
+    ours = module.eval()(dataset.splits["train"].take(torch.arange(5)).long())
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained("bert")
+    words = [
+        " ".join(dataset.vocabulary[token] for token in row if token != 0).replace(" ##", "")
+        for row in dataset.splits["train"].take(torch.arange(5)).tolist()
+    ]
+    theirs = module.model(**tokenizer(words, return_tensors="pt", padding=True)).logits
+    torch.testing.assert_close(ours, theirs)
+    assert ARCHITECTURES["bert"].recipes["*"].learning_rate == 5e-5
+
+
+def test_models_of_transformers_from_a_configuration(monkeypatch):
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    _, config = bert("bert", 0)
+    with open("bert.json", "w") as stream:
+        json.dump({**config.to_dict(), "model_type": "bert"}, stream)
+    vit = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=224, patch_size=8
+    )
+    with open("vit.json", "w") as stream:
+        json.dump({**vit.to_dict(), "model_type": "vit"}, stream)
+    bring_architectures({"text": "hf:bert.json", "image": "hf:vit.json"})
+    words = texts(monkeypatch)
+    assert logits("text", words).shape == (5, 4)
+    assert not torch.equal(logits("text", words, 0), logits("text", words, 1))
+    assert logits("image", images(monkeypatch)).shape == (5, 4)
+
+
+def test_padding_changes_nothing(monkeypatch):
+    bert("bert", 1)
+    bring_architectures({"bert": "hf:bert"})
+    dataset = texts(monkeypatch, "bert")
+    module = initialised(partial(ARCHITECTURES["bert"].module, dataset), 0).eval()
+    tokens = dataset.splits["train"].take(torch.arange(5)).long()
+    torch.testing.assert_close(module(torch.nn.functional.pad(tokens, (0, 4))), module(tokens))
+
+
+@pytest.mark.parametrize("spec", ["hf:nobody/nothing", "hf:nowhere/config.json"])
+def test_what_cannot_be_had_says_what_to_copy(spec):
+    pytest.importorskip("transformers", exc_type=ImportError)
+    with pytest.raises(WrongInput, match="copy the model's folder"):
+        bring_architectures({"text": spec})
+
+
+def test_a_data_set_of_hugging_face(monkeypatch, tmp_path):
+    """The package `datasets` reads a folder here as it would one of the hub."""
+    pytest.importorskip("datasets", exc_type=ImportError)
+    from sweeps.data.readers.spec import Columns
+    from sweeps.external import Brought
+
+    (tmp_path / "some").mkdir()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    for part, count in (("train", 60), ("test", 20)):
+        rows = [f"{row},{'ab'[row % 2]}" for row in range(count)]
+        (tmp_path / "some" / f"{part}.csv").write_text("\n".join(["x,label", *rows]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = Brought("some", Columns(f"hf:{tmp_path}/some"))(None)
+    assert (source.test, source.classes) == (20, ("a", "b"))
+    with pytest.raises(WrongInput, match="cannot be had"):
+        Brought("some", Columns("hf:nobody/nothing"))(None)
+
+
+def test_what_is_not_installed_is_told(monkeypatch):
+    for package in ("transformers", "timm", "datasets"):
+        monkeypatch.setitem(sys.modules, package, None)  # as Python itself marks what cannot be imported
+    for spec, package in (("timm:resnet18", r"lscal\[timm\]"), ("hf:bert", r"lscal\[hf\]")):
+        with pytest.raises(WrongInput, match=package):
+            bring_architectures({"one": spec})

@@ -1,0 +1,1 @@
+"""Decision: from paired outcomes to a recommended ε."""

@@ -1,0 +1,1 @@
+"""Outbox: finished trials on disk until MLflow has taken them."""

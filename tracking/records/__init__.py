@@ -1,0 +1,1 @@
+"""Records: frozen values, written to JSON at the edge of Optuna and MLflow."""

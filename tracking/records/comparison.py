@@ -1,0 +1,63 @@
+"""Claims and comparisons with ε = 0 on the test split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tracking.records.outcome import Interval, Outcome
+
+Verdict = Literal["better", "worse", "practically the same", "not known"]
+"""What a paired difference to ε = 0 says; `tracking.decision.verdict` gives it."""
+
+
+ABOUT_DIFFERENCE = ("bleu", "accuracy", "nll_calibrated", "cost")
+"""Metrics whose claim is about the difference itself; that of others is about the difference as a share of the value at ε = 0."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a metric is better than at ε = 0, tested at one or more looks as seeds were added (`tracking.decision.sequential`).
+
+    Attributes:
+        p: repeated one-sided p-value: valid at whatever look the seeds stopped; at most 0.025 just where the interval excludes 0.
+        low, high: repeated 95 % interval of the difference at the last look, valid in the same sense.
+        seeds: how many seeds there were at each look.
+        values: the paired difference at each look.
+    """
+
+    p: float
+    low: float
+    high: float
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A confirmed ε on *test*, with fresh seeds: its metrics, and their paired differences to ε = 0.
+
+    Attributes:
+        outcome: the confirmation trial; its seeds are those of all looks.
+        estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …, `cost`) -> interval.
+        differences: metric -> paired difference to ε = 0; all zero for ε = 0 itself.
+        relative: metric -> that difference as a share of the value at ε = 0.
+        claims: metric (`accuracy`, `nll_calibrated`, `cost`) -> the claim that it is better than at ε = 0; none for ε = 0 itself.
+        coverage: the share of examples to decide without a review at which the expected cost is least, chosen on *calibrate*.
+    """
+
+    outcome: Outcome
+    estimates: Mapping[str, Interval]
+    differences: Mapping[str, Interval]
+    relative: Mapping[str, Interval]
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    coverage: float = 1.0
+
+    @property
+    def epsilon(self) -> float:
+        """The ε which was confirmed."""
+        return self.outcome.epsilon
+
+    def difference(self, metric: str) -> Interval:
+        """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for that."""
+        found, claim = self.differences[metric], self.claims.get(metric)
+        return replace(found, low=claim.low, high=claim.high) if claim and metric in ABOUT_DIFFERENCE else found

@@ -1,0 +1,281 @@
+"""Answer: what a sweep recommends, in three sentences; terminal, `tracking.recommend`, API, registry, note and page take them from here.
+
+The first is that of the policy which was asked for, the second the opposite case (who cannot recalibrate; for policy `raw`: who can), the third which ε
+cannot be told apart, and where the reasons are. Pure functions of the recommendations of one version, which may be older than some of their fields.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from tracking.numbers import decimals, epsilon, number
+from tracking.records.comparison import Verdict
+from tracking.records.outcome import Interval, Point
+from tracking.records.recommendation import Recommendation, without_infinity
+
+RAW, RECALIBRATED = "raw", "safe"
+"""The policy for those who cannot recalibrate, and the one which is its opposite case."""
+POINT_OF_NOTE = 0.01
+"""How far, as a share, confidence lies from accuracy where that is the reason not to go without a temperature."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a difference is said: the metric's name, its scale, what stands behind the number and behind the interval, and its least decimals."""
+
+    noun: str
+    scale: float
+    unit: str
+    behind: str
+    decimals: int
+
+
+DIFFERENCES = {
+    "accuracy": Said("accuracy", 100, " pp", "", 1),
+    "bleu": Said("BLEU", 100, "", "", 1),
+    "nll_calibrated": Said("NLL after T", 1, "", "", 3),
+    "cost": Said("expected cost", 1, "", " an example", 3),
+}
+
+
+@dataclass(frozen=True)
+class Short:
+    """What another policy of the same version recommends."""
+
+    epsilon: float
+    temperature: float | None
+    verdict: Verdict | None
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Recommendation):
+    """A recommendation with its three sentences, and what the other policies say."""
+
+    answer: tuple[str, ...] = ()
+    policies: Mapping[str, Short] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str]) -> Self:
+        """That of a policy, among all of a version. Errors: KeyError where the policy is not among them."""
+        others = {
+            name: Short(one.epsilon, one.temperature, one.verdict, first(one)) for name, one in recommendations.items() if name != policy
+        }
+        said = tuple(sentences(recommendations, policy, links))
+        return cls(**vars(recommendations[policy]), answer=said, policies=others)
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, its sentences as a person reads them."""
+        return json.dumps(without_infinity(asdict(self)), allow_nan=False, ensure_ascii=False)
+
+
+def sentences(recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str] | None = None) -> list[str]:
+    """The sentences, each without a line break.
+
+    Args:
+        recommendations: by policy, all of one version.
+        policy: the plan's, or the one which is asked for.
+        links: what a place knows of where the reasons are, by name: `{"page": "file://…", "MLflow": "http://…"}`.
+
+    Errors: KeyError where the policy is not among them.
+    """
+    chosen = recommendations[policy]
+    other = recommendations.get(RECALIBRATED if policy == RAW else RAW)
+    said = [first(chosen), opposite(chosen, other) if other else "", " ".join(filter(None, (range_of(chosen), why(links or {}))))]
+    return [sentence for sentence in said if sentence]
+
+
+def why(links: Mapping[str, str]) -> str:
+    """Where the reasons are; "" where no place is known."""
+    return f"Why, and what would change it: {' · '.join(f'{name} {place}' for name, place in links.items())}" if links else ""
+
+
+# ---- the first sentence ------------------------------------------------------------------------------------------------
+
+
+def first(chosen: Recommendation) -> str:
+    """What to do, and what it does to accuracy and ECE."""
+    said = f"{gain(chosen)}, {calibration(chosen)}" if chosen.epsilon != 0 else f"{calibration(chosen)}; {refusal(chosen)}"
+    return f"{action(chosen)}: {said}."
+
+
+def action(chosen: Recommendation) -> str:
+    """What to train with, and what to do with logits and unsure decisions."""
+    steps = [f"Train {how(chosen)}{tuned(chosen.point)}"]
+    if chosen.policy != RAW:
+        steps.append(f"divide logits by {temperature(chosen)}")
+    if chosen.policy == "utility":
+        share = number(100 * chosen.coverage, 0)
+        steps.append(f"decide the surest {share} % without a review" if 0 < chosen.coverage < 1 else deciding(chosen.coverage))
+    return f"{', '.join(steps[:-1])} and {steps[-1]}" if len(steps) > 1 else steps[0]
+
+
+def deciding(coverage: float) -> str:
+    """What to do where all examples are decided alike."""
+    return "decide all without a review" if coverage else "review all"
+
+
+def how(chosen: Recommendation) -> str:
+    """The ε in the words of a training script, where torch has such a smoothing."""
+    if chosen.epsilon == 0:
+        return "without label smoothing (0)"
+    if chosen.smoothing == "uniform" and chosen.epsilon > 0:
+        return f"with label_smoothing={epsilon(chosen.epsilon)}"
+    return f"with ε = {epsilon(chosen.epsilon)} of smoothing {chosen.smoothing} (docs/smoothing.md of lscal)"
+
+
+def tuned(point: Point) -> str:
+    """What was tuned beside ε, by name."""
+    others = [f"{name}={number_of(value)}" for name, value in point.items() if name not in ("epsilon", "smoothing")]
+    return f", {', '.join(others)}" if others else ""
+
+
+def number_of(value: float | str) -> str:
+    """A tuned value."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def temperature(chosen: Recommendation) -> str:
+    """T, and what it was fitted on."""
+    if chosen.temperature is None:
+        return "a temperature fitted on held-out examples (this older version does not say which)"
+    fitted = f"fitted on {number(chosen.calibrate_examples, 0)} examples" if chosen.calibrate_examples else ""
+    if chosen.at_bound:
+        fitted = f"{fitted}, which have no best T with {chosen.at_bound} of {chosen.seeds} seeds".lstrip(", ")
+    return f"T = {degrees(chosen.temperature)}{f' ({fitted})' if fitted else ''}"
+
+
+def degrees(value: float) -> str:
+    """A temperature to two decimals, at least two digits."""
+    return number(value, 2) if value >= 0.1 else f"{value:.2g}"
+
+
+def gain(chosen: Recommendation) -> str:
+    """What an adopted ε changes: what the policy claims, and accuracy."""
+    differences = dict(chosen.differences) or {"accuracy": chosen.delta_accuracy}
+    said = [metric for metric in dict.fromkeys((chosen.claimed, "accuracy")) if metric in differences and metric in DIFFERENCES]
+    if chosen.claimed == "bleu":
+        said = ["bleu"]
+    told = ", ".join(change(metric, differences[metric]) for metric in said)
+    return f"{told} (practically the same: within ±{interest(chosen)})" if chosen.verdict == "practically the same" else told
+
+
+def refusal(chosen: Recommendation) -> str:
+    """Why ε = 0: what the candidate did, and the verdict."""
+    candidate, claimed = epsilon(chosen.candidate), chosen.differences.get(chosen.claimed)
+    if chosen.candidate == 0:
+        return unpromising(chosen)
+    if claimed is None or chosen.verdict is None:
+        return told_before(chosen)
+    found = change(chosen.claimed, claimed)
+    if chosen.verdict == "worse":
+        return f"{candidate} is worse ({found})"
+    if chosen.verdict == "practically the same":
+        return f"{candidate} is practically the same ({found}: within ±{interest(chosen)})"
+    if chosen.verdict == "not known":
+        return f"whether {candidate} is better is not known ({found}; {chosen.settles})"
+    failed = "; ".join(one.sentence for one in chosen.conditions if not one.met)
+    return f"{candidate} is better ({found}), but {failed}"
+
+
+def unpromising(chosen: Recommendation) -> str:
+    """Why the candidate is 0. It is chosen by the fit through all trials, whose error is not that of the trials in the tables."""
+    noun = DIFFERENCES[chosen.claimed].noun
+    if chosen.policy in (RAW, RECALIBRATED):
+        return f"no other ε which keeps the tolerances is ahead in {noun} by more than one standard error of the fit through all trials"
+    return f"by the fit through all trials no other ε has {'more ' if chosen.claimed in ('accuracy', 'bleu') else 'a lower '}{noun}"
+
+
+def told_before(chosen: Recommendation) -> str:
+    """Why ε = 0, where the candidate diverged, or the record is older than its differences: the reason, within a sentence."""
+    return chosen.reason[:1].lower() + chosen.reason[1:].rstrip(".")
+
+
+def interest(chosen: Recommendation) -> str:
+    """The smallest difference of interest."""
+    said = DIFFERENCES[chosen.claimed]
+    return f"{said.scale * (chosen.effect or 0.0):.3g}{said.unit}"
+
+
+def calibration(chosen: Recommendation) -> str:
+    """ECE at ε = 0 and at the recommended ε, and after the temperature."""
+    values = [chosen.ece.value] if chosen.epsilon == 0 or "ece" not in chosen.control else [chosen.control["ece"].value, chosen.ece.value]
+    said = f"ECE {' → '.join(percent(value) for value in values)} %"
+    return said if chosen.policy == RAW else f"{said}, {percent(chosen.ece_calibrated.value)} % after T"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, to one decimal, or as many as keep it from 0; the unit is left to the reader's sentence."""
+    return number(100 * share, decimals([100 * share], most=2))
+
+
+def change(metric: str, found: Interval) -> str:
+    """A paired difference with its interval, to as many decimals as the interval is wide."""
+    said = DIFFERENCES[metric]
+    values = [said.scale * value for value in (found.value, found.low, found.high)]
+    width = values[2] - values[1]
+    fine = next((count for count in range(said.decimals, 5) if width * 10**count >= 5), 5)
+    value, low, high = (number(v, decimals(values, fine, fine + 2), signed=True) for v in values)
+    interval = "" if "–" in (low, high) else f" [{low}, {high}]"
+    return f"{said.noun} {value}{said.unit}{interval}{said.behind}"
+
+
+# ---- the second sentence -----------------------------------------------------------------------------------------------
+
+
+def opposite(chosen: Recommendation, other: Recommendation) -> str:
+    """What to do in the opposite case: where logits cannot be recalibrated, or, for policy `raw`, where they can."""
+    same = chosen.point == other.point and chosen.smoothing == other.smoothing
+    if other.policy == RAW:
+        if same:
+            return f"Cannot recalibrate? {epsilon(other.epsilon)} as well: {confidence(other)}."
+        return f"Cannot recalibrate? Use {named(other)}: {against(chosen, other)}."
+    divided = f"divide logits by {temperature(other)}"
+    after = f"ECE is {percent(other.ece_calibrated.value)} % then"
+    if same:
+        return f"Can you recalibrate? {epsilon(other.epsilon)} as well, and {divided}: {after}."
+    told = gain(other) if other.epsilon != 0 else refusal(other)
+    return f"Can you recalibrate? Use {named(other)} and {divided}: {told}, {after}."
+
+
+def named(chosen: Recommendation) -> str:
+    """An ε and what else to train with."""
+    smoothing = f" of smoothing {chosen.smoothing}" if chosen.epsilon != 0 and chosen.smoothing != "uniform" else ""
+    return f"{epsilon(chosen.epsilon)}{smoothing}{tuned(chosen.point)}"
+
+
+def against(chosen: Recommendation, raw: Recommendation) -> str:
+    """Why not the chosen ε where logits stay as they are."""
+    gap = chosen.estimates.get("confidence_gap")
+    if chosen.epsilon != 0 and gap is None:
+        return f"at {epsilon(chosen.epsilon)} ECE is {percent(chosen.ece.value)} % without T"
+    if chosen.epsilon != 0 and gap is not None and abs(gap.value) >= POINT_OF_NOTE:
+        return f"at {epsilon(chosen.epsilon)} {confidence(chosen)}"
+    return gain(raw) if raw.epsilon != 0 else refusal(raw)
+
+
+def confidence(chosen: Recommendation) -> str:
+    """How far the mean confidence lies from the accuracy, without a temperature."""
+    gap = chosen.estimates.get("confidence_gap")
+    if gap is None:
+        return f"ECE is {percent(chosen.ece.value)} % without T"
+    return f"confidence is {percent(abs(gap.value))} points too {'low' if gap.value < 0 else 'high'}"
+
+
+# ---- the third sentence ------------------------------------------------------------------------------------------------
+
+
+def range_of(chosen: Recommendation) -> str:
+    """The ε which the screening cannot tell apart, and how the candidate lies among them; "" where that is not known."""
+    if chosen.tied is None:
+        return ""
+    low, high = chosen.tied
+    if low == high:
+        return f"Every other ε can be told apart from {epsilon(low)}."
+    said = f"{epsilon(low)} to {epsilon(high)} cannot be told apart"
+    stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
+    if stands and chosen.incumbent == chosen.candidate:
+        return f"{said}; {epsilon(chosen.candidate)}, which is published already, stays."
+    tested = ", and was put to the test" if stands and chosen.epsilon != chosen.candidate else ""
+    return f"{said}{stands}{tested}."
