@@ -2,11 +2,13 @@
 
     python -m benchmarks.calibration [--rounds 7] [--rows ece temperature] [--device cuda]
 
-Each round runs every contestant of a row once, after one round that does not count. A ratio is a contestant's time to lscal's in the
-same round: its median, and from where to where. Targets are for the ratio of CPU times, which a busy machine disturbs least; on a GPU
-for that of wall times. Where only the wall time reaches one (lscal works with all threads, some peers with one), it says so. `≈` marks
-contestants that did a part of the work, their time multiplied. `one pass` adds up the input: what reading it costs. Peers that are
-not installed show `-`; `pip install netcal torchmetrics relplot probmetrics numba scikit-learn` brings all of them.
+Each round runs every contestant of a row once, after one round that does not count. A ratio is a contestant's
+time to lscal's in the same round: its median, and from where to where. Targets are for the ratio of CPU
+times, which a busy machine disturbs least; on a GPU for that of wall times. Where only the wall time reaches
+one (lscal works with all threads, some peers with one), it says so. `≈` marks contestants that did a part of
+the work, their time multiplied. `one pass` adds up the input: what reading it costs. Peers that are not
+installed show `-`; `pip install netcal torchmetrics relplot probmetrics numba scikit-learn` brings all of
+them.
 
 A machine with other work to do makes torch's second thread wait: `OMP_NUM_THREADS=1` then says more.
 """
@@ -45,7 +47,9 @@ Work = Callable[[Tensor, Tensor], object]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Someone who does the work of a row, or the `part` of it that can be waited for; `target` is the ratio to reach."""
+    """Someone who does the work of a row, or the `part` of it that can be waited for; `target` is the ratio
+    to reach.
+    """
 
     package: str
     work: Work
@@ -81,7 +85,8 @@ class Row:
         return scores.to(device), labels.to(device)
 
 
-# ---- ECE ---------------------------------------------------------------------------------------------------------------
+# ---- ECE
+# --------------------------------------------------------------------------------------------------
 
 
 def lscal_ece(probabilities: Tensor, labels: Tensor) -> object:
@@ -121,7 +126,8 @@ def relplot_ece(scores: Tensor, labels: Tensor, probabilities: bool = True) -> o
     import relplot
 
     return relplot.metrics.binnedECE(
-        *relplot.multiclass_logits_to_confidences(scores.numpy(), labels.numpy(), probs=probabilities), nbins=15
+        *relplot.multiclass_logits_to_confidences(scores.numpy(), labels.numpy(), probs=probabilities),
+        nbins=15,
     )
 
 
@@ -141,7 +147,8 @@ def probmetrics_ece_logits(logits: Tensor, labels: Tensor) -> object:
     return Metrics.from_names(["ece-15"]).compute_all_from_labels_logits(labels, logits)
 
 
-# ---- classwise ECE, smooth ECE, proper scores --------------------------------------------------------------------------
+# ---- classwise ECE, smooth ECE, proper scores
+# --------------------------------------------------------------------------
 
 
 def lscal_classwise(probabilities: Tensor, labels: Tensor) -> object:
@@ -158,7 +165,10 @@ def netcal_classwise(probabilities: Tensor, labels: Tensor) -> object:
 def torchmetrics_classwise(probabilities: Tensor, labels: Tensor) -> object:
     from torchmetrics.functional.classification import binary_calibration_error
 
-    columns = [binary_calibration_error(probabilities[:, k], (labels == k).long(), n_bins=15) for k in range(probabilities.shape[-1])]
+    columns = [
+        binary_calibration_error(probabilities[:, k], (labels == k).long(), n_bins=15)
+        for k in range(probabilities.shape[-1])
+    ]
     return torch.stack(columns).mean()
 
 
@@ -169,7 +179,9 @@ def lscal_smooth(probabilities: Tensor, labels: Tensor) -> object:
 def relplot_smooth(probabilities: Tensor, labels: Tensor) -> object:
     import relplot
 
-    return relplot.smECE(*relplot.multiclass_logits_to_confidences(probabilities.numpy(), labels.numpy(), probs=True))
+    return relplot.smECE(
+        *relplot.multiclass_logits_to_confidences(probabilities.numpy(), labels.numpy(), probs=True)
+    )
 
 
 def lscal_scores(logits: Tensor, labels: Tensor) -> object:
@@ -189,7 +201,8 @@ def sklearn_scores(logits: Tensor, labels: Tensor) -> object:
     )
 
 
-# ---- temperature -------------------------------------------------------------------------------------------------------
+# ---- temperature
+# --------------------------------------------------------------------------------------------------
 
 
 def lscal_temperature(logits: Tensor, labels: Tensor) -> object:
@@ -225,7 +238,9 @@ def sklearn_temperature(logits: Tensor, labels: Tensor) -> object:
 
         predict = decision_function
 
-    return CalibratedClassifierCV(FrozenEstimator(Logits()), method="temperature", cv=2, ensemble=False).fit(logits.numpy(), labels.numpy())
+    return CalibratedClassifierCV(FrozenEstimator(Logits()), method="temperature", cv=2, ensemble=False).fit(
+        logits.numpy(), labels.numpy()
+    )
 
 
 def probmetrics_temperature(logits: Tensor, labels: Tensor) -> object:
@@ -235,7 +250,8 @@ def probmetrics_temperature(logits: Tensor, labels: Tensor) -> object:
     return get_calibrator("temp-scaling").fit_torch(CategoricalLogits(logits), labels)
 
 
-# ---- intervals ---------------------------------------------------------------------------------------------------------
+# ---- intervals
+# --------------------------------------------------------------------------------------------------
 
 
 def lscal_bootstrap(probabilities: Tensor, labels: Tensor) -> object:
@@ -258,7 +274,12 @@ def resampled(ece: Work, replicates: int) -> Work:
 
 def lscal_report(logits: Tensor, labels: Tensor) -> object:
     """Every metric with its interval, as it is and after a temperature."""
-    return Report.of(logits, labels, Temperature.fit(logits, labels), resamples=Resamples.draw(len(labels), replicates=REPLICATES))
+    return Report.of(
+        logits,
+        labels,
+        Temperature.fit(logits, labels),
+        resamples=Resamples.draw(len(labels), replicates=REPLICATES),
+    )
 
 
 def usual_metrics(probabilities: Any, labels: Any) -> list[float]:
@@ -267,7 +288,14 @@ def usual_metrics(probabilities: Any, labels: Any) -> list[float]:
     Left out, in their favour: smooth ECE, debiased errors, calibration and refinement parts, fidelity.
     """
     from netcal.metrics import ECE, MCE
-    from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, recall_score, roc_auc_score, top_k_accuracy_score
+    from sklearn.metrics import (
+        accuracy_score,
+        brier_score_loss,
+        log_loss,
+        recall_score,
+        roc_auc_score,
+        top_k_accuracy_score,
+    )
 
     examples, classes = probabilities.shape
     confidence, predicted = probabilities.max(-1), probabilities.argmax(-1)
@@ -309,7 +337,8 @@ def one_pass(scores: Tensor, labels: Tensor) -> object:
     return scores.sum()
 
 
-# ---- the table ---------------------------------------------------------------------------------------------------------
+# ---- the table
+# --------------------------------------------------------------------------------------------------
 
 PROBABILITIES = [
     Contestant("relplot", relplot_ece),
@@ -331,7 +360,11 @@ ROWS = [
         (1_000_000, 10),
         True,
         lscal_ece,
-        [Contestant("netcal", netcal_ece, 10), Contestant("torchmetrics", torchmetrics_ece, 4, on_gpu=True), *PROBABILITIES],
+        [
+            Contestant("netcal", netcal_ece, 10),
+            Contestant("torchmetrics", torchmetrics_ece, 4, on_gpu=True),
+            *PROBABILITIES,
+        ],
     ),
     Row(
         "ece-wide",
@@ -339,7 +372,11 @@ ROWS = [
         (100_000, 1000),
         True,
         lscal_ece,
-        [Contestant("netcal", netcal_ece, 4), Contestant("torchmetrics", torchmetrics_ece, on_gpu=True), *PROBABILITIES],
+        [
+            Contestant("netcal", netcal_ece, 4),
+            Contestant("torchmetrics", torchmetrics_ece, on_gpu=True),
+            *PROBABILITIES,
+        ],
     ),
     Row("ece-logits", "ECE of logits", (1_000_000, 10), False, lscal_ece_logits, LOGITS),
     Row("ece-logits-wide", "ECE of logits", (100_000, 1000), False, lscal_ece_logits, LOGITS),
@@ -415,7 +452,10 @@ ROWS = [
         False,
         lscal_report,
         # beside the values themselves
-        [Contestant("netcal", usual_report, 50, part=1 / (64 * 2 * (REPLICATES + 1))), Contestant("one pass", one_pass, on_gpu=True)],
+        [
+            Contestant("netcal", usual_report, 50, part=1 / (64 * 2 * (REPLICATES + 1))),
+            Contestant("one pass", one_pass, on_gpu=True),
+        ],
     ),
 ]
 
@@ -448,7 +488,11 @@ def timed(work: Work, scores: Tensor, labels: Tensor) -> Seconds:
 def compare(row: Row, rounds: int, device: str) -> None:
     """Run a row's contestants in turn and print their times and ratios."""
     print(f"\n{row.title}, {' × '.join(f'{size:,}' for size in row.shape)}   [--rows {row.name}]")
-    print(f"  {'':14}{'CPU ms':>14}{'wall ms':>14}{'CPU ratio':>11}{'from – to':>22}{'wall ratio':>12}{'target':>8}  reached")
+    print(
+        f"  {'':14}{'CPU ms':>14}{'wall ms':>14}{'CPU ratio':>11}{'from – to':>22}"
+        f"{'wall ratio':>12}{'target':>8}"
+        "  reached"
+    )
     scores, labels = row.inputs(device)
     peers = [peer for peer in row.peers if peer.on_gpu or not scores.is_cuda]
     field = [peer for peer in peers if installed(peer.package)]
@@ -465,7 +509,11 @@ def compare(row: Row, rounds: int, device: str) -> None:
     for peer in peers:
         show(peer, theirs.get(peer.package), ours, scores.is_cuda)
     extra = peak_on_gpu(row, scores, labels) if scores.is_cuda else peak_in_child(row)
-    print(f"  memory of lscal over the input {extra:.0f} MB, target {MEMORY_MB}: {'yes' if extra <= MEMORY_MB else 'no'}", flush=True)
+    print(
+        f"  memory of lscal over the input {extra:.0f} MB, target {MEMORY_MB}:"
+        f" {'yes' if extra <= MEMORY_MB else 'no'}",
+        flush=True,
+    )
 
 
 def show(peer: Contestant, runs: list[Seconds] | None, ours: list[Seconds], by_wall: bool) -> None:
@@ -473,23 +521,32 @@ def show(peer: Contestant, runs: list[Seconds] | None, ours: list[Seconds], by_w
     if runs is None:
         print(f"  {peer.package:14}{'-':>14}")
         return
-    cpu, wall = ([getattr(a, clock) / getattr(b, clock) for a, b in zip(runs, ours, strict=True)] for clock in ("cpu", "wall"))
+    cpu, wall = (
+        [getattr(a, clock) / getattr(b, clock) for a, b in zip(runs, ours, strict=True)]
+        for clock in ("cpu", "wall")
+    )
     middle = statistics.median(cpu), statistics.median(wall)
     approximately = "≈" if peer.part < 1 else ""
     verdict = ""
     if peer.target is not None:
-        reached = "yes" if middle[by_wall] >= peer.target else "in wall time" if middle[1] >= peer.target else "no"
+        reached = (
+            "yes" if middle[by_wall] >= peer.target else "in wall time" if middle[1] >= peer.target else "no"
+        )
         verdict = f"{peer.target:8g}  {reached}"
-    ratios = f"{approximately + f'{middle[0]:.3g}':>11}{f'{min(cpu):.3g} – {max(cpu):.3g}':>22}{approximately + f'{middle[1]:.3g}':>12}"
+    span = f"{min(cpu):.3g} – {max(cpu):.3g}"
+    ratios = f"{approximately + f'{middle[0]:.3g}':>11}{span:>22}{approximately + f'{middle[1]:.3g}':>12}"
     print(f"  {peer.package:14}{medians(runs)}{ratios}{verdict}")
 
 
 def medians(runs: list[Seconds]) -> str:
     """CPU and wall milliseconds."""
-    return "".join(f"{1000 * statistics.median(getattr(run, clock) for run in runs):14,.1f}" for clock in ("cpu", "wall"))
+    return "".join(
+        f"{1000 * statistics.median(getattr(run, clock) for run in runs):14,.1f}" for clock in ("cpu", "wall")
+    )
 
 
-# ---- memory and import -------------------------------------------------------------------------------------------------
+# ---- memory and import
+# -------------------------------------------------------------------------------------------------
 
 
 def peak_on_gpu(row: Row, scores: Tensor, labels: Tensor) -> float:
@@ -503,13 +560,19 @@ def peak_on_gpu(row: Row, scores: Tensor, labels: Tensor) -> float:
 def peak_in_child(row: Row) -> float:
     """Most resident memory beyond that of a fresh process which holds the input, MB."""
     command = [sys.executable, "-m", "benchmarks.calibration", "--peak", row.name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout)
+    return float(
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        ).stdout
+    )
 
 
 def peak(row: Row) -> float:
     """What `peak_in_child` reports, measured in this process (Linux)."""
     scores, labels = row.inputs("cpu")
-    row.ours(scores[..., :1000, :].clone(), labels[:1000].clone())  # what is imported and allocated once is no part of the work
+    row.ours(
+        scores[..., :1000, :].clone(), labels[:1000].clone()
+    )  # what is imported and allocated once is no part of the work
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     refs.write_text("5")  # the peak starts again from here
     before = re.search(r"VmRSS:\s+(\d+)", status.read_text())
@@ -539,25 +602,40 @@ def imports(rounds: int) -> None:
     print(f"  {'':14}{'CPU ms':>14}{'wall ms':>14}{'CPU s over torch':>18}{'target':>8}  reached")
     for name, runs in times.items():
         over = statistics.median(a.cpu - b.cpu for a, b in zip(runs, times["torch"], strict=True))
-        verdict = "" if name == "torch" else f"{over:18.2f}{IMPORT_SECONDS:8g}  {'yes' if over <= IMPORT_SECONDS else 'no'}"
+        verdict = (
+            ""
+            if name == "torch"
+            else f"{over:18.2f}{IMPORT_SECONDS:8g}  {'yes' if over <= IMPORT_SECONDS else 'no'}"
+        )
         print(f"  {name:14}{medians(runs)}{verdict}")
 
 
 def header(rounds: int, device: str) -> None:
     """Where this was measured."""
     packages = ["torch", "numpy", *dict.fromkeys(peer.package for row in ROWS for peer in row.peers)]
-    versions = ", ".join(f"{name} {version(name)}" for name in packages if name != "one pass" and installed(name))
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in packages if name != "one pass" and installed(name)
+    )
     threads = f"{torch.get_num_threads()} threads of torch"
-    machine = torch.cuda.get_device_name() if device.startswith("cuda") else f"{platform.processor() or platform.machine()}"
+    machine = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"{platform.processor() or platform.machine()}"
+    )
     print(f"lscal's calibration metrics and their peers, {rounds} rounds, seed {SEED}")
     load = f"load {os.getloadavg()[0]:.1f} at the start"
-    print(f"{machine}, {os.cpu_count()} CPU cores, {threads}, {load}, Python {platform.python_version()}, {versions}")
+    print(
+        f"{machine}, {os.cpu_count()} CPU cores, {threads}, {load}, Python {platform.python_version()},"
+        f" {versions}"
+    )
 
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--rounds", type=int, default=7)
-    flags.add_argument("--rows", nargs="+", choices=[*(row.name for row in ROWS), "import"], help="default: all of them")
+    flags.add_argument(
+        "--rows", nargs="+", choices=[*(row.name for row in ROWS), "import"], help="default: all of them"
+    )
     flags.add_argument("--device", default="cpu", help="cpu or cuda")
     flags.add_argument("--peak", help=argparse.SUPPRESS)
     options = flags.parse_args()

@@ -1,7 +1,9 @@
-"""Chaos: workers are killed and paused, the database and MLflow restarted and cut off, at random; the sweep has to come to the same numbers.
+"""Chaos: workers are killed and paused, the database and MLflow restarted and cut off, at random; the sweep
+has to come to the same numbers.
 
-`python -m benchmarks.chaos --minutes 5` runs sweeps of digits/mlp among such accidents for five minutes and compares each, its recommendation and
-the metrics of all its trials, with the same sweep in one undisturbed process. It ends with 1 where anything differs.
+`python -m benchmarks.chaos --minutes 5` runs sweeps of digits/mlp among such accidents for five minutes and
+compares each, its recommendation and the metrics of all its trials, with the same sweep in one undisturbed
+process. It ends with 1 where anything differs.
 """
 
 import argparse
@@ -77,11 +79,15 @@ class Accidents:
             str(self.arena.folder / "artifacts"),
         ]
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.mlflow = process("mlflow", "server", *where, *address, folder=self.arena.folder, end=signal.SIGKILL)
+        self.mlflow = process(
+            "mlflow", "server", *where, *address, folder=self.arena.folder, end=signal.SIGKILL
+        )
         self.mlflow.__enter__()
 
 
-def disturbed(database: Database, generator: random.Random, workers: int, until: float) -> tuple[dict, dict, Counter[str], float]:
+def disturbed(
+    database: Database, generator: random.Random, workers: int, until: float
+) -> tuple[dict, dict, Counter[str], float]:
     """A sweep among accidents: what it recommends, all its outcomes, what happened, and how long it took."""
     with tempfile.TemporaryDirectory(prefix="lscal-chaos-") as folder:
         port = free_port()
@@ -121,7 +127,8 @@ def main() -> int:
                 wrong += not same
                 happened = ", ".join(f"{name} {times}×" for name, times in sorted(count.items()))
                 print(
-                    f"{'the same' if same else 'DIFFERS'}: {len(measured)} trials in {seconds:.0f} s; {happened or 'nothing happened'}",
+                    f"{'the same' if same else 'DIFFERS'}: {len(measured)} trials in {seconds:.0f} s;"
+                    f" {happened or 'nothing happened'}",
                     flush=True,
                 )
         finally:

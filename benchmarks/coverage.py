@@ -3,19 +3,21 @@
     python -m benchmarks.coverage [--data-sets 1000] [--examples 1000 10000] [--spread 12] [--random-state 0]
     python -m benchmarks.coverage --one-bin [--data-sets 1000] [--examples 30 100 300 1000] [--random-state 0]
 
-True class probabilities π are softmax(spread · z), z normal over 10 classes; labels are drawn from them. A spread of 6, 12 or 40 gives
-models of 80, 90 or 97 % accuracy. Three models see π through noise of their own:
+True class probabilities π are softmax(spread · z), z normal over 10 classes; labels are drawn from them. A
+spread of 6, 12 or 40 gives models of 80, 90 or 97 % accuracy. Three models see π through noise of their own:
 
 - `calibrated` knows π;
 - `ε = 0` is overconfident: logits 1.25 (log π + 0.7 noise);
-- `ε = 0.1` is smoothed, and so underconfident: 0.9 softmax(log π + 0.7 noise) + 0.01, its noise correlated 0.95 with that of ε = 0.
+- `ε = 0.1` is smoothed, and so underconfident: 0.9 softmax(log π + 0.7 noise) + 0.01, its noise correlated
+0.95 with that of ε = 0.
 
-The truth is of 4 million examples, with π in place of drawn labels. `low` and `high` are how often the truth lies below and above the
-interval, in %. At 95 % and 1000 data sets a coverage is itself known to ± 1.4 %.
+The truth is of 4 million examples, with π in place of drawn labels. `low` and `high` are how often the truth
+lies below and above the interval, in %. At 95 % and 1000 data sets a coverage is itself known to ± 1.4 %.
 
-`--one-bin` asks the same of `debiased_ece` alone where few examples decide, for every mixture of a confidence and a gap of `CONFIDENCES` and `GAPS`:
-all examples have the same confidence, so that coverage is a sum over the binomial distribution, without simulation, and the half-width can be
-compared with that of the exact interval (Clopper and Pearson 1934); or a part of them lies in a second bin; or they are spread as above.
+`--one-bin` asks the same of `debiased_ece` alone where few examples decide, for every mixture of a confidence
+and a gap of `CONFIDENCES` and `GAPS`: all examples have the same confidence, so that coverage is a sum over
+the binomial distribution, without simulation, and the half-width can be compared with that of the exact
+interval (Clopper and Pearson 1934); or a part of them lies in a second bin; or they are spread as above.
 """
 
 import argparse
@@ -79,12 +81,18 @@ def true_values(examples: int, spread: float, generator: torch.Generator) -> dic
             brier = p.square().sum(-1) - 2 * (pi * p).sum(-1) + 1
             rank = log_p.amax(-1)
             columns.setdefault(model, []).append(torch.stack([confidence, right, nll, brier, rank]))
-    truth = {(name, model): value for model, parts in columns.items() for name, value in of_population(torch.cat(parts, -1)).items()}
+    truth = {
+        (name, model): value
+        for model, parts in columns.items()
+        for name, value in of_population(torch.cat(parts, -1)).items()
+    }
     return truth | {(name, DIFFERENCE): truth[name, FIRST] - truth[name, SECOND] for name in NAMES}
 
 
 def of_population(columns: Tensor) -> dict[str, float]:
-    """The metrics of so many examples that they are the population: confidence, P(right), expected NLL and Brier, and log-confidence."""
+    """The metrics of so many examples that they are the population: confidence, P(right), expected NLL and
+    Brier, and log-confidence.
+    """
     confidence, right, nll, brier, rank = columns
     examples = len(confidence)
     gap = torch.bincount((confidence * BINS).long().clamp(max=BINS - 1), confidence - right, minlength=BINS)
@@ -101,11 +109,13 @@ def of_population(columns: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def data_sets(number: int, examples: int, spread: float, generator: torch.Generator) -> dict[str, Predictions]:
+def data_sets(
+    number: int, examples: int, spread: float, generator: torch.Generator
+) -> dict[str, Predictions]:
     """Independent data sets as the members of one Predictions for each model.
 
-    Members share their labels. The population treats all classes alike, so the classes of an example may be rotated until its label is
-    the shared one; no metric here can tell.
+    Members share their labels. The population treats all classes alike, so the classes of an example may be
+    rotated until its label is the shared one; no metric here can tell.
     """
     labels = torch.arange(examples) % CLASSES
     log_pi, models = draw(number * examples, spread, generator)
@@ -117,14 +127,18 @@ def data_sets(number: int, examples: int, spread: float, generator: torch.Genera
     }
 
 
-def simulate(number: int, examples: int, names: Sequence[str], spread: float, random_state: int) -> dict[tuple[str, str], Estimate]:
+def simulate(
+    number: int, examples: int, names: Sequence[str], spread: float, random_state: int
+) -> dict[tuple[str, str], Estimate]:
     """Estimates of all data sets by (name, model); paired differences under the name of both."""
     generator = torch.Generator().manual_seed(random_state + examples)
     parts: dict[tuple[str, str], list[Estimate]] = {}
     for start in range(0, number, DATA_SETS_AT_ONCE):
         models = data_sets(min(DATA_SETS_AT_ONCE, number - start), examples, spread, generator)
         resamples = Resamples.draw(examples, random_state=random_state + start)
-        found = {model: estimates(predictions, names, resamples=resamples) for model, predictions in models.items()}
+        found = {
+            model: estimates(predictions, names, resamples=resamples) for model, predictions in models.items()
+        }
         found[DIFFERENCE] = differences(models[FIRST], models[SECOND], names, resamples=resamples)
         for model, by_name in found.items():
             for name, estimate in by_name.items():
@@ -139,7 +153,9 @@ def joined(parts: list[Estimate]) -> Estimate:
     def cat(of: Callable[[Estimate], Tensor]) -> Tensor:
         return torch.cat([of(part) for part in parts])
 
-    return Estimate(cat(lambda part: part.value), cat(lambda part: part.low), cat(lambda part: part.high), parts[0].level)
+    return Estimate(
+        cat(lambda part: part.value), cat(lambda part: part.low), cat(lambda part: part.high), parts[0].level
+    )
 
 
 def misses(estimate: Estimate, truth: float) -> tuple[float, float]:
@@ -149,29 +165,44 @@ def misses(estimate: Estimate, truth: float) -> tuple[float, float]:
     return 100 * float(below.double().mean()), 100 * float(above.double().mean())
 
 
-def table(truth: Mapping[tuple[str, str], float], found: Mapping[int, Mapping[tuple[str, str], Estimate]]) -> str:
+def table(
+    truth: Mapping[tuple[str, str], float], found: Mapping[int, Mapping[tuple[str, str], Estimate]]
+) -> str:
     """Coverage as Markdown: one row per metric and model, a group of columns for each number of examples."""
-    lines = ["| metric | of | truth |" + "".join(f" N = {n}: covers % | low / high % | mean half-width |" for n in found)]
+    lines = [
+        "| metric | of | truth |"
+        + "".join(f" N = {n}: covers % | low / high % | mean half-width |" for n in found)
+    ]
     lines.append("|---|---|---|" + "---|---|---|" * len(found))
     for name, model in next(iter(found.values())):
         cells = [name, model, f"{truth[name, model]:.4f}"]
         for by_key in found.values():
             estimate = by_key[name, model]
             low, high = misses(estimate, truth[name, model])
-            cells += [f"{100 - low - high:.1f}", f"{low:.1f} / {high:.1f}", f"{float((estimate.high - estimate.low).mean() / 2):.4f}"]
+            cells += [
+                f"{100 - low - high:.1f}",
+                f"{low:.1f} / {high:.1f}",
+                f"{float((estimate.high - estimate.low).mean() / 2):.4f}",
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def one_bin(examples: int, confidence: float, accuracy: float) -> tuple[BinnedStatistics, Tensor]:
-    """Everything that so many examples of one confidence can show, one member for each count of right ones, and how probable each is."""
+    """Everything that so many examples of one confidence can show, one member for each count of right ones,
+    and how probable each is.
+    """
     right = np.arange(examples + 1)
     probability = binom.pmf(right, examples, accuracy)
     right, probability = right[probability > 1e-9], probability[probability > 1e-9]
-    return binned([confidence], np.full((len(right), 1), examples), right[:, None]), torch.from_numpy(probability / probability.sum())
+    return binned([confidence], np.full((len(right), 1), examples), right[:, None]), torch.from_numpy(
+        probability / probability.sum()
+    )
 
 
-def two_bins(number: int, examples: int, parts: Sequence[tuple[float, float, float]], random: np.random.Generator) -> BinnedStatistics:
+def two_bins(
+    number: int, examples: int, parts: Sequence[tuple[float, float, float]], random: np.random.Generator
+) -> BinnedStatistics:
     """Data sets whose examples have one of two confidences; `parts` are confidence, share and accuracy."""
     confidences, shares, accuracies = zip(*parts, strict=True)
     counts = random.multinomial(examples, shares, size=number)
@@ -179,16 +210,26 @@ def two_bins(number: int, examples: int, parts: Sequence[tuple[float, float, flo
 
 
 def binned(confidences: Sequence[float], counts: np.ndarray, right: np.ndarray) -> BinnedStatistics:
-    """So many examples, and so many right ones, of each confidence, a bin of its own: arrays (data set, confidence)."""
+    """So many examples, and so many right ones, of each confidence, a bin of its own: arrays (data set,
+    confidence).
+    """
     found = np.zeros((3, len(counts), BINS))
     for place, confidence in enumerate(confidences):
-        found[:, :, min(int(confidence * BINS), BINS - 1)] = counts[:, place], counts[:, place] * confidence, right[:, place]
+        found[:, :, min(int(confidence * BINS), BINS - 1)] = (
+            counts[:, place],
+            counts[:, place] * confidence,
+            right[:, place],
+        )
     return BinnedStatistics(*torch.from_numpy(found))
 
 
 def exact_half_widths(statistics: BinnedStatistics) -> Tensor:
-    """Half the length of |confidence - accuracy| over the accuracies between Clopper's and Pearson's limits, where one bin has all examples."""
-    count, confidence, right = (part.sum(-1).numpy() for part in (statistics.count, statistics.confidence, statistics.correct))
+    """Half the length of |confidence - accuracy| over the accuracies between Clopper's and Pearson's limits,
+    where one bin has all examples.
+    """
+    count, confidence, right = (
+        part.sum(-1).numpy() for part in (statistics.count, statistics.confidence, statistics.correct)
+    )
     mean, tail = confidence / count, (1 - LEVEL) / 2
     low = np.where(right > 0, betaincinv(np.maximum(right, 1), count - right + 1, tail), 0)
     high = np.where(right < count, betaincinv(right + 1, np.maximum(count - right, 1), 1 - tail), 1)
@@ -197,14 +238,20 @@ def exact_half_widths(statistics: BinnedStatistics) -> Tensor:
 
 
 def covering(statistics: BinnedStatistics, truth: float, probability: Tensor | None = None) -> float:
-    """How often the interval of `debiased_ece` holds the truth, in %; all data sets count alike where their probability is not given."""
+    """How often the interval of `debiased_ece` holds the truth, in %; all data sets count alike where their
+    probability is not given.
+    """
     low, high = debiased_error(statistics, LEVEL)
     held = ((low - 1e-9 <= truth) & (truth <= high + 1e-9)).double()
     return 100 * float(held.mean() if probability is None else (held * probability).sum())
 
 
-def few_examples(number: int, examples: int, random_state: int) -> list[tuple[str, list[float], float | None]]:
-    """Coverages of `debiased_ece` in each setting of each kind; and, where there is one bin, the mean half-width as a share of the exact one."""
+def few_examples(
+    number: int, examples: int, random_state: int
+) -> list[tuple[str, list[float], float | None]]:
+    """Coverages of `debiased_ece` in each setting of each kind; and, where there is one bin, the mean
+    half-width as a share of the exact one.
+    """
     random = np.random.default_rng([random_state, examples])
     alone, beside, ratios = [], [], []
     for confidence in CONFIDENCES:
@@ -212,7 +259,12 @@ def few_examples(number: int, examples: int, random_state: int) -> list[tuple[st
             statistics, probability = one_bin(examples, confidence, confidence - gap)
             alone.append(covering(statistics, abs(gap), probability))
             low, high = debiased_error(statistics, LEVEL)
-            ratios.append(float(((high - low) / 2 * probability).sum() / (exact_half_widths(statistics) * probability).sum()))
+            ratios.append(
+                float(
+                    ((high - low) / 2 * probability).sum()
+                    / (exact_half_widths(statistics) * probability).sum()
+                )
+            )
             for other, share, off in SECOND_BINS:
                 if int(other * BINS) != int(confidence * BINS):
                     parts = (confidence, 1 - share, confidence - gap), (other, share, other - off)
@@ -223,21 +275,43 @@ def few_examples(number: int, examples: int, random_state: int) -> list[tuple[st
         generator = torch.Generator().manual_seed(random_state + examples)
         known = true_values(TRUTH_EXAMPLES // 10, width, generator)
         for model, drawn in data_sets(number, examples, width, generator).items():
-            spread.append(covering(BinnedStatistics.of(drawn.confidence, drawn.correct), known["debiased_ece", model]))
-    return [("one bin", alone, sum(ratios) / len(ratios)), ("two bins", beside, None), ("spread", spread, None)]
+            spread.append(
+                covering(BinnedStatistics.of(drawn.confidence, drawn.correct), known["debiased_ece", model])
+            )
+    return [
+        ("one bin", alone, sum(ratios) / len(ratios)),
+        ("two bins", beside, None),
+        ("spread", spread, None),
+    ]
 
 
 def run_few_examples(data_sets: int, examples: Sequence[int], random_state: int) -> None:
     """Print the table of `--one-bin`."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    print(f"debiased_ece, {data_sets} data sets, random state {random_state}, torch {version('torch')}, {platform.machine()}\n")
-    print("| N | examples in | settings | least % | mean % | settings below 93 % | half-width / exact |\n|---|---|---|---|---|---|---|")
+    print(
+        f"debiased_ece, {data_sets} data sets, random state {random_state}, torch {version('torch')},"
+        f" {platform.machine()}\n"
+    )
+    print(
+        "| N | examples in | settings | least % | mean % | settings below 93 % | half-width / exact"
+        " |\n|---|---|---|---|---|---|---|"
+    )
     for number in examples:
         for kind, covered, ratio in few_examples(data_sets, number, random_state):
             below = sum(value < WANTED[0] for value in covered)
-            cells = [number, kind, len(covered), f"{min(covered):.1f}", f"{sum(covered) / len(covered):.1f}", below]
-            print("| " + " | ".join(map(str, [*cells, "" if ratio is None else f"{ratio:.2f}"])) + " |", flush=True)
+            cells = [
+                number,
+                kind,
+                len(covered),
+                f"{min(covered):.1f}",
+                f"{sum(covered) / len(covered):.1f}",
+                below,
+            ]
+            print(
+                "| " + " | ".join(map(str, [*cells, "" if ratio is None else f"{ratio:.2f}"])) + " |",
+                flush=True,
+            )
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
@@ -245,13 +319,23 @@ def run(data_sets: int, examples: list[int], spread: float, random_state: int) -
     """Simulate and print the table."""
     torch.set_num_threads(1)  # the matrices are small: a second thread costs more than it does
     started = time.perf_counter()
-    print(f"{data_sets} data sets, spread {spread:g}, random state {random_state}, torch {version('torch')}, {platform.machine()}\n")
+    print(
+        f"{data_sets} data sets, spread {spread:g}, random state {random_state}, torch {version('torch')},"
+        f" {platform.machine()}\n"
+    )
     truth = true_values(TRUTH_EXAMPLES, spread, torch.Generator().manual_seed(random_state))
     found = {number: simulate(data_sets, number, NAMES, spread, random_state) for number in examples}
     print(table(truth, found))
-    covered = [100 - sum(misses(estimate, truth[key])) for by_key in found.values() for key, estimate in by_key.items()]
+    covered = [
+        100 - sum(misses(estimate, truth[key]))
+        for by_key in found.values()
+        for key, estimate in by_key.items()
+    ]
     inside = sum(WANTED[0] <= value <= WANTED[1] for value in covered)
-    print(f"\n{inside} of {len(covered)} cover {WANTED[0]} to {WANTED[1]} %; the least {min(covered):.1f}, the most {max(covered):.1f}")
+    print(
+        f"\n{inside} of {len(covered)} cover {WANTED[0]} to {WANTED[1]} %; the least {min(covered):.1f}, the"
+        f" most {max(covered):.1f}"
+    )
     print(f"{time.perf_counter() - started:.0f} s")
 
 

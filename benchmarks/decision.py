@@ -1,26 +1,31 @@
 """Simulated tasks whose true answer is known show how good decisions are.
 
-    python -m benchmarks.decision [--sweeps 120] [--size small large] [--question none gain peak harm power] [--processes 2] [--random-state 0]
+    python -m benchmarks.decision [--sweeps 120] [--size small large] [--question none gain peak harm power]
+    [--processes 2] [--random-state 0]
 
 A simulated task draws, for every member and example, how far the right class is ahead:
 
     z = m(ε) + √a·u_i + √b·x_i(ε) + √c·v_si + √d·w_sεi,    a + b + c + d = 1, all standard normal,
 
-and is right where z > 0; so accuracy is Φ(m(ε)) exactly. u is how hard an example is, x what ε changes on it for all seeds (a Gaussian process in
-√ε), v what a seed makes of it at every ε, w the rest. The four shares are those of real tasks, from their rates of disagreement between seeds
-and between ε (docs/statistics.md): `small` is like digits/mlp, `large` like fashion_mnist/mlp. Logits are ±κz/2 in two classes, κ·z larger at ε = 0 than
-with smoothing; where a task is harmful, smoothing also scrambles the size of z, so that confidence ranks errors worse.
+and is right where z > 0; so accuracy is Φ(m(ε)) exactly. u is how hard an example is, x what ε changes on it
+for all seeds (a Gaussian process in √ε), v what a seed makes of it at every ε, w the rest. The four shares
+are those of real tasks, from their rates of disagreement between seeds and between ε (docs/statistics.md):
+`small` is like digits/mlp, `large` like fashion_mnist/mlp. Logits are ±κz/2 in two classes, κ·z larger at ε =
+0 than with smoothing; where a task is harmful, smoothing also scrambles the size of z, so that confidence
+ranks errors worse.
 
-Each sweep is decided by the very functions that decide real ones: pilot, smooth fits, candidates, confirmation with looks, Holm, conditions. Only
-Optuna, training and MLflow are left out.
+Each sweep is decided by the very functions that decide real ones: pilot, smooth fits, candidates,
+confirmation with looks, Holm, conditions. Only Optuna, training and MLflow are left out.
 
 Questions:
-    none   the accuracy is the same at every ε. How often is an ε above 0 adopted? Wanted: at most 5 %.
-    gain   1 pp (small: 1.5 pp) from ε = 0.03 on. Does the interval of Δaccuracy hold the truth? Wanted: 93 to 97 %.
-    peak   a gain with a peak somewhere. How much accuracy is lost by the recommended ε, against the best one? Wanted: at most a quarter of
+    none   the accuracy is the same at every ε. How often is an ε above 0 adopted? Wanted: at most 5 %. gain
+    1 pp (small: 1.5 pp) from ε = 0.03 on. Does the interval of Δaccuracy hold the truth? Wanted: 93 to 97 %.
+    peak   a gain with a peak somewhere. How much accuracy is lost by the recommended ε, against the best one?
+    Wanted: at most a quarter of
            what is lost by the best of 64 single-member trials of Optuna (TPE) on *select*.
-    harm   the same gain with a worse ranking: AURC rises by 57 % and more. `safe` has to refuse, `accuracy` to adopt.
-    power  a gain of just what the pilot said is detectable. How often is it found? Wanted: 75 to 85 %.
+    harm   the same gain with a worse ranking: AURC rises by 57 % and more. `safe` has to refuse, `accuracy`
+    to adopt. power  a gain of just what the pilot said is detectable. How often is it found? Wanted: 75 to 85
+    %.
 """
 
 import argparse
@@ -67,7 +72,9 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Size:
-    """How many examples, how accurate at ε = 0, and the shares of what makes an example right: b (ε), c (seed), d (the rest)."""
+    """How many examples, how accurate at ε = 0, and the shares of what makes an example right: b (ε), c
+    (seed), d (the rest).
+    """
 
     select: int
     calibrate: int
@@ -86,7 +93,9 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """The true curves of a task: the gain in accuracy at each ε of `GRID`, and how much smoothing scrambles confidence."""
+    """The true curves of a task: the gain in accuracy at each ε of `GRID`, and how much smoothing scrambles
+    confidence.
+    """
 
     gain: tuple[float, ...]
     harm: float = 0.0
@@ -103,20 +112,28 @@ class Task:
         self.size, self.truth, self.seed = size, truth, seed
         self.examples = {"select": size.select, "calibrate": size.calibrate, "test": size.test}
         self.shared = cache(self.draw_shared)
-        labels = {split: self.stream(split, "label").integers(0, 2, count) for split, count in self.examples.items()}
-        splits = {split: Split(torch.zeros(len(own), 1), torch.from_numpy(own)) for split, own in labels.items()}
+        labels = {
+            split: self.stream(split, "label").integers(0, 2, count) for split, count in self.examples.items()
+        }
+        splits = {
+            split: Split(torch.zeros(len(own), 1), torch.from_numpy(own)) for split, own in labels.items()
+        }
         self.dataset = Dataset("simulated", splits, ("no", "yes"), (0.0,), (1.0,), "simulated", "nowhere")
 
     def stream(self, *names: object) -> np.random.Generator:
         """Random numbers of their own for every name."""
-        return np.random.default_rng([self.seed, *(sum(ord(c) << (8 * i % 24) for i, c in enumerate(str(name))) for name in names)])
+        return np.random.default_rng(
+            [self.seed, *(sum(ord(c) << (8 * i % 24) for i, c in enumerate(str(name))) for name in names)]
+        )
 
     def draw_shared(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """u (example), and x (ε, example)."""
         stream, count = self.stream(split, "shared"), self.examples[split]
         places = np.sqrt(GRID)
         likeness = np.exp(-(((places[:, None] - places) / LENGTH) ** 2)) + 1e-9 * np.eye(len(GRID))
-        return stream.standard_normal(count), np.linalg.cholesky(likeness) @ stream.standard_normal((len(GRID), count))
+        return stream.standard_normal(count), np.linalg.cholesky(likeness) @ stream.standard_normal(
+            (len(GRID), count)
+        )
 
     def ahead(self, split: str, epsilon: float, seed: int) -> np.ndarray:
         """z of each example."""
@@ -125,15 +142,25 @@ class Task:
         own = self.stream(split, "seed", seed).standard_normal(count)
         rest = self.stream(split, "rest", seed, round(1000 * epsilon)).standard_normal(count)
         whole = 1 - size.by_epsilon - size.by_seed - size.rest
-        parts = zip((whole, size.by_epsilon, size.by_seed, size.rest), (common, by_epsilon[round(100 * epsilon)], own, rest), strict=True)
-        return NORMAL.inv_cdf(size.accuracy + self.truth.at(epsilon)) + sum(math.sqrt(share) * part for share, part in parts)
+        parts = zip(
+            (whole, size.by_epsilon, size.by_seed, size.rest),
+            (common, by_epsilon[round(100 * epsilon)], own, rest),
+            strict=True,
+        )
+        return NORMAL.inv_cdf(size.accuracy + self.truth.at(epsilon)) + sum(
+            math.sqrt(share) * part for share, part in parts
+        )
 
     def logits(self, split: str, epsilon: float, seeds: Sequence[int]) -> Tensor:
         """Logits (seed, example, 2), float32."""
         rows = []
         for seed in seeds:
             z = self.ahead(split, epsilon, seed)
-            size = np.exp(self.truth.harm * math.sqrt(epsilon) * self.stream(split, "scramble", seed, epsilon).standard_normal(len(z)))
+            size = np.exp(
+                self.truth.harm
+                * math.sqrt(epsilon)
+                * self.stream(split, "scramble", seed, epsilon).standard_normal(len(z))
+            )
             rows.append((3.0 if epsilon == 0 else 1.0 + 0.2 / (epsilon + 0.1)) * z * size)
         lead = torch.from_numpy(np.stack(rows)).float()
         sign = 2.0 * self.dataset.splits[split].labels - 1
@@ -160,7 +187,22 @@ class Task:
         point = {"epsilon": epsilon}
         uid = f"{stage}#{epsilon}"
         outcome = Outcome(
-            uid, "simulated/task", "simulated", stage, 0, epsilon, 2, point, tuple(seeds), metrics, {}, (), bins, 1.0, "", risks=risks
+            uid,
+            "simulated/task",
+            "simulated",
+            stage,
+            0,
+            epsilon,
+            2,
+            point,
+            tuple(seeds),
+            metrics,
+            {},
+            (),
+            bins,
+            1.0,
+            "",
+            risks=risks,
         )
         return outcome, logits
 
@@ -185,8 +227,17 @@ class Decided:
     others: Mapping[str, float]
 
 
-def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compare: bool = False, as_detectable: bool = False) -> Decided:
-    """Decide on a simulated task, as `sweeps.protocol.sweep` does, by some of the policies, the first of which is the plan's.
+def sweep(
+    size: Size,
+    truth: Truth,
+    seed: int,
+    policies: Sequence[str],
+    *,
+    compare: bool = False,
+    as_detectable: bool = False,
+) -> Decided:
+    """Decide on a simulated task, as `sweeps.protocol.sweep` does, by some of the policies, the first of
+    which is the plan's.
 
     `as_detectable`: its gain is what the pilot calls detectable. `compare`: with what others would choose.
     """
@@ -194,7 +245,11 @@ def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compa
     task, terms = Task(size, truth, seed), Terms(policies[0])
     held_out = {
         epsilon: np.concatenate(
-            [np.stack([task.ahead(split, epsilon, 4000 + s) > 0 for s in (0, 1)]) for split in ("select", "calibrate")], 1
+            [
+                np.stack([task.ahead(split, epsilon, 4000 + s) > 0 for s in (0, 1)])
+                for split in ("select", "calibrate")
+            ],
+            1,
         )
         for epsilon in (0.0, 0.1)
     }
@@ -218,25 +273,36 @@ def sweep(size: Size, truth: Truth, seed: int, policies: Sequence[str], *, compa
     chosen = {name: POLICIES[name].choose(screening, terms) for name in policies}
     points: dict[str, Point] = {key_of(point): point for point in ({"epsilon": 0.0}, *chosen.values())}
     control = key_of({"epsilon": 0.0})
-    finalists = {key: [name for name in chosen if key_of(chosen[name]) == key] for key in points if key != control}
+    finalists = {
+        key: [name for name in chosen if key_of(chosen[name]) == key] for key in points if key != control
+    }
     confirmation = Confirmation(task.dataset, terms, pilot.confirm_seeds, control, replicates=REPLICATES)
 
     def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
-        return {key: task.trained(points[key]["epsilon"], [FRESH + place for place in places], "confirm", "test") for key in keys}
+        return {
+            key: task.trained(points[key]["epsilon"], [FRESH + place for place in places], "confirm", "test")
+            for key in keys
+        }
 
     confirm(confirmation, finalists, train)
     found = confirmation.comparisons()
-    recommendations = decide(chosen, found, control, terms, Source("simulated", None, "uniform", size.test, 1, ""))
+    recommendations = decide(
+        chosen, found, control, terms, Source("simulated", None, "uniform", size.test, 1, "")
+    )
     candidate = float(chosen["accuracy"]["epsilon"])
     single = found[key_of(chosen["accuracy"])].differences["accuracy"] if candidate > 0 else None
-    return Decided(task.truth, recommendations, candidate, single, pilot.detectable, rivals(task) if compare else {})
+    return Decided(
+        task.truth, recommendations, candidate, single, pilot.detectable, rivals(task) if compare else {}
+    )
 
 
 OPTUNA = "Optuna's best of 64 trials"
 
 
 def rivals(task: Task) -> dict[str, float]:
-    """What others would choose; the last knows what no seed would change on the held-out examples: nobody who has only these can do better."""
+    """What others would choose; the last knows what no seed would change on the held-out examples: nobody who
+    has only these can do better.
+    """
     both = ("select", "calibrate")
     return {
         OPTUNA: optuna_best(task, both[:1]),
@@ -259,7 +325,9 @@ def best_known(task: Task, splits: Sequence[str]) -> float:
 
 
 def optuna_best(task: Task, splits: Sequence[str]) -> float:
-    """What one would do instead: 64 trials of one member each, by Optuna's default sampler; the ε of its best trial."""
+    """What one would do instead: 64 trials of one member each, by Optuna's default sampler; the ε of its best
+    trial.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=task.seed))
     for number in range(MEMBERS):
@@ -309,7 +377,9 @@ def one(size: str, question: str, number: int, random_state: int) -> Decided:
     asked = QUESTIONS[question]
     seed = 1_000_000 * random_state + number
     truth = asked.truth(size, np.random.default_rng(seed))
-    return sweep(SIZES[size], truth, seed, asked.policies, compare=asked.compare, as_detectable=asked.as_detectable)
+    return sweep(
+        SIZES[size], truth, seed, asked.policies, compare=asked.compare, as_detectable=asked.as_detectable
+    )
 
 
 def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[str, str, str, str, str]]:
@@ -317,29 +387,68 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
 
     def share(of: Callable[[Decided], bool], among: Sequence[Decided] = decided) -> str:
         rate = mean(map(of, among)) if among else math.nan
-        return f"{100 * rate:.1f} % ± {196 * math.sqrt(rate * (1 - rate) / max(1, len(among))):.1f} of {len(among)}"
+        return (
+            f"{100 * rate:.1f} % ± {196 * math.sqrt(rate * (1 - rate) / max(1, len(among))):.1f} of"
+            f" {len(among)}"
+        )
 
     own = QUESTIONS[question].policies[0]
     rows = []
     if question == "none":
-        rows.append((f"adopted ε > 0, policy {own}", share(lambda one: one.recommendations[own].epsilon > 0), "at most 5 %"))
-        rows.append(("adopted ε > 0, policy safe", share(lambda one: one.recommendations["safe"].epsilon > 0), "at most 5 %"))
         rows.append(
-            ("either adopted ε > 0", share(lambda one: any(found.epsilon > 0 for found in one.recommendations.values())), "at most 5 %")
+            (
+                f"adopted ε > 0, policy {own}",
+                share(lambda one: one.recommendations[own].epsilon > 0),
+                "at most 5 %",
+            )
+        )
+        rows.append(
+            (
+                "adopted ε > 0, policy safe",
+                share(lambda one: one.recommendations["safe"].epsilon > 0),
+                "at most 5 %",
+            )
+        )
+        rows.append(
+            (
+                "either adopted ε > 0",
+                share(lambda one: any(found.epsilon > 0 for found in one.recommendations.values())),
+                "at most 5 %",
+            )
         )
     if question in ("none", "gain", "peak"):
         judged = [one for one in decided if one.recommendations[own].conditions]
-        rows.append(("repeated 95 % interval of Δaccuracy holds the truth", share(lambda one: holds(one, own), judged), "93 to 97 %"))
+        rows.append(
+            (
+                "repeated 95 % interval of Δaccuracy holds the truth",
+                share(lambda one: holds(one, own), judged),
+                "93 to 97 %",
+            )
+        )
         lone = [one for one in decided if one.single]
-        rows.append(("95 % interval of Δaccuracy, looks not counted, holds it", share(holds_single, lone), ""))
+        rows.append(
+            ("95 % interval of Δaccuracy, looks not counted, holds it", share(holds_single, lone), "")
+        )
     if question == "harm":
         rows.append(("safe adopts", share(lambda one: one.recommendations["safe"].epsilon > 0), "few"))
-        rows.append(("accuracy adopts", share(lambda one: one.recommendations["accuracy"].epsilon > 0), "most"))
+        rows.append(
+            ("accuracy adopts", share(lambda one: one.recommendations["accuracy"].epsilon > 0), "most")
+        )
     if question in ("power", "gain"):
         rows.append(
-            ("the gain is found", share(lambda one: one.recommendations[own].epsilon > 0), "75 to 85 %" if question == "power" else "")
+            (
+                "the gain is found",
+                share(lambda one: one.recommendations[own].epsilon > 0),
+                "75 to 85 %" if question == "power" else "",
+            )
         )
-        rows.append(("what the pilot called detectable", f"{100 * mean(one.detectable for one in decided):.2f} pp on average", ""))
+        rows.append(
+            (
+                "what the pilot called detectable",
+                f"{100 * mean(one.detectable for one in decided):.2f} pp on average",
+                "",
+            )
+        )
         seeds = [one.recommendations[own].seeds for one in decided]
         rows.append(("fresh seeds used", f"{mean(seeds):.1f} on average", ""))
     if question == "peak":
@@ -351,12 +460,18 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
             **{name: [one.others[name] for one in decided] for name in decided[0].others},
         }
         lost = {
-            name: [max(one.truth.gain) - one.truth.at(epsilon) for one, epsilon in zip(decided, found, strict=True)]
+            name: [
+                max(one.truth.gain) - one.truth.at(epsilon)
+                for one, epsilon in zip(decided, found, strict=True)
+            ]
             for name, found in chosen.items()
         }
         for name, losses in lost.items():
             error = 100 * float(np.std(losses)) / math.sqrt(len(losses))
-            found = f"{100 * mean(losses):.4f} pp ± {2 * error:.4f}, {mean(losses) / mean(lost[OPTUNA]):.2f} of Optuna's"
+            found = (
+                f"{100 * mean(losses):.4f} pp ± {2 * error:.4f}, {mean(losses) / mean(lost[OPTUNA]):.2f} of"
+                " Optuna's"
+            )
             rows.append((f"accuracy lost by: {name}", found, "at most 0.25" if "accuracy" in name else ""))
     return [(size, question, *row) for row in rows]
 
@@ -375,7 +490,9 @@ def holds_single(one: Decided) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sweeps", type=int, default=120)
     parser.add_argument("--size", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--question", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
@@ -383,8 +500,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--random-state", type=int, default=0)
     options = parser.parse_args(arguments)
     print(
-        f"{options.sweeps} sweeps each, random state {options.random_state}, torch {version('torch')}, scikit-learn {version('scikit-learn')}, "
-        f"Optuna {version('optuna')}, {platform.machine()}\n"
+        f"{options.sweeps} sweeps each, random state {options.random_state}, torch {version('torch')},"
+        f" scikit-learn {version('scikit-learn')}, Optuna {version('optuna')}, {platform.machine()}\n"
     )
     print("| size | question | what | found | wanted |\n|---|---|---|---|---|", flush=True)
     started = time.perf_counter()
@@ -393,7 +510,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for question in options.question:
                 count = options.sweeps
                 states = [options.random_state] * count
-                decided = list(pool.map(one, [size] * count, [question] * count, range(count), states, chunksize=4))
+                decided = list(
+                    pool.map(one, [size] * count, [question] * count, range(count), states, chunksize=4)
+                )
                 for row in summary(size, question, decided):
                     print("| " + " | ".join(row) + " |", flush=True)
     print(f"\n{time.perf_counter() - started:.0f} s")

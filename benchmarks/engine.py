@@ -1,14 +1,19 @@
-"""The engine against the loops one would otherwise write: the same members, epochs, batches and scores, in turn, each in a process of its own.
+"""The engine against the loops one would otherwise write: the same members, epochs, batches and scores, in
+turn, each in a process of its own.
 
-    python -m benchmarks.engine [digits/mlp fashion_mnist/mlp fashion_mnist/cnn] [--rounds 3] [--device auto] [--growth]
+    python -m benchmarks.engine [digits/mlp fashion_mnist/mlp fashion_mnist/cnn] [--rounds 3] [--device auto]
+    [--growth]
 
-What is compared, per member and epoch (start-up, reading of data and the choice of the way not counted; the choice is shown):
-    plain       an Optuna study whose objective trains one member with a DataLoader, torch.optim and a scheduler, all cores to torch
-    processes   the same in one process per core (on a GPU: four), each with one thread, sharing out the members
-    resident    the plain loop with the data on the device, indexed: no DataLoader
-    auto        `sweeps.training.autotune.choose`, then one `Engine.train`; also with --execution fused and looped
-Every loop scores accuracy, NLL and ECE of *select* after each epoch; the engine fits a temperature on *calibrate* besides.
-Optuna is left out where it is not installed. FLOP are those of torch's counter for one plain step, times members and steps.
+What is compared, per member and epoch (start-up, reading of data and the choice of the way not counted; the
+choice is shown):
+    plain       an Optuna study whose objective trains one member with a DataLoader, torch.optim and a
+    scheduler, all cores to torch processes   the same in one process per core (on a GPU: four), each with one
+    thread, sharing out the members resident    the plain loop with the data on the device, indexed: no
+    DataLoader auto        `sweeps.training.autotune.choose`, then one `Engine.train`; also with --execution
+    fused and looped
+Every loop scores accuracy, NLL and ECE of *select* after each epoch; the engine fits a temperature on
+*calibrate* besides. Optuna is left out where it is not installed. FLOP are those of torch's counter for one
+plain step, times members and steps.
 """
 
 import argparse
@@ -101,7 +106,9 @@ def plain(name: str, members: range, device: torch.device, resident: bool) -> fl
     def batches(seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         if not resident:
             generator = torch.Generator().manual_seed(seed * 1000 + epoch)
-            loader = DataLoader(TensorDataset(inputs, labels), batch, shuffle=True, drop_last=True, generator=generator)
+            loader = DataLoader(
+                TensorDataset(inputs, labels), batch, shuffle=True, drop_last=True, generator=generator
+            )
             yield from ((x.to(device), y.to(device)) for x, y in loader)
             return
         order = torch.randperm(len(labels)).to(device)
@@ -113,16 +120,22 @@ def plain(name: str, members: range, device: torch.device, resident: bool) -> fl
         torch.manual_seed(seed)
         model = ARCHITECTURES[task.architecture].build(dataset.shape, len(dataset.classes)).to(device)
         loss_function = nn.CrossEntropyLoss(label_smoothing=epsilon)
-        optimiser: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(
+            model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         if recipe.optimiser == "sgd":
-            optimiser = torch.optim.SGD(model.parameters(), recipe.learning_rate, 0.9, weight_decay=recipe.weight_decay, nesterov=True)
+            optimiser = torch.optim.SGD(
+                model.parameters(), recipe.learning_rate, 0.9, weight_decay=recipe.weight_decay, nesterov=True
+            )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_at(step, steps))
         accuracy = ece = 0.0
         for epoch in range(recipe.epochs):
             model.train()
             choices = augmentation.draw([seed], epoch, batch).to(device) if augmentation else None
             for x, y in batches(seed, epoch):
-                if augmentation is not None and choices is not None:  # ours, a batch at a time: torchvision's transforms would be slower
+                if (
+                    augmentation is not None and choices is not None
+                ):  # ours, a batch at a time: torchvision's transforms would be slower
                     x = augmentation(x[None], choices)[0]
                 loss = loss_function(model(x), y)
                 optimiser.zero_grad()
@@ -153,7 +166,10 @@ def plain(name: str, members: range, device: torch.device, resident: bool) -> fl
         study = optuna.create_study(directions=["maximize", "minimize"])
         for member in members:
             study.enqueue_trial({"epsilon": EPSILONS[member % len(EPSILONS)]})
-        study.optimize(lambda trial: train_one(trial.suggest_float("epsilon", 0.0, 0.4), trial.number), n_trials=len(members))
+        study.optimize(
+            lambda trial: train_one(trial.suggest_float("epsilon", 0.0, 0.4), trial.number),
+            n_trials=len(members),
+        )
     return clock(device) - started
 
 
@@ -162,8 +178,14 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float, float]:
     confidence, predicted = logits.softmax(-1).max(-1)
     correct = (predicted == labels).double()
     bins = (confidence * 15).long().clamp(max=14)
-    gap = torch.zeros(15, dtype=torch.float64, device=logits.device).index_add_(0, bins, confidence.double() - correct)
-    return float(correct.mean()), float(nn.functional.cross_entropy(logits, labels)), float(gap.abs().sum() / len(labels))
+    gap = torch.zeros(15, dtype=torch.float64, device=logits.device).index_add_(
+        0, bins, confidence.double() - correct
+    )
+    return (
+        float(correct.mean()),
+        float(nn.functional.cross_entropy(logits, labels)),
+        float(gap.abs().sum() / len(labels)),
+    )
 
 
 def one_process(name: str, members: range, device_name: str, barrier: Any, queue: Any) -> None:
@@ -174,12 +196,17 @@ def one_process(name: str, members: range, device_name: str, barrier: Any, queue
 
 
 def processes(name: str, count: int, device: torch.device) -> tuple[float, int]:
-    """The plain loop in several processes, `count` members each. Returns the seconds of the slowest, and the members in all."""
+    """The plain loop in several processes, `count` members each. Returns the seconds of the slowest, and the
+    members in all.
+    """
     workers = cores() if device.type == "cpu" else 4
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(workers), context.Queue()
     started = [
-        context.Process(target=one_process, args=(name, range(worker * count, (worker + 1) * count), str(device), barrier, queue))
+        context.Process(
+            target=one_process,
+            args=(name, range(worker * count, (worker + 1) * count), str(device), barrier, queue),
+        )
         for worker in range(workers)
     ]
     for process in started:
@@ -199,7 +226,8 @@ def engine(name: str, count: int, device: torch.device, execution: str) -> tuple
     choosing = clock(device) - started
     recipe = task.recipe
     members = [
-        Member(EPSILONS[row // seeds % len(EPSILONS)], row % seeds, recipe.learning_rate, recipe.weight_decay) for row in range(count)
+        Member(EPSILONS[row // seeds % len(EPSILONS)], row % seeds, recipe.learning_rate, recipe.weight_decay)
+        for row in range(count)
     ]
     one = replace(chosen, task=replace(task, recipe=replace(recipe, epochs=1)))
     one.train(members[: chosen.way.lanes * 2], lambda _: None)
@@ -251,7 +279,11 @@ def one(variant: str, name: str, members: int, device: torch.device) -> dict[str
     else:
         seconds = plain(name, range(members), device, resident=variant == "resident")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 * (cores() if variant == "processes" else 0)
+    children = (
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        / 1024
+        * (cores() if variant == "processes" else 0)
+    )
     if device.type == "cuda":
         peak, children = torch.cuda.max_memory_allocated() / 2**20, 0.0
     each = seconds / (members * work.epochs)
@@ -260,10 +292,28 @@ def one(variant: str, name: str, members: int, device: torch.device) -> dict[str
 
 def apart(variant: str, name: str, members: int, device: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.engine", "--one", variant, "--members", str(members), "--device", device, name]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine",
+        "--one",
+        variant,
+        "--members",
+        str(members),
+        "--device",
+        device,
+        name,
+    ]
     with tempfile.TemporaryDirectory() as folder:  # nothing is remembered from one to the next
         environment = {**os.environ, "XDG_CACHE_HOME": folder}
-        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, text=True, cwd=Path(__file__).parents[1])
+        found = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
     result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
     return result
 
@@ -279,17 +329,31 @@ def compare(name: str, rounds: int, device: torch.device, variants: list[str]) -
     operations, limit = flop(name), ceiling(device)
     target = work.target[device.type == "cuda"]
     examples = "all" if work.examples is None else f"{work.examples}"
-    print(f"\n{name}: {work.members} members in the engine, {examples} training examples, {work.epochs} epochs, {rounds} rounds")
-    print(f"ceiling: {limit / 1e9:.0f} GFLOP/s; a member's epoch is {operations / 1e9:.2f} GFLOP; target {target or 'none'}")
-    print(f"{'':10}{'ratio to plain':>24}{'member-epochs/s':>17}{'GFLOP/s':>9}{'of ceiling':>11}{'peak MiB':>10}  how")
+    print(
+        f"\n{name}: {work.members} members in the engine, {examples} training examples, {work.epochs} epochs,"
+        f" {rounds} rounds"
+    )
+    print(
+        f"ceiling: {limit / 1e9:.0f} GFLOP/s; a member's epoch is {operations / 1e9:.2f} GFLOP; target"
+        f" {target or 'none'}"
+    )
+    print(
+        f"{'':10}{'ratio to plain':>24}{'member-epochs/s':>17}{'GFLOP/s':>9}"
+        f"{'of ceiling':>11}{'peak MiB':>10}"
+        "  how"
+    )
     for variant in variants:
-        ratios = [base["seconds"] / own["seconds"] for base, own in zip(found["plain"], found[variant], strict=True)]
+        ratios = [
+            base["seconds"] / own["seconds"] for base, own in zip(found["plain"], found[variant], strict=True)
+        ]
         each = statistics.median(own["seconds"] for own in found[variant])
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         last = found[variant][-1]
         how = f"{last['way']}; chosen in {last['choosing']:.1f} s" if last["way"] else ""
         print(
-            f"{variant:10}{spread:>24}{1 / each:>17.3g}{operations / each / 1e9:>9.1f}{operations / each / limit:>11.0%}{last['peak']:>10.0f}  {how}",
+            f"{variant:10}{spread:>24}{1 / each:>17.3g}{operations / each / 1e9:>9.1f}"
+            f"{operations / each / limit:>11.0%}{last['peak']:>10.0f}"
+            f"  {how}",
             flush=True,
         )
 
@@ -297,7 +361,11 @@ def compare(name: str, rounds: int, device: torch.device, variants: list[str]) -
 def growth(name: str, device: torch.device) -> None:
     """How the time of all members grows with their number."""
     most = WORKS[name].members
-    sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128) if size <= max(most, 64 if device.type == "cuda" else most)]
+    sizes = [
+        size
+        for size in (1, 2, 4, 8, 16, 32, 64, 128)
+        if size <= max(most, 64 if device.type == "cuda" else most)
+    ]
     times = {size: apart("auto", name, size, str(device)) for size in sizes}
     base = times[1]["seconds"]
     print(f"{name}, time for E members as a multiple of the time for one:")
@@ -311,7 +379,11 @@ def main() -> None:
     flags.add_argument("tasks", nargs="*", default=["digits/mlp", "fashion_mnist/mlp", "fashion_mnist/cnn"])
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--device", default="auto")
-    flags.add_argument("--variants", default=",".join(VARIANTS), help=f"among {', '.join(VARIANTS)}; plain is always measured")
+    flags.add_argument(
+        "--variants",
+        default=",".join(VARIANTS),
+        help=f"among {', '.join(VARIANTS)}; plain is always measured",
+    )
     flags.add_argument("--growth", action="store_true", help="also the time for 1, 2, 4, … members")
     flags.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     flags.add_argument("--members", type=int, help=argparse.SUPPRESS)
@@ -325,14 +397,24 @@ def main() -> None:
         import optuna as installed
 
         optuna = installed.__version__
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} CPU cores ({platform.machine()})"
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{cores()} CPU cores ({platform.machine()})"
+    )
     print(
-        f"{where}, Python {platform.python_version()}, torch {torch.__version__}, Optuna {optuna}, load {os.getloadavg()[0]:.1f}, {time.strftime('%F %R')}"
+        f"{where}, Python {platform.python_version()}, torch {torch.__version__}, Optuna {optuna}, load"
+        f" {os.getloadavg()[0]:.1f}, {time.strftime('%F %R')}"
     )
     for name in options.tasks:
         if name not in WORKS:
             flags.error(f"no task {name!r} in this benchmark; there are {', '.join(WORKS)}")
-        compare(name, options.rounds, device, ["plain", *[v for v in options.variants.split(",") if v and v != "plain"]])
+        compare(
+            name,
+            options.rounds,
+            device,
+            ["plain", *[v for v in options.variants.split(",") if v and v != "plain"]],
+        )
         if options.growth:
             growth(name, device)
 

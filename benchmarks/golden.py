@@ -1,12 +1,16 @@
-"""What the commands do, as one record that another commit can be compared with: nothing may change when code only moves.
+"""What the commands do, as one record that another commit can be compared with: nothing may change when code
+only moves.
 
-    python -m benchmarks.golden [--out golden.json] [--against COMMIT] [--no-texts] [--only plain tuned csv resumed]
+    python -m benchmarks.golden [--out golden.json] [--against COMMIT] [--no-texts] [--only plain tuned csv
+    resumed]
 
-Small real sweeps in empty folders, with execution and precision pinned and a cache of their own: a plain one, one with `--tune weight_decay`, one on a CSV
-file, and one that is killed and resumed. Of each: exit code, all numbers of all trials, names of studies, the recommendation of every policy, what MLflow
-holds, the bodies of the API, the page, and what was printed. Beside them the help of every command, `--list` and `--dry-run`. Times, ids, ports and folders
-are masked. `--against` runs the same in a checkout of the other commit, and lists each difference by its place: numbers, keys and exit codes always, texts
-unless `--no-texts`. Exit codes: 0 nothing differs, 1 something does.
+Small real sweeps in empty folders, with execution and precision pinned and a cache of their own: a plain one,
+one with `--tune weight_decay`, one on a CSV file, and one that is killed and resumed. Of each: exit code, all
+numbers of all trials, names of studies, the recommendation of every policy, what MLflow holds, the bodies of
+the API, the page, and what was printed. Beside them the help of every command, `--list` and `--dry-run`.
+Times, ids, ports and folders are masked. `--against` runs the same in a checkout of the other commit, and
+lists each difference by its place: numbers, keys and exit codes always, texts unless `--no-texts`. Exit
+codes: 0 nothing differs, 1 something does.
 """
 
 import argparse
@@ -57,7 +61,9 @@ Record = dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the record of this checkout, and compare it with that of another commit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--no-texts", action="store_true")
@@ -79,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def checkout(commit: str) -> Iterator[Path]:
     """A commit's files, in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", folder, commit], cwd=ROOT, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", "--quiet", folder, commit], cwd=ROOT, check=True
+        )
         try:
             yield Path(folder)
         finally:
@@ -105,8 +113,17 @@ class Place:
 
     def __init__(self, root: Path, folder: Path):
         self.root, self.folder = root, folder
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LSCAL", "OPTUNA", "MLFLOW"))}
-        self.environment = {**kept, "PYTHONPATH": str(root), "XDG_CACHE_HOME": f"{folder}/cache", "COLUMNS": "100"}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("LSCAL", "OPTUNA", "MLFLOW"))
+        }
+        self.environment = {
+            **kept,
+            "PYTHONPATH": str(root),
+            "XDG_CACHE_HOME": f"{folder}/cache",
+            "COLUMNS": "100",
+        }
 
     def start(self, module: str, *words: str) -> subprocess.Popen[str]:
         """A process of a command."""
@@ -144,14 +161,18 @@ class Place:
     def found(self, task: str) -> Record:
         """What a finished sweep has left: studies, recommendations, MLflow's content, API and page."""
         policies = ("safe", "raw", "accuracy", "calibrated", "utility")
-        told = {policy: self.run("tracking.recommend", task, "--policy", policy, "--json") for policy in policies}
+        told = {
+            policy: self.run("tracking.recommend", task, "--policy", policy, "--json") for policy in policies
+        }
         return {
             "studies": self.studies(),
             "recommendations": {name: self.plain(json.loads(one["stdout"])) for name, one in told.items()},
             "explained": self.run("tracking.recommend", task, "--explain"),
             "mlflow": self.mlflow(task),
             "api": self.api(task),
-            "page": self.masked((self.folder / "lscal-state" / "pages" / f"{task.replace('/', '--')}.html").read_text()),
+            "page": self.masked(
+                (self.folder / "lscal-state" / "pages" / f"{task.replace('/', '--')}.html").read_text()
+            ),
         }
 
     def studies(self) -> Record:
@@ -160,14 +181,20 @@ class Place:
         found: Record = {}
         for name in optuna.get_all_study_names(storage):
             trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-            told = [(trial.state.name, json.loads(trial.user_attrs["outcome"])) for trial in trials if "outcome" in trial.user_attrs]
+            told = [
+                (trial.state.name, json.loads(trial.user_attrs["outcome"]))
+                for trial in trials
+                if "outcome" in trial.user_attrs
+            ]
             if not name.endswith("/workers"):
                 found[name] = {outcome["uid"]: [state, self.plain(outcome)] for state, outcome in told}
         storage.engine.dispose()
         return found
 
     def mlflow(self, task: str) -> Record:
-        """The runs of a task by role and name: their status, metrics, parameters and the keys of their tags."""
+        """The runs of a task by role and name: their status, metrics, parameters and the keys of their
+        tags.
+        """
         uri = f"sqlite:///{self.folder}/mlflow.db"  # MLflow remembers engines by their address
         client = MlflowClient(uri, uri)
         experiment = client.get_experiment_by_name(task)
@@ -184,7 +211,12 @@ class Place:
             for run in runs
         }
         versions = client.search_model_versions(f"name = '{task.replace('/', '--')}'")
-        tags = {one.version: self.plain({key: value for key, value in one.tags.items() if "recommendation" not in key}) for one in versions}
+        tags = {
+            one.version: self.plain(
+                {key: value for key, value in one.tags.items() if "recommendation" not in key}
+            )
+            for one in versions
+        }
         return {"runs": found, "versions": tags}
 
     def api(self, task: str) -> Record:
@@ -195,7 +227,12 @@ class Place:
         process = self.start("tracking.serve", "--port", str(port))
         try:
             get = Getter(f"http://127.0.0.1:{port}")
-            paths = ("/v1/tasks", f"/v1/tasks/{task}/recommendation", f"/v1/tasks/{task}/history", "/v1/tasks/no/such/recommendation")
+            paths = (
+                "/v1/tasks",
+                f"/v1/tasks/{task}/recommendation",
+                f"/v1/tasks/{task}/history",
+                "/v1/tasks/no/such/recommendation",
+            )
             return {path: self.plain(get(path)) for path in ("/healthz", *paths)}
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -228,7 +265,18 @@ def plain_sweep(place: Place) -> Record:
 
 def tuned_sweep(place: Place) -> Record:
     """Weight decay beside ε."""
-    words = ("--tune", "weight_decay=0.001:0.1", "--trials", "5", "--seeds", "2", "--epochs", "2", "--confirm-seeds", "2")
+    words = (
+        "--tune",
+        "weight_decay=0.001:0.1",
+        "--trials",
+        "5",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2",
+        "--confirm-seeds",
+        "2",
+    )
     return {"printed": place.run("sweeps.run", *words, *PINNED), **place.found("digits/mlp")}
 
 
@@ -250,7 +298,9 @@ def csv_sweep(place: Place) -> Record:
 
 
 def resumed_sweep(place: Place) -> Record:
-    """A sweep whose processes are killed when the first screening trial has finished, and the same command again."""
+    """A sweep whose processes are killed when the first screening trial has finished, and the same command
+    again.
+    """
     words = (*SMALL[:-2], "--confirm-seeds", "2", *PINNED[:1], "fused:2:1", *PINNED[2:])
     process = place.start("sweeps.run", *words)
     deadline = time.monotonic() + 120
@@ -292,7 +342,10 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[str]:
             yield from differences(one, other, f"{where}/{place}")
     elif isinstance(there, str) and isinstance(here, str) and there != here:
         lines = zip(there.splitlines(), here.splitlines(), strict=False)
-        first = next(((one, other) for one, other in lines if one != other), ("", f"{len(there)} and {len(here)} characters"))
+        first = next(
+            ((one, other) for one, other in lines if one != other),
+            ("", f"{len(there)} and {len(here)} characters"),
+        )
         yield f"text   {where}: {first[0][:100]!r} is {first[1][:100]!r}"
     elif there != here or type(there) is not type(here):
         yield f"value  {where}: {str(there)[:100]} is {str(here)[:100]}"

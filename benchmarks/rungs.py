@@ -1,14 +1,17 @@
-"""What rungs save, and whether they change what a sweep finds: on curves with a known truth, and on recorded real sweeps.
+"""What rungs save, and whether they change what a sweep finds: on curves with a known truth, and on recorded
+real sweeps.
 
     python -m benchmarks.rungs [--sweeps 200] [CURVES.npz ...]
     python -m benchmarks.rungs --record digits/mlp CURVES.npz [--first-seed 0] [--seeds 8]
 
-A sweep is replayed: trials in the order in which they would be tried, one or four at a time, with rungs at a quarter, a half and three
-quarters of the epochs. It is compared with the same sweep without rungs. Beside ours stand two usual rules, which compare accuracies
-at the same epoch: median stopping (Golovin et al. 2017) and asynchronous successive halving by 2 (Li et al. 2020). ε = 0 is never dropped.
+A sweep is replayed: trials in the order in which they would be tried, one or four at a time, with rungs at a
+quarter, a half and three quarters of the epochs. It is compared with the same sweep without rungs. Beside
+ours stand two usual rules, which compare accuracies at the same epoch: median stopping (Golovin et al. 2017)
+and asynchronous successive halving by 2 (Li et al. 2020). ε = 0 is never dropped.
 
-A file of curves holds `epsilons` (trial) in the order of the sweep, and for each metric (`accuracy`, `nll_calibrated`) values on *select*
-(epoch, trial, seed). Each replay screens with a random half of its seeds, and confirms with the other half.
+A file of curves holds `epsilons` (trial) in the order of the sweep, and for each metric (`accuracy`,
+`nll_calibrated`) values on *select* (epoch, trial, seed). Each replay screens with a random half of its
+seeds, and confirms with the other half.
 """
 
 import argparse
@@ -41,7 +44,9 @@ SHARES = (0.25, 0.5, 0.75)
 BATCHES = (1, 4)
 
 ERROR = 0.016
-"""Standard error of a relative change of NLL on the 5000 examples of Fashion-MNIST's *select*; larger on digits, where NLL falls."""
+"""Standard error of a relative change of NLL on the 5000 examples of Fashion-MNIST's *select*; larger on
+digits, where NLL falls.
+"""
 
 Rule = Callable[[Sequence[Curve], Sequence[Curve], int], list[bool]]
 """Running trials, finished ones, epochs of a whole training -> which go on."""
@@ -49,7 +54,9 @@ Rule = Callable[[Sequence[Curve], Sequence[Curve], int], list[bool]]
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """All curves of a sweep, as without rungs; and by metric the final values of every trial with fresh seeds."""
+    """All curves of a sweep, as without rungs; and by metric the final values of every trial with fresh
+    seeds.
+    """
 
     curves: tuple[Curve, ...]
     fresh: dict[str, Float[Tensor, "trial seed"]]
@@ -66,11 +73,16 @@ class Sweep:
         return kept[int(candidate(claim.sign * finals[None], epsilons, claim.near))]
 
     def recommended(self, claim: Claim, kept: Sequence[int]) -> int:
-        """That trial where fresh seeds confirm it: the 95 % interval of a gain lies above 0, no veto's metric rises too much. Else ε = 0."""
+        """That trial where fresh seeds confirm it: the 95 % interval of a gain lies above 0, no veto's metric
+        rises too much. Else ε = 0.
+        """
         chosen = self.candidate(claim, kept)
         gain = self.fresh[claim.metric][chosen] - self.fresh[claim.metric][0]
         bound = gain.mean() - student.ppf(0.975, len(gain) - 1) * gain.std() / len(gain) ** 0.5
-        rises = [self.fresh[veto.metric][chosen].mean() / self.fresh[veto.metric][0].mean() - 1 < veto.tolerance for veto in claim.vetoes]
+        rises = [
+            self.fresh[veto.metric][chosen].mean() / self.fresh[veto.metric][0].mean() - 1 < veto.tolerance
+            for veto in claim.vetoes
+        ]
         return chosen if (bound > 0 or not claim.proven) and all(rises) else 0
 
 
@@ -92,7 +104,11 @@ def replay(sweep: Sweep, rule: Rule, batch: int) -> Replay:
         for rung in [round(share * epochs) for share in SHARES]:
             spent += (rung - done) * len(running)
             done = rung
-            goes_on = rule([shortened(sweep.curves[index], rung) for index in running], [sweep.curves[index] for index in finished], epochs)
+            goes_on = rule(
+                [shortened(sweep.curves[index], rung) for index in running],
+                [sweep.curves[index] for index in finished],
+                epochs,
+            )
             running = [index for index, on in zip(running, goes_on, strict=True) if on]
         spent += (epochs - done) * len(running)
         finished += running
@@ -106,12 +122,18 @@ def shortened(curve: Curve, epochs: int) -> Curve:
 
 def ours(claims: Sequence[Claim]) -> Rule:
     """`survivors`, protecting some claims."""
-    return lambda running, finished, epochs: [verdict.keep for verdict in survivors(running, finished, epochs, claims)]
+    return lambda running, finished, epochs: [
+        verdict.keep for verdict in survivors(running, finished, epochs, claims)
+    ]
 
 
 def by_itself(claims: Sequence[Claim]) -> Rule:
-    """As a sweep judges its trials (`sweeps.early_stopping.pruner`): each by itself, against what finished in earlier waves, with its share of the risk."""
-    return lambda running, finished, epochs: [survivors([curve], finished, epochs, claims, RISK / FIRST_WAVE)[0].keep for curve in running]
+    """As a sweep judges its trials (`sweeps.early_stopping.pruner`): each by itself, against what finished in
+    earlier waves, with its share of the risk.
+    """
+    return lambda running, finished, epochs: [
+        survivors([curve], finished, epochs, claims, RISK / FIRST_WAVE)[0].keep for curve in running
+    ]
 
 
 def accuracies(curves: Sequence[Curve], epoch: int) -> Float[np.ndarray, " trial"]:
@@ -120,10 +142,15 @@ def accuracies(curves: Sequence[Curve], epoch: int) -> Float[np.ndarray, " trial
 
 
 def median_stopping(running: Sequence[Curve], finished: Sequence[Curve], _: int) -> list[bool]:
-    """On unless the accuracy now is below the median of the finished trials' at this epoch; three have to be finished."""
+    """On unless the accuracy now is below the median of the finished trials' at this epoch; three have to be
+    finished.
+    """
     rung = len(running[0].values["accuracy"]) if running else 1
     bar = float(np.median(accuracies(finished, rung))) if len(finished) >= 3 else -1.0
-    return [curve.epsilon == 0 or value >= bar for curve, value in zip(running, accuracies(running, rung), strict=True)]
+    return [
+        curve.epsilon == 0 or value >= bar
+        for curve, value in zip(running, accuracies(running, rung), strict=True)
+    ]
 
 
 def halving(running: Sequence[Curve], finished: Sequence[Curve], _: int) -> list[bool]:
@@ -148,10 +175,12 @@ RULES: dict[str, tuple[Rule, tuple[str, ...]]] = {
 def report(name: str, sweeps: Sequence[Sweep]) -> None:
     """Replay sweeps by every rule and print a line for each."""
     print(
-        f"\n{name}: {len(sweeps)} sweeps, {len(sweeps[0].curves)} trials × {sweeps[0].curves[0].values['accuracy'].shape[1]} seeds × {sweeps[0].epochs} epochs"
+        f"\n{name}: {len(sweeps)} sweeps, {len(sweeps[0].curves)} trials ×"
+        f" {sweeps[0].curves[0].values['accuracy'].shape[1]} seeds × {sweeps[0].epochs} epochs"
     )
     print(
-        "| rule | trials at a time | saved % | recommendation changed %: safe | accuracy | calibrated | candidate changed %: safe | accuracy |"
+        "| rule | trials at a time | saved % | recommendation changed %: safe | accuracy | calibrated |"
+        " candidate changed %: safe | accuracy |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for label, (rule, protected) in RULES.items():
@@ -166,17 +195,26 @@ def report(name: str, sweeps: Sequence[Sweep]) -> None:
             print(f"| {label} | {batch} | {100 * saved:.1f} | {' | '.join(cells)} |", flush=True)
 
 
-def changed(sweeps: Sequence[Sweep], replays: Sequence[Replay], found: Callable[[Sweep, Claim, Sequence[int]], int], claim: Claim) -> str:
-    """In how many per cent of the sweeps another trial is chosen among those that reached the end than among all."""
+def changed(
+    sweeps: Sequence[Sweep],
+    replays: Sequence[Replay],
+    found: Callable[[Sweep, Claim, Sequence[int]], int],
+    claim: Claim,
+) -> str:
+    """In how many per cent of the sweeps another trial is chosen among those that reached the end than among
+    all.
+    """
     cases = [
-        found(sweep, claim, range(len(sweep.curves))) != found(sweep, claim, one.kept) for sweep, one in zip(sweeps, replays, strict=True)
+        found(sweep, claim, range(len(sweep.curves))) != found(sweep, claim, one.kept)
+        for sweep, one in zip(sweeps, replays, strict=True)
     ]
     return f"{100 * np.mean(cases):.1f}"
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How simulated trials behave, as functions of e = ε / 0.35: final accuracy and NLL after temperature, and how slow they are.
+    """How simulated trials behave, as functions of e = ε / 0.35: final accuracy and NLL after temperature,
+    and how slow they are.
 
     Attributes:
         accuracy: gain in accuracy over ε = 0, in shares.
@@ -198,12 +236,16 @@ TRUTHS = {
 
 
 def simulated(truth: Truth, generator: np.random.Generator, epochs: int = 20, seeds: int = 8) -> Sweep:
-    """One sweep. Values approach their end exponentially; noise between epochs falls with the learning rate, and half of the seeds' noise is shared."""
+    """One sweep. Values approach their end exponentially; noise between epochs falls with the learning rate,
+    and half of the seeds' noise is shared.
+    """
     progress = np.arange(1, epochs + 1)[:, None] / epochs
     rate = 0.5 * (1 + np.cos(np.pi * progress))
     spread = np.array([0.002, 0.004])[:, None, None]
     shared = generator.normal(size=(2, 1, seeds)) * spread
-    ends = np.array([[0.88 + truth.accuracy(epsilon / 0.35), 0.35 + truth.nll(epsilon / 0.35)] for epsilon in EPSILONS]).T[:, :, None]
+    ends = np.array(
+        [[0.88 + truth.accuracy(epsilon / 0.35), 0.35 + truth.nll(epsilon / 0.35)] for epsilon in EPSILONS]
+    ).T[:, :, None]
     drawn = torch.from_numpy(ends + generator.normal(size=(2, len(EPSILONS), seeds)) * spread)
     curves = []
     for end, epsilon in zip(ends.transpose(1, 0, 2), EPSILONS, strict=True):
@@ -213,7 +255,12 @@ def simulated(truth: Truth, generator: np.random.Generator, epochs: int = 20, se
         own = generator.normal(size=(2, 1, seeds)) * spread
         jumps = generator.normal(size=(2, epochs, seeds)) * np.array([0.006, 0.015])[:, None, None] * rate
         values = end[:, None] + np.array([-0.15, 0.5])[:, None, None] * left + shared + own + jumps
-        curves.append(Curve(epsilon, {"accuracy": torch.from_numpy(values[0]), "nll_calibrated": torch.from_numpy(values[1])}))
+        curves.append(
+            Curve(
+                epsilon,
+                {"accuracy": torch.from_numpy(values[0]), "nll_calibrated": torch.from_numpy(values[1])},
+            )
+        )
     return Sweep(tuple(curves), {"accuracy": drawn[0], "nll_calibrated": drawn[1]})
 
 
@@ -226,19 +273,26 @@ def recorded(paths: Sequence[Path], generator: np.random.Generator, sweeps: int)
     seeds = values["accuracy"].shape[2]
     for _ in range(sweeps):
         rows, others = np.array_split(generator.permutation(seeds), 2)
-        curves = [Curve(float(epsilon), {m: v[:, t, rows] for m, v in values.items()}) for t, epsilon in enumerate(files[0]["epsilons"])]
+        curves = [
+            Curve(float(epsilon), {m: v[:, t, rows] for m, v in values.items()})
+            for t, epsilon in enumerate(files[0]["epsilons"])
+        ]
         yield Sweep(tuple(curves), {metric: value[-1][:, others] for metric, value in values.items()})
 
 
 def record(task: str, path: Path, seeds: Sequence[int], train_examples: int | None) -> None:
     """Train every ε with every seed to the end and write the curves; data lie in the folder LSCAL_DATA."""
-    plan = resolve({"tasks": [task], "train_examples": train_examples, "data_dir": os.environ.get("LSCAL_DATA")})
+    plan = resolve(
+        {"tasks": [task], "train_examples": train_examples, "data_dir": os.environ.get("LSCAL_DATA")}
+    )
     dataset = load(plan.tasks[0].dataset, plan.data_dir, plan.train_examples)
     engine = choose(plan.tasks[0], dataset, plan.smoothing, pick_device(plan.device), len(seeds))
     found = []
     for epsilon in EPSILONS:
         members = [member_of(plan.tasks[0], plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in seeds]
-        trained = engine.train(members, lambda _: None, {1: lambda curves: [True] * curves["train_loss"].shape[1]})  # a rung: all is scored
+        trained = engine.train(
+            members, lambda _: None, {1: lambda curves: [True] * curves["train_loss"].shape[1]}
+        )  # a rung: all is scored
         found += Curve.of_members([epsilon], trained.curves)
     values = {metric: torch.stack([curve.values[metric] for curve in found], 1).numpy() for metric in METRICS}
     np.savez(path, epsilons=np.array(EPSILONS), **values)  # type: ignore[arg-type]  # its stub takes the values for allow_pickle
@@ -257,12 +311,18 @@ def main() -> None:
     options = flags.parse_args()
     if options.record:
         (path,) = options.curves
-        record(options.record, path, range(options.first_seed, options.first_seed + options.seeds), options.train_examples)
+        record(
+            options.record,
+            path,
+            range(options.first_seed, options.first_seed + options.seeds),
+            options.train_examples,
+        )
         return
     torch.set_num_threads(1)
     started = time.perf_counter()
     print(
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), one used; Python {platform.python_version()}, torch {version('torch')}; seed {options.seed}"
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), one used; Python {platform.python_version()},"
+        f" torch {version('torch')}; seed {options.seed}"
     )
     if options.curves:
         report(

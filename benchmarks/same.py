@@ -1,12 +1,15 @@
-"""Whether the same plan gives the same answer: fresh folders and caches, idle and under load, with one, two and four workers.
+"""Whether the same plan gives the same answer: fresh folders and caches, idle and under load, with one, two
+and four workers.
 
     python -m benchmarks.same [TASK] [--rounds 10] [--flags='--epochs 8 …'] [--executions]
 
-Each round is `python -m sweeps.run TASK --json` in an empty folder with a cache of its own; every other one beside as many busy processes as there
-are cores. All measured numbers of all trials, and the recommendations of all policies, are compared to the last bit, times and ids left out.
+Each round is `python -m sweeps.run TASK --json` in an empty folder with a cache of its own; every other one
+beside as many busy processes as there are cores. All measured numbers of all trials, and the recommendations
+of all policies, are compared to the last bit, times and ids left out.
 
-`--executions` compares forced fused with forced looped members instead: they agree to rounding only, so what is wanted is the same ε, temperatures
-within 1 %, and the same verdicts. A verdict whose bound lies within 0.02 pp of its threshold may differ, and is listed.
+`--executions` compares forced fused with forced looped members instead: they agree to rounding only, so what
+is wanted is the same ε, temperatures within 1 %, and the same verdicts. A verdict whose bound lies within
+0.02 pp of its threshold may differ, and is listed.
 """
 
 import argparse
@@ -36,7 +39,9 @@ NEAR = 2e-4
 
 @dataclass(frozen=True)
 class Ran:
-    """What a sweep found: the recommendation of the plan's policy, and a digest of every number of every trial."""
+    """What a sweep found: the recommendation of the plan's policy, and a digest of every number of every
+    trial.
+    """
 
     how: str
     record: Mapping[str, Any]
@@ -46,7 +51,9 @@ class Ran:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a row for each round; 1 where two differ that should not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", nargs="?", default="digits/mlp")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--flags", default="", help="further words of sweeps.run")
@@ -62,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one = found[-1]
         temperature = one.record["temperature"]
         print(
-            f"| {one.how} | {one.record['epsilon']:g} | {temperature:.4g} | {one.record['delta_accuracy']['value']:+.5f} | {one.digest} "
-            f"| {one.seconds:.0f} |",
+            f"| {one.how} | {one.record['epsilon']:g} | {temperature:.4g} |"
+            f" {one.record['delta_accuracy']['value']:+.5f} | {one.digest} | {one.seconds:.0f} |",
             flush=True,
         )
     if ways:
@@ -76,17 +83,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def ran(words: Sequence[str], *, loaded: bool) -> Ran:
     """Run one sweep in an empty folder."""
     with tempfile.TemporaryDirectory() as folder, busy(os.cpu_count() or 1 if loaded else 0):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("LSCAL", "OPTUNA", "MLFLOW"))}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("LSCAL", "OPTUNA", "MLFLOW"))
+        }
         environment |= {"XDG_CACHE_HOME": f"{folder}/cache", "PYTHONPATH": str(ROOT)}
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "sweeps.run", *words, "--json"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "sweeps.run", *words, "--json"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         seconds = time.perf_counter() - started
         if done.returncode:
             raise SystemExit(done.stderr)
         (record,) = json.loads(done.stdout)
-        digest = hashlib.sha256(json.dumps([plain(record), list(trials(folder))], sort_keys=True).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(
+            json.dumps([plain(record), list(trials(folder))], sort_keys=True).encode()
+        ).hexdigest()[:12]
     how = f"{' '.join(words[-2:])}{', under load' if loaded else ''}"
     return Ran(how, record, digest, seconds)
 

@@ -1,9 +1,10 @@
-"""What the service costs: orchestration beside training, many workers on one database, and each trial's price in the databases.
+"""What the service costs: orchestration beside training, many workers on one database, and each trial's price
+in the databases.
 
-`python -m benchmarks.service overhead --data-dir DIR` sweeps fashion_mnist/cnn with one worker, and says how much of the wall time was neither training
-nor scoring.
-`python -m benchmarks.service workers` has 8 workers on one PostgreSQL finish 64 trials, and counts what was lost or trained twice.
-`python -m benchmarks.service database` times what a trial costs in Optuna's database, with 1 and with 8 processes at once.
+`python -m benchmarks.service overhead --data-dir DIR` sweeps fashion_mnist/cnn with one worker, and says how
+much of the wall time was neither training nor scoring. `python -m benchmarks.service workers` has 8 workers
+on one PostgreSQL finish 64 trials, and counts what was lost or trained twice. `python -m benchmarks.service
+database` times what a trial costs in Optuna's database, with 1 and with 8 processes at once.
 """
 
 import argparse
@@ -24,7 +25,20 @@ TRIALS = 64
 
 def overhead(data: str) -> None:
     """The share of a sweep's wall time in which no member was trained or scored."""
-    plan = ("--train-examples", "10000", "--epochs", "3", "--trials", "4", "--seeds", "2", "--confirm-seeds", "2", "--launch", "inline")
+    plan = (
+        "--train-examples",
+        "10000",
+        "--epochs",
+        "3",
+        "--trials",
+        "4",
+        "--seeds",
+        "2",
+        "--confirm-seeds",
+        "2",
+        "--launch",
+        "inline",
+    )
     with tempfile.TemporaryDirectory(prefix="lscal-service-") as folder:
         arena = Arena(Path(folder), f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db")
         for name in ("measures its engine", "remembers it"):
@@ -45,14 +59,24 @@ def overhead(data: str) -> None:
             with ended(sweep):
                 assert sweep.wait() == 0, arena.said()
             wall = time.monotonic() - started
-            told = [trial for trials in arena.studies().values() for trial in trials if "outcome" in trial.user_attrs]
+            told = [
+                trial
+                for trials in arena.studies().values()
+                for trial in trials
+                if "outcome" in trial.user_attrs
+            ]
             found = [(trial, json.loads(trial.user_attrs["outcome"])) for trial in told]
-            mine = [(trial, outcome) for trial, outcome in found if min(outcome["seeds"]) // 10_000 == int(seed)]
+            mine = [
+                (trial, outcome) for trial, outcome in found if min(outcome["seeds"]) // 10_000 == int(seed)
+            ]
             trained = sum(outcome["seconds"] for _, outcome in mine)
-            spans = [(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) for trial, _ in mine]
+            spans = [
+                (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) for trial, _ in mine
+            ]
             print(
-                f"{name}: {wall:.1f} s; networks trained for {trained:.1f} s and trials under way for {together(spans):.1f} s, the rest of which "
-                f"is their scoring; {100 * (1 - together(spans) / wall):.1f} % of the wall time is neither",
+                f"{name}: {wall:.1f} s; networks trained for {trained:.1f} s and trials under way for"
+                f" {together(spans):.1f} s, the rest of which is their scoring;"
+                f" {100 * (1 - together(spans) / wall):.1f} % of the wall time is neither",
                 flush=True,
             )
 
@@ -73,15 +97,25 @@ def workers(count: int) -> None:
         with tempfile.TemporaryDirectory(prefix="lscal-service-") as folder:
             arena = Arena(Path(folder), database.create(), f"sqlite:///{folder}/mlflow.db")
             started = time.monotonic()
-            plan = ("--trials", str(TRIALS), "--workers", str(count), "--launch", "processes", "--grace", "30")
+            plan = (
+                "--trials",
+                str(TRIALS),
+                "--workers",
+                str(count),
+                "--launch",
+                "processes",
+                "--grace",
+                "30",
+            )
             conductor = arena.sweep(*plan)
             with ended(conductor):
                 found = arena.finish(conductor, 1800)
             outcomes = arena.outcomes()
             screened = [uid for uid in outcomes if "/pilot" not in uid and "/confirm" not in uid]
             print(
-                f"{count} workers: {len(screened)} of {TRIALS} trials finished once, {arena.trials('FAIL')} given up or surplus, "
-                f"{len(outcomes)} with pilot and confirmation, in {time.monotonic() - started:.0f} s; recommended ε = {found['epsilon']:g}"
+                f"{count} workers: {len(screened)} of {TRIALS} trials finished once, {arena.trials('FAIL')}"
+                f" given up or surplus, {len(outcomes)} with pilot and confirmation, in"
+                f" {time.monotonic() - started:.0f} s; recommended ε = {found['epsilon']:g}"
             )
     finally:
         database.close()
@@ -145,7 +179,9 @@ def database() -> None:
             for kind, url in (("SQLite", f"sqlite:///{folder}/optuna.db"), ("PostgreSQL", server.create())):
                 storage = open_storage(url)
                 for processes in (1, 8):
-                    plan = resolve({"trials": 16 * processes if processes > 1 else 64, "random_state": processes})
+                    plan = resolve(
+                        {"trials": 16 * processes if processes > 1 else 64, "random_state": processes}
+                    )
                     study, _ = open_study(storage, plan, plan.tasks[0], "digest")
                     started = time.monotonic()
                     study.enqueue(planned(plan, plan.tasks[0]))
@@ -154,10 +190,14 @@ def database() -> None:
                     with context.Pool(processes) as pool:
                         pool.starmap(turn, [(url, study.name, 0)] * processes)  # imports
                         seconds = pool.starmap(turn, [(url, study.name, each)] * processes)
-                    told = len(study.outcomes())  # one whose answer was lost is left to the reaper, which this benchmark does not wait for
+                    told = len(
+                        study.outcomes()
+                        # one whose answer was lost is left to the reaper, not awaited here
+                    )
                     print(
-                        f"{kind}, {processes} processes: {1000 * queued:.0f} ms to queue a trial, {1000 * max(seconds) / each:.0f} ms to ask and tell one, "
-                        f"{told / max(seconds):.0f} trials a second; {told} of {plan.trials} told; {study.states()}",
+                        f"{kind}, {processes} processes: {1000 * queued:.0f} ms to queue a trial,"
+                        f" {1000 * max(seconds) / each:.0f} ms to ask and tell one, {told / max(seconds):.0f}"
+                        f" trials a second; {told} of {plan.trials} told; {study.states()}",
                         flush=True,
                     )
                 storage.engine.dispose()

@@ -1,14 +1,20 @@
-"""Whether the same plan names the same ε when only the seeds are others, and what the rule costs that names it.
+"""Whether the same plan names the same ε when only the seeds are others, and what the rule costs that names
+it.
 
-    python -m benchmarks.stability [--real] [--shapes] [--policy safe accuracy] [--seeds 160] [--tasks 12] [--size small large] [--cache FILE]
+    python -m benchmarks.stability [--real] [--shapes] [--policy safe accuracy] [--seeds 160] [--tasks 12]
+    [--size small large] [--cache FILE]
 
---real    digits/mlp. Trains, once, so many seeds at the default plan's eight ε, and at a few more for the truth; what they came to is kept in the file
-          --cache. Disjoint groups of 8 seeds each choose a candidate. All groups see the same examples, as two sweeps of one task do.
---shapes  simulated tasks (benchmarks.decision) of known accuracy. Each is swept twice, with other seeds on the same examples.
+--real    digits/mlp. Trains, once, so many seeds at the default plan's eight ε, and at a few more for the
+truth; what they came to is kept in the file
+          --cache. Disjoint groups of 8 seeds each choose a candidate. All groups see the same examples, as
+          two sweeps of one task do.
+--shapes  simulated tasks (benchmarks.decision) of known accuracy. Each is swept twice, with other seeds on
+the same examples.
 
-For each rule: same, the share of pairs of groups (of the two sweeps of a task) that name the same ε; lost, the true accuracy of the named ε behind that of the
-best, in pp. Truth is, for --real, the mean over all seeds on *test*, which no rule looks at, and on all held-out examples
-(select, calibrate, test), linear between the trained ε. ± are 95 % intervals over tasks; "worst shapes" those where a rule loses most against the first.
+For each rule: same, the share of pairs of groups (of the two sweeps of a task) that name the same ε; lost,
+the true accuracy of the named ε behind that of the best, in pp. Truth is, for --real, the mean over all seeds
+on *test*, which no rule looks at, and on all held-out examples (select, calibrate, test), linear between the
+trained ε. ± are 95 % intervals over tasks; "worst shapes" those where a rule loses most against the first.
 """
 
 import argparse
@@ -55,24 +61,38 @@ CACHE = Path.home() / ".cache" / "lscal" / "stability-digits-mlp.npz"
 
 
 def engine_of(name: str) -> tuple[Engine, Any, str]:
-    """An engine for a task of the default plan, the task, and the smoothing; data lie in the folder LSCAL_DATA."""
+    """An engine for a task of the default plan, the task, and the smoothing; data lie in the folder
+    LSCAL_DATA.
+    """
     plan = resolve({"tasks": [name], "data_dir": os.environ.get("LSCAL_DATA")})
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    return choose(task, dataset, plan.smoothing, pick_device("cpu"), SEEDS, "auto", "float32"), task, plan.smoothing[0]
+    return (
+        choose(task, dataset, plan.smoothing, pick_device("cpu"), SEEDS, "auto", "float32"),
+        task,
+        plan.smoothing[0],
+    )
 
 
 def train(path: Path, seeds: int) -> None:
-    """Train every ε with every seed, eight seeds at a time, and write (ε, seed) values of the metrics that policies choose by."""
+    """Train every ε with every seed, eight seeds at a time, and write (ε, seed) values of the metrics that
+    policies choose by.
+    """
     engine, task, smoothing = engine_of(TASK)
     found: dict[tuple[str, float], list[Array]] = {}
     epsilons = (*TRIED, *FOR_TRUTH)
     for first in range(0, seeds, SEEDS):
         for own in (epsilons[: len(TRIED)], epsilons[len(TRIED) :]):
-            members = [member_of(task, smoothing, {"epsilon": epsilon}, seed) for epsilon in own for seed in range(first, first + SEEDS)]
+            members = [
+                member_of(task, smoothing, {"epsilon": epsilon}, seed)
+                for epsilon in own
+                for seed in range(first, first + SEEDS)
+            ]
             trained = engine.train(members, lambda _: None)
             logits = {split: engine.logits(trained, split) for split in SPLITS}
-            for name, values in measured(logits, {split: engine.dataset.splits[split].labels.cpu() for split in SPLITS}).items():
+            for name, values in measured(
+                logits, {split: engine.dataset.splits[split].labels.cpu() for split in SPLITS}
+            ).items():
                 for epsilon, part in zip(own, values.reshape(len(own), SEEDS, -1), strict=True):
                     found.setdefault((name, epsilon), []).append(part)
         print(f"{first + SEEDS} of {seeds} seeds", flush=True)
@@ -83,7 +103,9 @@ def train(path: Path, seeds: int) -> None:
     np.savez_compressed(path, epsilons=np.array(epsilons), counts=counts, **table)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
 
 
-def measured(logits: Mapping[SplitName, torch.Tensor], labels: Mapping[SplitName, torch.Tensor]) -> dict[str, Array]:
+def measured(
+    logits: Mapping[SplitName, torch.Tensor], labels: Mapping[SplitName, torch.Tensor]
+) -> dict[str, Array]:
     """By metric, the value of each member; of risks, 100."""
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     values: dict[str, Any] = {}
@@ -111,20 +133,30 @@ class Recorded:
     def read(cls, path: Path) -> "Recorded":
         """The file's content."""
         with np.load(path) as file:
-            return cls(tuple(file["epsilons"].tolist()), file["counts"], {name: file[name] for name in file if "/" in name})
+            return cls(
+                tuple(file["epsilons"].tolist()),
+                file["counts"],
+                {name: file[name] for name in file if "/" in name},
+            )
 
     def held_out(self, splits: Sequence[str]) -> Array:
         """Accuracy (ε, seed) on several splits together."""
         share = np.array([self.counts[SPLITS.index(split)] for split in splits], dtype=np.float64)
         whole: Array = (
-            sum(weight * self.values[f"{split}/accuracy"][..., 0] for weight, split in zip(share, splits, strict=True)) / share.sum()
+            sum(
+                weight * self.values[f"{split}/accuracy"][..., 0]
+                for weight, split in zip(share, splits, strict=True)
+            )
+            / share.sum()
         )
         return whole
 
     def truth(self, splits: Sequence[str]) -> Callable[[float], float]:
         """The accuracy at any ε by all seeds."""
         order = np.argsort(self.epsilons)
-        return lambda epsilon: float(np.interp(epsilon, np.array(self.epsilons)[order], self.held_out(splits).mean(1)[order]))
+        return lambda epsilon: float(
+            np.interp(epsilon, np.array(self.epsilons)[order], self.held_out(splits).mean(1)[order])
+        )
 
     def screening(self, seeds: Sequence[int]) -> Screening:
         """The screening of a sweep with these seeds at the default plan's ε."""
@@ -135,7 +167,10 @@ class Recorded:
             place = self.epsilons.index(epsilon)
             metrics = {name: tuple(self.values[name][place, rows, 0].tolist()) for name in names}
             metrics[HELD_OUT_ACCURACY] = tuple(accuracy[place, rows].tolist())
-            risks = {f"{split}_calibrated": self.values[f"{split}/risks"][place, rows].tolist() for split in SPLITS[:2]}
+            risks = {
+                f"{split}_calibrated": self.values[f"{split}/risks"][place, rows].tolist()
+                for split in SPLITS[:2]
+            }
             outcomes.append(
                 Outcome(
                     f"u{epsilon}",
@@ -164,7 +199,9 @@ class Recorded:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a rule sees: for ε in ascending order fitted accuracy, the error of its gain over ε = 0, and which may be chosen."""
+    """What a rule sees: for ε in ascending order fitted accuracy, the error of its gain over ε = 0, and which
+    may be chosen.
+    """
 
     epsilons: Array
     values: Array
@@ -181,7 +218,12 @@ class Seen:
         allowed = np.ones(len(points), bool)
         if policy == "safe":
             allowed = harmless(screening, points, Terms(policy)) | (epsilons == 0)
-        return cls(epsilons, (target.sign * shift.value).round(10), shift.error, allowed if allowed.sum() > 1 else np.ones_like(allowed))
+        return cls(
+            epsilons,
+            (target.sign * shift.value).round(10),
+            shift.error,
+            allowed if allowed.sum() > 1 else np.ones_like(allowed),
+        )
 
     def among(self, known: Sequence[float]) -> "Seen":
         """The same with a few ε alone."""
@@ -216,15 +258,23 @@ def best(seen: Seen) -> float:
 
 
 def of_tie(
-    where: Callable[[Array, Array, float], float], known: Sequence[float] | None, errors: float = 1.0, least: float = 0.0, zero: bool = True
+    where: Callable[[Array, Array, float], float],
+    known: Sequence[float] | None,
+    errors: float = 1.0,
+    least: float = 0.0,
+    zero: bool = True,
 ) -> Rule:
-    """A value of the connected set within some standard errors of the best: `where` takes its ε, their values above the bar, and the best ε.
+    """A value of the connected set within some standard errors of the best: `where` takes its ε, their values
+    above the bar, and the best ε.
 
-    It is moved to the nearest of the `known` values in the set. `zero`: ε = 0 wherever that is within one standard error; else only where it is the best.
+    It is moved to the nearest of the `known` values in the set. `zero`: ε = 0 wherever that is within one
+    standard error; else only where it is the best.
     """
 
     def rule(seen: Seen) -> float:
-        if seen.epsilons[seen.best] == 0 or (zero and seen.near(1, least)[int((seen.epsilons == 0).argmax())]):
+        if seen.epsilons[seen.best] == 0 or (
+            zero and seen.near(1, least)[int((seen.epsilons == 0).argmax())]
+        ):
             return 0.0
         near = seen.near(errors, least) & (seen.epsilons > 0)
         part = np.cumsum(~near)
@@ -302,16 +352,31 @@ def real(path: Path, seeds: int, policy: str) -> None:
     if not path.exists():
         train(path, seeds)
     recorded = Recorded.read(path)
-    groups = [range(first, first + SEEDS) for first in range(0, recorded.held_out(SPLITS).shape[1] - SEEDS + 1, SEEDS)]
+    groups = [
+        range(first, first + SEEDS)
+        for first in range(0, recorded.held_out(SPLITS).shape[1] - SEEDS + 1, SEEDS)
+    ]
     screenings = [recorded.screening(group) for group in groups]
     named = [named_by(screening, policy) for screening in screenings]
     truths = [recorded.truth(splits) for splits in (("test",), SPLITS)]
     fine = np.linspace(*SPAN, 401)
-    print(f"\n{TASK}, {len(groups)} groups of {SEEDS} seeds, policy {policy}. True accuracy % on test / on all held-out examples: ", end="")
-    print(", ".join(f"ε = {one:g}: {' / '.join(f'{100 * truth(one):.2f}' for truth in truths)}" for one in sorted(recorded.epsilons)))
+    print(
+        f"\n{TASK}, {len(groups)} groups of {SEEDS} seeds, policy {policy}. True accuracy % on test / on all"
+        " held-out examples: ",
+        end="",
+    )
+    print(
+        ", ".join(
+            f"ε = {one:g}: {' / '.join(f'{100 * truth(one):.2f}' for truth in truths)}"
+            for one in sorted(recorded.epsilons)
+        )
+    )
     sets = [tied(screening, Terms(policy))[policy] for screening in screenings]
     print(f"sets: {', '.join(f'{low:g} to {high:g}' for low, high in sets)}\n")
-    print("| rule | same | lost on test | worst | lost on all held-out | worst | answers |\n|---|---|---|---|---|---|---|")
+    print(
+        "| rule | same | lost on test | worst | lost on all held-out | worst | answers"
+        " |\n|---|---|---|---|---|---|---|"
+    )
     for rule in named[0]:
         answers = [one[rule] for one in named]
         columns = []
@@ -332,9 +397,14 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "rising": lambda epsilon: epsilon / 0.4,
     "saturating": lambda epsilon: 1 - exp(-epsilon / 0.1),
     "level, then falling": lambda epsilon: min(1, epsilon / 0.03) - max(0, epsilon - 0.15) / 0.15,
-    **{f"peak at {at:g}": lambda epsilon, at=at: epsilon / at * exp(1 - epsilon / at) for at in (0.02, 0.05, 0.1)},  # type: ignore[misc]
     **{
-        f"narrow peak at {at:g}": lambda epsilon, at=at, width=width: exp(-(((epsilon - at) / width) ** 2) / 2)  # type: ignore[misc]
+        f"peak at {at:g}": lambda epsilon, at=at: epsilon / at * exp(1 - epsilon / at)
+        for at in (0.02, 0.05, 0.1)
+    },  # type: ignore[misc]
+    **{
+        f"narrow peak at {at:g}": lambda epsilon, at=at, width=width: exp(
+            -(((epsilon - at) / width) ** 2) / 2
+        )  # type: ignore[misc]
         for at, width in ((0.075, 0.015), (0.125, 0.02), (0.175, 0.025), (0.25, 0.025))
     },
 }
@@ -374,16 +444,27 @@ def table(size: str, named: Named) -> None:
         equal = np.array([[one[rule] == other[rule] for one, other in pairs] for pairs in named.values()])
         lost = losses(size, named, rule)
         more, error = (lost - before).mean(1), 1.96 * (lost - before).std(1, ddof=1) / lost.shape[1] ** 0.5
-        told = [f"{list(SHAPES)[shape]} {more[shape]:+.3f} ± {error[shape]:.3f}" for shape in (-more).argsort()[:3]]
-        print(f"| {rule} | {equal.mean():.2f} ± {half(equal):.2f} | {lost.mean():.3f} ± {half(lost):.3f} | {'; '.join(told)} |", flush=True)
+        told = [
+            f"{list(SHAPES)[shape]} {more[shape]:+.3f} ± {error[shape]:.3f}"
+            for shape in (-more).argsort()[:3]
+        ]
+        print(
+            f"| {rule} | {equal.mean():.2f} ± {half(equal):.2f} | {lost.mean():.3f} ± {half(lost):.3f} |"
+            f" {'; '.join(told)} |",
+            flush=True,
+        )
 
 
 def losses(size: str, named: Named, rule: str) -> Array:
-    """What a rule loses on each (shape, task), mean over its two sweeps, in pp; between the ε of the grid gains are linear."""
+    """What a rule loses on each (shape, task), mean over its two sweeps, in pp; between the ε of the grid
+    gains are linear.
+    """
     found = []
     for shape, pairs in named.items():
         gains = 100 * GAIN[size] * np.array([SHAPES[shape](epsilon) for epsilon in GRID])
-        found.append([gains.max() - np.interp([one[rule] for one in pair], GRID, gains).mean() for pair in pairs])
+        found.append(
+            [gains.max() - np.interp([one[rule] for one in pair], GRID, gains).mean() for pair in pairs]
+        )
     return np.array(found)
 
 
@@ -406,7 +487,8 @@ def main() -> None:
     options = flags.parse_args()
     started = time.perf_counter()
     print(
-        f"random state {options.random_state}, torch {version('torch')}, numpy {version('numpy')}, {os.cpu_count()} CPU cores, {platform.machine()}"
+        f"random state {options.random_state}, torch {version('torch')}, numpy {version('numpy')},"
+        f" {os.cpu_count()} CPU cores, {platform.machine()}"
     )
     if options.real or not options.shapes:
         for policy in options.policy:

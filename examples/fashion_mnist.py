@@ -1,7 +1,8 @@
 """Fashion-MNIST with and without label smoothing: `python -m examples.fashion_mnist --data-dir DIR`.
 
-Trains a perceptron with hard labels, and from the same initial weights again with label smoothing, at a row of ε; measures accuracy,
-reliability and the confidence of single test images; draws; and writes fashion_mnist.md with all of it.
+Trains a perceptron with hard labels, and from the same initial weights again with label smoothing, at a row
+of ε; measures accuracy, reliability and the confidence of single test images; draws; and writes
+fashion_mnist.md with all of it.
 """
 
 import argparse
@@ -42,11 +43,20 @@ HELD_OUT: tuple[SplitName, ...] = ("calibrate", "test")
 
 def parser() -> Parser:
     """The flags. Those of a plan have no default here."""
-    flags = Parser(prog="python -m examples.fashion_mnist", description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    flags = Parser(
+        prog="python -m examples.fashion_mnist",
+        description=__doc__,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     flags.add_argument("--seeds", type=int, metavar="N", help=f"pairs of networks (default {SEEDS})")
-    flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
-    flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many images only: a quick look")
+    flags.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)"
+    )
+    flags.add_argument(
+        "--train-examples", type=int, metavar="N", help="train on so many images only: a quick look"
+    )
     flags.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: examples/)")
     return flags
 
@@ -58,25 +68,37 @@ def run(arguments: Sequence[str], console: Console) -> Path:
     plan = resolve({"tasks": [TASK], "data_dir": os.environ.get("LSCAL_DATA"), "seeds": SEEDS, **values})
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    engine = choose(task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision)
+    engine = choose(
+        task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision
+    )
     networks, seconds = train(engine, plan, console)
     console.say("measuring, with 95 % intervals")
     findings = Findings.of(networks)
     console.say("drawing")
     pictures.draw_all(findings, out / "images")
     written: Path = out / "fashion_mnist.md"
-    written.write_text(page.markdown(findings, setting(engine, plan, seconds, command(values))), encoding="utf-8")
+    written.write_text(
+        page.markdown(findings, setting(engine, plan, seconds, command(values))), encoding="utf-8"
+    )
     return written
 
 
 def train(engine: Engine, plan: Plan, console: Console) -> tuple[Networks, float]:
-    """The networks, and the seconds they took. Members which share a seed share their initial weights and their batches."""
-    members = [member_of(engine.task, plan.smoothing[0], {"epsilon": epsilon}, seed) for epsilon in EPSILONS for seed in range(plan.seeds)]
+    """The networks, and the seconds they took. Members which share a seed share their initial weights and
+    their batches.
+    """
+    members = [
+        member_of(engine.task, plan.smoothing[0], {"epsilon": epsilon}, seed)
+        for epsilon in EPSILONS
+        for seed in range(plan.seeds)
+    ]
     console.say(f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.way} on {engine.device}")
     with console.progress(f"training {TASK}", len(members) * engine.task.recipe.epochs) as advance:
         trained = engine.train(members, advance)
     shape = (len(EPSILONS), plan.seeds, -1, len(engine.dataset.classes))
-    logits: dict[SplitName, Tensor] = {split: engine.logits(trained, split).reshape(shape) for split in HELD_OUT}
+    logits: dict[SplitName, Tensor] = {
+        split: engine.logits(trained, split).reshape(shape) for split in HELD_OUT
+    }
     return Networks(engine.dataset.to(torch.device("cpu")), EPSILONS, logits), trained.seconds
 
 
@@ -107,12 +129,20 @@ def processor(engine: Engine) -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{count} core{'s' if count > 1 else ''} of {names[0] if names else platform.processor() or platform.machine()}"
+    return (
+        f"{count} core{'s' if count > 1 else ''} of"
+        f" {names[0] if names else platform.processor() or platform.machine()}"
+    )
 
 
 def command(given: Mapping[str, Any]) -> str:
     """The command which was given, but for where the data lie on this machine."""
-    words = [word for name, value in given.items() if name != "data_dir" for word in (f"--{name.replace('_', '-')}", str(value))]
+    words = [
+        word
+        for name, value in given.items()
+        if name != "data_dir"
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
     return shlex.join(["python", "-m", "examples.fashion_mnist", "--data-dir", "DIR", *words])
 
 

@@ -1,4 +1,6 @@
-"""Findings: what the networks of an experiment show on *test*, as numbers. Temperature and p-norm are fitted on *calibrate*."""
+"""Findings: what the networks of an experiment show on *test*, as numbers. Temperature and p-norm are fitted
+on *calibrate*.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,9 @@ from sweeps.errors import WrongInput
 SMOOTHED = 0.1
 """The ε which is compared with 0."""
 SURE, FALLEN = 0.99, 0.74
-"""The confidence without smoothing of the images that are followed, and the one to which it is asked when they fall."""
+"""The confidence without smoothing of the images that are followed, and the one to which it is asked when
+they fall.
+"""
 ABOUT = 0.005
 """How far from `SURE` a confidence may be that is about as high."""
 TRUSTED = 0.9
@@ -60,12 +64,16 @@ class Networks:
         predictions = Predictions.from_logits(self.logits["test"][place], self.raw.labels)
         if calibrator is None:
             return predictions
-        return predictions.calibrated(calibrator.fit(self.logits["calibrate"][place], self.dataset.splits["calibrate"].labels))
+        return predictions.calibrated(
+            calibrator.fit(self.logits["calibrate"][place], self.dataset.splits["calibrate"].labels)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """A metric at ε = 0 and at `SMOOTHED`, and how much the second is above the first; 95 % intervals over seeds and examples."""
+    """A metric at ε = 0 and at `SMOOTHED`, and how much the second is above the first; 95 % intervals over
+    seeds and examples.
+    """
 
     plain: Estimate
     smoothed: Estimate
@@ -74,7 +82,8 @@ class Contrast:
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """Images which the network without smoothing sees in some way, as the network of the same seed sees them with more and more of it.
+    """Images which the network without smoothing sees in some way, as the network of the same seed sees them
+    with more and more of it.
 
     Attributes:
         images: how many there are, by seed.
@@ -89,11 +98,17 @@ class Followed:
 
     @classmethod
     def of(
-        cls, epsilons: tuple[float, ...], confidence: Float[Tensor, "epsilon seed example"], chosen: Bool[Tensor, "seed example"]
+        cls,
+        epsilons: tuple[float, ...],
+        confidence: Float[Tensor, "epsilon seed example"],
+        chosen: Bool[Tensor, "seed example"],
     ) -> "Followed":
         """Follow the images which are chosen for each seed. Errors: WrongInput where there are none."""
         if not bool(chosen.any(1).all()):
-            raise WrongInput(f"without smoothing, a network sees no image with a confidence of {SURE:g}. Train for longer: --epochs.")
+            raise WrongInput(
+                f"without smoothing, a network sees no image with a confidence of {SURE:g}. Train for longer:"
+                " --epochs."
+            )
         seeds = range(len(chosen))
         medians = torch.stack([confidence[:, seed, chosen[seed]].quantile(0.5, dim=1) for seed in seeds], 1)
         crossings = tuple(crossing(epsilons, medians[:, seed].tolist(), FALLEN) for seed in seeds)
@@ -133,7 +148,9 @@ class Fall:
 
     @classmethod
     def of(cls, networks: Networks) -> "Fall":
-        """Follow the images of which each seed's network is sure at ε = 0. Errors: WrongInput where there are none."""
+        """Follow the images of which each seed's network is sure at ε = 0. Errors: WrongInput where there are
+        none.
+        """
         epsilons, confidence = networks.epsilons, networks.raw.confidence
         calibrated = networks.raw.calibrated(networks.temperature).confidence
         sure = confidence[0] >= SURE
@@ -168,7 +185,8 @@ class Findings:
     Attributes:
         contrasts: by metric, `_calibrated` after temperature, `_p_norm` after p-norm.
         temperature: of the networks, the mean over seeds, by ε.
-        trusted: the share of images with a confidence of at least `TRUSTED`: at 0, at `SMOOTHED`, and there after temperature.
+        trusted: the share of images with a confidence of at least `TRUSTED`: at 0, at `SMOOTHED`, and there
+            after temperature.
         risks: error rates by coverage, after temperature, the mean over seeds.
         break_even: the coverage from which on the smoothed network errs no more; None where there is none.
         sure: an image of each class, the first that is right and at least `SURE` without smoothing.
@@ -188,7 +206,9 @@ class Findings:
 
     @classmethod
     def of(cls, networks: Networks) -> "Findings":
-        """Measure. Errors: WrongInput where a network without smoothing is sure of no image: it has hardly been trained."""
+        """Measure. Errors: WrongInput where a network without smoothing is sure of no image: it has hardly
+        been trained.
+        """
         plain, smoothed = networks.at(0.0), networks.at(SMOOTHED)
         after_plain, after = networks.at(0.0, Temperature), networks.at(SMOOTHED, Temperature)
         risks = {
@@ -223,7 +243,10 @@ class Findings:
 
     def answer(self, card: Card) -> str:
         """What the network answers at 0 and, where that is another class, at `SMOOTHED`."""
-        before, after = (self.networks.dataset.classes[card.predicted[place]] for place in (0, self.networks.epsilons.index(SMOOTHED)))
+        before, after = (
+            self.networks.dataset.classes[card.predicted[place]]
+            for place in (0, self.networks.epsilons.index(SMOOTHED))
+        )
         return before if before == after else f"{before} → {after}"
 
     def image(self, card: Card) -> Shaped[Tensor, "height width"]:
@@ -235,10 +258,18 @@ def contrasts(networks: Networks) -> dict[str, Contrast]:
     """Every metric at ε = 0 and at `SMOOTHED`, on the same resamples of the images."""
     resamples = Resamples.draw(networks.raw.examples)
     found = {}
-    for suffix, calibrator, names in (("", None, RANKED), ("_calibrated", Temperature, RANKED), ("_p_norm", PNorm, ("aurc",))):
-        plain, smoothed = (Scored.of(networks.at(epsilon, calibrator), names, resamples) for epsilon in (0.0, SMOOTHED))
+    for suffix, calibrator, names in (
+        ("", None, RANKED),
+        ("_calibrated", Temperature, RANKED),
+        ("_p_norm", PNorm, ("aurc",)),
+    ):
+        plain, smoothed = (
+            Scored.of(networks.at(epsilon, calibrator), names, resamples) for epsilon in (0.0, SMOOTHED)
+        )
         for name in names:
-            found[name + suffix] = Contrast(plain.estimates[name], smoothed.estimates[name], smoothed.less(plain, name))
+            found[name + suffix] = Contrast(
+                plain.estimates[name], smoothed.estimates[name], smoothed.less(plain, name)
+            )
     return found
 
 
@@ -248,7 +279,9 @@ def share(predictions: Predictions) -> float:
 
 
 def crossing(epsilons: Sequence[float], values: Sequence[float], level: float) -> float:
-    """The ε at which values, one for each ε, first fall below a level: on the straight line between neighbours. NaN if never."""
+    """The ε at which values, one for each ε, first fall below a level: on the straight line between
+    neighbours. NaN if never.
+    """
     for (left, above), (right, below) in pairwise(zip(epsilons, values, strict=True)):
         if above >= level > below:
             return left + (right - left) * (above - level) / (above - below)
@@ -256,13 +289,22 @@ def crossing(epsilons: Sequence[float], values: Sequence[float], level: float) -
 
 
 def first_of_each_class(networks: Networks) -> list[int]:
-    """The first test image of each class of which the first network without smoothing is rightly sure; of some classes there may be none."""
+    """The first test image of each class of which the first network without smoothing is rightly sure; of
+    some classes there may be none.
+    """
     sure = (networks.raw.confidence[0, 0] >= SURE) & networks.raw.correct[0, 0]
-    places: list[Int[Tensor, " place"]] = [(sure & (networks.raw.labels == k)).nonzero().flatten() for k in range(networks.raw.classes)]
+    places: list[Int[Tensor, " place"]] = [
+        (sure & (networks.raw.labels == k)).nonzero().flatten() for k in range(networks.raw.classes)
+    ]
     return [int(found[0]) for found in places if len(found)]
 
 
 def card(networks: Networks, index: int) -> Card:
     """What the networks of the first seed make of an image."""
     raw = networks.raw
-    return Card(index, int(raw.labels[index]), tuple(raw.confidence[:, 0, index].tolist()), tuple(raw.predicted[:, 0, index].tolist()))
+    return Card(
+        index,
+        int(raw.labels[index]),
+        tuple(raw.confidence[:, 0, index].tolist()),
+        tuple(raw.predicted[:, 0, index].tolist()),
+    )

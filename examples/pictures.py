@@ -22,7 +22,9 @@ TARGET = "smoothed target, 1 - ε(K-1)/K"
 WIDTH, COLUMNS, GAP = 880, 5, 16
 """Pixels that a grid of images is wide, how many there are in a row, and pixels between them."""
 WORDS, IMAGE, CHART, CARD = 52, 84, 90, 258
-"""Pixels of a card: its words, the sides of its image, the height of its chart, and all with the room below."""
+"""Pixels of a card: its words, the sides of its image, the height of its chart, and all with the room
+below.
+"""
 
 
 def draw_all(findings: Findings, folder: Path) -> None:
@@ -30,12 +32,24 @@ def draw_all(findings: Findings, folder: Path) -> None:
     networks = findings.networks
     pictures = {
         "reliability": reliability(networks.at(0.0), networks.at(SMOOTHED), ""),
-        "reliability_calibrated": reliability(networks.at(0.0, Temperature), networks.at(SMOOTHED, Temperature), ", after temperature"),
-        "risk_coverage": RiskCoverage.of("Error rate among the most confident", findings.risks, findings.break_even).draw(width=560),
+        "reliability_calibrated": reliability(
+            networks.at(0.0, Temperature), networks.at(SMOOTHED, Temperature), ", after temperature"
+        ),
+        "risk_coverage": (
+            RiskCoverage.of("Error rate among the most confident", findings.risks, findings.break_even).draw(
+                width=560
+            )
+        ),
         "fall": fall(findings),
-        "sure": cards(findings, findings.sure, "One image of each class, the first that is rightly seen with 99 % or more at ε = 0"),
+        "sure": cards(
+            findings,
+            findings.sure,
+            "One image of each class, the first that is rightly seen with 99 % or more at ε = 0",
+        ),
         "confidence_drop": findings.drop.draw(width=880),
-        "lost": cards(findings, findings.lost, f"The images which lose most confidence from ε = 0 to ε = {SMOOTHED:g}"),
+        "lost": cards(
+            findings, findings.lost, f"The images which lose most confidence from ε = 0 to ε = {SMOOTHED:g}"
+        ),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
@@ -49,18 +63,26 @@ def save(figure: "Figure", path: Path) -> None:
     stream = io.BytesIO()
     figure.savefig(stream, dpi=PIXELS_PER_INCH)
     with Image.open(stream) as picture:
-        picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
 
 
 def reliability(plain: Predictions, smoothed: Predictions, after: str) -> "Figure":
     """The reliability diagrams of ε = 0 and of `SMOOTHED`, side by side."""
     return draw(
-        [Reliability.of(f"ε = {epsilon:g}{after}", Whole(one).bins) for epsilon, one in ((0.0, plain), (SMOOTHED, smoothed))], width=800
+        [
+            Reliability.of(f"ε = {epsilon:g}{after}", Whole(one).bins)
+            for epsilon, one in ((0.0, plain), (SMOOTHED, smoothed))
+        ],
+        width=800,
     )
 
 
 def fall(findings: Findings) -> "Figure":
-    """Median confidence in the images of which the network was sure, against ε, with the target and the crossing of `FALLEN`."""
+    """Median confidence in the images of which the network was sure, against ε, with the target and the
+    crossing of `FALLEN`.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -75,18 +97,38 @@ def fall(findings: Findings) -> "Figure":
     lines: list[dict[str, Any]] = []
     for place in range(3):
         colour, stroke = style.line_of(theme, place)
-        lines.append({"color": colour, "marker": stroke.marker, "linestyle": stroke.dash, "linewidth": 1.6, "markersize": 5})
+        lines.append(
+            {
+                "color": colour,
+                "marker": stroke.marker,
+                "linestyle": stroke.dash,
+                "linewidth": 1.6,
+                "markersize": 5,
+            }
+        )
     lines.append({"color": theme.ink, "linewidth": 1.1, "linestyle": (0, (4, 3))})
     entries = [style.Entry(label, (Line2D([], [], **line),)) for label, line in zip(rows, lines, strict=True)]
     entries.append(style.Entry(f"9 of 10 of {SURE:g} or more", (Patch(facecolor=theme.band),)))
-    note = f"{sum(found.sure.images):,} images in {len(found.sure.images)} networks; dotted: where a median is {FALLEN:g}"
+    note = (
+        f"{sum(found.sure.images):,} images in {len(found.sure.images)} networks; dotted: where a median is"
+        f" {FALLEN:g}"
+    )
     title = f"Images seen with a confidence of {SURE:g} at ε = 0"
     figure, [[axes]] = style.sheet(theme, 640, [(title, [note])], [300], entries)
-    axes.fill_between(epsilons, found.low.tolist(), found.high.tolist(), color=theme.band, alpha=0.6, linewidth=0, zorder=1)
+    axes.fill_between(
+        epsilons, found.low.tolist(), found.high.tolist(), color=theme.band, alpha=0.6, linewidth=0, zorder=1
+    )
     for values, line in zip(rows.values(), lines, strict=True):
         axes.plot(epsilons, values, zorder=3, clip_on=False, **line)
     for where, line in ((found.sure.crossing, lines[0]), (found.about.crossing, lines[1])):
-        axes.plot((0, where, where), (FALLEN, FALLEN, 0), color=line["color"], linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=2)
+        axes.plot(
+            (0, where, where),
+            (FALLEN, FALLEN, 0),
+            color=line["color"],
+            linewidth=1.2,
+            linestyle=(0, (1, 1.5)),
+            zorder=2,
+        )
     axes.set(xlim=(0, max(epsilons)), ylim=(0.4, 1.0))
     style.label(axes, theme, x="ε", y="confidence")
     return figure
@@ -98,27 +140,47 @@ def cards(findings: Findings, shown: Sequence[Card], title: str) -> "Figure":
 
     theme = style.theme_of("light")
     entries = [style.Entry(label, (Line2D([], [], **look),)) for label, look in looks(theme).items()]
-    note = f"above each image its number, confidence at ε = 0 → {SMOOTHED:g}, and what is seen in it; below, confidence against ε"
-    figure, [[frame]] = style.sheet(theme, WIDTH, [(title, [note])], [-(-len(shown) // COLUMNS) * CARD], entries)
+    note = (
+        f"above each image its number, confidence at ε = 0 → {SMOOTHED:g}, and what is seen in it; below,"
+        " confidence against ε"
+    )
+    figure, [[frame]] = style.sheet(
+        theme, WIDTH, [(title, [note])], [-(-len(shown) // COLUMNS) * CARD], entries
+    )
     frame.set(xticks=(), yticks=())
     frame.spines[:].set_visible(False)
     top = (1 - frame.get_position().y1) * figure.get_figheight() * style.DPI
     each = (WIDTH - style.LEFT - style.RIGHT - GAP * (COLUMNS - 1)) / COLUMNS
     for place, card in enumerate(shown):
         row, column = divmod(place, COLUMNS)
-        axes = draw_card(figure, theme, findings, card, style.LEFT + column * (each + GAP), top + row * CARD, each)
+        axes = draw_card(
+            figure, theme, findings, card, style.LEFT + column * (each + GAP), top + row * CARD, each
+        )
         axes.tick_params(labelleft=column == 0, labelbottom=place + COLUMNS >= len(shown))
     style.label(frame, theme, x="ε")
     return figure
 
 
-def draw_card(figure: "Figure", theme: Theme, findings: Findings, card: Card, left: float, top: float, width: float) -> "Axes":
+def draw_card(
+    figure: "Figure", theme: Theme, findings: Findings, card: Card, left: float, top: float, width: float
+) -> "Axes":
     """A card at this place; returns its chart."""
     epsilons = findings.networks.epsilons
     after = card.confidence[epsilons.index(SMOOTHED)]
-    words = (findings.label(card), f"{card.index}: {card.confidence[0]:.3f} → {after:.3f}", f"as {findings.answer(card)}")
+    words = (
+        findings.label(card),
+        f"{card.index}: {card.confidence[0]:.3f} → {after:.3f}",
+        f"as {findings.answer(card)}",
+    )
     for line, text in enumerate(words):
-        style.write(figure, theme, left, top + line * style.LINE, style.shortened(text, width, bold=not line), bold=not line)
+        style.write(
+            figure,
+            theme,
+            left,
+            top + line * style.LINE,
+            style.shortened(text, width, bold=not line),
+            bold=not line,
+        )
     image = style.panel(figure, theme, left, top + WORDS, IMAGE, IMAGE)
     image.imshow(findings.image(card).numpy(), cmap="gray_r", vmin=0, vmax=255)
     image.set(xticks=(), yticks=())
@@ -129,7 +191,11 @@ def draw_card(figure: "Figure", theme: Theme, findings: Findings, card: Card, le
     right, wrong, target = looks(theme).values()
     axes.plot(epsilons, findings.fall.target, **target)
     for look, hit in ((right, True), (wrong, False)):
-        points = [(x, y) for x, y, k in zip(epsilons, card.confidence, card.predicted, strict=True) if (k == card.label) == hit]
+        points = [
+            (x, y)
+            for x, y, k in zip(epsilons, card.confidence, card.predicted, strict=True)
+            if (k == card.label) == hit
+        ]
         axes.plot([x for x, _ in points], [y for _, y in points], clip_on=False, zorder=4, **look)
     axes.set(xlim=(0, max(epsilons)), ylim=(0, 1), yticks=(0, 0.5, 1), yticklabels=("0", ".5", "1"))
     axes.set_xticks((0, 0.1, 0.2, 0.3, 0.4), labels=("0", ".1", ".2", ".3", ""))

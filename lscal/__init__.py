@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lscal.binning import BinnedStatistics
-    from lscal.calibrators import CALIBRATORS, Calibrator, PNorm, Temperature, VectorScaling, calibrator_from_json
+    from lscal.calibrators import (
+        CALIBRATORS,
+        Calibrator,
+        PNorm,
+        Temperature,
+        VectorScaling,
+        calibrator_from_json,
+    )
     from lscal.classwise import one_class
     from lscal.epsilon import estimate_epsilon
     from lscal.estimate import Estimate, Resamples, differences, estimates
-    from lscal.losses import confidence_penalised_cross_entropy, margin_smoothed_cross_entropy, smoothed_cross_entropy
+    from lscal.losses import (
+        confidence_penalised_cross_entropy,
+        margin_smoothed_cross_entropy,
+        smoothed_cross_entropy,
+    )
     from lscal.metrics import METRICS
     from lscal.predictions import Predictions
     from lscal.report import Report

@@ -1,4 +1,5 @@
-"""The command `lscal`: every command of the project under one name. `lscal NAME …` is `python -m MODULE …`, with the same parser.
+"""The command `lscal`: every command of the project under one name. `lscal NAME …` is `python -m MODULE …`,
+with the same parser.
 
 It finds commands by their modules' names, the one place where lscal knows of `sweeps` and `tracking`.
 """
@@ -13,12 +14,12 @@ from pathlib import Path
 COMMANDS = {
     "run": ("sweeps.cli.run", "sweep ε for tasks, and recommend one for each"),
     "check": ("sweeps.cli.check", "what is wrong with data and a network, before a sweep"),
-    "train": ("sweeps.train", "what a recipe reaches at one ε, without a study"),
-    "worker": ("sweeps.worker", "train for sweeps that run elsewhere"),
-    "status": ("sweeps.status", "how far sweeps are"),
+    "train": ("sweeps.cli.train", "what a recipe reaches at one ε, without a study"),
+    "worker": ("sweeps.cli.worker", "train for sweeps that run elsewhere"),
+    "status": ("sweeps.cli.status", "how far sweeps are"),
     "recommend": ("tracking.recommend", "pull the recommended ε of a task"),
     "diff": ("tracking.diff", "what changed between two recommendations"),
-    "page": ("tracking.page", "write the page of a task"),
+    "page": ("tracking.report.page", "write the page of a task"),
     "serve": ("tracking.serve", "serve recommendations and pages over HTTP"),
     "replay": ("tracking.replay", "send to MLflow what it missed"),
     "audit": ("lscal.audit.command", "calibration of saved predictions"),
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
-        print(f"error: there is no command {name!r}.{f' Did you mean {near[0]}?' if near else ''} See lscal --help.", file=sys.stderr)
+        print(
+            f"error: there is no command {name!r}.{f' Did you mean {near[0]}?' if near else ''} See lscal"
+            " --help.",
+            file=sys.stderr,
+        )
         return 2
     module, _ = COMMANDS[name]
     if stranger := foreign(module.partition(".")[0]):
@@ -49,17 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """All commands, on one screen."""
     lines = [f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(["usage: lscal COMMAND …", "", *lines, "", "lscal COMMAND --help says more; lscal --version"])
+    return "\n".join(
+        ["usage: lscal COMMAND …", "", *lines, "", "lscal COMMAND --help says more; lscal --version"]
+    )
 
 
 def foreign(package: str) -> str:
-    """Why a package is not the one that was installed with lscal; "" where it is. Another project on PyPI has one named `sweeps`."""
+    """Why a package is not the one that was installed with lscal; "" where it is. Another project on PyPI has
+    one named `sweeps`.
+    """
     found = importlib.util.find_spec(package)
     ours = Path(__file__).parents[1] / package
-    if found is not None and found.origin is not None and Path(found.origin).parent.resolve() == ours.resolve():
+    if (
+        found is not None
+        and found.origin is not None
+        and Path(found.origin).parent.resolve() == ours.resolve()
+    ):
         return ""
     where = "is not installed" if found is None else f"is that of another project, at {found.origin}"
-    return f"the package {package!r} {where}; wanted the one beside lscal, {ours}. Install lscal into an environment of its own."
+    return (
+        f"the package {package!r} {where}; wanted the one beside lscal, {ours}. Install lscal into an"
+        " environment of its own."
+    )
 
 
 if __name__ == "__main__":

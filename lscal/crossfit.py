@@ -1,4 +1,6 @@
-"""Cross-fitting: what a recalibration would achieve, each example recalibrated by a map fitted on the other folds."""
+"""Cross-fitting: what a recalibration would achieve, each example recalibrated by a map fitted on the other
+folds.
+"""
 
 import numpy as np
 import torch
@@ -13,7 +15,9 @@ ROWS_TIMES_CLASSES = 1 << 23
 
 
 def folds(examples: int) -> list[tuple[Int[Tensor, " held"], Int[Tensor, " others"]]]:
-    """Positions held out and the others, five times; the folds are random and always the same. None for a single example."""
+    """Positions held out and the others, five times; the folds are random and always the same. None for a
+    single example.
+    """
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
     parts = torch.tensor_split(order, min(FOLDS, examples)) if examples > 1 else ()
     return [(part, torch.cat([other for other in parts if other is not part])) for part in parts]
@@ -40,10 +44,11 @@ def temperature(predictions: Predictions) -> Predictions:
 
 
 def isotonic(predictions: Predictions) -> Float[Tensor, "*member example"]:
-    """g(confidence): isotonic regression of right or wrong on the rank of the confidence, fitted for each example on the folds without it.
+    """g(confidence): isotonic regression of right or wrong on the rank of the confidence, fitted for each
+    example on the folds without it.
 
-    The rank, and not the confidence, so that no increasing map of it changes anything, interpolation and saturation included. A single
-    example has nothing to be fitted on: its own confidence is returned.
+    The rank, and not the confidence, so that no increasing map of it changes anything, interpolation and
+    saturation included. A single example has nothing to be fitted on: its own confidence is returned.
     """
     from sklearn.isotonic import IsotonicRegression
 

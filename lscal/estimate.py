@@ -21,7 +21,9 @@ AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A value per member and the two-sided interval which covers the truth with probability `level`. All float64."""
+    """A value per member and the two-sided interval which covers the truth with probability `level`. All
+    float64.
+    """
 
     value: Float[Tensor, "*member"]
     low: Float[Tensor, "*member"]
@@ -38,17 +40,23 @@ class Estimate:
     ) -> "Estimate":
         """An interval from replicates, cut at the bounds of the metric.
 
-        At each end the wider of two: the percentiles of the replicates, moved so that they centre on `value`, and `value` ± z standard
-        deviations of them. The move removes the bootstrap's own bias: resampled data look less calibrated than the data themselves. The
-        second holds where few examples decide and percentiles fall on a lattice. Resamples on which the metric is not defined are left
-        out; a value which is not finite has no interval but itself.
+        At each end the wider of two: the percentiles of the replicates, moved so that they centre on `value`,
+        and `value` ± z standard deviations of them. The move removes the bootstrap's own bias: resampled data
+        look less calibrated than the data themselves. The second holds where few examples decide and
+        percentiles fall on a lattice. Resamples on which the metric is not defined are left out; a value
+        which is not finite has no interval but itself.
         """
-        tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=replicates.device)
+        tails = torch.tensor(
+            [(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=replicates.device
+        )
         defined = replicates.where(torch.isfinite(replicates), torch.nan)
         centred = defined - defined.nanmean(0) + value
         spread = NormalDist().inv_cdf((1 + level) / 2) * (centred - value).square().nanmean(0).sqrt()
         low, high = torch.nanquantile(centred, tails, dim=0)
-        low, high = torch.minimum(low, value - spread).clamp(*bounds), torch.maximum(high, value + spread).clamp(*bounds)
+        low, high = (
+            torch.minimum(low, value - spread).clamp(*bounds),
+            torch.maximum(high, value + spread).clamp(*bounds),
+        )
         finite = torch.isfinite(value)
         return cls(value, torch.where(finite, low, value), torch.where(finite, high, value), level)
 
@@ -60,17 +68,23 @@ class Estimate:
         level: float = 0.95,
         bounds: tuple[float, float] = (-torch.inf, torch.inf),
     ) -> "Estimate":
-        """The mean over seeds, with an interval for other seeds and other examples, cut at the bounds of the metric; see `Crossed`."""
+        """The mean over seeds, with an interval for other seeds and other examples, cut at the bounds of the
+        metric; see `Crossed`.
+        """
         return Crossed.of(by_seed, replicates).interval(level, bounds)
 
     def less(self, other: "Estimate", correlation: Float[Tensor, "*member"]) -> "Estimate":
-        """The difference to another estimate, from both intervals and the correlation of their errors (Zou and Donner 2008, "MOVER").
+        """The difference to another estimate, from both intervals and the correlation of their errors (Zou
+        and Donner 2008, "MOVER").
 
         A lower limit of 0 has been cut off, so there the upper half of that interval stands for both.
         """
         up, other_up = self.high - self.value, other.high - other.value
         down, other_down = (
-            torch.where(part.low > 0, part.value - part.low, torch.maximum(part.value, part.high - part.value)) for part in (self, other)
+            torch.where(
+                part.low > 0, part.value - part.low, torch.maximum(part.value, part.high - part.value)
+            )
+            for part in (self, other)
         )
 
         def half(one: Tensor, two: Tensor) -> Tensor:
@@ -82,7 +96,8 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Crossed:
-    """The mean of a metric over S seeds, and what its variance is made of: `examples`² + `seeds`² / S. Scalars, float64.
+    """The mean of a metric over S seeds, and what its variance is made of: `examples`² + `seeds`² / S.
+    Scalars, float64.
 
     Attributes:
         examples: standard deviation due to the examples alone, which any number of seeds leaves.
@@ -101,9 +116,10 @@ class Crossed:
     def of(cls, by_seed: Float[Tensor, " seed"], replicates: Float[Tensor, "replicate seed"]) -> "Crossed":
         """From the value of each seed and its replicates, on the same resamples of the examples.
 
-        The variance of the seeds' mean over resamples, plus what the seeds differ beyond what their examples explain, by analysis of
-        variance. For a paired difference give the differences of both. One seed: the examples only. Two seeds can hardly say how far
-        seeds differ: the interval is wide and covers 85 to 96 %. Resamples on which some seed is not defined are left out.
+        The variance of the seeds' mean over resamples, plus what the seeds differ beyond what their examples
+        explain, by analysis of variance. For a paired difference give the differences of both. One seed: the
+        examples only. Two seeds can hardly say how far seeds differ: the interval is wide and covers 85 to 96
+        %. Resamples on which some seed is not defined are left out.
         """
         seeds = len(by_seed)
         mean = by_seed.mean()
@@ -123,24 +139,37 @@ class Crossed:
             unsure = unsure + (among / seeds).square() / (seeds - 1)
         freedom = float(variance.square() / unsure) if bool(unsure > 0) else torch.inf
         own = own.clamp(min=0).minimum(seeds * examples)
-        return cls(mean, (examples - own / seeds).clamp(min=0).sqrt(), (own + seeds * extra).sqrt(), variance.sqrt(), freedom)
+        return cls(
+            mean,
+            (examples - own / seeds).clamp(min=0).sqrt(),
+            (own + seeds * extra).sqrt(),
+            variance.sqrt(),
+            freedom,
+        )
 
-    def interval(self, level: float = 0.95, bounds: tuple[float, float] = (-torch.inf, torch.inf)) -> Estimate:
-        """The two-sided interval by Student's t, cut at the bounds of the metric. A mean which is not finite has none but itself."""
+    def interval(
+        self, level: float = 0.95, bounds: tuple[float, float] = (-torch.inf, torch.inf)
+    ) -> Estimate:
+        """The two-sided interval by Student's t, cut at the bounds of the metric. A mean which is not finite
+        has none but itself.
+        """
         if not bool(torch.isfinite(self.mean)):
             return Estimate(self.mean, self.mean, self.mean, level)
         from scipy.special import stdtrit  # a fifth of a second to import
 
         half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
-        return Estimate(self.mean, (self.mean - half).clamp(*bounds), (self.mean + half).clamp(*bounds), level)
+        return Estimate(
+            self.mean, (self.mean - half).clamp(*bounds), (self.mean + half).clamp(*bounds), level
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
     """Random weights over examples, the same for every model compared: that makes differences paired.
 
-    Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the plain bootstrap. Examples which
-    belong together, as the positions of a sentence do, are drawn together (the cluster bootstrap, Davison and Hinkley 1997, section 3.8).
+    Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the
+    plain bootstrap. Examples which belong together, as the positions of a sentence do, are drawn together
+    (the cluster bootstrap, Davison and Hinkley 1997, section 3.8).
     """
 
     block: Int[Tensor, " example"]
@@ -148,17 +177,29 @@ class Resamples:
 
     @classmethod
     def draw(
-        cls, examples: int, *, groups: Int[Tensor, " example"] | None = None, replicates: int = REPLICATES, random_state: int = 0
+        cls,
+        examples: int,
+        *,
+        groups: Int[Tensor, " example"] | None = None,
+        replicates: int = REPLICATES,
+        random_state: int = 0,
     ) -> "Resamples":
-        """Resamples of so many examples, reproducible from `random_state`. `groups` numbers what each example belongs to; None: each is alone.
+        """Resamples of so many examples, reproducible from `random_state`. `groups` numbers what each example
+        belongs to; None: each is alone.
 
         Errors: ValueError for fewer than 1 of anything, and for another number of groups than of examples.
         """
         if min(examples, replicates) < 1:
-            raise ValueError(f"there are {examples} examples and {replicates} replicates; wanted at least 1 of each")
+            raise ValueError(
+                f"there are {examples} examples and {replicates} replicates; wanted at least 1 of each"
+            )
         if groups is not None and len(groups) != examples:
-            raise ValueError(f"there are {examples} examples and {len(groups)} group numbers; wanted one for each")
-        member = torch.arange(examples) if groups is None else torch.unique(groups.cpu(), return_inverse=True)[1]
+            raise ValueError(
+                f"there are {examples} examples and {len(groups)} group numbers; wanted one for each"
+            )
+        member = (
+            torch.arange(examples) if groups is None else torch.unique(groups.cpu(), return_inverse=True)[1]
+        )
         count = int(member.max()) + 1
         generator = torch.Generator().manual_seed(random_state)
         blocks = min(count, BLOCKS)
@@ -168,8 +209,12 @@ class Resamples:
         weights = torch.zeros(replicates, blocks, dtype=torch.float64)
         return cls(block[member], weights.scatter_add_(1, picks, torch.ones_like(picks, dtype=torch.float64)))
 
-    def of(self, predictions: Predictions | Whole, names: Sequence[str] | None = None) -> dict[str, Float[Tensor, "replicate *member"]]:
-        """Each metric on every resample of the examples; a `Whole` keeps what was cross-fitted for its own values."""
+    def of(
+        self, predictions: Predictions | Whole, names: Sequence[str] | None = None
+    ) -> dict[str, Float[Tensor, "replicate *member"]]:
+        """Each metric on every resample of the examples; a `Whole` keeps what was cross-fitted for its own
+        values.
+        """
         whole = Whole(predictions) if isinstance(predictions, Predictions) else predictions
         parts: dict[str, list[Tensor]] = {metric.name: [] for metric in applicable(whole.own, names)}
         for resampled in self.summaries(whole):
@@ -178,9 +223,13 @@ class Resamples:
         return {name: torch.cat(collected) for name, collected in parts.items()}
 
     def summaries(self, whole: Whole) -> Iterator[Resampled]:
-        """The sums on all resamples, as many at a time as lie in memory well. Errors: ValueError for another number of examples."""
+        """The sums on all resamples, as many at a time as lie in memory well. Errors: ValueError for another
+        number of examples.
+        """
         if whole.own.examples != len(self.block):
-            raise ValueError(f"there are {whole.own.examples} examples; these resamples are of {len(self.block)}")
+            raise ValueError(
+                f"there are {whole.own.examples} examples; these resamples are of {len(self.block)}"
+            )
         device = whole.own.labels.device
         blocks = Blocks(whole, self.block.to(device), self.weights.shape[1])
         members = max(1, whole.own.scores.shape[:-2].numel())
@@ -190,12 +239,17 @@ class Resamples:
 
 
 def estimates(
-    predictions: Predictions, names: Sequence[str] | None = None, *, resamples: Resamples | None = None, level: float = 0.95
+    predictions: Predictions,
+    names: Sequence[str] | None = None,
+    *,
+    resamples: Resamples | None = None,
+    level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Each metric with its interval over examples, for every member by itself.
 
-    `names` are keys of `METRICS`, None for all that the labels allow. `resamples` are 1000 of these examples where None; give the
-    same to other models on these examples. `level` is the probability to cover, in (0, 1).
+    `names` are keys of `METRICS`, None for all that the labels allow. `resamples` are 1000 of these examples
+    where None; give the same to other models on these examples. `level` is the probability to cover, in (0,
+    1).
 
     Errors: ValueError for an unknown name.
     """
@@ -205,7 +259,9 @@ def estimates(
     return joined(parts, predictions.member)
 
 
-def found(whole: Whole, replicates: Mapping[str, Float[Tensor, "replicate *member"]], level: float) -> dict[str, Estimate]:
+def found(
+    whole: Whole, replicates: Mapping[str, Float[Tensor, "replicate *member"]], level: float
+) -> dict[str, Estimate]:
     """Estimates from replicates; from the metric's own limits where it has some."""
     estimates = {}
     for name, drawn in replicates.items():
@@ -230,13 +286,21 @@ def differences(
 
     Members are paired; a dimension of 1 is compared with each of the other's.
 
-    Errors: ValueError where the labels are not the same, in the same order, or the member dimensions do not fit.
+    Errors: ValueError where the labels are not the same, in the same order, or the member dimensions do not
+    fit.
     """
     if not torch.equal(first.labels, second.labels):
-        raise ValueError("the two have other labels; a paired difference is of the same examples in the same order")
+        raise ValueError(
+            "the two have other labels; a paired difference is of the same examples in the same order"
+        )
     pairs = list(zip(first.member, second.member, strict=False))
-    if len(first.member) != len(second.member) or any(one != two and 1 not in (one, two) for one, two in pairs):
-        raise ValueError(f"the two have member dimensions {first.member} and {second.member}; wanted the same, or 1 for one against each")
+    if len(first.member) != len(second.member) or any(
+        one != two and 1 not in (one, two) for one, two in pairs
+    ):
+        raise ValueError(
+            f"the two have member dimensions {first.member} and {second.member}; wanted the same, or 1 for"
+            " one against each"
+        )
     resamples = Resamples.draw(first.examples) if resamples is None else resamples
     if names is None:
         names = [metric.name for metric in applicable(first) if metric in applicable(second)]
@@ -247,7 +311,9 @@ def differences(
     return found[0] if len(found) == 1 else joined(found, first.member)
 
 
-def paired(first: Predictions, second: Predictions, names: Sequence[str], resamples: Resamples, level: float) -> dict[str, Estimate]:
+def paired(
+    first: Predictions, second: Predictions, names: Sequence[str], resamples: Resamples, level: float
+) -> dict[str, Estimate]:
     """As `differences`, of members whose columns fit in memory."""
     wholes = Whole(first), Whole(second)
     replicates = [resamples.of(whole, names) for whole in wholes]
@@ -275,7 +341,9 @@ def joined(parts: Sequence[dict[str, Estimate]], member: tuple[int, ...]) -> dic
     return whole
 
 
-def correlation(first: Float[Tensor, "replicate *#member"], second: Float[Tensor, "replicate *#member"]) -> Float[Tensor, "..."]:
+def correlation(
+    first: Float[Tensor, "replicate *#member"], second: Float[Tensor, "replicate *#member"]
+) -> Float[Tensor, "..."]:
     """The correlation of paired replicates, 0 where one of them does not vary."""
     a, b = first - first.mean(0), second - second.mean(0)
     scale = (a.square().sum(0) * b.square().sum(0)).sqrt()

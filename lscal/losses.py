@@ -1,19 +1,25 @@
-"""Label-smoothed cross entropy, for one model or for a population, in closed form; and two alternatives to it.
+"""Label-smoothed cross entropy, for one model or for a population, in closed form; and two alternatives to
+it.
 
 What the three losses have in common:
 
-    logits: z with p = softmax(z), shape (*member, N, K). float16 and bfloat16 are computed in float32, float64 stays float64.
-        A logit of -inf is a masked class: it has probability 0, and no target has mass on it. Tokens (…, T, K) are examples.
-    labels: class indices in [0, K) of any integer type, a row for each member, or one row which the members share. They are
+    logits: z with p = softmax(z), shape (*member, N, K). float16 and bfloat16 are computed in float32,
+    float64 stays float64.
+        A logit of -inf is a masked class: it has probability 0, and no target has mass on it. Tokens (…, T,
+        K) are examples.
+    labels: class indices in [0, K) of any integer type, a row for each member, or one row which the members
+    share. They are
         trusted: look at them once, where they enter, by `lscal.smoothing.check_labels`.
-    ε, λ, β: one number, which is checked, or a tensor with one dimension for each of the members', which is trusted.
-    class_weights: w, shape (K,). The weight of an example's label multiplies its whole loss.
-    ignore_index: examples with this label have loss 0 and gradient 0, whatever their logits hold.
-    reduction: "none" is one value per example. "mean" is one value per member, Σ w·loss / Σ w over the examples which are
-        not ignored, 0 where none is left. For the mean over all tokens of a batch, flatten its leading dimensions into one.
+    ε, λ, β: one number, which is checked, or a tensor with one dimension for each of the members', which is
+    trusted. class_weights: w, shape (K,). The weight of an example's label multiplies its whole loss.
+    ignore_index: examples with this label have loss 0 and gradient 0, whatever their logits hold. reduction:
+    "none" is one value per example. "mean" is one value per member, Σ w·loss / Σ w over the examples which
+    are
+        not ignored, 0 where none is left. For the mean over all tokens of a batch, flatten its leading
+        dimensions into one.
 
-They work under torch.func.vmap and torch.compile, and never wait for the device. Shapes that do not fit and numbers out of
-range are a ValueError.
+They work under torch.func.vmap and torch.compile, and never wait for the device. Shapes that do not fit and
+numbers out of range are a ValueError.
 """
 
 from typing import Literal
@@ -42,23 +48,24 @@ def smoothed_cross_entropy(
 ) -> Float[Tensor, "*member example"] | Float[Tensor, "*member"]:
     """Cross entropy of softmax(logits) against (1-ε)·onehot(label) + ε·u, in nats.
 
-    L = -(1-ε)·log p_label - ε·Σ_k u_k log p_k. It is linear in ε, so a vector of ε costs one log-softmax, and no
-    tensor of soft targets is kept unless u itself differs between examples.
+    L = -(1-ε)·log p_label - ε·Σ_k u_k log p_k. It is linear in ε, so a vector of ε costs one log-softmax, and
+    no tensor of soft targets is kept unless u itself differs between examples.
 
     Args, beside those which the module describes:
         epsilon: the smoothing mass ε in [0, 1), one number or one per member. At 0 this is cross entropy.
             `lscal.smoothing.check_epsilon` looks at a tensor, once, where it enters.
-        noise: u over the classes, shape (K,), or a u for each label, shape (K, K) with the label's in its row. Each sums to 1.
+        noise: u over the classes, shape (K,), or a u for each label, shape (K, K) with the label's in its
+        row. Each sums to 1.
             Uniform when None. `lscal.smoothing` makes and checks them.
-        epsilon_per_class: the ε of each label, in place of `epsilon`.
-        noise_per_example: the u of each example, such as a teacher's probabilities, in place of `noise`.
-        convention: "all_classes" spreads ε over all classes, the label's included (uniform: ε/K each), as torch does.
+        epsilon_per_class: the ε of each label, in place of `epsilon`. noise_per_example: the u of each
+        example, such as a teacher's probabilities, in place of `noise`. convention: "all_classes" spreads ε
+        over all classes, the label's included (uniform: ε/K each), as torch does.
             "wrong_classes" spreads it over the others only (uniform: ε/(K-1) each), in proportion to u.
         negative_epsilon: allows a number below 0 too, which pushes the wrong classes away (Wei et al. 2022).
         masked: False promises that no logit is -inf, and saves the search for them.
 
-    u's mass on masked classes goes to the others in proportion to u. Where u has mass on no class that may have it, the
-    label keeps ε. The loss of a masked label is inf.
+    u's mass on masked classes goes to the others in proportion to u. Where u has mass on no class that may
+    have it, the label keeps ε. The loss of a masked label is inf.
 
     Range: at least the entropy of the target, for 0 <= ε. Direction: lower is better.
     Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
@@ -100,13 +107,14 @@ def margin_smoothed_cross_entropy(
 ) -> Float[Tensor, "*member example"] | Float[Tensor, "*member"]:
     """Cross entropy plus λ times the mean over the classes of max(0, max_j z_j - z_k - m), in nats.
 
-    Margin-based label smoothing: only the logits more than m below the largest are pulled up. λ (`penalty`) and m (`margin`)
-    are at least 0. Masked classes are left out of the mean. The mean and the defaults are those of the authors' code; the
-    paper's equation has the sum over the classes, whose λ is ours divided by K.
+    Margin-based label smoothing: only the logits more than m below the largest are pulled up. λ (`penalty`)
+    and m (`margin`) are at least 0. Masked classes are left out of the mean. The mean and the defaults are
+    those of the authors' code; the paper's equation has the sum over the classes, whose λ is ours divided by
+    K.
 
-    Range: [0, inf). Direction: lower is better.
-    Source: Liu et al. 2022, "The Devil is in the Margin"; github.com/by-liu/MbLS, calibrate/losses/logit_margin_l1.py,
-    which leaves ignored examples in the penalty unless their label is at least 0.
+    Range: [0, inf). Direction: lower is better. Source: Liu et al. 2022, "The Devil is in the Margin";
+    github.com/by-liu/MbLS, calibrate/losses/logit_margin_l1.py, which leaves ignored examples in the penalty
+    unless their label is at least 0.
     """
     check_shapes(logits, labels, class_weights)
     check_strength("penalty", penalty)
@@ -131,11 +139,11 @@ def confidence_penalised_cross_entropy(
 ) -> Float[Tensor, "*member example"] | Float[Tensor, "*member"]:
     """Cross entropy minus β times the entropy of the prediction, H(p) = -Σ_k p_k log p_k, in nats.
 
-    β (`penalty`) is at least 0. Up to a constant it is cross entropy + β·KL(p, uniform); label smoothing has the divergence
-    the other way round.
+    β (`penalty`) is at least 0. Up to a constant it is cross entropy + β·KL(p, uniform); label smoothing has
+    the divergence the other way round.
 
-    Range: [-β log K, inf). Direction: lower is better.
-    Source: Pereyra et al. 2017, "Regularizing Neural Networks by Penalizing Confident Output Distributions", section 3.
+    Range: [-β log K, inf). Direction: lower is better. Source: Pereyra et al. 2017, "Regularizing Neural
+    Networks by Penalizing Confident Output Distributions", section 3.
     """
     check_shapes(logits, labels, class_weights)
     check_strength("penalty", penalty)
@@ -148,9 +156,17 @@ def confidence_penalised_cross_entropy(
 
 
 def examples(
-    logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, "*#member example"], ignore_index: int | None
-) -> tuple[Float[Tensor, "*member example class"], Int[Tensor, "*member example"], Bool[Tensor, "*member example"] | None]:
-    """Logits, labels (int64, a row for each member), and which examples are ignored; their logits and labels are 0 from here on."""
+    logits: Float[Tensor, "*member example class"],
+    labels: Integer[Tensor, "*#member example"],
+    ignore_index: int | None,
+) -> tuple[
+    Float[Tensor, "*member example class"],
+    Int[Tensor, "*member example"],
+    Bool[Tensor, "*member example"] | None,
+]:
+    """Logits, labels (int64, a row for each member), and which examples are ignored; their logits and labels
+    are 0 from here on.
+    """
     labels = labels.long().expand(logits.shape[:-1])
     if ignore_index is None:
         return logits, labels, None
@@ -159,7 +175,9 @@ def examples(
 
 
 def log_softmax(logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:
-    """log p, in float32 or better: a sum over a large vocabulary would overflow float16, and lose the small terms in bfloat16."""
+    """log p, in float32 or better: a sum over a large vocabulary would overflow float16, and lose the small
+    terms in bfloat16.
+    """
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -176,20 +194,30 @@ def mean_log_probability(
     excluded: Bool[Tensor, "*member example class"] | None,
     at_label: Float[Tensor, "*member example"],
 ) -> Float[Tensor, "*member example"]:
-    """Σ u_k log p_k / Σ u_k over the classes that are not excluded (u uniform when None), log p of the label where Σ u_k is 0."""
+    """Σ u_k log p_k / Σ u_k over the classes that are not excluded (u uniform when None), log p of the label
+    where Σ u_k is 0.
+    """
     if u is not None:
         u = u.to(log_probabilities.dtype)
     if excluded is None:
-        return log_probabilities.sum(-1) / log_probabilities.shape[-1] if u is None else dot(log_probabilities, u)
+        return (
+            log_probabilities.sum(-1) / log_probabilities.shape[-1]
+            if u is None
+            else dot(log_probabilities, u)
+        )
     log_probabilities = log_probabilities.masked_fill(excluded, 0)
     if u is None:
         left = (~excluded).sum(-1, dtype=log_probabilities.dtype)
-        return log_probabilities.sum(-1) / left.clamp(min=1)  # where none is left, the label is the only class, and its log p is 0
+        return log_probabilities.sum(-1) / left.clamp(
+            min=1
+        )  # where none is left, the label is the only class, and its log p is 0
     left = torch.where(excluded, 0, u).sum(-1)
     return torch.where(left > 0, dot(log_probabilities, u) / torch.where(left > 0, left, 1), at_label)
 
 
-def dot(log_probabilities: Float[Tensor, "*member example class"], u: Float[Tensor, "..."]) -> Float[Tensor, "*member example"]:
+def dot(
+    log_probabilities: Float[Tensor, "*member example class"], u: Float[Tensor, "..."]
+) -> Float[Tensor, "*member example"]:
     """Σ_k u_k log p_k. As a product of matrices, autocast would take it in half precision."""
     return (log_probabilities * u).sum(-1)
 
@@ -202,8 +230,9 @@ def per_example(
         return strength
     if strength.ndim not in (0, log_probabilities.ndim - 2):
         raise ValueError(
-            f"epsilon or penalty has shape {tuple(strength.shape)} for logits {tuple(log_probabilities.shape)}; "
-            "wanted a number, or one dimension for each dimension before the last two"
+            f"epsilon or penalty has shape {tuple(strength.shape)} for logits"
+            f" {tuple(log_probabilities.shape)}; wanted a number, or one dimension for each dimension before"
+            " the last two"
         )
     return strength.to(log_probabilities.dtype).unsqueeze(-1)
 
@@ -215,7 +244,9 @@ def reduced(
     class_weights: Float[Tensor, " class"] | None,
     reduction: Literal["none", "mean"],
 ) -> Float[Tensor, "*member example"] | Float[Tensor, "*member"]:
-    """The weighted losses, 0 where ignored, or their weighted mean over the examples, 0 where no weight is left."""
+    """The weighted losses, 0 where ignored, or their weighted mean over the examples, 0 where no weight is
+    left.
+    """
     if reduction not in ("none", "mean"):
         raise ValueError(f"there is no reduction {reduction!r}; wanted 'none' or 'mean'")
     if ignored is None and class_weights is None:
@@ -237,23 +268,37 @@ def check_strength(name: str, strength: float | Float[Tensor, "*member"]) -> Non
 
 
 def check_shapes(logits: Tensor, labels: Tensor, *per_class: Tensor | None) -> None:
-    """Raise ValueError unless labels are (N,) or (*member, N) for logits (*member, N, K), and values per class (K,)."""
+    """Raise ValueError unless labels are (N,) or (*member, N) for logits (*member, N, K), and values per
+    class (K,).
+    """
     shape = logits.shape[:-1]
     if not shape or (labels.shape != shape and labels.shape != shape[-1:]):
         raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; wanted (..., N, K), and (..., N) or (N,)"
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; wanted (..., N, K),"
+            " and (..., N) or (N,)"
         )
     for values in per_class:
         if values is not None and values.shape != logits.shape[-1:]:
-            raise ValueError(f"values per class have shape {tuple(values.shape)}; wanted ({logits.shape[-1]},), as there are logits")
+            raise ValueError(
+                f"values per class have shape {tuple(values.shape)}; wanted ({logits.shape[-1]},), as there"
+                " are logits"
+            )
 
 
 def check_noise(logits: Tensor, noise: Tensor | None, noise_per_example: Tensor | None) -> None:
     """Raise ValueError unless one at most of them came, in its shape: (K,) or (K, K), and (..., N, K)."""
     classes = logits.shape[-1]
     if noise is not None and noise_per_example is not None:
-        raise ValueError("both noise and noise_per_example came; wanted one of them, or none for uniform noise")
+        raise ValueError(
+            "both noise and noise_per_example came; wanted one of them, or none for uniform noise"
+        )
     if noise is not None and noise.shape not in ((classes,), (classes, classes)):
-        raise ValueError(f"noise has shape {tuple(noise.shape)}; wanted ({classes},), or ({classes}, {classes}) with a row for each label")
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)}; wanted ({classes},), or ({classes}, {classes}) with a row"
+            " for each label"
+        )
     if noise_per_example is not None and noise_per_example.shape[-2:] != logits.shape[-2:]:
-        raise ValueError(f"noise_per_example has shape {tuple(noise_per_example.shape)}; wanted that of logits, {tuple(logits.shape)}")
+        raise ValueError(
+            f"noise_per_example has shape {tuple(noise_per_example.shape)}; wanted that of logits,"
+            f" {tuple(logits.shape)}"
+        )

@@ -13,7 +13,9 @@ BLOCK = 1 << 18
 """Numbers worked on at a time: 1 MB of float32, so that the steps of a block find it in the cache."""
 
 SWEEP = 1 << 23
-"""Numbers read at a time where nothing of their size is made of them: few, long steps, as every parallel step waits for all its threads."""
+"""Numbers read at a time where nothing of their size is made of them: few, long steps, as every parallel step
+waits for all its threads.
+"""
 
 SUM_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float32: 1e-3, torch.float64: 1e-3}
 """How far the probabilities of a row may be from summing to 1: what rounding them explains, and no more."""
@@ -22,7 +24,9 @@ TOGETHER = 1 << 16
 """Member-examples whose columns lie in memory together: 0.5 MB each."""
 
 POOLED = 1024
-"""Rows whose maxima are taken in one stretch: each is swept once per class, so it has to stay in the cache."""
+"""Rows whose maxima are taken in one stretch: each is swept once per class, so it has to stay in the
+cache.
+"""
 
 RANKING_UNIT = {torch.float32: 2.0**-18, torch.float64: 2.0**-36}
 """Log-odds which differ by less are ties: hundreds of times what the order of a sum changes them by."""
@@ -36,15 +40,18 @@ Through = Callable[[Float[Tensor, "*member rows class"], Rows], Float[Tensor, "*
 class Predictions:
     """Checked predictions of one model or of a population, and what each says of each example.
 
-    Make one with `from_logits` or `from_probabilities`. The columns below are float64 of shape (*member, example), computed when they
-    are first asked for, in blocks: beside the input, memory grows with the examples and not with the classes. Softmax is taken in
-    float32, or in float64 where the input is float64; sums are float64.
+    Make one with `from_logits` or `from_probabilities`. The columns below are float64 of shape (*member,
+    example), computed when they are first asked for, in blocks: beside the input, memory grows with the
+    examples and not with the classes. Softmax is taken in float32, or in float64 where the input is float64;
+    sums are float64.
 
     Attributes:
         scores: the logits or probabilities, as they came.
         kind: which of the two they are. Never guessed.
-        labels: class indices in [0, classes) of the examples that count; the most probable class of `distribution` where that is given.
-        distribution: the share of annotators, or another true probability, of each class; None where labels are single classes.
+        labels: class indices in [0, classes) of the examples that count; the most probable class of
+            `distribution` where that is given.
+        distribution: the share of annotators, or another true probability, of each class; None where labels
+            are single classes.
         keep: positions of the examples that count, None where all do.
         through: a calibrator's map which the logits pass, None for none.
     """
@@ -68,13 +75,14 @@ class Predictions:
         """Score logits against class indices (N,) or label distributions (N, K).
 
         Args:
-            logits: any float type, any leading member dimensions. -inf is a class that was ruled out; its probability is 0.
+            logits: any float type, any leading member dimensions. -inf is a class that was ruled out; its
+                probability is 0.
             labels: integers in [0, K), or rows of non-negative numbers which sum to 1.
             mask: True for the examples that count; the others may hold anything.
             ignore_index: examples with this label do not count, as in `torch.nn.functional.cross_entropy`.
 
-        Errors: ValueError for shapes that do not fit, no examples, fewer than two classes, NaN or +inf logits, a row of only -inf,
-        labels outside [0, K), label distributions that are none.
+        Errors: ValueError for shapes that do not fit, no examples, fewer than two classes, NaN or +inf
+        logits, a row of only -inf, labels outside [0, K), label distributions that are none.
         """
         return cls._checked(logits, "logits", labels, mask, ignore_index)
 
@@ -87,10 +95,12 @@ class Predictions:
         mask: Bool[Tensor, " example"] | None = None,
         ignore_index: int | None = None,
     ) -> "Predictions":
-        """Score probabilities, where logits were not kept. They lose what lies below the float's precision: prefer logits.
+        """Score probabilities, where logits were not kept. They lose what lies below the float's precision:
+        prefer logits.
 
-        Rows sum to 1 within rounding, and 1.0000001 or -1e-9 is rounding. Nothing is renormalised and nothing passes through softmax.
-        Errors: as `from_logits`, and ValueError for rows that do not sum to 1 or hold a negative number.
+        Rows sum to 1 within rounding, and 1.0000001 or -1e-9 is rounding. Nothing is renormalised and nothing
+        passes through softmax. Errors: as `from_logits`, and ValueError for rows that do not sum to 1 or hold
+        a negative number.
         """
         return cls._checked(probabilities, "probabilities", labels, mask, ignore_index)
 
@@ -120,16 +130,22 @@ class Predictions:
         return predictions
 
     def calibrated(self, through: Callable[[Tensor], Tensor]) -> "Predictions":
-        """The same predictions after a calibrator, which must have been fitted on other examples. No copy of the logits is made."""
+        """The same predictions after a calibrator, which must have been fitted on other examples. No copy of
+        the logits is made.
+        """
         before = self.through
         return self.mapped(lambda logits, rows: through(logits if before is None else before(logits, rows)))
 
     def mapped(self, through: Through) -> "Predictions":
-        """The same predictions after a map of logits which is told the rows it sees. Probabilities pass as their logarithms."""
+        """The same predictions after a map of logits which is told the rows it sees. Probabilities pass as
+        their logarithms.
+        """
         return Predictions(self.scores, self.kind, self.labels, self.distribution, self.keep, through)
 
     def parts(self) -> list["Predictions"]:
-        """The members in groups of one dimension, small enough that all their columns fit in memory; itself where that is one group."""
+        """The members in groups of one dimension, small enough that all their columns fit in memory; itself
+        where that is one group.
+        """
         members = max(1, self.scores.shape[:-2].numel())
         together = max(1, TOGETHER // self.examples)
         if members <= together:
@@ -144,7 +160,10 @@ class Predictions:
                 scores[part, rows] = block.to(width)
             kind, keep = "logits", None
         flat = scores.reshape(members, scores.shape[-2], self.classes)
-        return [Predictions(part, kind, self.labels, self.distribution, keep) for part in torch.split(flat, together)]
+        return [
+            Predictions(part, kind, self.labels, self.distribution, keep)
+            for part in torch.split(flat, together)
+        ]
 
     @property
     def member(self) -> tuple[int, ...]:
@@ -161,7 +180,8 @@ class Predictions:
         """K, at least 2."""
         return int(self.scores.shape[-1])
 
-    # ---- columns -----------------------------------------------------------------------------------------------------
+    # ---- columns
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def confidence(self) -> Float[Tensor, "*member example"]:
@@ -170,7 +190,9 @@ class Predictions:
 
     @property
     def correct(self) -> Bool[Tensor, "*member example"]:
-        """Whether the most probable class is the label. Of equally probable classes the first is the prediction, as in argmax."""
+        """Whether the most probable class is the label. Of equally probable classes the first is the
+        prediction, as in argmax.
+        """
         return self._outcomes[1]
 
     @property
@@ -182,8 +204,8 @@ class Predictions:
     def ranking(self) -> Float[Tensor, "*member example"]:
         """What to rank by: log(confidence / (1 - confidence)), in [-log(K-1), inf].
 
-        It tells confidences apart however saturated they are. It is rounded to more than the rounding of sums, so that rows which hold
-        the same numbers in another order are ties.
+        It tells confidences apart however saturated they are. It is rounded to more than the rounding of
+        sums, so that rows which hold the same numbers in another order are ties.
         """
         unit = RANKING_UNIT[self._dtype]
         return (self._columns[0] / unit).round() * unit
@@ -235,7 +257,8 @@ class Predictions:
     def _columns(self) -> tuple[Tensor, ...]:
         return tuple(self._collect(5, probability_columns if self._probabilities else logit_columns))
 
-    # ---- reading -----------------------------------------------------------------------------------------------------
+    # ---- reading
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def _probabilities(self) -> bool:
@@ -247,14 +270,20 @@ class Predictions:
         return torch.float64 if wide else torch.float32
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, slice, Float[Tensor, "part rows class"]]]:
-        """The scores part by part: which members (of the flattened ones), which examples, and their logits or probabilities."""
+        """The scores part by part: which members (of the flattened ones), which examples, and their logits or
+        probabilities.
+        """
         scores = self.scores
         all_members, classes = max(1, scores.shape[:-2].numel()), self.classes
         if self.through is not None:
             step = max(1, size // (all_members * classes))
             for start in range(0, self.examples, step):
                 rows = slice(start, min(start + step, self.examples))
-                yield slice(0, all_members), rows, self.logits(rows).reshape(all_members, -1, classes).contiguous()
+                yield (
+                    slice(0, all_members),
+                    rows,
+                    self.logits(rows).reshape(all_members, -1, classes).contiguous(),
+                )
             return
         flat = scores.reshape(all_members, scores.shape[-2], classes)
         together = max(1, size // (self.examples * classes))
@@ -314,31 +343,48 @@ class Predictions:
                 tolerance, off = SUM_TOLERANCE[self.scores.dtype], (block @ ones).sub_(1).abs_()
                 if not bool((off.amax() <= tolerance) & (block.min() >= -1e-6)):
                     self._refuse(block, ~(off <= tolerance) | (block.amin(-1) < -1e-6), part, rows)
-                correct[part, rows] = hits(block, self.labels[rows], highest, highest)  # while the block is in the cache
+                correct[part, rows] = hits(
+                    block, self.labels[rows], highest, highest
+                )  # while the block is in the cache
         shape = (*self.member, self.examples)
         if self.kind == "probabilities":
-            self.__dict__["_outcomes"] = top.clamp(max=1).to(torch.float64).reshape(shape), correct.reshape(shape)
+            self.__dict__["_outcomes"] = (
+                top.clamp(max=1).to(torch.float64).reshape(shape),
+                correct.reshape(shape),
+            )
         return top.reshape(shape)
 
     def _refuse(self, block: Tensor, bad: Tensor, members: slice, rows: slice) -> None:
         """Raise the ValueError for the first bad row of a block."""
         member, row = bad.nonzero()[0].tolist()
         example = rows.start + row if self.keep is None else int(self.keep[rows.start + row])
-        own = () if not self.member else tuple(int(i) for i in torch.unravel_index(torch.tensor(members.start + member), self.member))
+        own = (
+            ()
+            if not self.member
+            else tuple(int(i) for i in torch.unravel_index(torch.tensor(members.start + member), self.member))
+        )
         values = block[member, row]
         if self.kind == "probabilities":
             raise ValueError(
-                f"the probabilities of row {(*own, example)} sum to {float(values.sum()):.6g}, the least is {float(values.min()):.6g}; "
-                "a row sums to 1 and holds nothing negative. Are these logits? Then use from_logits"
+                f"the probabilities of row {(*own, example)} sum to {float(values.sum()):.6g}, the least is"
+                f" {float(values.min()):.6g}; a row sums to 1 and holds nothing negative. Are these logits?"
+                " Then use from_logits"
             )
         wrong = torch.isnan(values) | torch.isposinf(values)
         if not wrong.any():
-            raise ValueError(f"every logit of row {(*own, example)} is -inf; at least one class must be possible")
+            raise ValueError(
+                f"every logit of row {(*own, example)} is -inf; at least one class must be possible"
+            )
         place = int(wrong.nonzero()[0, 0])
-        raise ValueError(f"the logit at {(*own, example, place)} is {values[place].item()}; allowed are finite numbers and -inf")
+        raise ValueError(
+            f"the logit at {(*own, example, place)} is {values[place].item()}; allowed are finite numbers and"
+            " -inf"
+        )
 
 
-def logit_columns(block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
+def logit_columns(
+    block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]
+) -> tuple[Tensor, ...]:
     """Log-odds of the most probable class, nll, brier, spherical and rank of logits."""
     shifted = block - row_max(block).unsqueeze(-1)
     own = at(shifted, labels)
@@ -351,7 +397,9 @@ def logit_columns(block: Float[Tensor, "member rows class"], labels: Int[Tensor,
     log_odds = -others.to(torch.float64).log()
     vanished = others < torch.finfo(others.dtype).tiny
     if vanished.any():
-        log_odds[vanished] = -shifted[vanished].masked_fill(tops[vanished], -torch.inf).to(torch.float64).logsumexp(-1)
+        log_odds[vanished] = (
+            -shifted[vanished].masked_fill(tops[vanished], -torch.inf).to(torch.float64).logsumexp(-1)
+        )
     squares = power.square_().sum(-1)
     return (
         log_odds,
@@ -362,7 +410,9 @@ def logit_columns(block: Float[Tensor, "member rows class"], labels: Int[Tensor,
     )
 
 
-def probability_columns(block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
+def probability_columns(
+    block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]
+) -> tuple[Tensor, ...]:
     """Log-odds of the most probable class, nll, brier, spherical and rank of probabilities."""
     block = block.clamp(0, 1)
     top, own = row_max(block), at(block, labels)
@@ -392,7 +442,9 @@ def hits(block: Tensor, labels: Tensor, top: Tensor, confidence: Tensor) -> Bool
     return hit
 
 
-def at(block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]) -> Float[Tensor, "member rows"]:
+def at(
+    block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]
+) -> Float[Tensor, "member rows"]:
     """The score of each row's label."""
     classes = block.shape[-1]
     starts = torch.arange(0, block.numel(), classes, device=block.device).reshape(block.shape[:-1])
@@ -402,31 +454,42 @@ def at(block: Float[Tensor, "member rows class"], labels: Int[Tensor, " rows"]) 
 def row_max(block: Float[Tensor, "*member class"]) -> Float[Tensor, "*member"]:
     """The largest number of each row, NaN where the row has one.
 
-    On a CPU, max pooling is three times as fast as `amax` for rows of fewer than 64 numbers (1e6 × 10: 3 ms against 10 ms of CPU time).
+    On a CPU, max pooling is three times as fast as `amax` for rows of fewer than 64 numbers (1e6 × 10: 3 ms
+    against 10 ms of CPU time).
     """
     classes = block.shape[-1]
     if block.device.type == "cpu" and classes < 64 and block.is_contiguous():
         count = block.numel() // classes
         flat = block.reshape(-1)
         whole = count // POOLED * POOLED
-        parts = [flat[: whole * classes].reshape(-1, 1, POOLED * classes), flat[whole * classes :].reshape(1, 1, -1)]
+        parts = [
+            flat[: whole * classes].reshape(-1, 1, POOLED * classes),
+            flat[whole * classes :].reshape(1, 1, -1),
+        ]
         pooled = [torch.nn.functional.max_pool1d(part, classes).reshape(-1) for part in parts if part.numel()]
         return (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).reshape(block.shape[:-1])
     return block.amax(-1)
 
 
-def counted(labels: Tensor, mask: Bool[Tensor, " example"] | None, ignore_index: int | None) -> Int[Tensor, " kept"] | None:
+def counted(
+    labels: Tensor, mask: Bool[Tensor, " example"] | None, ignore_index: int | None
+) -> Int[Tensor, " kept"] | None:
     """Positions of the examples that count, None where all do."""
     if mask is None and ignore_index is None:
         return None
     chosen = torch.ones(labels.shape[0], dtype=torch.bool, device=labels.device)
     if mask is not None:
         if mask.dtype != torch.bool or mask.shape != chosen.shape:
-            raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}; wanted torch.bool of shape {tuple(chosen.shape)}")
+            raise ValueError(
+                f"the mask is {mask.dtype} of shape {tuple(mask.shape)}; wanted torch.bool of shape"
+                f" {tuple(chosen.shape)}"
+            )
         chosen &= mask
     if ignore_index is not None:
         if labels.ndim != 1:
-            raise ValueError("ignore_index goes with class indices; leave out rows of label distributions with mask")
+            raise ValueError(
+                "ignore_index goes with class indices; leave out rows of label distributions with mask"
+            )
         chosen &= labels.long() != ignore_index  # a narrow type would wrap -100 to a class
     if not chosen.any():
         raise ValueError("no example counts: the mask or ignore_index leaves none")
@@ -434,7 +497,9 @@ def counted(labels: Tensor, mask: Bool[Tensor, " example"] | None, ignore_index:
 
 
 def check(logits: Float[Tensor, "*member example class"], labels: Int[Tensor, " example"]) -> None:
-    """Raise ValueError, naming the offending value and its place, unless the logits and labels can be scored."""
+    """Raise ValueError, naming the offending value and its place, unless the logits and labels can be
+    scored.
+    """
     Predictions.from_logits(logits, labels)
 
 
@@ -450,9 +515,13 @@ def check_shapes(scores: Tensor, labels: Tensor, kind: str) -> None:
         )
     examples, classes = scores.shape[-2:]
     if examples == 0 or classes < 2:
-        raise ValueError(f"there are {examples} examples of {classes} classes; wanted at least 1 example and 2 classes")
+        raise ValueError(
+            f"there are {examples} examples of {classes} classes; wanted at least 1 example and 2 classes"
+        )
     if scores.numel() == 0:
-        raise ValueError(f"{kind} have shape {tuple(scores.shape)}; wanted at least 1 member in every leading dimension")
+        raise ValueError(
+            f"{kind} have shape {tuple(scores.shape)}; wanted at least 1 member in every leading dimension"
+        )
 
 
 def check_labels(labels: Int[Tensor, " example"], classes: int, keep: Int[Tensor, " example"] | None) -> None:
@@ -461,10 +530,15 @@ def check_labels(labels: Int[Tensor, " example"], classes: int, keep: Int[Tensor
     if outside.any():
         place = int(outside.nonzero()[0, 0])
         where = place if keep is None else int(keep[place])
-        raise ValueError(f"the label at {where} is {int(labels[place])}; allowed is 0 to {classes - 1}, the number of classes less one")
+        raise ValueError(
+            f"the label at {where} is {int(labels[place])}; allowed is 0 to {classes - 1}, the number of"
+            " classes less one"
+        )
 
 
-def check_distribution(distribution: Float[Tensor, "example class"], keep: Int[Tensor, " example"] | None) -> None:
+def check_distribution(
+    distribution: Float[Tensor, "example class"], keep: Int[Tensor, " example"] | None
+) -> None:
     """Raise ValueError, naming the first row, unless every row is non-negative and sums to 1."""
     total = distribution.to(torch.float64).sum(-1)
     bad = ~((total - 1).abs() <= SUM_TOLERANCE[distribution.dtype]) | (distribution < 0).any(-1)
@@ -472,6 +546,6 @@ def check_distribution(distribution: Float[Tensor, "example class"], keep: Int[T
         row = int(bad.nonzero()[0, 0])
         where = row if keep is None else int(keep[row])
         raise ValueError(
-            f"the label distribution of row {where} sums to {float(total[row]):.6g}, its least is {float(distribution[row].min()):.6g}; "
-            "a row sums to 1 and holds nothing negative"
+            f"the label distribution of row {where} sums to {float(total[row]):.6g}, its least is"
+            f" {float(distribution[row].min()):.6g}; a row sums to 1 and holds nothing negative"
         )

@@ -1,4 +1,6 @@
-"""Report: every metric of one model or of a population, raw and after recalibration, with intervals where asked for."""
+"""Report: every metric of one model or of a population, raw and after recalibration, with intervals where
+asked for.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,8 +49,9 @@ class Report:
     ) -> "Report":
         """Score logits as they are and after `calibrator`, which must have been fitted on other examples.
 
-        `names` are keys of `METRICS`, None for all that the labels allow. Intervals are over `resamples`, from
-        `Resamples.draw(examples)`; none without. `mask` and `ignore_index` as in `Predictions.from_logits`.
+        `names` are keys of `METRICS`, None for all that the labels allow. Intervals are over `resamples`,
+        from `Resamples.draw(examples)`; none without. `mask` and `ignore_index` as in
+        `Predictions.from_logits`.
 
         Errors: those of `Predictions.from_logits`, and ValueError for an unknown name.
         """
@@ -66,6 +69,10 @@ def part(
     """Values, estimates and bins of some predictions."""
     whole = Whole(predictions)
     if resamples is None:
-        return {metric.name: metric.function(whole) for metric in applicable(predictions, names)}, {}, whole.bins
+        return (
+            {metric.name: metric.function(whole) for metric in applicable(predictions, names)},
+            {},
+            whole.bins,
+        )
     found = estimates(predictions, names, resamples=resamples)
     return {name: estimate.value for name, estimate in found.items()}, found, whole.bins

@@ -1,8 +1,9 @@
 """Selective classification: the error rate among the most confident, and what it says of a ranking.
 
-Ties are never broken by position: inside a group of equal confidences the errors are spread evenly, which is the expectation over all
-orders. Any increasing transformation of the confidence gives the same numbers. The functions of `BinnedStatistics` take groups of
-equal confidence, the most confident first, as `Summary.groups` holds them.
+Ties are never broken by position: inside a group of equal confidences the errors are spread evenly, which is
+the expectation over all orders. Any increasing transformation of the confidence gives the same numbers. The
+functions of `BinnedStatistics` take groups of equal confidence, the most confident first, as `Summary.groups`
+holds them.
 """
 
 import torch
@@ -13,7 +14,9 @@ from lscal.binning import BinnedStatistics
 from lscal.predictions import Predictions
 
 
-def groups_of(confidence: Float[Tensor, "*member example"], correct: Bool[Tensor, "*member example"]) -> BinnedStatistics:
+def groups_of(
+    confidence: Float[Tensor, "*member example"], correct: Bool[Tensor, "*member example"]
+) -> BinnedStatistics:
     """Groups of equal confidence, the most confident first; only the counts are of use."""
     index = tie_groups(confidence)
     ones = torch.ones_like(index, dtype=torch.float64)
@@ -26,14 +29,17 @@ def risk_coverage(
     confidence: Float[Tensor, "*member example"],
     correct: Bool[Tensor, "*member example"],
 ) -> Float[Tensor, "*member example"]:
-    """The selective risk at coverage 1/N, 2/N, …, 1: the error rate among that many most confident examples. Range [0, 1].
+    """The selective risk at coverage 1/N, 2/N, …, 1: the error rate among that many most confident examples.
+    Range [0, 1].
 
     Source: Geifman and El-Yaniv 2017, section 3.
     """
     groups = groups_of(confidence, correct)
     rate = torch.where(groups.count > 0, 1 - groups.correct / groups.count, 0)
     spread = rate.gather(-1, tie_groups(confidence).sort(-1).values)
-    return spread.cumsum(-1) / torch.arange(1, confidence.shape[-1] + 1, dtype=torch.float64, device=confidence.device)
+    return spread.cumsum(-1) / torch.arange(
+        1, confidence.shape[-1] + 1, dtype=torch.float64, device=confidence.device
+    )
 
 
 def aurc(
@@ -42,7 +48,8 @@ def aurc(
 ) -> Float[Tensor, "*member"]:
     """Area under the risk-coverage curve: the mean selective risk over coverages 1/N … 1.
 
-    Range [0, 1], lower is better; a random ranking gives the error rate. Source: Geifman, Uziel and El-Yaniv 2019.
+    Range [0, 1], lower is better; a random ranking gives the error rate. Source: Geifman, Uziel and El-Yaniv
+    2019.
     """
     return area(groups_of(confidence, correct))
 
@@ -50,8 +57,8 @@ def aurc(
 def area(groups: BinnedStatistics) -> Float[Tensor, "*member"]:
     """AURC of groups, in closed form.
 
-    A group of n with errors at rate r, after C examples with E errors, adds Σ_j (E + rj) / (C + j), j = 1 … n. That is
-    rn + (E - rC)(ψ(C+n+1) - ψ(C+1)), ψ the digamma function.
+    A group of n with errors at rate r, after C examples with E errors, adds Σ_j (E + rj) / (C + j), j = 1 …
+    n. That is rn + (E - rC)(ψ(C+n+1) - ψ(C+1)), ψ the digamma function.
     """
     n = groups.count
     wrong = n - groups.correct
@@ -76,7 +83,9 @@ def two_groups(groups: BinnedStatistics) -> list[tuple[Tensor, Tensor]]:
 
 
 def risk_at(groups: BinnedStatistics, coverage: float) -> Float[Tensor, "*member"]:
-    """The error rate among the most confident ⌈coverage · N⌉ examples. Range [0, 1]. Errors: ValueError unless 0 < coverage <= 1."""
+    """The error rate among the most confident ⌈coverage · N⌉ examples. Range [0, 1]. Errors: ValueError
+    unless 0 < coverage <= 1.
+    """
     if not 0 < coverage <= 1:
         raise ValueError(f"the coverage is {coverage}; allowed is 0 < coverage <= 1")
     n, wrong = groups.count, groups.count - groups.correct
@@ -86,7 +95,8 @@ def risk_at(groups: BinnedStatistics, coverage: float) -> Float[Tensor, "*member
 
 
 def coverage_at(groups: BinnedStatistics, risk: float) -> Float[Tensor, "*member"]:
-    """The largest coverage k/N at which the selective risk is at most `risk`; 0 where there is none. Range [0, 1].
+    """The largest coverage k/N at which the selective risk is at most `risk`; 0 where there is none. Range
+    [0, 1].
 
     Errors: ValueError unless 0 <= risk <= 1.
     """
@@ -104,11 +114,12 @@ def coverage_at(groups: BinnedStatistics, risk: float) -> Float[Tensor, "*member
 
 
 def break_even(first: Predictions, second: Predictions) -> Float[Tensor, "*member"]:
-    """The break-even coverage of two models: up to it the second has the lower selective risk, or an equal one, and from it on the first.
+    """The break-even coverage of two models: up to it the second has the lower selective risk, or an equal
+    one, and from it on the first.
 
-    Asked of ε (`first`) and ε = 0 (`second`), it is the coverage above which label smoothing pays. It is the smallest k/N from which
-    on the first model's risk is nowhere higher: 0 where the first is never worse, 1 where it is worse even at full coverage (NaN says
-    that nothing tells them apart). Range [0, 1].
+    Asked of ε (`first`) and ε = 0 (`second`), it is the coverage above which label smoothing pays. It is the
+    smallest k/N from which on the first model's risk is nowhere higher: 0 where the first is never worse, 1
+    where it is worse even at full coverage (NaN says that nothing tells them apart). Range [0, 1].
     """
     curves = [risk_coverage(own.ranking, own.correct) for own in (first, second)]
     worse = curves[0] > curves[1] + 1e-12

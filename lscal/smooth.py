@@ -1,6 +1,8 @@
-"""Smooth calibration error: residuals smoothed over confidence by a reflected Gaussian (Błasiok and Nakkiran 2023).
+"""Smooth calibration error: residuals smoothed over confidence by a reflected Gaussian (Błasiok and Nakkiran
+2023).
 
-The grid has 1001 points; the reference implementation refines it for bandwidths below 0.01, which moves the value by less than 1e-3.
+The grid has 1001 points; the reference implementation refines it for bandwidths below 0.01, which moves the
+value by less than 1e-3.
 """
 
 import math
@@ -21,7 +23,9 @@ Grid = Float[Tensor, "*member point"]
 
 
 def bandwidth(residuals: Grid, count: Grid) -> Float[Tensor, "*member"]:
-    """The σ at which the error smoothed by σ is σ: ten halvings of [0, 1], from above, as in the reference implementation."""
+    """The σ at which the error smoothed by σ is σ: ten halvings of [0, 1], from above, as in the reference
+    implementation.
+    """
     shape = residuals.shape[:-1]
     residuals, count = residuals.reshape(-1, MESH + 1), count.reshape(-1, MESH + 1)
     low, high = torch.zeros_like(residuals[:, 0]), torch.ones_like(residuals[:, 0])
@@ -61,7 +65,9 @@ def smoothed(values: Grid, sigma: Float[Tensor, "*member"]) -> Grid:
     return convolved[..., : MESH + 1]
 
 
-def kernel(centres: Float[Tensor, "*member group"], sigma: Float[Tensor, "*member"]) -> Float[Tensor, "*member group point"]:
+def kernel(
+    centres: Float[Tensor, "*member group"], sigma: Float[Tensor, "*member"]
+) -> Float[Tensor, "*member group point"]:
     """What a point mass at each centre, smoothed as in `smoothed`, adds to each of 201 points."""
     grid = torch.arange(COARSE + 1, dtype=torch.float64, device=centres.device) / COARSE
     kernels = []
@@ -71,7 +77,9 @@ def kernel(centres: Float[Tensor, "*member group"], sigma: Float[Tensor, "*membe
     return torch.stack(kernels).reshape(*centres.shape, -1)
 
 
-def error_of_groups(groups: BinnedStatistics, kernel: Float[Tensor, "*member group point"]) -> Float[Tensor, "replicate *member"]:
+def error_of_groups(
+    groups: BinnedStatistics, kernel: Float[Tensor, "*member group point"]
+) -> Float[Tensor, "replicate *member"]:
     """`error`, of groups whose centres the kernel was made for."""
     residuals, count = groups.confidence - groups.correct, groups.count
     residuals, count = (torch.einsum("r...g,...gp->r...p", part, kernel) for part in (residuals, count))

@@ -1,4 +1,6 @@
-"""Summary: the sums over examples that every metric is made of, on the examples themselves or on resamples of them."""
+"""Summary: the sums over examples that every metric is made of, on the examples themselves or on resamples of
+them.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,9 +20,11 @@ GROUPS = 128
 
 
 class Summary(ABC):
-    """Sums over the examples of some predictions. Shapes are (*lead, …): `lead` is the member dimensions, behind a dimension of replicates where there are any.
+    """Sums over the examples of some predictions. Shapes are (*lead, …): `lead` is the member dimensions,
+    behind a dimension of replicates where there are any.
 
-    A metric is written once, as a function of these sums; `Whole` gives its value, `Resampled` the values on resamples.
+    A metric is written once, as a function of these sums; `Whole` gives its value, `Resampled` the values on
+    resamples.
     """
 
     whole: "Whole"
@@ -52,10 +56,15 @@ class Summary(ABC):
         """Mean of values (*member, example)."""
         return self.total(values) / self.examples
 
-    def binned(self, index: Tensor, size: int, confidence: Tensor, correct: Tensor, bounds: Tensor | None = None) -> BinnedStatistics:
+    def binned(
+        self, index: Tensor, size: int, confidence: Tensor, correct: Tensor, bounds: Tensor | None = None
+    ) -> BinnedStatistics:
         """Count, Σconfidence and Σcorrect by index."""
         return BinnedStatistics(
-            self.total_by(index, size), self.total_by(index, size, confidence), self.total_by(index, size, correct), bounds
+            self.total_by(index, size),
+            self.total_by(index, size, confidence),
+            self.total_by(index, size, correct),
+            bounds,
         )
 
     @cached_property
@@ -80,13 +89,16 @@ class Summary(ABC):
 
     @cached_property
     def mesh(self) -> tuple[Float[Tensor, "*lead point"], Float[Tensor, "*lead point"]]:
-        """Σ(confidence - correct) and count near the points i/1000, each example shared linearly between the two beside it."""
+        """Σ(confidence - correct) and count near the points i/1000, each example shared linearly between the
+        two beside it.
+        """
         own = self.predictions
         place = own.confidence * smooth.MESH
         left = place.long().clamp(max=smooth.MESH - 1)
         share, residual = place - left, own.confidence - own.correct.to(torch.float64)
         residuals, count = (
-            self.total_by(left, smooth.MESH + 1, (1 - share) * values) + self.total_by(left + 1, smooth.MESH + 1, share * values)
+            self.total_by(left, smooth.MESH + 1, (1 - share) * values)
+            + self.total_by(left + 1, smooth.MESH + 1, share * values)
             for values in (residual, torch.ones_like(residual))
         )
         return residuals, count
@@ -105,7 +117,9 @@ class Summary(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Whole(Summary):
-    """Sums over the examples, each counted once; and what is worked out from all examples, however they are resampled."""
+    """Sums over the examples, each counted once; and what is worked out from all examples, however they are
+    resampled.
+    """
 
     own: Predictions
 
@@ -116,12 +130,16 @@ class Whole(Summary):
 
     @cached_property
     def recalibrated(self) -> Predictions:
-        """The predictions after a temperature that was fitted on other examples, see `crossfit.temperature`."""
+        """The predictions after a temperature that was fitted on other examples, see
+        `crossfit.temperature`.
+        """
         return crossfit.temperature(self.own)
 
     @cached_property
     def accuracy_at(self) -> Float[Tensor, "*member example"]:
-        """g(confidence): the accuracy to expect of each example by its confidence, see `crossfit.isotonic`."""
+        """g(confidence): the accuracy to expect of each example by its confidence, see
+        `crossfit.isotonic`.
+        """
         return crossfit.isotonic(self.own)
 
     @cached_property
@@ -143,14 +161,18 @@ class Whole(Summary):
         """Σ of values (*member, example)."""
         return values.to(torch.float64).sum(-1)
 
-    def total_by(self, index: Tensor, size: int, values: Tensor | None = None) -> Float[Tensor, "*member size"]:
+    def total_by(
+        self, index: Tensor, size: int, values: Tensor | None = None
+    ) -> Float[Tensor, "*member size"]:
         """As `Summary.total_by`."""
         return tally(index, size, values).reshape(*index.shape[:-1], size)
 
     @property
     def examples(self) -> Float[Tensor, "*lead"]:
         """N."""
-        return torch.tensor(float(self.predictions.examples), dtype=torch.float64, device=self.predictions.labels.device)
+        return torch.tensor(
+            float(self.predictions.examples), dtype=torch.float64, device=self.predictions.labels.device
+        )
 
     @cached_property
     def ranks(self) -> tuple[Int[Tensor, "*member example"], int]:
@@ -200,8 +222,8 @@ class Blocks:
 class Resampled(Summary):
     """Sums over resamples of the examples.
 
-    A resample draws as many blocks as there are, with replacement. All sums are taken over each block once, and a resample weighs the
-    blocks: its cost does not depend on N.
+    A resample draws as many blocks as there are, with replacement. All sums are taken over each block once,
+    and a resample weighs the blocks: its cost does not depend on N.
     """
 
     blocks: Blocks
@@ -222,7 +244,9 @@ class Resampled(Summary):
             drawn[self.weights @ tally(block, count, infinite).reshape(-1, count).T > 0] = torch.inf
         return drawn.reshape(-1, *values.shape[:-1])
 
-    def total_by(self, index: Tensor, size: int, values: Tensor | None = None) -> Float[Tensor, "replicate *member size"]:
+    def total_by(
+        self, index: Tensor, size: int, values: Tensor | None = None
+    ) -> Float[Tensor, "replicate *member size"]:
         """As `Summary.total_by`, on each resample."""
         *member, examples = index.shape
         cells = index.reshape(-1, examples) + size * self.blocks.block

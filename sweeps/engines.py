@@ -9,9 +9,17 @@ from sweeps.training.engine import Engine
 
 
 def engine_for(
-    plan: Plan, task: Task, dataset: Dataset, *, most: int | None = None, say: Say = lambda _: None, remeasure: bool = False
+    plan: Plan,
+    task: Task,
+    dataset: Dataset,
+    *,
+    most: int | None = None,
+    say: Say = lambda _: None,
+    remeasure: bool = False,
 ) -> Engine:
-    """The engine of a plan's task, see `choose`; `most` is how many members there are to train, those of the screening where None."""
+    """The engine of a plan's task, see `choose`; `most` is how many members there are to train, those of the
+    screening where None.
+    """
     return choose(
         task,
         dataset,

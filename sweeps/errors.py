@@ -1,4 +1,6 @@
-"""Errors that a command prints without a traceback: WrongInput, which a person can cause (exit code 2), and Failed (1)."""
+"""Errors that a command prints without a traceback: WrongInput, which a person can cause (exit code 2), and
+Failed (1).
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -17,4 +19,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> WrongInput:
 
 
 class Failed(RuntimeError):
-    """What went wrong although the input was right: a store that stays away, a device without memory, workers that were given up."""
+    """What went wrong although the input was right: a store that stays away, a device without memory, workers
+    that were given up.
+    """

@@ -1,6 +1,7 @@
 """User-supplied data sets and architectures, named by the command line or a plan. See docs/your-own-task.md.
 
-A reader of a kind of file returns `Examples`; `examples.source_of` makes a `Source` of them, and from there on they are like any other data set.
+A reader of a kind of file returns `Examples`; `examples.source_of` makes a `Source` of them, and from there
+on they are like any other data set.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ from sweeps.task import Recipe
 STEPS = 600
 """Optimiser steps in a training, at least, where a recipe was not made for the data set."""
 MOST_EPOCHS, LEAST_BATCH, BATCHES = 60, 16, 20
-"""To that end a small data set is seen so often at most, in batches of so many at least, about so many to an epoch."""
+"""To that end a small data set is seen so often at most, in batches of so many at least, about so many to an
+epoch.
+"""
 OWN_ARCHITECTURES: dict[str, str] = {}
 """The spec of each architecture which was brought."""
 USUAL = ("text_cnn", "cnn", "mlp", "translator")
@@ -35,7 +38,9 @@ USUAL = ("text_cnn", "cnn", "mlp", "translator")
 
 @final
 class Brought:
-    """The loader of a data set that was brought. What it has read to look at, it gives away at its next call and does not keep."""
+    """The loader of a data set that was brought. What it has read to look at, it gives away at its next call
+    and does not keep.
+    """
 
     def __init__(self, name: str, columns: Columns):
         self.name, self.columns = name, columns
@@ -71,9 +76,11 @@ class Brought:
         elif python_source.names_code(columns.source):
             found = python_source.examples_of(columns.source, data_dir)
         else:
+            ours = sorted(name for name, one in DATASETS.items() if not isinstance(one, Brought))
             raise WrongInput(
-                f"there is no data set {columns.source!r}: no such file or folder here, and no name of openml:NAME, hf:NAME or "
-                f"package.module:function. Ours are {', '.join(sorted(name for name, one in DATASETS.items() if not isinstance(one, Brought)))}."
+                f"there is no data set {columns.source!r}: no such file or folder here, and no name of"
+                " openml:NAME, hf:NAME or package.module:function. Ours are"
+                f" {', '.join(ours)}."
             )
         source = found if isinstance(found, Source) else source_of(found, columns.drop_rare_classes)
         if columns.tokenizer and source.inputs.dtype.kind in TEXTS:
@@ -83,40 +90,66 @@ class Brought:
 
 
 def bring_datasets(entries: object) -> dict[str, Columns]:
-    """Make the data sets of a plan known by their names; of ours, nothing is to be done. Errors: WrongInput."""
+    """Make the data sets of a plan known by their names; of ours, nothing is to be done. Errors:
+    WrongInput.
+    """
     if not isinstance(entries, Mapping):
-        raise WrongInput(f"datasets is {entries!r}; wanted a mapping from names to sources, such as {{pets: {{source: data/pets}}}}.")
+        raise WrongInput(
+            f"datasets is {entries!r}; wanted a mapping from names to sources, such as {{pets: {{source:"
+            " data/pets}}."
+        )
     brought = {
-        check_name("a data set", name): one if isinstance(one, Columns) else Columns.of(str(name), one) for name, one in entries.items()
+        check_name("a data set", name): one if isinstance(one, Columns) else Columns.of(str(name), one)
+        for name, one in entries.items()
     }
     for name, columns in brought.items():
         known = DATASETS.get(name)
-        if known is not None and not isinstance(known, Brought) and (columns.source != name or columns.path.exists()):
-            raise WrongInput(f"there is a data set named {name!r} already; give yours another name: --name my_{name}.")
+        if (
+            known is not None
+            and not isinstance(known, Brought)
+            and (columns.source != name or columns.path.exists())
+        ):
+            raise WrongInput(
+                f"there is a data set named {name!r} already; give yours another name: --name my_{name}."
+            )
         if (known is None or isinstance(known, Brought)) and not (known and known.columns == columns):
             DATASETS[name] = Brought(name, columns)
     return brought
 
 
 def bring_architectures(entries: object) -> dict[str, str]:
-    """Make the architectures of a plan known by their names; of ours, nothing is to be done. Their modules are imported. Errors: WrongInput."""
-    if not isinstance(entries, Mapping) or not all(isinstance(spec, str) and spec for spec in entries.values()):
-        raise WrongInput(f"architectures is {entries!r}; wanted a mapping from names to specs, such as {{net: 'my_models:net'}}.")
+    """Make the architectures of a plan known by their names; of ours, nothing is to be done. Their modules
+    are imported. Errors: WrongInput.
+    """
+    if not isinstance(entries, Mapping) or not all(
+        isinstance(spec, str) and spec for spec in entries.values()
+    ):
+        raise WrongInput(
+            f"architectures is {entries!r}; wanted a mapping from names to specs, such as {{net:"
+            " 'my_models:net'}."
+        )
     for name, spec in entries.items():
         check_name("an architecture", name)
         if spec == name and name not in OWN_ARCHITECTURES:
             if name not in ARCHITECTURES:
                 raise unknown("architecture", name, ARCHITECTURES)
         elif name in ARCHITECTURES and name not in OWN_ARCHITECTURES:
-            raise WrongInput(f"there is an architecture named {name!r} already; give yours another name: --architecture my_{name}={spec}.")
+            raise WrongInput(
+                f"there is an architecture named {name!r} already; give yours another name: --architecture"
+                f" my_{name}={spec}."
+            )
         elif OWN_ARCHITECTURES.get(name) != spec:
             ARCHITECTURES[name] = architecture_of(name, spec)
             OWN_ARCHITECTURES[name] = spec
     return dict(entries)
 
 
-def usual_tasks(datasets: Mapping[str, Columns], architectures: Mapping[str, str], data_dir: Path | None) -> list[str]:
-    """The tasks where none is named: every data set which was brought with every architecture, or with one which suits its inputs."""
+def usual_tasks(
+    datasets: Mapping[str, Columns], architectures: Mapping[str, str], data_dir: Path | None
+) -> list[str]:
+    """The tasks where none is named: every data set which was brought with every architecture, or with one
+    which suits its inputs.
+    """
     if not datasets:
         return [f"digits/{architecture}" for architecture in architectures or ("mlp",)]
     return [f"{name}/{one}" for name in datasets for one in architectures or (suited(name, data_dir),)]
@@ -145,13 +178,18 @@ def seen(name: str, data_dir: Path | None) -> Yields:
     return Yields("images", min(source.inputs.shape[2:])) if source.inputs.ndim == 4 else Yields("features")
 
 
-def recipe_for(recipe: Recipe, dataset: str, architecture: str, data_dir: Path | None, train_examples: int | None) -> Recipe:
-    """A recipe that was not made for a data set which was brought, with as many steps as a small one needs: smaller batches, more epochs.
+def recipe_for(
+    recipe: Recipe, dataset: str, architecture: str, data_dir: Path | None, train_examples: int | None
+) -> Recipe:
+    """A recipe that was not made for a data set which was brought, with as many steps as a small one needs:
+    smaller batches, more epochs.
 
     Other recipes are as they were: those which an architecture that was brought has itself.
     """
     loader = DATASETS[dataset]
-    if not isinstance(loader, Brought) or (architecture in OWN_ARCHITECTURES and ARCHITECTURES[architecture].recipes):
+    if not isinstance(loader, Brought) or (
+        architecture in OWN_ARCHITECTURES and ARCHITECTURES[architecture].recipes
+    ):
         return recipe
     source = loader.look(data_dir)
     labels = source.labels if source.labels.ndim == 1 else np.zeros(len(source.labels), np.int64)

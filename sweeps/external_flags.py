@@ -15,13 +15,16 @@ OF_COLUMNS = ("label_column", "input_columns", "split_column", "image_size", "dr
 
 
 def brought(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the flags out of the options; the keys `datasets` and `architectures` of a plan. Errors: WrongInput."""
+    """Take the flags out of the options; the keys `datasets` and `architectures` of a plan. Errors:
+    WrongInput.
+    """
     spec, name = options.pop("dataset", None), options.pop("name", None)
     given = {key: options.pop(key) for key in OF_COLUMNS if key in options}
     keys: dict[str, Any] = {}
     if spec is None and (given or name is not None):
         raise WrongInput(
-            f"--{next(iter(given or {'name': name})).replace('_', '-')} is about a data set that is brought; give it with --dataset."
+            f"--{next(iter(given or {'name': name})).replace('_', '-')} is about a data set that is brought;"
+            " give it with --dataset."
         )
     if spec is not None:
         own = check_name("the data set", name) if name is not None else free(name_of(spec), spec, DATASETS)
@@ -42,13 +45,17 @@ def named(text: str) -> tuple[str, str]:
 
 
 def free(name: str, spec: str, known: Mapping[str, Any]) -> str:
-    """The name which a spec goes by: another one where something of ours is called so; that is meant where the spec is the name itself."""
+    """The name which a spec goes by: another one where something of ours is called so; that is meant where
+    the spec is the name itself.
+    """
     ours = name in known and not isinstance(known[name], Brought) and name not in OWN_ARCHITECTURES
     return f"own_{name}" if ours and (spec != name or Path(spec).exists()) else name
 
 
 def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], task: str) -> list[str]:
-    """The words which bring a task's data set and architecture on a worker's command line; paths are absolute."""
+    """The words which bring a task's data set and architecture on a worker's command line; paths are
+    absolute.
+    """
     dataset, _, architecture = task.partition("/")
     found: list[str] = []
     if dataset in datasets:
@@ -57,12 +64,21 @@ def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], tas
         for key in OF_COLUMNS:
             if key in own:
                 flag = f"--{key.replace('_', '-')}"
-                value = ",".join(own[key]) if key == "input_columns" else absolute(own[key]) if key == "tokenizer" else str(own[key])
+                value = (
+                    ",".join(own[key])
+                    if key == "input_columns"
+                    else absolute(own[key])
+                    if key == "tokenizer"
+                    else str(own[key])
+                )
                 found += [flag] if own[key] is True else [flag, value]
     if architecture in architectures:
         spec = architectures[architecture]
         folder = spec.removeprefix("hf:")
-        found += ["--architecture", f"{architecture}={'hf:' + absolute(folder) if spec.startswith('hf:') else spec}"]
+        found += [
+            "--architecture",
+            f"{architecture}={'hf:' + absolute(folder) if spec.startswith('hf:') else spec}",
+        ]
     return found
 
 
@@ -74,7 +90,9 @@ def absolute(source: str) -> str:
     return str(path.absolute()) if path.exists() and not names_code(source) else source
 
 
-def check_used(datasets: Mapping[str, Columns], architectures: Mapping[str, str], tasks: Sequence[str]) -> None:
+def check_used(
+    datasets: Mapping[str, Columns], architectures: Mapping[str, str], tasks: Sequence[str]
+) -> None:
     """Errors: WrongInput where something is brought which no task has."""
     used = {part for task in tasks for part in task.split("/")}
     for kind, names in (("data set", datasets), ("architecture", architectures)):
@@ -82,5 +100,6 @@ def check_used(datasets: Mapping[str, Columns], architectures: Mapping[str, str]
             if name not in used:
                 other = f"{name}/mlp" if kind == "data set" else f"digits/{name}"
                 raise WrongInput(
-                    f"the {kind} {name!r} is brought, but no task has it: {', '.join(tasks)}. Name one such as {other}, or no TASK."
+                    f"the {kind} {name!r} is brought, but no task has it: {', '.join(tasks)}. Name one such"
+                    f" as {other}, or no TASK."
                 )

@@ -1,4 +1,6 @@
-"""Plan and Task: what will be run, as frozen values, and the only home of defaults. `settings` makes a Plan from YAML and flags."""
+"""Plan and Task: what will be run, as frozen values, and the only home of defaults. `settings` makes a Plan
+from YAML and flags.
+"""
 
 import hashlib
 import json
@@ -25,21 +27,24 @@ RECORD = 3
 class Plan:
     """A whole sweep, resolved.
 
-    Scientific: `epsilon` (range tried, below 0 where that is written), `smoothing` (who receives ε, see `sweeps.training.smoothing_kinds`; of several
-    names one is chosen beside ε). Nuisance: `tune` (ranges of `learning_rate` and `weight_decay` tuned beside ε; None is a quarter of the
-    recipe's value to four times it). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired
-    seeds; the finalists are trained again with up to `confirm_seeds` fresh ones, as many as `effect`, the smallest gain in accuracy
-    of interest (a share: 0.003 is 0.3 pp), needs by the pilot unless given. `rungs` has trials dropped which can no longer
-    change the recommendation of `policy`, see `sweeps.early_stopping.rule`. `tolerances` and `prices` are what the policies judge by;
-    `price_per_hour` is that of the device, for the pilot's estimate. `precision` is that of forward and backward passes. `execution` pins how
-    members are trained, see `Execution`: it is recorded, but is no part of the science.
+    Scientific: `epsilon` (range tried, below 0 where that is written), `smoothing` (who receives ε, see
+    `sweeps.training.smoothing_kinds`; of several names one is chosen beside ε). Nuisance: `tune` (ranges of
+    `learning_rate` and `weight_decay` tuned beside ε; None is a quarter of the recipe's value to four times
+    it). Fixed: each task's recipe. `trials` points are tried, each with `seeds` paired seeds; the finalists
+    are trained again with up to `confirm_seeds` fresh ones, as many as `effect`, the smallest gain in
+    accuracy of interest (a share: 0.003 is 0.3 pp), needs by the pilot unless given. `rungs` has trials
+    dropped which can no longer change the recommendation of `policy`, see `sweeps.early_stopping.rule`.
+    `tolerances` and `prices` are what the policies judge by; `price_per_hour` is that of the device, for the
+    pilot's estimate. `precision` is that of forward and backward passes. `execution` pins how members are
+    trained, see `Execution`: it is recorded, but is no part of the science.
 
-    `workers` is how many there are, "auto" one for each GPU or each few cores, 0 none but those which join from elsewhere; `launch` says how they
-    are placed, see `sweeps.workers.launch`; with None, a single one is the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker
-    which gave no sign of life for `grace` seconds is taken for dead. In `state_dir` lie the outbox and the checkpoints.
+    `workers` is how many there are, "auto" one for each GPU or each few cores, 0 none but those which join
+    from elsewhere; `launch` says how they are placed, see `sweeps.workers.launch`; with None, a single one is
+    the process itself. On Ray, `gpus_per_worker` may be a fraction. A worker which gave no sign of life for
+    `grace` seconds is taken for dead. In `state_dir` lie the outbox and the checkpoints.
 
-    `datasets` and `architectures` are those which are brought, by name, see `sweeps.data.readers`. `start_from` is a file of weights from which
-    every member begins, see `sweeps.models.initial_weights`.
+    `datasets` and `architectures` are those which are brought, by name, see `sweeps.data.readers`.
+    `start_from` is a file of weights from which every member begins, see `sweeps.models.initial_weights`.
     """
 
     tasks: tuple[Task, ...]
@@ -86,7 +91,9 @@ class Plan:
     def ranges(self, task: Task) -> dict[str, tuple[float, float]]:
         """The ranges of the numbers which are tuned beside ε."""
         own = {key: getattr(task.recipe, key) for key in self.tune}
-        return {key: given or (own[key] / FROM_RECIPE, own[key] * FROM_RECIPE) for key, given in self.tune.items()}
+        return {
+            key: given or (own[key] / FROM_RECIPE, own[key] * FROM_RECIPE) for key, given in self.tune.items()
+        }
 
     def science(self, task: Task, digest: str) -> dict[str, Any]:
         """All that decides the numbers of a screening trial. A study holds the trials of one such value."""
@@ -112,14 +119,18 @@ class Plan:
         }
 
     def training(self, task: Task, digest: str) -> str:
-        """A digest of task, data and recipe: what was published for the same training may be tried again in another sweep."""
+        """A digest of task, data and recipe: what was published for the same training may be tried again in
+        another sweep.
+        """
         science = self.science(task, digest)
         beside = ("record", "epsilon", "smoothing", "files", "tune", "seeds", "random_state", "precision")
         return key_of({key: value for key, value in science.items() if key not in beside})
 
     def to_mapping(self) -> dict[str, Any]:
         """The plan as plain values: what `from_mapping` reads back. A password in a URL is left out."""
-        mapping: dict[str, Any] = {"tasks": [{"task": task.name, **task.recipe.to_mapping()} for task in self.tasks]}
+        mapping: dict[str, Any] = {
+            "tasks": [{"task": task.name, **task.recipe.to_mapping()} for task in self.tasks]
+        }
         for entry in fields(self):
             if entry.name != "tasks":
                 mapping[entry.name] = getattr(self, entry.name)
@@ -129,7 +140,11 @@ class Plan:
         mapping["tolerances"], mapping["prices"] = asdict(self.tolerances), asdict(self.prices)
         mapping["datasets"] = {name: columns.to_mapping() for name, columns in self.datasets.items()}
         mapping["architectures"] = dict(self.architectures)
-        return {key: value for key, value in mapping.items() if not (key in ("storage", "tracking_uri") and has_secret(value))}
+        return {
+            key: value
+            for key, value in mapping.items()
+            if not (key in ("storage", "tracking_uri") and has_secret(value))
+        }
 
     def to_yaml(self) -> str:
         """YAML which, given to `--config`, reproduces the run."""
@@ -139,8 +154,8 @@ class Plan:
 class Asked(NamedTuple):
     """What a command is asked for beside the plan: nothing of it changes a measured number.
 
-    `pilot_only` stops after the pilot, `reopen` opens *test* once more, `fresh` leaves the published ε out of the candidates, `tables` prints the
-    tables behind the answer.
+    `pilot_only` stops after the pilot, `reopen` opens *test* once more, `fresh` leaves the published ε out of
+    the candidates, `tables` prints the tables behind the answer.
     """
 
     pilot_only: bool = False

@@ -20,9 +20,15 @@ from sweeps.training.engine import CALIBRATED, Trained
 from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Outcome, Stage
 
 Part = SplitName | Literal["sentences"]
-"""What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of which BLEU is made."""
+"""What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of
+which BLEU is made.
+"""
 SENTENCES: Literal["sentences"] = "sentences"
-SCORED: dict[Stage, tuple[SplitName, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("select", "test")}
+SCORED: dict[Stage, tuple[SplitName, ...]] = {
+    "pilot": ("select",),
+    "screen": ("select",),
+    "confirm": ("select", "test"),
+}
 """Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
 
 REPORTED = (
@@ -64,9 +70,16 @@ def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
 
 
 def score(
-    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, logits: Logits, trained: Trained, rows: slice
+    study: Study,
+    trial: Trial,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    logits: Logits,
+    trained: Trained,
+    rows: slice,
 ) -> tuple[Outcome, Float[Tensor, " row"]]:
-    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other splits.
+    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other
+    splits.
 
     Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
     """
@@ -90,7 +103,10 @@ def score(
         metrics["test/bleu"] = tuple(bleu(logits[SENTENCES].sum(1)).tolist())
     if study.stage == "confirm" and (people := towards_people(dataset, logits)) is not None:
         for suffix, predictions in (("", people), ("_calibrated", people.calibrated(temperature))):
-            metrics |= {f"test/{name}{suffix}": tuple(METRICS[name].function(predictions).tolist()) for name in TOWARDS_PEOPLE}
+            metrics |= {
+                f"test/{name}{suffix}": tuple(METRICS[name].function(predictions).tolist())
+                for name in TOWARDS_PEOPLE
+            }
     risks: dict[str, tuple[tuple[float, ...], ...]] = {}
     for split in ("calibrate", *SCORED[study.stage]):
         raw = Predictions.from_logits(logits[split], labels[split])
@@ -99,11 +115,18 @@ def score(
         if split == "select":
             losses = calibrated.nll.mean(0)
     known = unscored(study, trial, seeds, dataset, trained, rows)
-    return replace(known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks), losses
+    return (
+        replace(
+            known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks
+        ),
+        losses,
+    )
 
 
 def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
-    """The predictions of those examples of *test* of which is known how people label them, against that; None where there are none."""
+    """The predictions of those examples of *test* of which is known how people label them, against that; None
+    where there are none.
+    """
     human = dataset.splits["test"].human
     known = torch.zeros(0, dtype=torch.bool) if human is None else human.isfinite().all(-1).cpu()
     if human is None or not bool(known.any()):
@@ -115,7 +138,10 @@ def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str
     """What p-norm normalisation, fitted on *calibrate*, makes of the metrics on *test*."""
     predictions = Predictions.from_logits(logits["test"], labels["test"])
     repaired = predictions.calibrated(PNorm.fit(logits["calibrate"], labels["calibrate"]))
-    return {f"test/{name}_p_norm": tuple(METRICS[name].function(repaired).tolist()) for name in ("nll", "ece", "aurc")}
+    return {
+        f"test/{name}_p_norm": tuple(METRICS[name].function(repaired).tolist())
+        for name in ("nll", "ece", "aurc")
+    }
 
 
 def risks_of(predictions: Predictions) -> tuple[tuple[float, ...], ...]:
@@ -126,7 +152,9 @@ def risks_of(predictions: Predictions) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(value, 5) for value in row) for row in values.tolist())
 
 
-def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice) -> Outcome:
+def unscored(
+    study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice
+) -> Outcome:
     """What is known of a trial from its training alone."""
     epochs = trained.epochs[rows.start]
     curves = {name: values[:epochs, rows] for name, values in trained.curves.items() if name != CALIBRATED}
@@ -148,7 +176,11 @@ def unscored(study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset,
         bins={},
         seconds=trained.seconds * epochs * len(seeds) / sum(trained.epochs),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        by_seed={name: tuple(tuple(seeds) for seeds in values.tolist()) for name, values in compared.items()} if known else {},
+        by_seed=(
+            {name: tuple(tuple(seeds) for seeds in values.tolist()) for name, values in compared.items()}
+            if known
+            else {}
+        ),
         calibrate_examples=len(dataset.splits["calibrate"].labels),
     )
 

@@ -1,4 +1,6 @@
-"""Settings: plain values, as they come from YAML and flags, to a Plan. Everything that may be wrong with them is found here."""
+"""Settings: plain values, as they come from YAML and flags, to a Plan. Everything that may be wrong with them
+is found here.
+"""
 
 import math
 import os
@@ -14,7 +16,15 @@ from sweeps.data.builtin import DATASETS
 from sweeps.data.readers.examples import listed
 from sweeps.data.readers.spec import NAME
 from sweeps.errors import WrongInput, unknown
-from sweeps.external import Brought, bring_architectures, bring_datasets, recipe_for, seen, usual_tasks, yields_of
+from sweeps.external import (
+    Brought,
+    bring_architectures,
+    bring_datasets,
+    recipe_for,
+    seen,
+    usual_tasks,
+    yields_of,
+)
 from sweeps.external_flags import brought
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.plan import LAUNCHES, Plan
@@ -100,7 +110,11 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for key in tune:
         if key not in TUNABLE:
             raise unknown("tunable value", str(key), TUNABLE)
-    given["tune"] = {key: None if value is None else read_range(key, value) for key, value in tune.items() if key != "smoothing"}
+    given["tune"] = {
+        key: None if value is None else read_range(key, value)
+        for key, value in tune.items()
+        if key != "smoothing"
+    }
     if "smoothing" in tune:
         given["smoothing"] = DEFAULT_CHOICE if tune["smoothing"] is None else tune["smoothing"]
     given["smoothing"] = read_smoothings(given.get("smoothing", Plan.smoothing))
@@ -112,16 +126,30 @@ def resolve(values: Mapping[str, Any]) -> Plan:
         if key in given:
             given[key] = read_number(key, given[key])
     if not 0 < given.get("effect", Plan.effect) < 1:
-        raise WrongInput(f"effect is {given['effect']!r}; allowed is a share between 0 and 1: 0.003 is 0.3 percentage points.")
+        raise WrongInput(
+            f"effect is {given['effect']!r}; allowed is a share between 0 and 1: 0.003 is 0.3 percentage"
+            " points."
+        )
     if (given.get("price_per_hour") or 0) < 0:
         raise WrongInput(f"price_per_hour is {given['price_per_hour']!r}; allowed is a number of at least 0.")
-    for key, least in (("trials", 2), ("seeds", 1), ("confirm_seeds", 2), ("train_examples", 2), ("random_state", 0)):
+    for key, least in (
+        ("trials", 2),
+        ("seeds", 1),
+        ("confirm_seeds", 2),
+        ("train_examples", 2),
+        ("random_state", 0),
+    ):
         if key in given:
             read_count(key, given[key], least)
     if given.get("grace", LEAST_GRACE) < LEAST_GRACE:
-        raise WrongInput(f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}.")
+        raise WrongInput(
+            f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}."
+        )
     if given.get("gpus_per_worker", 1) <= 0:
-        raise WrongInput(f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or 0.25.")
+        raise WrongInput(
+            f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or"
+            " 0.25."
+        )
     for key in (
         "policy",
         "device",
@@ -142,14 +170,26 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     plan = Plan(**given)
     low, high = plan.epsilon
     if not low < high < 1:
-        raise WrongInput(f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with LOW < HIGH < 1; below 0 the label gets more than all.")
+        raise WrongInput(
+            f"epsilon is {low:g}:{high:g}; allowed is LOW:HIGH with LOW < HIGH < 1; below 0 the label gets"
+            " more than all."
+        )
     if low < 0 and (strengths := [name for name in plan.smoothing if parsed(name).kind in STRENGTHS]):
-        raise WrongInput(f"epsilon is {low:g}:{high:g}, but with smoothing {strengths[0]} it is a strength; allowed is 0 <= LOW.")
+        raise WrongInput(
+            f"epsilon is {low:g}:{high:g}, but with smoothing {strengths[0]} it is a strength; allowed is 0"
+            " <= LOW."
+        )
     for task in plan.tasks:
         for key, (lowest, highest) in plan.ranges(task).items():
             if not 0 < lowest < highest:
-                hint = "" if plan.tune[key] else f" The recipe of {task.name} has none; give --tune {key}=LOW:HIGH."
-                raise WrongInput(f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.{hint}")
+                hint = (
+                    ""
+                    if plan.tune[key]
+                    else f" The recipe of {task.name} has none; give --tune {key}=LOW:HIGH."
+                )
+                raise WrongInput(
+                    f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.{hint}"
+                )
     if plan.precision not in PRECISIONS:
         raise unknown("precision", plan.precision, PRECISIONS)
     Execution.of(plan.execution)
@@ -161,14 +201,21 @@ def resolve(values: Mapping[str, Any]) -> Plan:
 
 
 def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple[Task, ...]:
-    """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields; or the usual ones for what is brought.
+    """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields; or
+    the usual ones for what is brought.
 
-    Data sets and architectures which are brought are made known before. Those of ours which were named with them are taken out of `given`.
+    Data sets and architectures which are brought are made known before. Those of ours which were named with
+    them are taken out of `given`.
     """
     data_dir = Path(str(given["data_dir"])) if given.get("data_dir") else None
-    datasets, architectures = bring_datasets(given.get("datasets", {})), bring_architectures(given.get("architectures", {}))
+    datasets, architectures = (
+        bring_datasets(given.get("datasets", {})),
+        bring_architectures(given.get("architectures", {})),
+    )
     entries = given["tasks"] if "tasks" in given else usual_tasks(datasets, architectures, data_dir)
-    given["datasets"] = {name: columns for name, columns in datasets.items() if isinstance(DATASETS[name], Brought)}
+    given["datasets"] = {
+        name: columns for name, columns in datasets.items() if isinstance(DATASETS[name], Brought)
+    }
     given["architectures"] = {name: spec for name, spec in architectures.items() if spec != name}
     if isinstance(entries, str):
         entries = [entries]
@@ -178,7 +225,9 @@ def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple
     for entry in entries:
         own: Mapping[str, Any] = {"task": entry} if isinstance(entry, str) else entry
         if not isinstance(own, Mapping) or not isinstance(own.get("task"), str):
-            raise WrongInput(f"a task is {entry!r}; wanted a name such as digits/mlp, or a mapping with the key 'task'.")
+            raise WrongInput(
+                f"a task is {entry!r}; wanted a name such as digits/mlp, or a mapping with the key 'task'."
+            )
         for key in own:
             if key not in ("task", *RECIPE_KEYS):
                 raise unknown("task key", str(key), ("task", *RECIPE_KEYS))
@@ -193,10 +242,11 @@ def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple
 
 
 def matching(pattern: str, data_dir: Path | None = None) -> list[str]:
-    """The task names which a name or a pattern stands for: the possible ones, whose network reads what the data set yields.
+    """The task names which a name or a pattern stands for: the possible ones, whose network reads what the
+    data set yields.
 
-    For a pattern, data sets which were brought are looked at where nothing is said about them; a name with one is taken at its word.
-    Errors: WrongInput where there is no such task, or none that is possible.
+    For a pattern, data sets which were brought are looked at where nothing is said about them; a name with
+    one is taken at its word. Errors: WrongInput where there is no such task, or none that is possible.
     """
     names = [f"{dataset}/{architecture}" for dataset in DATASETS for architecture in ARCHITECTURES]
     found = [name for name in names if fnmatchcase(name, pattern)]
@@ -208,33 +258,59 @@ def matching(pattern: str, data_dir: Path | None = None) -> list[str]:
     if slash and dataset not in DATASETS and "*" not in dataset:
         raise not_brought("dataset", dataset, DATASETS, f"--dataset PATH --name {dataset}")
     if slash and architecture not in ARCHITECTURES and "*" not in architecture:
-        raise not_brought("architecture", architecture, ARCHITECTURES, f"--architecture {architecture}=package.module:function")
+        raise not_brought(
+            "architecture",
+            architecture,
+            ARCHITECTURES,
+            f"--architecture {architecture}=package.module:function",
+        )
     raise unknown("task", pattern, filter(is_possible, names))
 
 
 def is_possible(name: str, data_dir: Path | None = None, *, look: bool = False) -> bool:
-    """Whether the network of a task reads what its data set yields. What is not known is taken for possible, or looked at."""
+    """Whether the network of a task reads what its data set yields. What is not known is taken for possible,
+    or looked at.
+    """
     dataset, architecture = name.split("/")
-    yields = yields_of(dataset) or (seen(dataset, data_dir) if look and isinstance(DATASETS[dataset], Brought) else None)
+    yields = yields_of(dataset) or (
+        seen(dataset, data_dir) if look and isinstance(DATASETS[dataset], Brought) else None
+    )
     return ARCHITECTURES[architecture].reads.takes(yields)
 
 
 def impossible(pattern: str, name: str) -> WrongInput:
-    """The error for a name of a task that cannot work, or for a pattern of such names, of which `name` is the first."""
+    """The error for a name of a task that cannot work, or for a pattern of such names, of which `name` is the
+    first.
+    """
     dataset, architecture = name.split("/")
     networks = sorted(one for one in ARCHITECTURES if is_possible(f"{dataset}/{one}"))
     datasets = sorted(one for one in DATASETS if is_possible(f"{one}/{architecture}"))
-    why = f"{architecture} reads {ARCHITECTURES[architecture].reads}, and {dataset} yields {yields_of(dataset) or 'something else'}"
-    with_dataset = f"With {dataset} go {listed(networks, NEAR)}" if networks else f"No network here reads {dataset}"
-    with_network = f"with {architecture} go {listed(datasets, NEAR)}" if datasets else f"{architecture} reads no data set here"
+    why = (
+        f"{architecture} reads {ARCHITECTURES[architecture].reads}, and {dataset} yields"
+        f" {yields_of(dataset) or 'something else'}"
+    )
+    with_dataset = (
+        f"With {dataset} go {listed(networks, NEAR)}" if networks else f"No network here reads {dataset}"
+    )
+    with_network = (
+        f"with {architecture} go {listed(datasets, NEAR)}"
+        if datasets
+        else f"{architecture} reads no data set here"
+    )
     told = f"{name} is not possible" if name == pattern else f"no task {pattern!r} is possible"
     return WrongInput(f"{told}: {why}. {with_dataset}; {with_network}.")
 
 
 def not_brought(kind: str, name: str, known: Mapping[str, Any], flags: str) -> WrongInput:
-    """The error for a name that does not exist, with the flags which bring one where it could be the name of one."""
+    """The error for a name that does not exist, with the flags which bring one where it could be the name of
+    one.
+    """
     error = unknown(kind, name, known)
-    return WrongInput(f"{error} To bring one of your own, on each worker too: {flags}.") if NAME.fullmatch(name) else error
+    return (
+        WrongInput(f"{error} To bring one of your own, on each worker too: {flags}.")
+        if NAME.fullmatch(name)
+        else error
+    )
 
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -255,15 +331,24 @@ def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         else:
             typed[key] = read_number(key, value)
             if typed[key] < 0 or (key in ("learning_rate", "clip") and typed[key] == 0):
-                raise WrongInput(f"{key} is {value!r}; allowed is a number {'of at least' if key == 'weight_decay' else 'above'} 0.")
+                raise WrongInput(
+                    f"{key} is {value!r}; allowed is a number"
+                    f" {'of at least' if key == 'weight_decay' else 'above'} 0."
+                )
     return replace(recipe, **typed)
 
 
 def read_smoothings(value: object) -> tuple[str, ...]:
     """Names of smoothings, `uniform,online@decay` or a list, each once; files are looked at later."""
     names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) and name for name in names):
-        raise WrongInput(f"smoothing is {value!r}; wanted a name such as uniform, or several such as uniform,class_prior.")
+    if (
+        not isinstance(names, (list, tuple))
+        or not names
+        or not all(isinstance(name, str) and name for name in names)
+    ):
+        raise WrongInput(
+            f"smoothing is {value!r}; wanted a name such as uniform, or several such as uniform,class_prior."
+        )
     for name in names:
         parsed(name)
     return tuple(dict.fromkeys(names))
@@ -294,8 +379,9 @@ def read_prices(value: object) -> Prices:
     prices = Prices(**read_numbers("prices", value, Prices))
     if not prices.right <= prices.review < prices.wrong:
         raise WrongInput(
-            f"prices are {prices.wrong:g} for a wrong decision, {prices.review:g} for a review and {prices.right:g} for a right decision; "
-            "wanted right <= review < wrong. A negative price is an income."
+            f"prices are {prices.wrong:g} for a wrong decision, {prices.review:g} for a review and"
+            f" {prices.right:g} for a right decision; wanted right <= review < wrong. A negative price is an"
+            " income."
         )
     return prices
 
@@ -303,7 +389,9 @@ def read_prices(value: object) -> Prices:
 def read_number(key: str, value: object) -> float:
     """A finite number. YAML 1.1 reads `1e-3` as text, so text which is a number is taken as one."""
     try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        number = (
+            float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        )
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

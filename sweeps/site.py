@@ -30,4 +30,8 @@ def browse(uri: str) -> str:
         return "mlflow server, then http://127.0.0.1:5000"
     from tracking.mlflow.client import shown  # SQLAlchemy takes a quarter of a second
 
-    return shown(uri) if uri.startswith("http") else f"mlflow server --backend-store-uri {shown(uri)}, then http://127.0.0.1:5000"
+    return (
+        shown(uri)
+        if uri.startswith("http")
+        else f"mlflow server --backend-store-uri {shown(uri)}, then http://127.0.0.1:5000"
+    )

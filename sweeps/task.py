@@ -19,17 +19,20 @@ OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
 
 @dataclass(frozen=True)
 class Recipe:
-    """The learning rate rises linearly over the first tenth of the steps, then falls to 0 along half a cosine. An epoch
-    drops the last incomplete batch.
+    """The learning rate rises linearly over the first tenth of the steps, then falls to 0 along half a
+    cosine. An epoch drops the last incomplete batch.
 
     Attributes:
         epochs: passes over *train*.
         batch_size: examples in a step.
         learning_rate: at its peak.
-        weight_decay: decoupled from the gradient for AdamW (Loshchilov and Hutter 2019), added to it for SGD, as torch does.
+        weight_decay: decoupled from the gradient for AdamW (Loshchilov and Hutter 2019), added to it for SGD,
+            as torch does.
         optimiser: "adamw" with betas 0.9 and 0.999, or "sgd" with Nesterov's momentum of 0.9.
-        augment: transformations of training images, see `sweeps.training.augmentation`: "flip", "translate:PIXELS", "cutout:PIXELS".
-        clip: the largest gradient norm of a member, longer gradients are shortened to it; None for any length.
+        augment: transformations of training images, see `sweeps.training.augmentation`: "flip",
+            "translate:PIXELS", "cutout:PIXELS".
+        clip: the largest gradient norm of a member, longer gradients are shortened to it; None for any
+            length.
     """
 
     epochs: int = 20
@@ -47,9 +50,11 @@ class Recipe:
 
 
 class Execution(NamedTuple):
-    """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time, then in how many lanes.
+    """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time,
+    then in how many lanes.
 
-    The kind decides which numeric kernels are used, members and lanes do not change a bit. None is left to `sweeps.training.autotune`.
+    The kind decides which numeric kernels are used, members and lanes do not change a bit. None is left to
+    `sweeps.training.autotune`.
     """
 
     kind: Kind | None = None
@@ -63,7 +68,8 @@ class Execution(NamedTuple):
             return cls()
         if not (match := EXECUTION.fullmatch(text)):
             raise WrongInput(
-                f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or fused:MEMBERS:LANES."
+                f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or"
+                " fused:MEMBERS:LANES."
             )
         kind: Kind = "fused" if match["kind"] == "fused" else "looped"
         members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))

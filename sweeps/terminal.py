@@ -1,4 +1,6 @@
-"""Console: what a sweep tells: to a person lines, tables and a progress bar; to a machine one line of JSON per event."""
+"""Console: what a sweep tells: to a person lines, tables and a progress bar; to a machine one line of JSON
+per event.
+"""
 
 import json
 import logging
@@ -15,7 +17,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table as RichTable
 from typing_extensions import override
 
@@ -34,10 +43,11 @@ WIDTH = 160
 
 
 class Console:
-    """Writes text for people to stdout, or to stderr where stdout is kept for JSON; the progress bar and errors are always on stderr.
+    """Writes text for people to stdout, or to stderr where stdout is kept for JSON; the progress bar and
+    errors are always on stderr.
 
-    With `log_format="json"` all of it goes to stderr, each event as a line of JSON: `time` (ISO 8601, UTC, milliseconds), `level`
-    (`info`, `warning`, `error`), `event`, `message`, and the event's own fields.
+    With `log_format="json"` all of it goes to stderr, each event as a line of JSON: `time` (ISO 8601, UTC,
+    milliseconds), `level` (`info`, `warning`, `error`), `event`, `message`, and the event's own fields.
     """
 
     def __init__(self, to_stderr: bool, log_format: LogFormat = "text"):
@@ -52,13 +62,17 @@ class Console:
         elif text.strip():
             write_event("warning" if style == "red" else "info", event, text, fields)
 
-    def paragraph(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
+    def paragraph(
+        self, text: str, style: str | None = None, *, event: str = "message", **fields: Any
+    ) -> None:
         """A sentence or several, wrapped at words to the width of the terminal; links stay whole."""
         if self.json:
             self.say(text, style, event=event, **fields)
             return
         width = max(40, min(shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, WIDEST))
-        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+        lines = textwrap.wrap(
+            text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "
+        )
         self.out.print("\n".join(lines), style=style, markup=False)
 
     def answer(self, headline: str, lines: Sequence[str]) -> None:
@@ -107,11 +121,22 @@ class Console:
     def table(self, table: Table, mark: str | None = None) -> None:
         """A table; the row whose first cell is `mark` stands out."""
         if self.json:
-            write_event("info", "table", table.title, {"header": table.header, "rows": table.rows, "mark": mark})
+            write_event(
+                "info", "table", table.title, {"header": table.header, "rows": table.rows, "mark": mark}
+            )
             return
-        drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        drawn = RichTable(
+            title=table.title,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+        )
         for heading in table.header:
-            drawn.add_column(heading, justify="left" if table.sentences else "right", no_wrap=not table.sentences)
+            drawn.add_column(
+                heading, justify="left" if table.sentences else "right", no_wrap=not table.sentences
+            )
         for row in table.rows:
             drawn.add_row(*row, style="bold green" if row[0] == mark else None)
         self.out.print()
@@ -119,7 +144,9 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
-        """A progress bar over `total` member-epochs with an estimate of the time left; lines now and then without a terminal."""
+        """A progress bar over `total` member-epochs with an estimate of the time left; lines now and then
+        without a terminal.
+        """
         if self.live:
             bar = Progress(
                 TextColumn("{task.description}"),
@@ -151,14 +178,21 @@ class Console:
                 left = (now - started) * max(0, total - done) / done
                 text = f"{what}: {done} of {total} member-epochs, about {left:.0f} s left"
                 if self.json:
-                    write_event("info", "progress", text, {"what": what, "done": done, "total": total, "seconds_left": round(left, 1)})
+                    write_event(
+                        "info",
+                        "progress",
+                        text,
+                        {"what": what, "done": done, "total": total, "seconds_left": round(left, 1)},
+                    )
                 else:
                     self.err.print(text, markup=False)
 
         return advance
 
     def adopt(self) -> None:
-        """With JSON, make events of what others print: Python's warnings and logging, Optuna's, and the trace of a crash."""
+        """With JSON, make events of what others print: Python's warnings and logging, Optuna's, and the trace
+        of a crash.
+        """
         if not self.json:
             return
         logging.captureWarnings(True)
@@ -176,7 +210,13 @@ class Adopted(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
+        level = (
+            "error"
+            if record.levelno >= logging.ERROR
+            else "warning"
+            if record.levelno >= logging.WARNING
+            else "info"
+        )
         write_event(level, "log", record.getMessage().strip(), {"logger": record.name})
 
 
@@ -187,10 +227,14 @@ def write_crash(error: BaseException | None) -> None:
 
 
 def write_event(level: str, event: str, message: str, fields: Mapping[str, Any]) -> None:
-    """One line of JSON on stderr, in ASCII: no value can break the line or colour a terminal, and no encoding refuses it."""
+    """One line of JSON on stderr, in ASCII: no value can break the line or colour a terminal, and no encoding
+    refuses it.
+    """
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = {"time": now, "level": level, "event": event, "message": message}
-    sys.stderr.write(json.dumps(plain_value(head | dict(fields) | head), allow_nan=False) + "\n")  # one write: threads do not mix lines
+    sys.stderr.write(
+        json.dumps(plain_value(head | dict(fields) | head), allow_nan=False) + "\n"
+    )  # one write: threads do not mix lines
     sys.stderr.flush()
 
 
@@ -198,7 +242,9 @@ def plain_value(value: Any) -> Any:
     """A value as JSON has it: numbers which are not finite are null, and what it does not know is text."""
     if isinstance(value, Mapping):
         return {str(key): plain_value(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)) or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))):
+    if isinstance(value, (list, tuple, set, frozenset)) or (
+        isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    ):
         return [plain_value(entry) for entry in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

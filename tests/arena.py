@@ -1,4 +1,6 @@
-"""Arena: a sweep among real processes and databases which can be killed, paused and cut off, and what it came to."""
+"""Arena: a sweep among real processes and databases which can be killed, paused and cut off, and what it came
+to.
+"""
 
 import json
 import os
@@ -20,7 +22,20 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4", "--execution", "fused", "--grace", "3")
+SMALL = (
+    "--trials",
+    "4",
+    "--seeds",
+    "2",
+    "--epochs",
+    "12",
+    "--confirm-seeds",
+    "4",
+    "--execution",
+    "fused",
+    "--grace",
+    "3",
+)
 """A sweep of digits/mlp which takes seconds."""
 CHANGING = ("run_id", "created")
 """What differs between two runs of the same sweep."""
@@ -36,8 +51,17 @@ class Arena:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of the sweep's processes: nothing of the person who tests."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LSCAL", "MLFLOW", "OPTUNA"))}
-        own = {"OPTUNA_STORAGE": self.storage, "MLFLOW_TRACKING_URI": self.tracking, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("LSCAL", "MLFLOW", "OPTUNA"))
+        }
+        own = {
+            "OPTUNA_STORAGE": self.storage,
+            "MLFLOW_TRACKING_URI": self.tracking,
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "120",
+        }
         return {**kept, **own, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", **more}
 
     def start(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
@@ -74,12 +98,17 @@ class Arena:
         except (OperationalError, IntegrityError):  # its tables are being made at this moment
             return {}
         names = [name for name in optuna.get_all_study_names(storage) if not name.endswith("/workers")]
-        found = {name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names}
+        found = {
+            name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+            for name in names
+        }
         storage.engine.dispose()
         return found
 
     def outcomes(self) -> dict[str, dict]:
-        """The metrics of every finished trial by uid; none may be there twice, and none may be left running or queued."""
+        """The metrics of every finished trial by uid; none may be there twice, and none may be left running
+        or queued.
+        """
         found: dict[str, dict] = {}
         for name, trials in self.studies().items():
             states = Counter(trial.state for trial in trials)

@@ -11,10 +11,14 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(["lscal", "sweeps"], "typechecker.checked")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, where children would not hear Ctrl-C either
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # begun in the background, where children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # as in a sweep: on a busy machine two threads wait for each other
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lscal-tests-")  # where the engine remembers what it measured
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+    prefix="lscal-tests-"
+)  # where the engine remembers what it measured
 
 
 @pytest.fixture

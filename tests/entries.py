@@ -12,18 +12,33 @@ from tracking.records.outcome import Facts
 from tracking.report import summary
 
 FOUND = made.evidence()
-UNPLACED = replace(FOUND, run_id="", recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()})
-FACTS = Facts({"dataset": "digits"}, {"version.torch": "2.13.0"}, "digits", "0123456789abcdef", "bundled with scikit-learn", FOUND.plan)
+UNPLACED = replace(
+    FOUND,
+    run_id="",
+    recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()},
+)
+FACTS = Facts(
+    {"dataset": "digits"},
+    {"version.torch": "2.13.0"},
+    "digits",
+    "0123456789abcdef",
+    "bundled with scikit-learn",
+    FOUND.plan,
+)
 LOGITS = "logits/select.npz"
 
 
 def about(uri, study=FOUND.study):
-    return About(FOUND.task, study, identity(uri), FACTS, Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8)))
+    return About(
+        FOUND.task, study, identity(uri), FACTS, Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))
+    )
 
 
 def trial(number, uri, study=FOUND.study):
     """The record of a trial, each with a uid of its own."""
-    outcome = replace(FOUND.outcomes[number % len(FOUND.outcomes)], number=number, uid=f"{study}#{number}", study=study)
+    outcome = replace(
+        FOUND.outcomes[number % len(FOUND.outcomes)], number=number, uid=f"{study}#{number}", study=study
+    )
     return Record.of_trial(about(uri, study), outcome)
 
 

@@ -1,7 +1,9 @@
-"""Made: a realistic `Evidence` from a seed, without training: what a sweep of a small task such as digits/mlp leaves behind.
+"""Made: a realistic `Evidence` from a seed, without training: what a sweep of a small task such as digits/mlp
+leaves behind.
 
-Right answers and confidences are simulated example by example, so that accuracy, bins, risks and AURC of a trial agree with each other.
-Smoothing gains accuracy up to about ε = 0.2, lowers raw confidence, and blurs the ranking a little.
+Right answers and confidences are simulated example by example, so that accuracy, bins, risks and AURC of a
+trial agree with each other. Smoothing gains accuracy up to about ε = 0.2, lowers raw confidence, and blurs
+the ranking a little.
 """
 
 import base64
@@ -30,13 +32,19 @@ EPOCHS = 50
 EFFECT = 0.003
 PRICES = Prices(wrong=1.0, review=0.1, right=0.0)
 COMPARED = ("accuracy", "worst_class_accuracy", "nll", "ece", "confidence_gap", "aurc")
-CLAIMS = {"accuracy": "accuracy gain", "calibrated": "NLL after temperature falls", "utility": "expected cost falls"}
+CLAIMS = {
+    "accuracy": "accuracy gain",
+    "calibrated": "NLL after temperature falls",
+    "utility": "expected cost falls",
+}
 CREATED = "2026-11-21T12:00:00+00:00"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What members made of a split: (seed, example) right or wrong, and confidence raw, after temperature and after p-norm."""
+    """What members made of a split: (seed, example) right or wrong, and confidence raw, after temperature and
+    after p-norm.
+    """
 
     correct: np.ndarray
     raw: np.ndarray
@@ -66,15 +74,21 @@ def evidence(
         tuned: whether weight decay is tuned beside ε.
         pictures: whether instances have one.
         instances: whether there are any.
-        optional: whether there is what an older or a smaller sweep lacks: pilot, p-norm, risks, claims, cost, dropped trials.
+        optional: whether there is what an older or a smaller sweep lacks: pilot, p-norm, risks, claims, cost,
+            dropped trials.
         text: appended to every text field; a hostile one must change nothing.
     """
     random = np.random.default_rng(seed)
     worlds = {split: World.draw(random, EXAMPLES[split], gain) for split in ("select", "calibrate", "test")}
     study = f"{task}@1a2b3c4d{text}"
-    points = [{"epsilon": e} | ({"weight_decay": float(10 ** random.uniform(-4, -2))} if tuned else {}) for e in EPSILONS]
+    points = [
+        {"epsilon": e} | ({"weight_decay": float(10 ** random.uniform(-4, -2))} if tuned else {})
+        for e in EPSILONS
+    ]
     screened = [
-        outcome(task + text, study, "screen", i, point, SEEDS, worlds, ("select", "calibrate"), random, optional)
+        outcome(
+            task + text, study, "screen", i, point, SEEDS, worlds, ("select", "calibrate"), random, optional
+        )
         for i, point in enumerate(points)
     ]
     finalists = [points[EPSILONS.index(e)] for e in (0.0, 0.1, 0.25)]
@@ -96,7 +110,18 @@ def evidence(
     comparisons = tuple(compare(one, confirmed[0], optional) for one in confirmed)
     dropped = ()
     if optional:
-        last = outcome(task + text, study, "screen", 8, points[7] | {"epsilon": 0.35}, SEEDS, worlds, ("select",), random, optional)
+        last = outcome(
+            task + text,
+            study,
+            "screen",
+            8,
+            points[7] | {"epsilon": 0.35},
+            SEEDS,
+            worlds,
+            ("select",),
+            random,
+            optional,
+        )
         cut = {name: values[:20] for name, values in last.curves.items()}
         reason = "after 20 epochs it could change the recommendation in 0.4 % of the draws" + text
         dropped = (replace(last, metrics={}, temperature=(), bins={}, risks={}, curves=cut, dropped=reason),)
@@ -106,7 +131,10 @@ def evidence(
         study=study,
         run_id="0f" * 16 + text,
         created=CREATED,
-        plan=f"tasks:\n- {{task: {task}, epochs: {EPOCHS}}}\nepsilon: [0.0, 0.4]\ntrials: 8\nseeds: 8\npolicy: safe\n{text}",
+        plan=(
+            f"tasks:\n- {{task: {task}, epochs: {EPOCHS}}}\nepsilon: [0.0, 0.4]\ntrials: 8\nseeds: 8\npolicy:"
+            f" safe\n{text}"
+        ),
         facts={
             "architecture": "mlp, 64-128-128-10" + text,
             "device": "cpu, 2 cores" + text,
@@ -119,7 +147,12 @@ def evidence(
         classes=tuple(name + text for name in CLASSES),
         examples=EXAMPLES,
         policy="safe" + text,
-        tolerances={"aurc_relative": 0.05, "nll_relative": 0.01, "worst_class_accuracy": 0.01, "confidence_gap": 0.01},
+        tolerances={
+            "aurc_relative": 0.05,
+            "nll_relative": 0.01,
+            "worst_class_accuracy": 0.01,
+            "confidence_gap": 0.01,
+        },
         prices=asdict(PRICES),
         recommendations={},
         pilot=pilot(len(seeds)) if optional else None,
@@ -128,7 +161,13 @@ def evidence(
         bands={metric: band(screened, f"select/{metric}", optional) for metric in banded},
         comparisons=comparisons,
         openings=(
-            Opening("2026-11-21T11:58:00+00:00" + text, "0f" * 16 + text, study, tuple(finalists), tuple(seeds[:8])),
+            Opening(
+                "2026-11-21T11:58:00+00:00" + text,
+                "0f" * 16 + text,
+                study,
+                tuple(finalists),
+                tuple(seeds[:8]),
+            ),
             Opening("2026-11-21T11:59:30+00:00" + text, None, study, tuple(finalists), tuple(seeds[8:])),
         )[: 2 if len(seeds) > 8 else 1],
         instances=tuple(instance(random, i, pictures) for i in range(24)) if instances else (),
@@ -158,7 +197,8 @@ def picture(random: np.random.Generator, label: int) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-# ---- members -----------------------------------------------------------------------------------------------------------
+# ---- members
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -174,10 +214,19 @@ class World:
         return cls(random.gamma(2.2, 1.5, examples) - 0.45, gain)
 
     def seen(self, epsilon: float, seeds: Sequence[int]) -> Seen:
-        """What members with these seeds make of it. A seed's luck is its own, whatever ε is: trials are paired."""
+        """What members with these seeds make of it. A seed's luck is its own, whatever ε is: trials are
+        paired.
+        """
         lift = self.gain * 11 * (epsilon / 0.2) * np.exp(1 - epsilon / 0.2)
-        shared = np.stack([np.random.default_rng([seed, 1]).normal(0, 0.55, len(self.ease)) for seed in seeds])
-        own = np.stack([np.random.default_rng([seed, 2, round(1e6 * epsilon)]).normal(0, 0.25, len(self.ease)) for seed in seeds])
+        shared = np.stack(
+            [np.random.default_rng([seed, 1]).normal(0, 0.55, len(self.ease)) for seed in seeds]
+        )
+        own = np.stack(
+            [
+                np.random.default_rng([seed, 2, round(1e6 * epsilon)]).normal(0, 0.25, len(self.ease))
+                for seed in seeds
+            ]
+        )
         margin = self.ease + lift + shared + own
         correct = margin > 0
         blur = np.stack([np.random.default_rng([seed, 3]).normal(0, 1, len(self.ease)) for seed in seeds])
@@ -210,7 +259,9 @@ def outcome(
     random: np.random.Generator,
     optional: bool,
 ) -> Outcome:
-    """A trial, scored on these splits; on *calibrate* only its risks are kept, and its accuracy together with that on *select*."""
+    """A trial, scored on these splits; on *calibrate* only its risks are kept, and its accuracy together with
+    that on *select*.
+    """
     epsilon = point["epsilon"]
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
@@ -230,7 +281,9 @@ def outcome(
             metrics[f"{split}/cost"] = tuple(least_cost(row) for row in risks[f"{split}_calibrated"])
         if optional and split == "test":
             rows = each(scores, seen.correct, seen.p_norm)
-            metrics |= {f"test/{name}_p_norm": tuple(row[name] for row in rows) for name in ("aurc", "ece", "nll")}
+            metrics |= {
+                f"test/{name}_p_norm": tuple(row[name] for row in rows) for name in ("aurc", "ece", "nll")
+            }
     if optional and stage == "screen":
         correct = [worlds[split].seen(epsilon, seeds).correct for split in ("select", "calibrate")]
         metrics[HELD_OUT_ACCURACY] = tuple(np.concatenate(correct, -1).mean(-1).tolist())
@@ -264,7 +317,9 @@ def outcome(
     )
 
 
-def each(measure: Callable[[np.ndarray, np.ndarray], Any], correct: np.ndarray, confidence: np.ndarray) -> tuple[Any, ...]:
+def each(
+    measure: Callable[[np.ndarray, np.ndarray], Any], correct: np.ndarray, confidence: np.ndarray
+) -> tuple[Any, ...]:
     """What is measured, seed by seed."""
     return tuple(measure(right, sure) for right, sure in zip(correct, confidence, strict=True))
 
@@ -297,13 +352,19 @@ def pooled(correct: np.ndarray, confidence: np.ndarray) -> Bins:
     """15 bins of equal width over all members; the error is the mean of the members' own."""
     place = np.minimum((confidence * 15).astype(int), 14)
     count = np.bincount(place.ravel(), minlength=15)
-    sure, right = (np.bincount(place.ravel(), values.ravel().astype(float), 15) for values in (confidence, correct))
+    sure, right = (
+        np.bincount(place.ravel(), values.ravel().astype(float), 15) for values in (confidence, correct)
+    )
     errors = [
         np.abs(np.bincount(p, c, 15) - np.bincount(p, r.astype(float), 15)).sum() / len(p)
         for p, c, r in zip(place, confidence, correct, strict=True)
     ]
-    mean = [tuple(float(s / n) if n else None for s, n in zip(sums, count, strict=True)) for sums in (sure, right)]
-    return Bins(tuple(count.tolist()), *mean, gap=float((confidence - correct).mean()), error=float(np.mean(errors)))
+    mean = [
+        tuple(float(s / n) if n else None for s, n in zip(sums, count, strict=True)) for sums in (sure, right)
+    ]
+    return Bins(
+        tuple(count.tolist()), *mean, gap=float((confidence - correct).mean()), error=float(np.mean(errors))
+    )
 
 
 def risk(correct: np.ndarray, confidence: np.ndarray) -> tuple[float, ...]:
@@ -318,7 +379,8 @@ def least_cost(curve: Sequence[float]) -> float:
     return PRICES.cost_at(curve, PRICES.best_coverage(curve))
 
 
-# ---- bands, comparisons, recommendations -------------------------------------------------------------------------------
+# ---- bands, comparisons, recommendations
+# -------------------------------------------------------------------------------
 
 
 def band(outcomes: Sequence[Outcome], metric: str, optional: bool) -> Band:
@@ -339,7 +401,9 @@ def band(outcomes: Sequence[Outcome], metric: str, optional: bool) -> Band:
 def compare(one: Outcome, control: Outcome, optional: bool) -> Comparison:
     """Estimates and paired differences on *test*, from the scatter of the seeds alone."""
     suffixes = ("", "_calibrated", "_p_norm")
-    names = [name + suffix for name in COMPARED for suffix in suffixes if f"test/{name}{suffix}" in one.metrics]
+    names = [
+        name + suffix for name in COMPARED for suffix in suffixes if f"test/{name}{suffix}" in one.metrics
+    ]
     names += ["cost"] if optional else []
     own = {name: np.array(one.metrics[f"test/{name}"]) for name in names}
     base = {name: np.array(control.metrics[f"test/{name}"]) for name in names}
@@ -350,14 +414,19 @@ def compare(one: Outcome, control: Outcome, optional: bool) -> Comparison:
             off = own[name] - base[name]
             found = interval(off)
             p = NormalDist().cdf(-sign * found.value / max((found.high - found.low) / 4, 1e-12))
-            claims[name] = Claim(min(1.0, 2 * p), 1.2 * found.low - 0.2 * found.value, 1.2 * found.high - 0.2 * found.value, looks,
-                                 tuple(float(off[:n].mean()) for n in looks))  # fmt: skip
+            low, high = (1.2 * end - 0.2 * found.value for end in (found.low, found.high))
+            claims[name] = Claim(
+                min(1.0, 2 * p), low, high, looks, tuple(float(off[:n].mean()) for n in looks)
+            )
     return Comparison(
         outcome=one,
         estimates={name: interval(values) for name, values in own.items()},
         differences={name: interval(own[name] - base[name]) for name in names},
         relative={
-            name: interval((own[name] - base[name]) / (base[name].mean() if abs(base[name].mean()) > 1e-6 else 1.0)) for name in names
+            name: interval(
+                (own[name] - base[name]) / (base[name].mean() if abs(base[name].mean()) > 1e-6 else 1.0)
+            )
+            for name in names
         },
         claims=claims,
         coverage=0.93,
@@ -375,20 +444,37 @@ def interval(values: np.ndarray) -> Interval:
 def recommendations(found: Evidence, adopted: bool, text: str) -> dict[str, Recommendation]:
     """One per policy: `accuracy` and `calibrated` adopt, `raw` does not, `safe` and `utility` as asked."""
     control, small, large = found.comparisons
-    chosen = {"safe": (small, adopted), "raw": (small, False), "accuracy": (large, True), "calibrated": (large, True)}
+    chosen = {
+        "safe": (small, adopted),
+        "raw": (small, False),
+        "accuracy": (large, True),
+        "calibrated": (large, True),
+    }
     chosen["utility"] = (small, adopted)
     made = {}
     for name, (candidate, taken) in chosen.items():
         conditions = tuple(
-            replace(one, name=one.name + text, sentence=one.sentence + text, remedy=one.remedy + text if one.remedy else "")
+            replace(
+                one,
+                name=one.name + text,
+                sentence=one.sentence + text,
+                remedy=one.remedy + text if one.remedy else "",
+            )
             for one in judged(name, candidate, taken)
         )
         kept = candidate if taken else control
         verdict = "is adopted" if taken else "is not adopted"
         told = "; ".join(one.sentence for one in conditions if taken or not one.met)
-        delta, claimed = kept.difference("accuracy"), {"calibrated": "nll_calibrated", "utility": "cost"}.get(name, "accuracy")
+        delta, claimed = (
+            kept.difference("accuracy"),
+            {"calibrated": "nll_calibrated", "utility": "cost"}.get(name, "accuracy"),
+        )
         claimed = claimed if claimed in candidate.differences else "accuracy"
-        said = judge(candidate.difference(claimed), 1 if claimed == "accuracy" else -1, EFFECT if claimed == "accuracy" else 0.0)
+        said = judge(
+            candidate.difference(claimed),
+            1 if claimed == "accuracy" else -1,
+            EFFECT if claimed == "accuracy" else 0.0,
+        )
         made[name + text] = Recommendation(
             task=found.task,
             epsilon=kept.epsilon,
@@ -415,7 +501,9 @@ def recommendations(found: Evidence, adopted: bool, text: str) -> dict[str, Reco
             calibrate_examples=EXAMPLES["calibrate"],
             control={metric: control.estimates[metric] for metric in ANSWERED if metric in control.estimates},
             estimates={metric: kept.estimates[metric] for metric in ANSWERED if metric in kept.estimates},
-            differences={metric: candidate.difference(metric) for metric in ANSWERED if metric in candidate.differences},
+            differences={
+                metric: candidate.difference(metric) for metric in ANSWERED if metric in candidate.differences
+            },
             tied=(0.05, 0.3),
             claimed=claimed,
             verdict=said,
@@ -432,7 +520,11 @@ def judged(policy: str, candidate: Comparison, taken: bool) -> tuple[Condition, 
     first = condition("accuracy gain", gain, gain.low, 0.0, gain.low > 0)
     kept = condition("ranking kept", aurc, aurc.high, 0.05, aurc.high < 0.05)
     if policy == "safe":
-        return (first, kept, condition("probabilities kept", nll, nll.value, 0.01 if taken else nll.value - 0.004, taken))
+        return (
+            first,
+            kept,
+            condition("probabilities kept", nll, nll.value, 0.01 if taken else nll.value - 0.004, taken),
+        )
     if policy == "raw":
         return (first, kept, condition("confidence kept", gap, abs(gap.value), 0.01, taken))
     return (condition(CLAIMS[policy], gain, gain.low, 0.0, taken),)
@@ -440,7 +532,10 @@ def judged(policy: str, candidate: Comparison, taken: bool) -> tuple[Condition, 
 
 def condition(name: str, found: Interval, bound: float, threshold: float, met: bool) -> Condition:
     """A condition in words."""
-    sentence = f"{name}: {100 * found.value:+.2f} % (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f})"
+    sentence = (
+        f"{name}: {100 * found.value:+.2f} % (95 % interval {100 * found.low:+.2f} to"
+        f" {100 * found.high:+.2f})"
+    )
     remedy = "" if met else "12 more seeds would settle it"
     return Condition(name, found.value, found.low, found.high, bound, threshold, met, sentence, remedy)
 

@@ -1,4 +1,6 @@
-"""Slow, obvious NumPy versions of what lscal computes. One model at a time: logits (N, K), labels (N,) or distributions (N, K)."""
+"""Slow, obvious NumPy versions of what lscal computes. One model at a time: logits (N, K), labels (N,) or
+distributions (N, K).
+"""
 
 import math
 
@@ -39,7 +41,9 @@ def onehot(labels: Labels, classes: int) -> Array:
     return rows
 
 
-def smoothed_cross_entropy(logits: Array, labels: Labels, epsilon: float, noise: Array | None = None) -> Array:
+def smoothed_cross_entropy(
+    logits: Array, labels: Labels, epsilon: float, noise: Array | None = None
+) -> Array:
     """-Σ_k target_k·log p_k with the soft target written out."""
     classes = logits.shape[1]
     spread = np.full(classes, 1 / classes) if noise is None else noise
@@ -47,7 +51,8 @@ def smoothed_cross_entropy(logits: Array, labels: Labels, epsilon: float, noise:
     return -(target * log_softmax(logits)).sum(1)
 
 
-# ---- one number per example ----------------------------------------------------------------------------------------------
+# ---- one number per example
+# ----------------------------------------------------------------------------------------------
 
 
 def confidence(logits: Array) -> Array:
@@ -65,12 +70,16 @@ def log_confidence(logits: Array) -> Array:
 
 
 def ranking(logits: Array) -> Array:
-    """log(p / (1 - p)) of the largest probability, to ten digits so that the order of a sum does not matter; never saturated."""
+    """log(p / (1 - p)) of the largest probability, to ten digits so that the order of a sum does not matter;
+    never saturated.
+    """
     values = []
     for row in logits.astype(np.float64):
         others = np.delete(row, row.argmax())
         top = others.max()
-        values.append(round(row.max() - top - math.log(np.exp(others - top).sum()), 10) if top > -np.inf else math.inf)
+        values.append(
+            round(row.max() - top - math.log(np.exp(others - top).sum()), 10) if top > -np.inf else math.inf
+        )
     return np.array(values)
 
 
@@ -91,7 +100,9 @@ def briers(logits: Array, labels: Labels) -> Array:
 
 def sphericals(logits: Array, labels: Labels) -> Array:
     """p(label) / |p| of each row."""
-    return np.array([row[label] / math.sqrt((row**2).sum()) for row, label in zip(softmax(logits), labels, strict=True)])
+    return np.array(
+        [row[label] / math.sqrt((row**2).sum()) for row, label in zip(softmax(logits), labels, strict=True)]
+    )
 
 
 def ranks(logits: Array, labels: Labels) -> NDArray[np.int64]:
@@ -99,7 +110,8 @@ def ranks(logits: Array, labels: Labels) -> NDArray[np.int64]:
     return np.array([(row > row[label]).sum() for row, label in zip(logits, labels, strict=True)])
 
 
-# ---- accuracy and proper scores ------------------------------------------------------------------------------------------
+# ---- accuracy and proper scores
+# ------------------------------------------------------------------------------------------
 
 
 def accuracy(logits: Array, labels: Labels) -> float:
@@ -132,7 +144,8 @@ def folds(examples: int) -> list[tuple[Labels, Labels]]:
 
 
 def inverse_temperature(logits: Array, labels: Labels) -> float:
-    """β in [1/1000, 100] at which the NLL of βz is least: where the expected logit is the label's. Labels at -inf say nothing.
+    """β in [1/1000, 100] at which the NLL of βz is least: where the expected logit is the label's. Labels at
+    -inf say nothing.
 
     Where all of N are right, 1/(N + 2) of each target is given to all classes alike.
     """
@@ -163,7 +176,8 @@ def recalibrated(logits: Array, labels: Labels) -> Array:
     return scaled
 
 
-# ---- calibration ---------------------------------------------------------------------------------------------------------
+# ---- calibration
+# --------------------------------------------------------------------------------------------------
 
 
 def binned(confidences: Array, right: Array | Flags, bins: int = 15) -> list[tuple[int, float, float]]:
@@ -177,7 +191,9 @@ def binned(confidences: Array, right: Array | Flags, bins: int = 15) -> list[tup
 
 def gaps(confidences: Array, right: Array | Flags) -> list[tuple[int, float]]:
     """Count and mean confidence - accuracy of each filled bin."""
-    return [(count, total / count - hits / count) for count, total, hits in binned(confidences, right) if count]
+    return [
+        (count, total / count - hits / count) for count, total, hits in binned(confidences, right) if count
+    ]
 
 
 def ece(confidences: Array, right: Array | Flags, bins: int = 15) -> float:
@@ -195,7 +211,9 @@ def calibrated_ece(confidences: Array, right: Flags) -> float:
     for count, confidence_sum, _ in binned(confidences, right):
         if count:
             hits = np.arange(count + 1)
-            total += (binom.pmf(hits, count, min(1.0, confidence_sum / count)) * abs(hits - confidence_sum)).sum()
+            total += (
+                binom.pmf(hits, count, min(1.0, confidence_sum / count)) * abs(hits - confidence_sum)
+            ).sum()
     return total / len(right)
 
 
@@ -204,15 +222,22 @@ def folded_normal(mean: float, deviation: float) -> float:
     if deviation == 0:
         return abs(mean)
     ratio = mean / deviation
-    return deviation * math.sqrt(2 / math.pi) * math.exp(-(ratio**2) / 2) + mean * math.erf(ratio / math.sqrt(2))
+    return deviation * math.sqrt(2 / math.pi) * math.exp(-(ratio**2) / 2) + mean * math.erf(
+        ratio / math.sqrt(2)
+    )
 
 
 def debiased_ece(confidences: Array, right: Flags) -> float:
-    """Σ of the gaps that make the ECE observed the one to expect, all moved by t standard errors and none by more than t times itself."""
+    """Σ of the gaps that make the ECE observed the one to expect, all moved by t standard errors and none by
+    more than t times itself.
+    """
     observed, parts = 0.0, []
     for count, confidence_sum, correct_sum in binned(confidences, right):
         if count:
-            gap, rate = abs(confidence_sum - correct_sum) / len(right), (correct_sum + confidence_sum / count) / (count + 1)
+            gap, rate = (
+                abs(confidence_sum - correct_sum) / len(right),
+                (correct_sum + confidence_sum / count) / (count + 1),
+            )
             observed += gap
             parts.append((gap, math.sqrt(max(0.0, count * rate * (1 - rate))) / len(right)))
 
@@ -220,7 +245,10 @@ def debiased_ece(confidences: Array, right: Flags) -> float:
         return [max(0.0, gap + steps * min(gap, error)) for gap, error in parts]
 
     def excess(steps: float) -> float:
-        return sum(folded_normal(own, error) for own, (_, error) in zip(moved(steps), parts, strict=True)) - observed
+        return (
+            sum(folded_normal(own, error) for own, (_, error) in zip(moved(steps), parts, strict=True))
+            - observed
+        )
 
     if excess(-200) >= 0:
         return sum(moved(-200))
@@ -283,7 +311,9 @@ def reflected(values: Array, sigma: float) -> Array:
     """A circular convolution of the grid and its mirror image with a Gaussian cut at ±1/2."""
     points = len(values)
     even = np.concatenate([values, values[-2:0:-1]])
-    kernel = np.exp(-0.5 * ((np.arange(points) / (points - 1) - 0.5) / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma)
+    kernel = np.exp(-0.5 * ((np.arange(points) / (points - 1) - 0.5) / sigma) ** 2) / (
+        math.sqrt(2 * math.pi) * sigma
+    )
     taps = np.zeros(2 * (points - 1))
     np.add.at(taps, (np.arange(points) - points // 2) % len(taps), kernel)
     return np.fft.irfft(np.fft.rfft(even) * np.fft.rfft(taps), len(taps))[:points]
@@ -293,13 +323,22 @@ def smooth_ece_at(confidences: Array, right: Flags, sigma: float) -> float:
     """Smooth ECE at a bandwidth, with the grids of relplot 1.0.3."""
     points = max(2000, round(20 / sigma)) // 2 + 1
     mesh, grid = np.linspace(0, 1, max(200, round(10 / sigma))), np.linspace(0, 1, points)
-    residual = np.interp(mesh, grid, reflected(spread_on_grid(confidences, confidences - right, points), sigma))
-    density = np.interp(mesh, grid, reflected(spread_on_grid(confidences, np.ones_like(confidences), points), sigma)) + 1e-4
+    residual = np.interp(
+        mesh, grid, reflected(spread_on_grid(confidences, confidences - right, points), sigma)
+    )
+    density = (
+        np.interp(
+            mesh, grid, reflected(spread_on_grid(confidences, np.ones_like(confidences), points), sigma)
+        )
+        + 1e-4
+    )
     return float(np.abs(residual).sum() / density.sum())
 
 
 def smooth_ece(confidences: Array, right: Flags) -> float:
-    """relplot 1.0.3's smECE, to 1e-15: the value at the σ which equals it, found by halving [0, 1] ten times."""
+    """relplot 1.0.3's smECE, to 1e-15: the value at the σ which equals it, found by halving [0, 1] ten
+    times.
+    """
     high, low = 1.0, 0.0
     if smooth_ece_at(confidences, right, 1.0) > 1:
         return smooth_ece_at(confidences, right, 1.0)
@@ -320,17 +359,22 @@ def ks_error(confidences: Array, right: Flags, by: Array) -> float:
 def spiegelhalter(logits: Array, labels: Labels) -> float:
     """Σ(correct - c)(1 - 2c) over its standard deviation."""
     above = below = 0.0
-    for c, log_c, hit in zip(confidence(logits), log_confidence(logits), correct(logits, labels), strict=True):
+    for c, log_c, hit in zip(
+        confidence(logits), log_confidence(logits), correct(logits, labels), strict=True
+    ):
         above += (hit - c) * (1 - 2 * c)
         below += (1 - 2 * c) ** 2 * c * -math.expm1(log_c)
     return above / math.sqrt(below) if below else math.nan if above == 0 else math.copysign(math.inf, above)
 
 
-# ---- ranking -------------------------------------------------------------------------------------------------------------
+# ---- ranking
+# --------------------------------------------------------------------------------------------------
 
 
 def risks(confidences: Array, right: Flags) -> list[float]:
-    """Error rate among the k most confident, k = 1 … N; a group of equals errs at its mean rate throughout."""
+    """Error rate among the k most confident, k = 1 … N; a group of equals errs at its mean rate
+    throughout.
+    """
     covered, errors, found = 0, 0.0, []
     for value in sorted(set(confidences.tolist()), reverse=True):
         group = ~right[confidences == value]
@@ -380,7 +424,9 @@ def coverage_at(confidences: Array, right: Flags, risk: float) -> float:
 
 
 def isotonic(x: Array, y: Array) -> Array:
-    """The rising values nearest to y, each the mean of a run of equal x or of neighbours which would fall; x sorted."""
+    """The rising values nearest to y, each the mean of a run of equal x or of neighbours which would fall; x
+    sorted.
+    """
     runs = [[y[x == value].mean(), (x == value).sum(), 1] for value in sorted(set(x.tolist()))]
     merged: list[list[float]] = []
     for run in runs:
@@ -404,7 +450,8 @@ def fidelity(confidences: Array, right: Flags) -> float:
     return float(expected.var() / (right.mean() * (1 - right.mean())))
 
 
-# ---- label distributions -------------------------------------------------------------------------------------------------
+# ---- label distributions
+# -------------------------------------------------------------------------------------------------
 
 
 def agreement(logits: Array, q: Array) -> float:
@@ -424,12 +471,21 @@ def log(values: Array) -> Array:
 
 def soft_nll(logits: Array, q: Array) -> float:
     """Mean -Σ q log p."""
-    return float(np.mean([divergence(own, np.zeros(len(own)), row) for own, row in zip(q, log_softmax(logits), strict=True)]))
+    return float(
+        np.mean(
+            [
+                divergence(own, np.zeros(len(own)), row)
+                for own, row in zip(q, log_softmax(logits), strict=True)
+            ]
+        )
+    )
 
 
 def kl(logits: Array, q: Array) -> float:
     """Mean KL(q || p)."""
-    return float(np.mean([divergence(own, log(own), row) for own, row in zip(q, log_softmax(logits), strict=True)]))
+    return float(
+        np.mean([divergence(own, log(own), row) for own, row in zip(q, log_softmax(logits), strict=True)])
+    )
 
 
 def jensen_shannon(logits: Array, q: Array) -> float:
@@ -460,7 +516,9 @@ METRICS = {
     "nll_calibration": lambda logits, labels: nll(logits, labels) - nll(recalibrated(logits, labels), labels),
     "brier": brier,
     "brier_refinement": lambda logits, labels: brier(recalibrated(logits, labels), labels),
-    "brier_calibration": lambda logits, labels: brier(logits, labels) - brier(recalibrated(logits, labels), labels),
+    "brier_calibration": lambda logits, labels: (
+        brier(logits, labels) - brier(recalibrated(logits, labels), labels)
+    ),
     "spherical": lambda logits, labels: sphericals(logits, labels).mean(),
     "confidence_gap": lambda logits, labels: confidence(logits).mean() - accuracy(logits, labels),
     "ece": lambda logits, labels: ece(confidence(logits), correct(logits, labels)),
@@ -474,7 +532,9 @@ METRICS = {
     "overconfidence": lambda logits, labels: one_sided(confidence(logits), correct(logits, labels), 1),
     "underconfidence": lambda logits, labels: one_sided(confidence(logits), correct(logits, labels), -1),
     "smooth_ece": lambda logits, labels: smooth_ece(confidence(logits), correct(logits, labels)),
-    "ks_error": lambda logits, labels: ks_error(confidence(logits), correct(logits, labels), by=ranking(logits)),
+    "ks_error": lambda logits, labels: ks_error(
+        confidence(logits), correct(logits, labels), by=ranking(logits)
+    ),
     "spiegelhalter": spiegelhalter,
     "aurc": lambda logits, labels: aurc(ranking(logits), correct(logits, labels)),
     "e_aurc": lambda logits, labels: e_aurc(ranking(logits), correct(logits, labels)),

@@ -7,7 +7,9 @@ SCALES = (0.4, 1.3, 3.1)
 
 
 def population(seed: int, examples: int = 101, classes: int = 7) -> tuple[Tensor, Tensor]:
-    """Three models which see the same evidence with noise of their own: underconfident, about right, overconfident."""
+    """Three models which see the same evidence with noise of their own: underconfident, about right,
+    overconfident.
+    """
     generator = torch.Generator().manual_seed(seed)
     prior = torch.linspace(0.2, 1.4, classes, dtype=torch.float64)
     evidence = prior + 1.7 * torch.randn(examples, classes, generator=generator, dtype=torch.float64)

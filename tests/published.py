@@ -1,4 +1,6 @@
-"""Published: a task's sweep as it lies in MLflow when it is finished, made from an Evidence without a training."""
+"""Published: a task's sweep as it lies in MLflow when it is finished, made from an Evidence without a
+training.
+"""
 
 import os
 import signal
@@ -29,7 +31,9 @@ def made(task="digits/mlp", epsilon=0.25, created="2026-11-21T12:00:00+00:00"):
 
 
 def beside(uri):
-    """A folder beside a SQLite database, as an absolute address: MLflow's own default depends on the directory a process works in. Else None."""
+    """A folder beside a SQLite database, as an absolute address: MLflow's own default depends on the
+    directory a process works in. Else None.
+    """
     database = uri.removeprefix("sqlite:///")
     return Path(database).absolute().with_name("artifacts").as_uri() if uri.startswith("sqlite:///") else None
 
@@ -37,7 +41,11 @@ def beside(uri):
 def publish(client, found, params=None):
     """The version, and its run with its artifacts."""
     known = client.get_experiment_by_name(found.task)
-    experiment = known.experiment_id if known else client.create_experiment(found.task, artifact_location=beside(client.tracking_uri))
+    experiment = (
+        known.experiment_id
+        if known
+        else client.create_experiment(found.task, artifact_location=beside(client.tracking_uri))
+    )
     run = client.create_run(experiment).info
     for key, value in (params or {}).items():
         client.log_param(run.run_id, key, value)
@@ -50,7 +58,12 @@ def publish(client, found, params=None):
         for name, record in found.recommendations.items():
             (place / f"recommendation.{name}.json").write_text(record.to_json())
         client.log_artifacts(run.run_id, folder)
-    return registry.publish(client, found.task, found.recommendations, found.policy, run.run_id, run.artifact_uri), run.run_id
+    return (
+        registry.publish(
+            client, found.task, found.recommendations, found.policy, run.run_id, run.artifact_uri
+        ),
+        run.run_id,
+    )
 
 
 def free_port():
@@ -64,7 +77,18 @@ def mlflow_server(uri, folder):
     """The address of a real MLflow server on a database, which keeps artifacts in a folder."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     where = ["--backend-store-uri", uri, "--artifacts-destination", str(folder)]
-    with process("mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", folder=folder) as log:
+    with process(
+        "mlflow",
+        "server",
+        *where,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        folder=folder,
+    ) as log:
         for _ in range(240):
             try:
                 reach(address)
@@ -79,7 +103,11 @@ def mlflow_server(uri, folder):
 @contextmanager
 def process(module, *arguments, folder, end=signal.SIGTERM):
     """A real process of a module, ended with all its children; gives the file which it writes to."""
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     log = Path(folder, f"{module}.log")
     command = [sys.executable, "-m", module, *arguments]
     with log.open("w") as stream:

@@ -1,4 +1,6 @@
-"""Imports flow one way: every file stands in a room, rooms stand on levels, and no two files import each other in a circle."""
+"""Imports flow one way: every file stands in a room, rooms stand on levels, and no two files import each
+other in a circle.
+"""
 
 import ast
 import subprocess
@@ -44,7 +46,9 @@ FORBIDDEN = {
     "sweeps/models": {"optuna", "mlflow", "netcal", "sqlalchemy"},
     "sweeps/data/builtin": {"optuna", "mlflow", "netcal", "sqlalchemy"},
 }
-"""Packages that a folder imports nowhere. `lscal.__main__` finds the commands of the others by import string, as text."""
+"""Packages that a folder imports nowhere. `lscal.__main__` finds the commands of the others by import string,
+as text.
+"""
 
 
 def module_of(path):
@@ -52,7 +56,11 @@ def module_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {module_of(path): path for package in ("lscal", "sweeps", "tracking") for path in (ROOT / package).rglob("*.py")}
+MODULES = {
+    module_of(path): path
+    for package in ("lscal", "sweeps", "tracking")
+    for path in (ROOT / package).rglob("*.py")
+}
 
 
 def imported(path):
@@ -62,7 +70,10 @@ def imported(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {name if (name := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names}
+            names |= {
+                name if (name := f"{node.module}.{alias.name}") in MODULES else node.module
+                for alias in node.names
+            }
     return names
 
 
@@ -70,7 +81,13 @@ def room_of(module):
     """The room that a file stands in."""
     rooms = {room for level in LEVELS for room in level}
     first, *rest = module.split(".")
-    return first if first == "lscal" or not rest else f"{first}.{rest[0]}" if f"{first}.{rest[0]}" in rooms else None
+    return (
+        first
+        if first == "lscal" or not rest
+        else f"{first}.{rest[0]}"
+        if f"{first}.{rest[0]}" in rooms
+        else None
+    )
 
 
 def test_every_file_stands_in_a_room():
@@ -99,7 +116,11 @@ def test_a_folder_imports_nothing_that_it_could_do_without(folder):
     files = list((ROOT / folder).rglob("*.py"))
     assert files
     tops = {path: {name.partition(".")[0] for name in imported(path)} for path in files}
-    assert {str(path.relative_to(ROOT)): found for path, names in tops.items() if (found := names & FORBIDDEN[folder])} == {}
+    assert {
+        str(path.relative_to(ROOT)): found
+        for path, names in tops.items()
+        if (found := names & FORBIDDEN[folder])
+    } == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The files for Kubernetes and Slurm, against Kubernetes' schemas, the real command lines, and a dry run with a stand-in for srun."""
+"""The files for Kubernetes and Slurm, against Kubernetes' schemas, the real command lines, and a dry run with
+a stand-in for srun.
+"""
 
 import copy
 import os
@@ -75,7 +77,11 @@ def test_pods_have_no_privileges_and_time_to_stop(name):
 @pytest.mark.parametrize("name", JOBS)
 def test_passwords_come_from_secrets_which_the_page_says_how_to_make(name):
     (container,) = pod(name)["containers"]
-    secrets = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if "secretKeyRef" in entry["valueFrom"]}
+    secrets = {
+        entry["name"]: entry["valueFrom"]["secretKeyRef"]
+        for entry in container["env"]
+        if "secretKeyRef" in entry["valueFrom"]
+    }
     assert secrets.keys() == {"PGPASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
     (made,) = re.findall(r"create secret generic (\S+)((?:.*\\\n)*.*)", DOCS)
     assert {secret["name"] for secret in secrets.values()} == {made[0]}
@@ -89,9 +95,15 @@ def test_passwords_come_from_secrets_which_the_page_says_how_to_make(name):
 def test_what_a_pod_refers_to_is_there(name):
     spec = pod(name)
     (container,) = spec["containers"]
-    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in spec["volumes"] if "persistentVolumeClaim" in volume}
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in spec["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
     assert claims == {other for kind, other in MANIFESTS if kind == "PersistentVolumeClaim"}
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in spec["volumes"]
+    }
     assert [source["configMapRef"]["name"] for source in container["envFrom"]] == ["lscal-stores"]
     mounted = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
     data = MANIFESTS["ConfigMap", "lscal-stores"]["data"]
@@ -112,7 +124,10 @@ def test_the_containers_commands_are_ours():
 
 def test_wrong_input_is_not_tried_again_but_for_a_single_worker():
     def rules(name):
-        return [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in JOBS[name]["spec"]["podFailurePolicy"]["rules"]]
+        return [
+            (rule["action"], rule.get("onExitCodes", {}).get("values"))
+            for rule in JOBS[name]["spec"]["podFailurePolicy"]["rules"]
+        ]
 
     assert rules("lscal-sweep") == [("FailJob", [Exit.WRONG_INPUT]), ("Ignore", None)]
     assert rules("lscal-workers") == [("Ignore", None)]
@@ -139,9 +154,18 @@ def submitted(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/srun").write_text(SRUN)
     (tmp_path / "bin/srun").chmod(0o755)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("LSCAL_", "OPTUNA_", "MLFLOW_"))}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("LSCAL_", "OPTUNA_", "MLFLOW_"))
+    }
     path = os.pathsep.join((str(tmp_path / "bin"), str(Path(sys.executable).parent), clean["PATH"]))
-    slurm = {"SLURM_CPUS_PER_TASK": "1", "SLURM_SUBMIT_DIR": str(tmp_path), "PATH": path, "PYTHONPATH": str(ROOT)}
+    slurm = {
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+    }
     started = []
 
     def submit(script, *words, **environment):
@@ -173,7 +197,10 @@ def test_what_is_missing_is_named(submitted, tmp_path):
 
 
 def test_scripts_run_our_commands_and_hand_sigterm_on(submitted, tmp_path):
-    stores = {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/o.db", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db"}
+    stores = {
+        "OPTUNA_STORAGE": f"sqlite:///{tmp_path}/o.db",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
+    }
     away = {**stores, "OPTUNA_STORAGE": "postgresql+psycopg://optuna@127.0.0.1:1/optuna"}
     sweep = submitted("sweep.sbatch", "digits/mlp", "--trials", "3", "--dry-run", **stores)
     lost = submitted("workers.sbatch", LSCAL_STUDY="digits/mlp@12345678", **stores)

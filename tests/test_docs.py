@@ -18,7 +18,10 @@ def commands(heading):
     """The lines of shell blocks below a heading."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return [
-        line.partition("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", section, re.S) for line in block.splitlines() if line
+        line.partition("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", section, re.S)
+        for line in block.splitlines()
+        if line
     ]
 
 
@@ -27,28 +30,49 @@ def test_the_first_command_runs_the_main_job_and_the_epsilon_can_be_pulled(tmp_p
     first = next(line for line in commands("Try it") if "sweeps.run" in line)
     install, sweep = (part.strip() for part in first.split("&&"))
     assert install == "pip install -e ."
-    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"  # `python` is the one which runs this test
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")
+    }
+    path = (  # `python` is the one which runs this test
+        f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
+    )
     environment = {**clean, "PYTHONPATH": str(ROOT), "PATH": path}
     started = time.perf_counter()
-    done = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     print(f"{time.perf_counter() - started:.0f} s")
     assert "Recommended ε for digits/mlp:" in done.stdout
     assert len(done.stdout.partition("Recommended ε")[0].splitlines()) <= 12
     pull = next(line for line in commands("Try it") if "tracking.recommend" in line)
     assert pull in done.stdout
-    pulled = subprocess.run(pull, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    record = subprocess.run(f"{pull} --json", shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    pulled = subprocess.run(
+        pull, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    record = subprocess.run(
+        f"{pull} --json",
+        shell=True,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert float(pulled.stdout) == json.loads(record.stdout)["epsilon"]
     figures_are_those_of(json.loads(record.stdout))
-    again = subprocess.run(sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        sweep, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert "nothing to do; version 1 stands" in again.stdout
 
 
 def figures_are_those_of(record):
     """The README's first figures against a record: ε exactly, the others within their intervals."""
     said = re.search(
-        r"Train with label_smoothing=([\d.]+) and divide logits by T = ([\d.]+) .*?accuracy \+([\d.]+) pp\s.*?ECE ([\d.]+) → ([\d.]+) %,\s+([\d.]+) %",
+        r"Train with label_smoothing=([\d.]+) and divide logits by T = ([\d.]+) .*?accuracy \+([\d.]+)"
+        r" pp\s.*?ECE ([\d.]+) → ([\d.]+) %,\s+([\d.]+) %",
         README,
         re.S,
     )
@@ -59,7 +83,9 @@ def figures_are_those_of(record):
     within(before, record["control"]["ece"])
     within(raw, record["ece"])
     within(after, record["ece_calibrated"])
-    caption = re.search(r"At ε = ([\d.]+) accuracy is ([\d.]+) points higher, and confidence ([\d.]+) points too low", README)
+    caption = re.search(
+        r"At ε = ([\d.]+) accuracy is ([\d.]+) points higher, and confidence ([\d.]+) points too low", README
+    )
     epsilon, gain, gap = map(float, caption.groups())
     assert epsilon == record["epsilon"]
     within(gain, record["delta_accuracy"])

@@ -1,4 +1,6 @@
-"""The Fashion-MNIST example: its command on a small setting against slow oracles, and the page which is kept in the repository."""
+"""The Fashion-MNIST example: its command on a small setting against slow oracles, and the page which is kept
+in the repository.
+"""
 
 import os
 import re
@@ -20,7 +22,15 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("LSCAL_DATA", ROOT.parent / "shared" / "data"))
 SMALL = ["--seeds", "2", "--epochs", "2", "--train-examples", "1500"]
 EPSILONS = (0.0, 0.1, 0.4)
-PICTURES = ("reliability", "reliability_calibrated", "risk_coverage", "fall", "sure", "confidence_drop", "lost")
+PICTURES = (
+    "reliability",
+    "reliability_calibrated",
+    "risk_coverage",
+    "fall",
+    "sure",
+    "confidence_drop",
+    "lost",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,9 @@ def run(tmp_path_factory):
     kept = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fashion_mnist, "EPSILONS", EPSILONS)
-        patch.setattr(page, "markdown", lambda findings, setting: kept.append(findings) or markdown(findings, setting))
+        patch.setattr(
+            page, "markdown", lambda findings, setting: kept.append(findings) or markdown(findings, setting)
+        )
         assert fashion_mnist.main(["--data-dir", str(SHARED), "--out", str(out), *SMALL]) == 0
     return Run((out / "fashion_mnist.md").read_text(), out / "images", kept[0])
 
@@ -73,7 +85,12 @@ def aurc(confidences, wrong):
 def test_the_table_has_what_oracles_compute(run, words, scale, metric):
     labels = run.networks.dataset.splits["test"].labels.numpy()
     values = [
-        np.mean([scale * metric(logits.double().numpy(), labels) for logits in run.networks.logits["test"][EPSILONS.index(epsilon)]])
+        np.mean(
+            [
+                scale * metric(logits.double().numpy(), labels)
+                for logits in run.networks.logits["test"][EPSILONS.index(epsilon)]
+            ]
+        )
         for epsilon in (0.0, 0.1)
     ]
     plain, smoothed, difference = cells(run.page, words)
@@ -95,11 +112,18 @@ def test_the_fall_is_that_of_the_images_which_a_network_is_sure_of(run):
 def test_the_images_shown_are_the_first_of_their_class_and_the_largest_falls(run):
     findings = run.findings
     labels = run.networks.dataset.splits["test"].labels.numpy()
-    before, after = (run.networks.logits["test"][EPSILONS.index(epsilon), 0].double().softmax(-1).numpy() for epsilon in (0.0, 0.1))
+    before, after = (
+        run.networks.logits["test"][EPSILONS.index(epsilon), 0].double().softmax(-1).numpy()
+        for epsilon in (0.0, 0.1)
+    )
     sure = (before.max(1) >= 0.99) & (before.argmax(1) == labels)
-    assert {card.index for card in findings.sure} == {int(np.flatnonzero(sure & (labels == k))[0]) for k in set(labels[sure])}
+    assert {card.index for card in findings.sure} == {
+        int(np.flatnonzero(sure & (labels == k))[0]) for k in set(labels[sure])
+    }
     falls = before.max(1) - after.max(1)
-    assert [falls[card.index] for card in findings.lost] == pytest.approx(sorted(falls, reverse=True)[:10], abs=1e-6)
+    assert [falls[card.index] for card in findings.lost] == pytest.approx(
+        sorted(falls, reverse=True)[:10], abs=1e-6
+    )
     pixels = run.networks.dataset.splits["test"].inputs.numpy()
     for card in findings.sure:
         assert card.confidence[0] == pytest.approx(before[card.index].max(), abs=1e-6)
@@ -136,7 +160,9 @@ def test_a_crossing_is_on_the_line_between_neighbours():
     assert np.isnan(crossing(*row, 0.1))
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(0.1, 0.5, "up"), (-0.5, -0.1, "down"), (-0.1, 0.5, "same")])
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(0.1, 0.5, "up"), (-0.5, -0.1, "down"), (-0.1, 0.5, "same")]
+)
 def test_a_verdict_follows_the_interval(low, high, said):
     value, low, high = (torch.tensor(number, dtype=torch.float64) for number in ((low + high) / 2, low, high))
     difference = Estimate(value, low, high)
@@ -154,4 +180,6 @@ def test_the_page_in_the_repository_is_whole():
     assert sum(file.stat().st_size for file in files) < 600_000
     assert all(ink(file) > 0.05 for file in files)
     assert re.search(r"\bnan\b", kept) is None
-    assert "python -m examples.fashion_mnist --data-dir DIR\n" in kept, "written by a smaller setting than the default"
+    assert "python -m examples.fashion_mnist --data-dir DIR\n" in kept, (
+        "written by a smaller setting than the default"
+    )

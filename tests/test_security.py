@@ -1,4 +1,6 @@
-"""What SECURITY.md promises: nothing is unpickled, nothing listens beyond loopback untold, and hostile names stay names."""
+"""What SECURITY.md promises: nothing is unpickled, nothing listens beyond loopback untold, and hostile names
+stay names.
+"""
 
 import ast
 import json
@@ -33,7 +35,11 @@ from tracking.records.inputs import Inputs
 from tracking.records.outcome import Facts
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [path for name in ("lscal", "sweeps", "tracking", "deploy", "examples", "benchmarks") for path in (ROOT / name).rglob("*.py")]
+SOURCES = [
+    path
+    for name in ("lscal", "sweeps", "tracking", "deploy", "examples", "benchmarks")
+    for path in (ROOT / name).rglob("*.py")
+]
 HOSTILE = [
     "..",
     "../..",
@@ -60,10 +66,21 @@ HOSTILE = [
 ]
 
 
-# ---- Nothing from outside is run -------------------------------------------------------------------------------------
+# ---- Nothing from outside is run
+# -------------------------------------------------------------------------------------
 
 
-UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
+UNPICKLERS = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+}
 CALLS = {
     "eval",
     "exec",
@@ -86,8 +103,8 @@ CALLS = {
 }
 OWN_MODULES = {
     "lscal/__init__.py": "lscal.",
-    "sweeps/data/load.py": "{__name__}",
-    "sweeps/models/registry.py": "{__name__}",
+    "sweeps/data/builtin/__init__.py": "{__name__}",
+    "sweeps/models/builtin/__init__.py": "{__name__}",
 }
 """Where a module is imported by a name which is put together: of our own packages alone."""
 BROUGHT = {"sweeps/data/readers/python_source.py": "module"}
@@ -122,10 +139,18 @@ def findings(path: Path) -> Iterator[str]:
             yield f"makes an {name} which does not escape"
         if name.endswith("import_module") and not isinstance(node.args[0], ast.Constant):
             own = OWN_MODULES.get(path.relative_to(ROOT).as_posix())
-            given_by_a_person = (BROUGHT | COMMANDS).get(path.relative_to(ROOT).as_posix()) == ast.unparse(node.args[0])
-            if not given_by_a_person and (own is None or not ast.unparse(node.args[0]).startswith(f"f'{own}")):
+            given_by_a_person = (BROUGHT | COMMANDS).get(path.relative_to(ROOT).as_posix()) == ast.unparse(
+                node.args[0]
+            )
+            if not given_by_a_person and (
+                own is None or not ast.unparse(node.args[0]).startswith(f"f'{own}")
+            ):
                 yield f"imports {ast.unparse(node.args[0])}"
-        if name.endswith(("sqlalchemy.text", ".execute")) and node.args and isinstance(node.args[0], ast.JoinedStr):
+        if (
+            name.endswith(("sqlalchemy.text", ".execute"))
+            and node.args
+            and isinstance(node.args[0], ast.JoinedStr)
+        ):
             yield f"puts together SQL: {ast.unparse(node.args[0])}"
 
 
@@ -151,7 +176,9 @@ def test_nothing_in_the_source_can_unpickle_or_run_what_it_reads() -> None:
         "connection.execute(f'SELECT {name}')",
     ],
 )
-def test_the_scan_finds_what_it_looks_for(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scan_finds_what_it_looks_for(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / "x.py").write_text(source)
     assert len(list(findings(tmp_path / "x.py"))) == 1
@@ -188,15 +215,22 @@ OF_EACH_MACHINE = {"launch", "datasets", "architectures", "start_from"}
 
 @pytest.mark.usefixtures("unchecked")
 def test_code_which_a_study_names_is_not_imported(
-    studies: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    studies: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Given a module on a worker's path which tells when it is imported, and a study whose plan names it wherever a plan has names."""
+    """Given a module on a worker's path which tells when it is imported, and a study whose plan names it
+    wherever a plan has names.
+    """
     from sweeps.cli.worker import main
 
     url, name = studies
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'was imported')!r}, 'w')\ndef run(*_): pass\n")
+    (tmp_path / "planted.py").write_text(
+        f"open({str(tmp_path / 'was imported')!r}, 'w')\ndef run(*_): pass\n"
+    )
     storage = open_storage(url)
     study = optuna.load_study(study_name=name, storage=storage)
     settings = study.user_attrs[SETTINGS]
@@ -207,7 +241,14 @@ def test_code_which_a_study_names_is_not_imported(
             assert (plan.datasets, plan.architectures, plan.start_from, plan.launch) == ({}, {}, None, None)
             continue
         with pytest.raises(WrongInput):  # an augmentation is read where a way of training is chosen
-            choose(join_study(storage, name, {}).task, load("digits"), ("uniform",), torch.device("cpu"), 1, "fused")
+            choose(
+                join_study(storage, name, {}).task,
+                load("digits"),
+                ("uniform",),
+                torch.device("cpu"),
+                1,
+                "fused",
+            )
     study.set_user_attr(SETTINGS, {**settings, **PLANTED[0]})
     storage.engine.dispose()
     assert main(["--study", name, "--storage", url, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]) == 2
@@ -215,8 +256,12 @@ def test_code_which_a_study_names_is_not_imported(
     assert not (tmp_path / "was imported").exists()
 
 
-def test_a_study_does_not_say_where_a_worker_sends_or_writes(studies: tuple[str, str], tmp_path: Path) -> None:
-    """A worker has credentials of MLflow in its environment: a study must not name the server which gets them, nor a folder."""
+def test_a_study_does_not_say_where_a_worker_sends_or_writes(
+    studies: tuple[str, str], tmp_path: Path
+) -> None:
+    """A worker has credentials of MLflow in its environment: a study must not name the server which gets
+    them, nor a folder.
+    """
     url, name = studies
     storage = open_storage(url)
     study = optuna.load_study(study_name=name, storage=storage)
@@ -235,7 +280,8 @@ def test_a_study_does_not_say_where_a_worker_sends_or_writes(studies: tuple[str,
     storage.engine.dispose()
 
 
-# ---- Nothing listens beyond loopback untold --------------------------------------------------------------------------
+# ---- Nothing listens beyond loopback untold
+# --------------------------------------------------------------------------
 
 
 def listening(pid: int) -> set[str]:
@@ -268,11 +314,15 @@ LOOPBACK, EVERYWHERE = "0100007F", "00000000"
     ],
     ids=["api", "api told", "worker"],
 )
-def test_our_processes_listen_on_loopback_unless_told(command: list[str], address: str, tmp_path: Path) -> None:
+def test_our_processes_listen_on_loopback_unless_told(
+    command: list[str], address: str, tmp_path: Path
+) -> None:
     words = [word.format(port=free_port()) for word in command]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", *words], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
     try:
         found: set[str] = set()
         for _ in range(600):
@@ -285,7 +335,8 @@ def test_our_processes_listen_on_loopback_unless_told(command: list[str], addres
         process.wait(30)
 
 
-# ---- Hostile names ---------------------------------------------------------------------------------------------------
+# ---- Hostile names
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
@@ -301,7 +352,20 @@ def test_a_hostile_task_is_no_task(name: str) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    "key", ["policy", "smoothing", "execution", "precision", "launch", "optimiser", "epsilon", "tune", "tolerances", "prices", "trials"]
+    "key",
+    [
+        "policy",
+        "smoothing",
+        "execution",
+        "precision",
+        "launch",
+        "optimiser",
+        "epsilon",
+        "tune",
+        "tolerances",
+        "prices",
+        "trials",
+    ],
 )
 def test_hostile_values_of_a_plan_are_refused(key: str) -> None:
     for name in HOSTILE:
@@ -312,7 +376,13 @@ def test_hostile_values_of_a_plan_are_refused(key: str) -> None:
 
 
 FOUND = made()
-TAGS = {"task": "digits/mlp", "policy": "safe", "run_id": "0f" * 16, "created": FOUND.created, "recommendation.safe": "{}"}
+TAGS = {
+    "task": "digits/mlp",
+    "policy": "safe",
+    "run_id": "0f" * 16,
+    "created": FOUND.created,
+    "recommendation.safe": "{}",
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
@@ -324,8 +394,12 @@ def test_a_version_with_a_hostile_tag_is_none(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*filesystem.*")
-def test_hostile_names_reach_no_file_and_no_row_of_the_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a real store with one recommendation and a file beside it, when hostile names are asked for, then neither is given away."""
+def test_hostile_names_reach_no_file_and_no_row_of_the_tracking_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a real store with one recommendation and a file beside it, when hostile names are asked for, then
+    neither is given away.
+    """
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
@@ -356,14 +430,20 @@ def test_hostile_names_reach_no_file_and_no_row_of_the_tracking_store(tmp_path: 
 
 
 INPUTS = Inputs({"test": 2}, ("a", "b"), "uint8", (1, 8, 8))
-ABOUT = About("digits/mlp", "digits/mlp@00000000", "http://127.0.0.1:5000", Facts({}, {}, "digits", "0", "", ""), INPUTS)
+ABOUT = About(
+    "digits/mlp", "digits/mlp@00000000", "http://127.0.0.1:5000", Facts({}, {}, "digits", "0", "", ""), INPUTS
+)
 
 
 @pytest.fixture
 def entry(tmp_path: Path) -> Entry:
     """An entry of an outbox, with what a sweep found."""
     outbox = Outbox(tmp_path / "outbox")
-    assert outbox.put(Record.of_findings(ABOUT, evidence(pictures=False, optional=False), [], None), {"overview.png": b"1"}, pytest.fail)
+    assert outbox.put(
+        Record.of_findings(ABOUT, evidence(pictures=False, optional=False), [], None),
+        {"overview.png": b"1"},
+        pytest.fail,
+    )
     (found,) = outbox.entries()
     found.read()
     return found
@@ -379,7 +459,9 @@ def rewritten(entry: Entry, record: dict[str, object], files: dict[str, bytes]) 
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "a/../../x", "/etc/x", "a//x", "a\\..\\x", "a\n", "<script>", "..", ".", "a/.", "é/../x"], ids=ascii
+    "path",
+    ["../x", "a/../../x", "/etc/x", "a//x", "a\\..\\x", "a\n", "<script>", "..", ".", "a/.", "é/../x"],
+    ids=ascii,
 )
 def test_an_entry_of_the_outbox_names_no_file_outside(entry: Entry, path: str) -> None:
     with zipfile.ZipFile(entry.path) as archive:
@@ -421,7 +503,8 @@ def test_only_names_which_an_outbox_gives_are_its_entries(name: str, tmp_path: P
     assert Entry.of(tmp_path / f"{name}.zip") is None
 
 
-# ---- What people are told --------------------------------------------------------------------------------------------
+# ---- What people are told
+# --------------------------------------------------------------------------------------------
 
 
 def test_the_commands_of_security_md_exist() -> None:

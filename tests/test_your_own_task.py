@@ -15,7 +15,11 @@ BLOCKS = re.findall(r"```(python title=(\S+)|sh)\n(.*?)```", TEXT, re.S)
 
 @pytest.mark.timeout(400)
 def test_a_table_and_a_network_lead_to_an_epsilon(tmp_path):
-    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")
+    }
     path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
     environment = {**clean, "PYTHONPATH": str(ROOT), "PATH": path}
     said = []
@@ -24,7 +28,9 @@ def test_a_table_and_a_network_lead_to_an_epsilon(tmp_path):
             (tmp_path / name).write_text(content)
             continue
         for line in content.splitlines():
-            done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
             said.append(done.stdout)
     made, checked, swept, recommended = said
@@ -40,7 +46,12 @@ def test_every_flag_of_the_tutorial_exists():
     from sweeps.cli.options import parser as run
     from sweeps.cli.worker import parser as worker
 
-    known = {option for parser in (check, run, worker) for action in parser()._actions for option in action.option_strings}
+    known = {
+        option
+        for parser in (check, run, worker)
+        for action in parser()._actions
+        for option in action.option_strings
+    }
     assert set(re.findall(r"--[a-z][a-z-]+", TEXT)) <= known
 
 

@@ -1,4 +1,6 @@
-"""tracking: records of what was measured, the policies which choose ε from them, and MLflow. Imports neither torch nor sweeps."""
+"""tracking: records of what was measured, the policies which choose ε from them, and MLflow. Imports neither
+torch nor sweeps.
+"""
 
 from typing import TYPE_CHECKING, Any
 

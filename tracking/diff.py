@@ -1,4 +1,6 @@
-"""Diff: `python -m tracking.diff TASK OLD NEW` says what changed between two published versions; or between two JSON files."""
+"""Diff: `python -m tracking.diff TASK OLD NEW` says what changed between two published versions; or between
+two JSON files.
+"""
 
 import argparse
 import json
@@ -28,7 +30,9 @@ class WrongFile(ValueError):
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared: a recommendation, and what is known of the sweep behind it, by name."""
+    """One of the two that are compared: a recommendation, and what is known of the sweep behind it, by
+    name.
+    """
 
     name: str
     recommendation: Recommendation
@@ -56,9 +60,14 @@ def sentences(old: Side, new: Side) -> list[str]:
         move = "rises" if after.epsilon > before.epsilon else "falls"
         said.append(f"The recommended ε {move} from {epsilon(before.epsilon)} to {epsilon(after.epsilon)}.")
     if before.policy != after.policy:
-        said.append(f"The policy was {before.policy!r} and is {after.policy!r}, so the conditions are not the same.")
+        said.append(
+            f"The policy was {before.policy!r} and is {after.policy!r}, so the conditions are not the same."
+        )
     if before.candidate != after.candidate:
-        said.append(f"The candidate put to the conditions was ε = {epsilon(before.candidate)} and is ε = {epsilon(after.candidate)}.")
+        said.append(
+            f"The candidate put to the conditions was ε = {epsilon(before.candidate)} and is ε ="
+            f" {epsilon(after.candidate)}."
+        )
     if before.verdict and after.verdict and before.verdict != after.verdict:
         said.append(f"The verdict on it was {before.verdict!r} and is {after.verdict!r}.")
     earlier = {condition.name: condition for condition in before.conditions}
@@ -66,7 +75,10 @@ def sentences(old: Side, new: Side) -> list[str]:
         former = earlier.get(condition.name)
         if former is not None and former.met != condition.met:
             verdict = "is now met" if condition.met else "is no longer met"
-            said.append(f"The condition {condition.name!r} {verdict}. Before: {former.sentence} Now: {condition.sentence}")
+            said.append(
+                f"The condition {condition.name!r} {verdict}. Before: {former.sentence} Now:"
+                f" {condition.sentence}"
+            )
     if before.study != after.study:
         said.append(f"It rests on another study: {after.study} instead of {before.study}.")
     elif before.seeds != after.seeds:
@@ -101,12 +113,20 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("coverage", f"{before.coverage:.3g}", f"{after.coverage:.3g}"),
         *((name, str(getattr(before, name)), str(getattr(after, name))) for name in COUNTS),
     ]
-    conditions = [{f"condition {one.name}": verdict(one.met) for one in side.conditions} for side in (before, after)]
+    conditions = [
+        {f"condition {one.name}": verdict(one.met) for one in side.conditions} for side in (before, after)
+    ]
     bounds = [
-        {f"condition {one.name}, bound": f"{one.bound:+.4g} against {one.threshold:+.4g}".replace("-", "−") for one in side.conditions}
+        {
+            f"condition {one.name}, bound": f"{one.bound:+.4g} against {one.threshold:+.4g}".replace("-", "−")
+            for one in side.conditions
+        }
         for side in (before, after)
     ]
-    points = [{f"trained with {name}": f"{value:.4g}" for name, value in side.point.items()} for side in (before, after)]
+    points = [
+        {f"trained with {name}": f"{value:.4g}" for name, value in side.point.items()}
+        for side in (before, after)
+    ]
     for first, second in (conditions, bounds, points, (old.facts, new.facts)):
         pairs += paired(first, second)
     pairs += [("study", before.study, after.study), ("created", before.created, after.created)]
@@ -128,12 +148,18 @@ def range_of(record: Recommendation) -> str:
     return f"{epsilon(record.tied[0])} to {epsilon(record.tied[1])}" if record.tied else ""
 
 
-def by_metric(what: str, before: Mapping[str, Interval], after: Mapping[str, Interval]) -> Iterable[tuple[str, str, str]]:
-    """A row per metric which is no row of its own; where one of the two records holds none, a single row says so."""
+def by_metric(
+    what: str, before: Mapping[str, Interval], after: Mapping[str, Interval]
+) -> Iterable[tuple[str, str, str]]:
+    """A row per metric which is no row of its own; where one of the two records holds none, a single row says
+    so.
+    """
     if bool(before) != bool(after):
         first, second = (f"{len(side)} metrics" if side else "" for side in (before, after))
         return [(what, first, second)]
-    first_rows, second_rows = ({f"{what}, {name}": in_words(found) for name, found in side.items()} for side in (before, after))
+    first_rows, second_rows = (
+        {f"{what}, {name}": in_words(found) for name, found in side.items()} for side in (before, after)
+    )
     return paired(first_rows, second_rows)
 
 
@@ -159,13 +185,17 @@ def text(old: Side, new: Side) -> str:
 
 
 def published(uri: str, task: str, number: int, policy: str | None) -> Side:
-    """A published version, with the parameters of its run. Errors: those of `tracking.recommend.recommendation`."""
+    """A published version, with the parameters of its run. Errors: those of
+    `tracking.recommend.recommendation`.
+    """
     found = versions.version(uri, task, number)
     return Side(f"version {number}", found.recommendation(policy), versions.params(uri, found.run_id))
 
 
 def read(path: str, policy: str | None) -> Side:
-    """What a file holds: a Recommendation, as `--json` and the HTTP API give it, or an Evidence. Errors: WrongFile."""
+    """What a file holds: a Recommendation, as `--json` and the HTTP API give it, or an Evidence. Errors:
+    WrongFile.
+    """
     try:
         content = Path(path).read_text()
         values = json.loads(content)
@@ -181,14 +211,25 @@ def read(path: str, policy: str | None) -> Side:
     name = policy or evidence.policy
     if name not in evidence.recommendations:
         raise WrongFile(f"{path!r} has no policy {name!r}; there are: {', '.join(evidence.recommendations)}.")
-    plans = {f"{group} {key}": f"{value:g}" for group in ("tolerances", "prices") for key, value in getattr(evidence, group).items()}
+    plans = {
+        f"{group} {key}": f"{value:g}"
+        for group in ("tolerances", "prices")
+        for key, value in getattr(evidence, group).items()
+    }
     return Side(Path(path).name, evidence.recommendations[name], {**evidence.facts, **plans})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns its exit code, see `tracking.exits`."""
-    parser = argparse.ArgumentParser(prog="python -m tracking.diff", description="What changed between two recommendations.")
-    parser.add_argument("what", nargs="+", metavar="TASK OLD NEW | OLD.json NEW.json", help="a task and two versions, or two files")
+    parser = argparse.ArgumentParser(
+        prog="python -m tracking.diff", description="What changed between two recommendations."
+    )
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="TASK OLD NEW | OLD.json NEW.json",
+        help="a task and two versions, or two files",
+    )
     parser.add_argument("--policy", help="by default the one which each sweep was run with")
     parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
     options = parser.parse_args(arguments)
@@ -197,7 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(what) == 2:
             old, new = (read(path, options.policy) for path in what)
         elif len(what) == 3 and all(number.isascii() and number.isdigit() for number in what[1:]):
-            old, new = (published(resolved(options.tracking_uri), what[0], int(number), options.policy) for number in what[1:])
+            old, new = (
+                published(resolved(options.tracking_uri), what[0], int(number), options.policy)
+                for number in what[1:]
+            )
         else:
             parser.error("wanted a task and two version numbers, or two JSON files.")
     except (WrongFile, WrongName, NotPublished, WrongAddress) as error:

@@ -3,14 +3,22 @@
 import re
 
 PART = r"[A-Za-z0-9](-?[A-Za-z0-9_.])*"
-"""What a data set or an architecture may be called. A hyphen stands alone and not at an end, so that `--` divides them in the registry."""
+"""What a data set or an architecture may be called. A hyphen stands alone and not at an end, so that `--`
+divides them in the registry.
+"""
 
 
 LONGEST = 100
 
 
-NAMES = {"policy": r"[a-z][a-z_]{0,39}", "run_id": "[0-9a-f]{32}", "created": r"\d{4}-\d\d-\d\dT[0-9:.+-]{1,30}"}
-"""What tags of a version may be which become parts of addresses and paths: whoever writes to the registry can edit them."""
+NAMES = {
+    "policy": r"[a-z][a-z_]{0,39}",
+    "run_id": "[0-9a-f]{32}",
+    "created": r"\d{4}-\d\d-\d\dT[0-9:.+-]{1,30}",
+}
+"""What tags of a version may be which become parts of addresses and paths: whoever writes to the registry can
+edit them.
+"""
 
 
 class WrongName(ValueError):
@@ -24,8 +32,9 @@ def model_of(task: str) -> str:
     """
     if not is_task(task):
         raise WrongName(
-            f"the task is {task[:LONGEST]!r}; wanted dataset/architecture such as 'digits/mlp', each at most {LONGEST} letters (a-z, A-Z),"
-            " digits, '_', '.' and single hyphens between them, beginning with a letter or digit."
+            f"the task is {task[:LONGEST]!r}; wanted dataset/architecture such as 'digits/mlp', each at most"
+            f" {LONGEST} letters (a-z, A-Z), digits, '_', '.' and single hyphens between them, beginning with"
+            " a letter or digit."
         )
     return task.replace("/", "--")
 

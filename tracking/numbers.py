@@ -41,4 +41,6 @@ def relative(share: float) -> str:
 def decimals(values: list[float], least: int = 1, most: int = 4) -> int:
     """How many decimals keep apart from 0 what is not 0; at least and at most so many."""
     told = [abs(value) for value in values if value and math.isfinite(value)]
-    return next((count for count in range(least, most) if all(value >= 0.5 * 10.0**-count for value in told)), most)
+    return next(
+        (count for count in range(least, most) if all(value >= 0.5 * 10.0**-count for value in told)), most
+    )

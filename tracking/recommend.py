@@ -1,4 +1,6 @@
-"""Pull: `python -m tracking.recommend TASK` prints the recommended ε of a task; with flags, the whole answer, its history, and which version holds."""
+"""Pull: `python -m tracking.recommend TASK` prints the recommended ε of a task; with flags, the whole answer,
+its history, and which version holds.
+"""
 
 import argparse
 import os
@@ -17,7 +19,9 @@ from tracking.records.recommendation import Recommendation
 from tracking.report.answer import RAW, Whole, temperature
 
 
-def recommended_epsilon(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> float:
+def recommended_epsilon(
+    task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None
+) -> float:
     """The recommended label-smoothing mass ε of a task such as `digits/mlp`, in the ε/K convention of torch.
 
     Arguments and errors are those of `recommendation`.
@@ -25,7 +29,9 @@ def recommended_epsilon(task: str, policy: str | None = None, version: int | Non
     return recommendation(task, policy, version, tracking_uri).epsilon
 
 
-def recommendation(task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None) -> Recommendation:
+def recommendation(
+    task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None
+) -> Recommendation:
     """A recommendation of a task.
 
     Args:
@@ -40,7 +46,9 @@ def recommendation(task: str, policy: str | None = None, version: int | None = N
 
 
 def resolved(tracking_uri: str | None) -> str:
-    """The tracking store: the given one, that of the environment, or the file which MLflow uses by default."""
+    """The tracking store: the given one, that of the environment, or the file which MLflow uses by
+    default.
+    """
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
@@ -52,14 +60,18 @@ def history(uri: str, task: str) -> str:
         mark = "*" if one.recommended else ""
         note = "  pinned" if one.number == pinned else ""
         lines.append(
-            f"{mark:2}{one.number:>7}  {plain(one.recommendation().epsilon):<8}  {one.policy:<10}  {one.created:<25}  {one.run_id}{note}"
+            f"{mark:2}{one.number:>7}  {plain(one.recommendation().epsilon):<8}  {one.policy:<10} "
+            f" {one.created:<25}  {one.run_id}{note}"
         )
     return "\n".join(lines)
 
 
 def changed(uri: str, options: argparse.Namespace) -> str:
     """The history after the alias was moved."""
-    from tracking.mlflow import registry, runs  # MLflow takes seconds to import, which a pull does not wait for
+    from tracking.mlflow import (
+        registry,
+        runs,
+    )  # MLflow takes seconds to import, which a pull does not wait for
 
     client = runs.connect(uri)
     if options.restore is not None:
@@ -77,7 +89,10 @@ def verified(uri: str, task: str, number: int | None) -> str:
 
     found = versions.version(uri, task, number)
     if wrong := registry.disagreements(runs.connect(uri), found):
-        raise Altered(f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy {', '.join(wrong)}.")
+        raise Altered(
+            f"version {found.number} of {task!r} is not what run {found.run_id} says, by policy"
+            f" {', '.join(wrong)}."
+        )
     return f"version {found.number} of {task} is what run {found.run_id} says."
 
 
@@ -95,21 +110,35 @@ def answer(uri: str, options: argparse.Namespace) -> str:
         whole = Whole.of(found.recommendations(), record.policy, links_of(uri, found))
         return whole.to_json() if options.json else wrapped(whole.answer)
     if sys.stderr.isatty() and record.policy != RAW:
-        print(f"A temperature belongs to it: divide logits by {temperature(record)}. --explain says more.", file=sys.stderr)
+        print(
+            f"A temperature belongs to it: divide logits by {temperature(record)}. --explain says more.",
+            file=sys.stderr,
+        )
     return plain(record.epsilon)
 
 
 def links_of(uri: str, found: Version) -> dict[str, str]:
     """Where the reasons behind a version are: on its page, and on an MLflow server."""
-    page = {"page": f"http://127.0.0.1:8000/v1/tasks/{found.task}/page?version={found.number} (by python -m tracking.serve)"}
-    ui = f"{shown(uri).rstrip('/')}/#/models/{model_of(found.task)}/versions/{found.number}" if is_server(uri) else ""
+    page = {
+        "page": (
+            f"http://127.0.0.1:8000/v1/tasks/{found.task}/page?version={found.number} (by python -m"
+            " tracking.serve)"
+        )
+    }
+    ui = (
+        f"{shown(uri).rstrip('/')}/#/models/{model_of(found.task)}/versions/{found.number}"
+        if is_server(uri)
+        else ""
+    )
     return {**page, **({"MLflow": ui} if ui else {})}
 
 
 def wrapped(sentences: Sequence[str]) -> str:
     """Each sentence on lines of its own, as wide as the terminal, broken between words."""
     width = shutil.get_terminal_size().columns
-    return "\n".join(textwrap.fill(one, width, break_long_words=False, break_on_hyphens=False) for one in sentences)
+    return "\n".join(
+        textwrap.fill(one, width, break_long_words=False, break_on_hyphens=False) for one in sentences
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tracking.recommend",
         description="Print the recommended ε of a task.",
-        epilog="Exit codes: 0 done, 1 the store is away, cannot be read or was altered, 2 wrong input: no such task, policy or version.",
+        epilog=(
+            "Exit codes: 0 done, 1 the store is away, cannot be read or was altered, 2 wrong input: no such"
+            " task, policy or version."
+        ),
     )
     parser.add_argument("task", help="dataset/architecture, such as digits/mlp")
     parser.add_argument("--policy", help="by default the one which the sweep was run with")
@@ -125,14 +157,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
-        "--explain", action="store_true", help="print the whole answer: with its temperature, what it changes, and other cases"
+        "--explain",
+        action="store_true",
+        help="print the whole answer: with its temperature, what it changes, and other cases",
     )
-    action.add_argument("--json", action="store_true", help="print the whole record, with these sentences and what the other policies say")
-    action.add_argument("--history", action="store_true", help="list all versions, the latest first; * marks the recommended one")
-    action.add_argument("--restore", type=int, metavar="N", help="recommend version N until the next sweep publishes")
-    action.add_argument("--pin", type=int, metavar="N", help="recommend version N whatever later sweeps publish")
+    action.add_argument(
+        "--json",
+        action="store_true",
+        help="print the whole record, with these sentences and what the other policies say",
+    )
+    action.add_argument(
+        "--history",
+        action="store_true",
+        help="list all versions, the latest first; * marks the recommended one",
+    )
+    action.add_argument(
+        "--restore", type=int, metavar="N", help="recommend version N until the next sweep publishes"
+    )
+    action.add_argument(
+        "--pin", type=int, metavar="N", help="recommend version N whatever later sweeps publish"
+    )
     action.add_argument("--unpin", action="store_true", help="recommend the latest version again")
-    action.add_argument("--verify", action="store_true", help="compare the version with the records of its run")
+    action.add_argument(
+        "--verify", action="store_true", help="compare the version with the records of its run"
+    )
     options = parser.parse_args(arguments)
     try:
         print(answer(resolved(options.tracking_uri), options))

@@ -1,4 +1,6 @@
-"""Replay: `python -m tracking.replay` sends what is in an outbox to MLflow. It may run beside workers, and any number of times."""
+"""Replay: `python -m tracking.replay` sends what is in an outbox to MLflow. It may run beside workers, and
+any number of times.
+"""
 
 import argparse
 import os
@@ -46,19 +48,32 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(
         prog="python -m tracking.replay",
-        description="Send what a sweep could not send to MLflow, in order. What is sent is deleted; nothing is written twice.",
+        description=(
+            "Send what a sweep could not send to MLflow, in order. What is sent is deleted; nothing is"
+            " written twice."
+        ),
         epilog="Exit codes: 0 all is sent, 1 something is left, 2 wrong input, 130 interrupted.",
         allow_abbrev=False,
     )
-    flags.add_argument("--outbox", metavar="DIR", help=f"the folder (default LSCAL_STATE/{OUTBOX}, or else {DEFAULT_STATE}/{OUTBOX})")
-    flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})")
-    flags.add_argument("--list", action="store_true", help="print what is there and for which server; send nothing")
+    flags.add_argument(
+        "--outbox",
+        metavar="DIR",
+        help=f"the folder (default LSCAL_STATE/{OUTBOX}, or else {DEFAULT_STATE}/{OUTBOX})",
+    )
+    flags.add_argument(
+        "--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {DEFAULT_URI})"
+    )
+    flags.add_argument(
+        "--list", action="store_true", help="print what is there and for which server; send nothing"
+    )
     return flags
 
 
 def replay(outbox: Outbox, uri: str) -> int:
     """Send what is there for a tracking store, with a line for each entry; the exit code."""
-    from tracking.outbox.sender import Sender  # MLflow takes seconds to import, which wrong input does not wait for
+    from tracking.outbox.sender import (
+        Sender,
+    )  # MLflow takes seconds to import, which wrong input does not wait for
 
     sender = Sender(outbox, uri, lambda _: {})
     patience = time.monotonic() + OTHERS_SECONDS
@@ -119,7 +134,10 @@ def listed(outbox: Outbox) -> int:
         except (Damaged, OSError) as error:
             print(f"damaged: {error}")
             continue
-        print(f"{record.written}  {megabytes(entry.path.stat().st_size):>9}  {len(files)} files  {record.what}  for {record.about.server}")
+        print(
+            f"{record.written}  {megabytes(entry.path.stat().st_size):>9}  {len(files)} files  {record.what} "
+            f" for {record.about.server}"
+        )
     print(f"{len(entries)} entries, {megabytes(outbox.bytes())} of at most {megabytes(outbox.limit)}")
     return Exit.FAILED if entries else Exit.DONE
 

@@ -1,6 +1,8 @@
-"""Makes the users of the MLflow server which are no administrators, or gives them their passwords again. Standard library alone.
+"""Makes the users of the MLflow server which are no administrators, or gives them their passwords again.
+Standard library alone.
 
-Environment: MLFLOW_TRACKING_URI; MLFLOW_AUTH_ADMIN_PASSWORD; MLFLOW_SWEEPS_PASSWORD and MLFLOW_API_PASSWORD of users `sweeps` and `api`.
+Environment: MLFLOW_TRACKING_URI; MLFLOW_AUTH_ADMIN_PASSWORD; MLFLOW_SWEEPS_PASSWORD and MLFLOW_API_PASSWORD
+of users `sweeps` and `api`.
 """
 
 import base64
@@ -26,7 +28,11 @@ def ask(method: str, path: str, content: dict[str, str]) -> str:
         urllib.request.urlopen(request, timeout=30).close()
     except urllib.error.HTTPError as error:
         answer = error.read().decode(errors="replace")
-        return str(json.loads(answer)["error_code"]) if answer.startswith("{") else f"{error.code} {error.reason}"
+        return (
+            str(json.loads(answer)["error_code"])
+            if answer.startswith("{")
+            else f"{error.code} {error.reason}"
+        )
     return ""
 
 
@@ -38,7 +44,10 @@ def main() -> int:
         if refused == "RESOURCE_ALREADY_EXISTS":
             refused = ask("PATCH", "update-password", content)
         if refused:
-            print(f"user {name} could not be made: {refused}. {variable} needs at least 12 characters.", file=sys.stderr)
+            print(
+                f"user {name} could not be made: {refused}. {variable} needs at least 12 characters.",
+                file=sys.stderr,
+            )
             return 1
     return 0
 

@@ -1,4 +1,6 @@
-"""Audit: the metrics of saved predictions with their intervals, as they are and after recalibrations that saw none of the examples scored."""
+"""Audit: the metrics of saved predictions with their intervals, as they are and after recalibrations that saw
+none of the examples scored.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +23,23 @@ from lscal.summary import Whole
 
 LEVEL = 0.95
 FITTED = 20_000
-"""Examples that p-norm is fitted on at most: its two numbers need no more, and it takes a hundred times as long as a temperature."""
+"""Examples that p-norm is fitted on at most: its two numbers need no more, and it takes a hundred times as
+long as a temperature.
+"""
 SPLITS = ("nll_refinement", "nll_calibration", "brier_refinement", "brier_calibration")
 """These tell what a temperature repairs: they are not asked again after one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Every metric of some predictions, and its values on the resamples. Of a population: the mean of its models.
+    """Every metric of some predictions, and its values on the resamples. Of a population: the mean of its
+    models.
 
     Attributes:
         by_model: each metric by name, one value per model, float64.
         replicates: the same on each resample of the examples.
-        estimates: each metric with its 95 % interval: of one model for other examples, of a population for other models too.
+        estimates: each metric with its 95 % interval: of one model for other examples, of a population for
+            other models too.
     """
 
     predictions: Predictions
@@ -45,17 +51,30 @@ class Scored:
     def of(cls, predictions: Predictions, names: Sequence[str], resamples: Resamples) -> "Scored":
         """Score them."""
         whole = Whole(predictions)
-        parts = [{name: METRICS[name].function(resampled) for name in names} for resampled in resamples.summaries(whole)]
+        parts = [
+            {name: METRICS[name].function(resampled) for name in names}
+            for resampled in resamples.summaries(whole)
+        ]
         drawn = {name: torch.cat([part[name] for part in parts]) for name in names}
         each = found(whole, drawn, LEVEL)
         by_model = {name: estimate.value for name, estimate in each.items()}
         if predictions.member:
-            each = {name: Estimate.crossed(by_model[name], drawn[name], bounds=(METRICS[name].low, METRICS[name].high)) for name in names}
+            each = {
+                name: Estimate.crossed(
+                    by_model[name], drawn[name], bounds=(METRICS[name].low, METRICS[name].high)
+                )
+                for name in names
+            }
         return cls(predictions, by_model, drawn, each)
 
     def less(self, other: "Scored", name: str) -> Estimate:
-        """This metric less that of the other, paired: on the same resamples of the same examples, as `lscal.differences`."""
-        value, drawn = self.by_model[name] - other.by_model[name], self.replicates[name] - other.replicates[name]
+        """This metric less that of the other, paired: on the same resamples of the same examples, as
+        `lscal.differences`.
+        """
+        value, drawn = (
+            self.by_model[name] - other.by_model[name],
+            self.replicates[name] - other.replicates[name],
+        )
         if self.predictions.member:
             return Estimate.crossed(value, drawn)
         if METRICS[name].limits is None:
@@ -72,8 +91,8 @@ class Audit:
         name: what the page calls them.
         raw: as they are.
         scaled: after temperature scaling.
-        normalised: after p-norm logit normalisation and its temperature. Both are cross-fitted: each example is recalibrated by what was
-            fitted on the other four folds.
+        normalised: after p-norm logit normalisation and its temperature. Both are cross-fitted: each example
+            is recalibrated by what was fitted on the other four folds.
         temperature: fitted on all examples, to be used on new ones; one value per model.
         norm: likewise.
         trained: the training predictions, where they were given.
@@ -94,7 +113,11 @@ class Audit:
     def of(cls, name: str, saved: Saved, resamples: Resamples, train: Saved | None = None) -> "Audit":
         """Audit a file, `train` being the same model's predictions of its training examples."""
         predictions = saved.predictions
-        names = [metric.name for metric in applicable(predictions) if metric.name != "top_k_accuracy" or predictions.classes > TOP]
+        names = [
+            metric.name
+            for metric in applicable(predictions)
+            if metric.name != "top_k_accuracy" or predictions.classes > TOP
+        ]
         after = [name for name in names if name not in SPLITS]
         everything = predictions.logits(slice(0, predictions.examples))
         some = torch.randperm(predictions.examples, generator=torch.Generator().manual_seed(0))[:FITTED]
@@ -131,7 +154,11 @@ class Audit:
         count, correct = Whole(self.saved.predictions).classes
         accuracy = (correct / count).reshape(-1, correct.shape[-1]).mean(0)
         worst = int(accuracy.nan_to_num(torch.inf).argmin())
-        return self.class_names[worst], float(accuracy[worst]), int(count.reshape(-1, count.shape[-1])[0, worst])
+        return (
+            self.class_names[worst],
+            float(accuracy[worst]),
+            int(count.reshape(-1, count.shape[-1])[0, worst]),
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -172,12 +199,15 @@ class Comparison:
 
     @property
     def told_apart(self) -> bool:
-        """Whether chance does not explain how the curves differ, at their ends (accuracy) or on the whole (AURC)."""
+        """Whether chance does not explain how the curves differ, at their ends (accuracy) or on the whole
+        (AURC).
+        """
         return told_from_zero(self.difference("accuracy")) or told_from_zero(self.difference("aurc"))
 
 
 def break_even(first: Float[Tensor, " example"], second: Float[Tensor, " example"]) -> float | None:
-    """The coverage from which on the second curve of risks is nowhere above the first; None where it is so everywhere or not even at 1.
+    """The coverage from which on the second curve of risks is nowhere above the first; None where it is so
+    everywhere or not even at 1.
 
     As `selective.break_even`, between the curves drawn.
     """
@@ -201,7 +231,9 @@ def told_from_zero(difference: Estimate) -> bool:
 
 
 def crossfitted(predictions: Predictions, calibrator: type[Calibrator]) -> Predictions:
-    """The predictions after a calibrator, fitted for each example on the folds without it. A single example stays as it is."""
+    """The predictions after a calibrator, fitted for each example on the folds without it. A single example
+    stays as it is.
+    """
     fold = torch.full((predictions.examples,), -1)
     fitted = []
     for i, (held, others) in enumerate(crossfit.folds(predictions.examples)):
@@ -226,7 +258,9 @@ def risk_coverage(predictions: Predictions) -> Float[Tensor, " example"]:
 
 
 def by_class(predictions: Predictions) -> BinnedStatistics:
-    """`lscal.one_class` of every class, reading the predictions once: statistics of shape (*member, class, bin)."""
+    """`lscal.one_class` of every class, reading the predictions once: statistics of shape (*member, class,
+    bin).
+    """
     classes = predictions.classes
     total = torch.zeros(3, max(1, predictions.scores.shape[:-2].numel()), classes * BINS, dtype=torch.float64)
     first = BINS * torch.arange(classes)

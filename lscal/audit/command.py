@@ -14,18 +14,25 @@ if TYPE_CHECKING:
     from lscal.audit.files import Saved
 
 SERIAL = 1 << 24
-"""Numbers up to which one thread scores a file. 100,000 × 10 on two busy cores: 7 s of CPU time, but 44 s where two threads wait for each other."""
+"""Numbers up to which one thread scores a file. 100,000 × 10 on two busy cores: 7 s of CPU time, but 44 s
+where two threads wait for each other.
+"""
 DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
 
-DESCRIPTION = "Say how far the confidence of a classifier can be trusted, from its saved predictions: a table here, and one HTML page."
+DESCRIPTION = (
+    "Say how far the confidence of a classifier can be trusted, from its saved predictions: a table here, and"
+    " one HTML page."
+)
 EPILOG = """\
 What a file holds, by the end of its name:
-  .npz, .safetensors   arrays `logits` (rows, classes) or (models, rows, classes), and `labels`: (rows,) whole numbers from 0, or
-                       (rows, classes) shares which add up to 1. If there: `classes` (names, npz), `seeds` (names of the models).
+  .npz, .safetensors   arrays `logits` (rows, classes) or (models, rows, classes), and `labels`: (rows,) whole
+                       numbers from 0, or (rows, classes) shares which add up to 1. If there: `classes`
+                       (names, npz), `seeds` (names of the models).
                        The logits/*.npz which a sweep logs are such files.
-  .parquet, .csv       columns `logit_0`, `logit_1`, … and `label`, or `label_0`, `label_1`, … for shares. In parquet also a column
-                       of lists `logits`, and one of lists `label`.
-`probabilities`, `probability_0`, … go in place of logits. They lose what lies below the float's precision: prefer logits.
+  .parquet, .csv       columns `logit_0`, `logit_1`, … and `label`, or `label_0`, `label_1`, … for shares.
+                       In parquet also a column of lists `logits`, and one of lists `label`.
+`probabilities`, `probability_0`, … go in place of logits. They lose what lies below the
+float's precision: prefer logits.
 Nothing is guessed from the values, and nothing is unpickled.
 
 Exit codes: 0 done, 2 wrong input, 130 interrupted.
@@ -46,20 +53,39 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     flags.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="predictions; a second file is compared with the first, row by row"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="predictions; a second file is compared with the first, row by row",
     )
-    flags.add_argument("--out", type=Path, metavar="PAGE.html", help="the page (default: FILE.audit.html, beside the file)")
-    flags.add_argument("--kind", choices=("logits", "probabilities"), help="which to take where a file holds both")
+    flags.add_argument(
+        "--out", type=Path, metavar="PAGE.html", help="the page (default: FILE.audit.html, beside the file)"
+    )
+    flags.add_argument(
+        "--kind", choices=("logits", "probabilities"), help="which to take where a file holds both"
+    )
     flags.add_argument(
         "--train",
         type=Path,
         action="append",
         metavar="FILE",
-        help="the same model's predictions of its training examples: from them, the ε it was trained with is estimated. Once for each file",
+        help=(
+            "the same model's predictions of its training examples: from them, the ε it was trained with is"
+            " estimated. Once for each file"
+        ),
     )
-    flags.add_argument("--member", type=int, metavar="I", help="only model I of files which hold several, from 0")
+    flags.add_argument(
+        "--member", type=int, metavar="I", help="only model I of files which hold several, from 0"
+    )
     flags.add_argument("--ignore-index", type=int, metavar="LABEL", help="rows with this label do not count")
-    flags.add_argument("--replicates", type=int, default=1000, metavar="N", help="resamples behind each interval (default 1000)")
+    flags.add_argument(
+        "--replicates",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="resamples behind each interval (default 1000)",
+    )
     return flags
 
 
@@ -85,7 +111,10 @@ def run(options: argparse.Namespace) -> None:
     if len(files) > 2:
         raise Refused(f"{len(files)} files were given; one is audited, two are compared")
     if trains and len(trains) != len(files):
-        raise Refused(f"--train was given {len(trains)} times for {len(files)} files; give it once for each, in their order")
+        raise Refused(
+            f"--train was given {len(trains)} times for {len(files)} files; give it once for each, in their"
+            " order"
+        )
     if options.replicates < 1:
         raise Refused(f"--replicates is {options.replicates}; allowed is 1 or more")
     out = options.out or default_page(files)
@@ -114,7 +143,10 @@ def run(options: argparse.Namespace) -> None:
             if saved[0].predictions.scores.numel() <= SERIAL:
                 torch.set_num_threads(1)
             resamples = Resamples.draw(saved[0].predictions.examples, replicates=options.replicates)
-            audits = [Audit.of(name, own, resamples, of_train) for name, own, of_train in zip(names_of(files), saved, train, strict=True)]
+            audits = [
+                Audit.of(name, own, resamples, of_train)
+                for name, own, of_train in zip(names_of(files), saved, train, strict=True)
+            ]
             comparison = Comparison(*audits) if len(audits) == 2 else None
             written = page(audits, comparison)
     except WrongFile as error:
@@ -125,7 +157,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def names_of(files: Sequence[Path]) -> list[str]:
-    """What the page calls the files: the name of one; of two what tells them apart, at best their names without endings."""
+    """What the page calls the files: the name of one; of two what tells them apart, at best their names
+    without endings.
+    """
     if len(files) == 1:
         return [readable(files[0].name)]
     parts = [path.resolve().parts for path in files]
@@ -134,7 +168,9 @@ def names_of(files: Sequence[Path]) -> list[str]:
         *([os.sep.join(part[-length:]) for part in parts] for length in range(1, max(map(len, parts)) + 1)),
     ]
     apart = next((names for names in choices if len(set(names)) == len(names)), None)
-    return [readable(name) for name in apart or [f"{files[0].name} ({which})" for which in ("first", "second")]]
+    return [
+        readable(name) for name in apart or [f"{files[0].name} ({which})" for which in ("first", "second")]
+    ]
 
 
 def readable(name: str) -> str:
@@ -169,7 +205,9 @@ def is_ours(out: Path) -> bool:
 def write(out: Path, page: str) -> None:
     """Write the page, whole or not at all. Errors: Refused where that is not possible."""
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False) as part:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False
+        ) as part:
             part.write(page)
         os.chmod(part.name, 0o644)
         os.replace(part.name, out)

@@ -1,4 +1,6 @@
-"""Figures: diagrams as SVG inside a page. They take their colours from the page, so that one drawing is right in light and dark."""
+"""Figures: diagrams as SVG inside a page. They take their colours from the page, so that one drawing is right
+in light and dark.
+"""
 
 import re
 from dataclasses import asdict
@@ -30,26 +32,37 @@ def colours(theme: Theme) -> dict[str, str]:
     """Each colour of a theme by the name of its CSS variable."""
     named = asdict(theme)
     lines = named.pop("lines")
-    return {f"--{name}": value for name, value in named.items()} | {f"--line-{i}": value for i, value in enumerate(lines)}
+    return {f"--{name}": value for name, value in named.items()} | {
+        f"--line-{i}": value for i, value in enumerate(lines)
+    }
 
 
 def variables() -> dict[str, str]:
-    """The CSS variable of each colour of the light theme. Colours which are equal in the light are equal in the dark."""
+    """The CSS variable of each colour of the light theme. Colours which are equal in the light are equal in
+    the dark.
+    """
     light, dark = (colours(THEMES[name]) for name in ("light", "dark"))
     named: dict[str, str] = {}
     for name, value in light.items():
         if dark[named.setdefault(value, name)] != dark[name]:
-            raise ValueError(f"{value} is both {named[value]} and {name}, which differ in the dark theme; give one another colour")
+            raise ValueError(
+                f"{value} is both {named[value]} and {name}, which differ in the dark theme; give one another"
+                " colour"
+            )
     return named
 
 
 def inline(diagram: Diagram, number: int, title: str) -> Markup:
-    """A diagram as <svg>, its ids unlike those of all other numbers, without comments, name spaces or anything that loads."""
+    """A diagram as <svg>, its ids unlike those of all other numbers, without comments, name spaces or
+    anything that loads.
+    """
     figure = diagram.draw("light", WIDTH)
     for artist in figure.findobj(lambda artist: bool(artist.get_rasterized())):
         artist.set_rasterized(False)  # pixels could not change their colours
     text = svg(figure, title)
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL
+    )
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
     text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2)
     text = re.sub(r"\b([1-9]\d*\.\d{2})\d+", r"\1", text)  # not below 1: scales keep their digits
@@ -77,4 +90,6 @@ def drawable(text: str) -> str:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    return "".join(letter if letter.isprintable() and font.get_char_index(ord(letter)) else "?" for letter in text)
+    return "".join(
+        letter if letter.isprintable() and font.get_char_index(ord(letter)) else "?" for letter in text
+    )

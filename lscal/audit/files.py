@@ -74,11 +74,15 @@ class Contents:
     epsilon: float | None = None
 
 
-def read(path: Path, *, kind: Kind | None = None, member: int | None = None, ignore_index: int | None = None) -> Saved:
-    """Read and check a file. Rows are counted from 0; the header of a csv file and its empty lines are no rows.
+def read(
+    path: Path, *, kind: Kind | None = None, member: int | None = None, ignore_index: int | None = None
+) -> Saved:
+    """Read and check a file. Rows are counted from 0; the header of a csv file and its empty lines are no
+    rows.
 
-    `kind` is what to take where there are logits and probabilities, `member` which model where there are several, and rows whose label is
-    `ignore_index` do not count. Errors: WrongFile, naming the file, the column or array, and the first bad row.
+    `kind` is what to take where there are logits and probabilities, `member` which model where there are
+    several, and rows whose label is `ignore_index` do not count. Errors: WrongFile, naming the file, the
+    column or array, and the first bad row.
     """
     if not path.exists():
         raise WrongFile(f"{path}: there is no such file")
@@ -100,9 +104,13 @@ def choose(path: Path, names: Sequence[str], present: Sequence[Kind], kind: Kind
     if kind is not None and kind not in present:
         raise WrongFile(f"{path}: there are no {kind}; {there_are(names)}")
     if kind is None and len(present) > 1:
-        raise WrongFile(f"{path}: holds both logits and probabilities; choose with --kind logits or --kind probabilities")
+        raise WrongFile(
+            f"{path}: holds both logits and probabilities; choose with --kind logits or --kind probabilities"
+        )
     if not present:
-        raise WrongFile(f"{path}: there are neither logits nor probabilities; wanted {wanted}; {there_are(names)}")
+        raise WrongFile(
+            f"{path}: there are neither logits nor probabilities; wanted {wanted}; {there_are(names)}"
+        )
     return kind or present[0]
 
 
@@ -112,13 +120,16 @@ def there_are(names: Sequence[str]) -> str:
     return f"it has {shown}" if names else "it has no columns"
 
 
-# ---- npz and safetensors: arrays -------------------------------------------------------------------------------------
+# ---- npz and safetensors: arrays
+# -------------------------------------------------------------------------------------
 
 
 def read_npz(path: Path, kind: Kind | None) -> Contents:
     """A NumPy archive. Nothing is unpickled: that could run code."""
     if not zipfile.is_zipfile(path):
-        raise WrongFile(f"{path}: this is no npz archive; write one with numpy.savez(path, logits=…, labels=…)")
+        raise WrongFile(
+            f"{path}: this is no npz archive; write one with numpy.savez(path, logits=…, labels=…)"
+        )
 
     def get(name: str) -> npt.NDArray[Any]:
         try:
@@ -147,12 +158,19 @@ def read_safetensors(path: Path, kind: Kind | None) -> Contents:
 
 
 def from_arrays(path: Path, names: Sequence[str], get: Callable[[str], Any], kind: Kind | None) -> Contents:
-    """Arrays `logits` or `probabilities` and `labels`; if there, names in `classes` and `seeds`, and the number `epsilon`."""
-    kind = choose(path, names, [name for name in KINDS if name in names], kind, "an array logits or probabilities")
+    """Arrays `logits` or `probabilities` and `labels`; if there, names in `classes` and `seeds`, and the
+    number `epsilon`.
+    """
+    kind = choose(
+        path, names, [name for name in KINDS if name in names], kind, "an array logits or probabilities"
+    )
     if "labels" not in names:
         raise WrongFile(f"{path}: there is no array labels; {there_are(names)}")
     scores, labels = (tensor(path, name, get(name)) for name in (kind, "labels"))
-    words = {name: tuple(str(word) for word in get(name).reshape(-1).tolist()) if name in names else () for name in ("classes", "seeds")}
+    words = {
+        name: tuple(str(word) for word in get(name).reshape(-1).tolist()) if name in names else ()
+        for name in ("classes", "seeds")
+    }
     epsilon = tensor(path, "epsilon", get("epsilon")) if "epsilon" in names else None
     return Contents(
         kind=kind,
@@ -174,11 +192,16 @@ def tensor(path: Path, name: str, values: npt.NDArray[Any] | Tensor) -> Tensor:
         return values.to(torch.int64)
     if values.dtype.kind not in "fiub":
         raise WrongFile(f"{path}: array {name} holds {values.dtype}; wanted numbers")
-    own = values.dtype.newbyteorder("=") if values.dtype.kind == "f" and values.dtype.itemsize <= 8 else np.dtype(np.float64)
+    own = (
+        values.dtype.newbyteorder("=")
+        if values.dtype.kind == "f" and values.dtype.itemsize <= 8
+        else np.dtype(np.float64)
+    )
     return torch.from_numpy(np.array(values, dtype=own if values.dtype.kind == "f" else np.int64, order="C"))
 
 
-# ---- parquet and csv: columns ----------------------------------------------------------------------------------------
+# ---- parquet and csv: columns
+# ----------------------------------------------------------------------------------------
 
 
 def read_parquet(path: Path, kind: Kind | None) -> Contents:
@@ -188,7 +211,9 @@ def read_parquet(path: Path, kind: Kind | None) -> Contents:
 
     try:
         with parquet.ParquetFile(path) as stored:
-            return from_columns(path, stored.schema_arrow.names, lambda names: stored.read(columns=list(names)), kind)
+            return from_columns(
+                path, stored.schema_arrow.names, lambda names: stored.read(columns=list(names)), kind
+            )
     except pa.ArrowException as error:
         raise WrongFile(f"{path}: this is no whole parquet file: {error}") from error
 
@@ -215,12 +240,18 @@ def read_csv(path: Path, kind: Kind | None) -> Contents:
         raise WrongFile(f"{path}: {where}{re.sub(r'Row #[0-9]+: ', '', str(error))}") from error
 
 
-def from_columns(path: Path, names: Sequence[str], load: Callable[[Sequence[str]], "pa.Table"], kind: Kind | None) -> Contents:
-    """A column of lists `logits` or `probabilities`, or numbered ones, and `label`; or the label's distribution, numbered or in lists."""
+def from_columns(
+    path: Path, names: Sequence[str], load: Callable[[Sequence[str]], "pa.Table"], kind: Kind | None
+) -> Contents:
+    """A column of lists `logits` or `probabilities`, or numbered ones, and `label`; or the label's
+    distribution, numbered or in lists.
+    """
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise WrongFile(f"{path}: two columns are called {twice[0]}")
-    found = {name: [*([name] if name in names else []), *numbered(path, names, SINGULAR[name])] for name in KINDS}
+    found = {
+        name: [*([name] if name in names else []), *numbered(path, names, SINGULAR[name])] for name in KINDS
+    }
     wanted = "columns logit_0, logit_1, … or probability_0, …, or a column of lists logits or probabilities"
     kind = choose(path, names, [name for name in KINDS if found[name]], kind, wanted)
     labels = [*(["label"] if "label" in names else []), *numbered(path, names, "label")]
@@ -230,15 +261,21 @@ def from_columns(path: Path, names: Sequence[str], load: Callable[[Sequence[str]
         if whole in columns and len(columns) > 1:
             raise WrongFile(f"{path}: there are {whole} and {columns[1]}, …; leave out one of the two")
     table = load([*found[kind], *labels])
-    return Contents(kind=kind, scores=columns_of(path, table, found[kind]), labels=columns_of(path, table, labels))
+    return Contents(
+        kind=kind, scores=columns_of(path, table, found[kind]), labels=columns_of(path, table, labels)
+    )
 
 
 def numbered(path: Path, names: Sequence[str], stem: str) -> list[str]:
     """The columns stem_0, stem_1, … in their order."""
-    places = sorted(int(name[len(stem) + 1 :]) for name in names if re.fullmatch(rf"{stem}_(0|[1-9][0-9]*)", name))
+    places = sorted(
+        int(name[len(stem) + 1 :]) for name in names if re.fullmatch(rf"{stem}_(0|[1-9][0-9]*)", name)
+    )
     missing = next((k for k, place in enumerate(places) if place != k), None)
     if missing is not None:
-        raise WrongFile(f"{path}: column {stem}_{missing} is missing; the columns go on to {stem}_{places[-1]}")
+        raise WrongFile(
+            f"{path}: column {stem}_{missing} is missing; the columns go on to {stem}_{places[-1]}"
+        )
     return [f"{stem}_{place}" for place in places]
 
 
@@ -249,9 +286,15 @@ def columns_of(path: Path, table: "pa.Table", names: Sequence[str]) -> Numbers:
     if len(names) > 1:
         values = np.stack([plain(path, table.column(name), name) for name in names], axis=-1)
         stem = names[0].rpartition("_")[0]
-        return Numbers(tensor(path, stem, values), f"columns {names[0]} to {names[-1]}", f"column {stem}_{{}}")
+        return Numbers(
+            tensor(path, stem, values), f"columns {names[0]} to {names[-1]}", f"column {stem}_{{}}"
+        )
     name, column = names[0], table.column(names[0])
-    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
+    lists = (
+        pa.types.is_list(column.type)
+        or pa.types.is_large_list(column.type)
+        or pa.types.is_fixed_size_list(column.type)
+    )
     values = listed(path, column, name) if lists else plain(path, column, name)
     return Numbers(tensor(path, name, values), f"column {name}", f"column {name}, class {{}}")
 
@@ -260,7 +303,11 @@ def plain(path: Path, column: "pa.ChunkedArray", name: str) -> npt.NDArray[Any]:
     """The numbers of a column."""
     import pyarrow as pa
 
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+    if not (
+        pa.types.is_integer(column.type)
+        or pa.types.is_floating(column.type)
+        or pa.types.is_boolean(column.type)
+    ):
         raise WrongFile(f"{path}: column {name} holds {column.type}; wanted numbers")
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -282,7 +329,10 @@ def listed(path: Path, column: "pa.ChunkedArray", name: str) -> npt.NDArray[Any]
     ragged = np.flatnonzero(lengths != lengths[0])
     if len(ragged):
         row = int(ragged[0])
-        raise WrongFile(f"{path}: row {row} {COUNTED}: column {name} holds a list of {lengths[row]}, but row 0 one of {lengths[0]}")
+        raise WrongFile(
+            f"{path}: row {row} {COUNTED}: column {name} holds a list of {lengths[row]}, but row 0 one of"
+            f" {lengths[0]}"
+        )
     flat = pc.list_flatten(column)
     if flat.null_count:
         row, place = divmod(int(np.flatnonzero(flat.is_null().to_numpy())[0]), int(lengths[0]))
@@ -290,7 +340,8 @@ def listed(path: Path, column: "pa.ChunkedArray", name: str) -> npt.NDArray[Any]
     return plain(path, flat, name).reshape(len(column), -1)
 
 
-# ---- checks ----------------------------------------------------------------------------------------------------------
+# ---- checks
+# --------------------------------------------------------------------------------------------------
 
 
 def checked(path: Path, contents: Contents, member: int | None, ignore_index: int | None) -> Saved:
@@ -299,12 +350,13 @@ def checked(path: Path, contents: Contents, member: int | None, ignore_index: in
     shape, rows = tuple(scores.values.shape), tuple(labels.values.shape)
     if len(shape) not in (2, 3) or shape[-1] < 2:
         raise WrongFile(
-            f"{path}: {scores.name} has shape {shape}; wanted (rows, classes) or (models, rows, classes), 2 classes at least. "
-            "A single logit z is the two logits 0 and z"
+            f"{path}: {scores.name} has shape {shape}; wanted (rows, classes) or (models, rows, classes), 2"
+            " classes at least. A single logit z is the two logits 0 and z"
         )
     if len(rows) not in (1, 2) or rows[0] != shape[-2] or rows[1:] not in ((), shape[-1:]):
         raise WrongFile(
-            f"{path}: {scores.name} has shape {shape} and {labels.name} {rows}; wanted one label, or {shape[-1]} shares, for each row"
+            f"{path}: {scores.name} has shape {shape} and {labels.name} {rows}; wanted one label, or"
+            f" {shape[-1]} shares, for each row"
         )
     if not shape[-2]:
         raise WrongFile(f"{path}: there are no rows")
@@ -314,7 +366,11 @@ def checked(path: Path, contents: Contents, member: int | None, ignore_index: in
     if not values.is_floating_point():
         values = values.to(torch.float64)
     given = whole_numbers(path, labels) if len(rows) == 1 else labels.values.to(torch.float64)
-    counts = given != ignore_index if ignore_index is not None and len(rows) == 1 else torch.ones(rows[0], dtype=torch.bool)
+    counts = (
+        given != ignore_index
+        if ignore_index is not None and len(rows) == 1
+        else torch.ones(rows[0], dtype=torch.bool)
+    )
     check_scores(path, contents.kind, Numbers(values, scores.name, scores.of_class), counts)
     check_labels(path, Numbers(given, labels.name, labels.of_class), counts, shape[-1])
     make = Predictions.from_logits if contents.kind == "logits" else Predictions.from_probabilities
@@ -325,7 +381,9 @@ def checked(path: Path, contents: Contents, member: int | None, ignore_index: in
     return Saved(path, predictions, contents.classes, members, contents.epsilon)
 
 
-def one_member(path: Path, scores: Tensor, names: tuple[str, ...], member: int | None) -> tuple[Tensor, tuple[str, ...]]:
+def one_member(
+    path: Path, scores: Tensor, names: tuple[str, ...], member: int | None
+) -> tuple[Tensor, tuple[str, ...]]:
     """The models asked for and their names: the only one without its dimension."""
     models = scores.shape[0] if scores.ndim == 3 else 1
     if member is not None and not 0 <= member < models:
@@ -347,7 +405,9 @@ def whole_numbers(path: Path, labels: Numbers) -> Tensor:
         bad |= values.isinf()
         if bad.any():
             row = first(bad)
-            raise WrongFile(f"{path}: row {row} {COUNTED}: {labels.name} is {float(values[row]):g}; wanted whole numbers")
+            raise WrongFile(
+                f"{path}: row {row} {COUNTED}: {labels.name} is {float(values[row]):g}; wanted whole numbers"
+            )
     return values.to(torch.int64)
 
 
@@ -364,7 +424,10 @@ def check_scores(path: Path, kind: Kind, scores: Numbers, counts: Bool[Tensor, "
         row = first(wrong.any(-1))
         model, k = wrong.reshape(-1, *wrong.shape[-2:])[:, row].nonzero()[0].tolist()
         value = float(values.reshape(-1, *values.shape[-2:])[model, row, k])
-        raise WrongFile(f"{path}: row {row} {COUNTED}{of_model(values, model)}: {scores.at(k)} is {value:g}; allowed are {allowed}")
+        raise WrongFile(
+            f"{path}: row {row} {COUNTED}{of_model(values, model)}: {scores.at(k)} is {value:g}; allowed are"
+            f" {allowed}"
+        )
     if kind == "logits":
         wrong = values.isneginf().all(-1) & counts
         message = "every logit is -inf; at least one class must be possible"
@@ -375,7 +438,11 @@ def check_scores(path: Path, kind: Kind, scores: Numbers, counts: Bool[Tensor, "
     if wrong.any():
         row = first(wrong)
         model = int(wrong.reshape(-1, wrong.shape[-1])[:, row].nonzero()[0, 0])
-        said = message if kind == "logits" else message.format(scores.name, float(total.reshape(-1, total.shape[-1])[model, row]))
+        said = (
+            message
+            if kind == "logits"
+            else message.format(scores.name, float(total.reshape(-1, total.shape[-1])[model, row]))
+        )
         raise WrongFile(f"{path}: row {row} {COUNTED}{of_model(values, model)}: {said}")
 
 
@@ -386,16 +453,23 @@ def check_labels(path: Path, labels: Numbers, counts: Bool[Tensor, " example"], 
         wrong = ((values < 0) | (values >= classes)) & counts
         if wrong.any():
             row = first(wrong)
-            hint = f". Do rows with this label not count? Then add --ignore-index {int(values[row])}" if values[row] < 0 else ""
-            raise WrongFile(f"{path}: row {row} {COUNTED}: {labels.name} is {int(values[row])}; allowed are 0 to {classes - 1}{hint}")
+            hint = (
+                f". Do rows with this label not count? Then add --ignore-index {int(values[row])}"
+                if values[row] < 0
+                else ""
+            )
+            raise WrongFile(
+                f"{path}: row {row} {COUNTED}: {labels.name} is {int(values[row])}; allowed are 0 to"
+                f" {classes - 1}{hint}"
+            )
         return
     total = values.sum(-1)
     wrong = ~((total - 1).abs() <= SUM_TOLERANCE[values.dtype]) | (values < 0).any(-1)
     if wrong.any():
         row = first(wrong)
         raise WrongFile(
-            f"{path}: row {row} {COUNTED}: {labels.name} add up to {float(total[row]):.6g}, the least is {float(values[row].min()):.6g}; "
-            "a row adds up to 1 and holds nothing negative"
+            f"{path}: row {row} {COUNTED}: {labels.name} add up to {float(total[row]):.6g}, the least is"
+            f" {float(values[row].min()):.6g}; a row adds up to 1 and holds nothing negative"
         )
 
 
@@ -418,7 +492,9 @@ READERS: dict[str, Callable[[Path, Kind | None], Contents]] = {
 
 UNPICKLED = " Reading this one could run code; save the arrays with numpy.savez or safetensors."
 HINTS = {
-    ".npy": " It holds one array; save logits and labels together with numpy.savez(path, logits=…, labels=…).",
+    ".npy": (
+        " It holds one array; save logits and labels together with numpy.savez(path, logits=…, labels=…)."
+    ),
     ".pt": UNPICKLED,
     ".pth": UNPICKLED,
     ".pkl": UNPICKLED,
@@ -426,7 +502,9 @@ HINTS = {
 
 
 def same_examples(first_file: Saved, second_file: Saved) -> None:
-    """Errors: WrongFile, with the first row that differs, unless both hold predictions of the same examples in the same order."""
+    """Errors: WrongFile, with the first row that differs, unless both hold predictions of the same examples
+    in the same order.
+    """
     one, two = first_file.predictions, second_file.predictions
     pair = f"{first_file.path} and {second_file.path}"
     if one.scores.shape[-2:] != two.scores.shape[-2:]:
@@ -436,18 +514,28 @@ def same_examples(first_file: Saved, second_file: Saved) -> None:
         counts = " and ".join(f"{len(saved.members) or 1}" for saved in (first_file, second_file))
         raise WrongFile(f"{pair} hold {counts} models; wanted as many in both, or choose one with --member")
     if (one.distribution is None) != (two.distribution is None):
-        raise WrongFile(f"{pair}: one has label distributions, the other single labels; wanted the same labels")
+        raise WrongFile(
+            f"{pair}: one has label distributions, the other single labels; wanted the same labels"
+        )
     rows = [torch.arange(p.scores.shape[-2]) if p.keep is None else p.keep for p in (one, two)]
     labels = []
     for own, keep in zip((one, two), rows, strict=True):
         given = own.labels.unsqueeze(-1).to(torch.float64) if own.distribution is None else own.distribution
-        labels.append(torch.full((own.scores.shape[-2], given.shape[-1]), -1.0, dtype=torch.float64).index_copy(0, keep, given))
+        labels.append(
+            torch.full((own.scores.shape[-2], given.shape[-1]), -1.0, dtype=torch.float64).index_copy(
+                0, keep, given
+            )
+        )
     differ = ((labels[0] - labels[1]).abs() > SAME).any(-1)
     if differ.any():
         row = first(differ)
-        said = " and ".join(str(label[row].tolist()) if one.distribution is not None else f"{int(label[row, 0])}" for label in labels)
+        said = " and ".join(
+            str(label[row].tolist()) if one.distribution is not None else f"{int(label[row, 0])}"
+            for label in labels
+        )
         raise WrongFile(
-            f"{pair} differ in the label of row {row} {COUNTED}: {said}. A paired comparison is of the same examples in the same order"
+            f"{pair} differ in the label of row {row} {COUNTED}: {said}. A paired comparison is of the same"
+            " examples in the same order"
         )
 
 
@@ -456,8 +544,13 @@ def same_model(audited: Saved, train: Saved) -> None:
     if train.predictions.kind != "logits":
         raise WrongFile(f"{train.path}: holds probabilities; the ε is told from logits")
     if train.predictions.distribution is not None:
-        raise WrongFile(f"{train.path}: holds label distributions; the ε is told where training examples have one label each")
+        raise WrongFile(
+            f"{train.path}: holds label distributions; the ε is told where training examples have one label"
+            " each"
+        )
     shapes = [(len(saved.members) or 1, saved.predictions.classes) for saved in (audited, train)]
     if shapes[0] != shapes[1]:
         said = " and ".join(f"{models} models of {classes} classes" for models, classes in shapes)
-        raise WrongFile(f"{audited.path} and {train.path} hold {said}; the training predictions are of the same models")
+        raise WrongFile(
+            f"{audited.path} and {train.path} hold {said}; the training predictions are of the same models"
+        )

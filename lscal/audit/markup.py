@@ -19,7 +19,9 @@ Part = Markup | str
 
 def element(tag: str, *parts: Part, **attributes: str) -> Markup:
     """An element. Attribute names are Python's: `class_` is class, `aria_label` is aria-label."""
-    given = "".join(f' {name.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for name, value in attributes.items())
+    given = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for name, value in attributes.items()
+    )
     if tag in VOID:
         return Markup(f"<{tag}{given}>")
     return Markup(f"<{tag}{given}>{joined(*parts).text}</{tag}>")

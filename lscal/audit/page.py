@@ -14,13 +14,29 @@ from lscal.audit.figures import Diagram, colours, drawable, inline
 from lscal.audit.markup import Markup, Part, element, joined
 from lscal.audit.words import Figures, change, figures, number, title
 from lscal.binning import BinnedStatistics
-from lscal.diagrams import ClasswiseReliability, ConfidenceDrop, ConfidenceHistogram, Reliability, RiskCoverage, SmoothReliability
+from lscal.diagrams import (
+    ClasswiseReliability,
+    ConfidenceDrop,
+    ConfidenceHistogram,
+    Reliability,
+    RiskCoverage,
+    SmoothReliability,
+)
 from lscal.diagrams.style import THEMES
 from lscal.estimate import Estimate
 from lscal.metrics import METRICS
 
 TEMPLATE = Path(__file__).with_name("page.html")
-REPAIRED = ("confidence_gap", "ece", "smooth_ece", "classwise_ece", "nll", "brier", "aurc", "coverage_at_risk")
+REPAIRED = (
+    "confidence_gap",
+    "ece",
+    "smooth_ece",
+    "classwise_ece",
+    "nll",
+    "brier",
+    "aurc",
+    "coverage_at_risk",
+)
 """What a recalibration may change, in short."""
 OF_MODELS = ("accuracy", "confidence_gap", "ece", "nll", "aurc")
 MODELS = 50
@@ -41,17 +57,38 @@ def page(audits: Sequence[Audit], comparison: Comparison | None) -> str:
     if comparison is None:
         (audit,) = audits
         heading = f"Audit of {audit.name}"
-        parts = [element("h1", heading), *about(audit), *sentences(verdict.of_audit(audit)), *sections(audit, numbers, "h2")]
+        parts = [
+            element("h1", heading),
+            *about(audit),
+            *sentences(verdict.of_audit(audit)),
+            *sections(audit, numbers, "h2"),
+        ]
     else:
         first, second = audits
         heading = f"{second.name} against {first.name}"
-        parts = [element("h1", heading), *sentences(verdict.of_comparison(comparison)), *compared(comparison, numbers)]
+        parts = [
+            element("h1", heading),
+            *sentences(verdict.of_comparison(comparison)),
+            *compared(comparison, numbers),
+        ]
         for audit in audits:
-            parts += [element("h2", audit.name), *about(audit), *sentences(verdict.of_audit(audit)), *sections(audit, numbers, "h3")]
+            parts += [
+                element("h2", audit.name),
+                *about(audit),
+                *sentences(verdict.of_audit(audit)),
+                *sections(audit, numbers, "h3"),
+            ]
     parts += [*glossary(audits[0].raw), footer()]
-    light, dark = ("".join(f"{name}: {value}; " for name, value in colours(THEMES[theme]).items()) for theme in ("light", "dark"))
+    light, dark = (
+        "".join(f"{name}: {value}; " for name, value in colours(THEMES[theme]).items())
+        for theme in ("light", "dark")
+    )
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        generator=GENERATOR, title=element("title", heading).text[7:-8], light=light, dark=dark, body=joined(*parts).text
+        generator=GENERATOR,
+        title=element("title", heading).text[7:-8],
+        light=light,
+        dark=dark,
+        body=joined(*parts).text,
     )
 
 
@@ -68,8 +105,8 @@ def about(audit: Audit) -> list[Markup]:
     parts = [element("p", " · ".join(facts), class_="facts")]
     if audit.saved.members:
         models = (
-            f"The file holds {audit.models} models ({shortened(audit.saved.members)}). Every number is their mean; its interval covers new "
-            "models as well as new examples."
+            f"The file holds {audit.models} models ({shortened(audit.saved.members)}). Every number is their"
+            " mean; its interval covers new models as well as new examples."
         )
         parts.append(element("p", models, class_="facts"))
     return parts
@@ -82,7 +119,10 @@ def shortened(names: Sequence[str]) -> str:
 
 def sentences(said: Sequence[str]) -> list[Markup]:
     """Sentences, a paragraph each; the first is the answer."""
-    return [element("p", unbroken(sentence), class_="answer" if i == 0 else "said") for i, sentence in enumerate(said)]
+    return [
+        element("p", unbroken(sentence), class_="answer" if i == 0 else "said")
+        for i, sentence in enumerate(said)
+    ]
 
 
 def unbroken(sentence: str) -> Markup:
@@ -110,20 +150,27 @@ def sections(audit: Audit, numbers: Iterator[int], heading: str) -> list[Markup]
 
 
 INTERVALS = (
-    "Value and 95 % interval. ↑ higher is better, ↓ lower is better, →0 nearer 0 is better. An ECE is never 0 on finitely many examples: "
-    "“if calibrated” is what a perfectly calibrated model with the same confidences would show on average."
+    "Value and 95 % interval. ↑ higher is better, ↓ lower is better, →0 nearer 0 is better. An ECE is never 0"
+    " on finitely many examples: “if calibrated” is what a perfectly calibrated model with the same"
+    " confidences would show on average."
 )
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# ---- tables
+# --------------------------------------------------------------------------------------------------
 
 
 def table(caption: str, header: Sequence[Part], rows: Sequence[Sequence[Part]]) -> Markup:
     """A table whose first column names its rows."""
     head = element("tr", *(element("th", cell, scope="col") for cell in header))
-    body = [element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows]
+    body = [
+        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
+        for row in rows
+    ]
     top = [element("caption", caption)] if caption else []
-    return element("div", element("table", *top, element("thead", head), element("tbody", *body)), class_="scroll")
+    return element(
+        "div", element("table", *top, element("thead", head), element("tbody", *body)), class_="scroll"
+    )
 
 
 def cell(of: Figures, *judgement: Markup) -> Markup:
@@ -133,12 +180,17 @@ def cell(of: Figures, *judgement: Markup) -> Markup:
 
 def small(*pieces: Part) -> Markup:
     """Small print below a value, in pieces which do not break."""
-    return element("small", *(joined(element("span", piece) if isinstance(piece, str) else piece, " ") for piece in pieces))
+    return element(
+        "small",
+        *(joined(element("span", piece) if isinstance(piece, str) else piece, " ") for piece in pieces),
+    )
 
 
 def named(name: str) -> Markup:
     """A metric with its direction, linked to its definition."""
-    return joined(element("a", title(name), href=f"#{name}"), f"\N{NO-BREAK SPACE}{ARROWS[METRICS[name].better]}")
+    return joined(
+        element("a", title(name), href=f"#{name}"), f"\N{NO-BREAK SPACE}{ARROWS[METRICS[name].better]}"
+    )
 
 
 def judged(name: str, before: Estimate, after: Estimate, difference: Estimate) -> list[Markup]:
@@ -163,7 +215,9 @@ def repairs(audit: Audit) -> Markup:
             value = figures(scored.estimates[name], name, like=raw).value
             judgement = judged(name, raw, scored.estimates[name], difference)
             difference_in_words = change(difference, name)
-            row.append(joined(value, small(difference_in_words.value, difference_in_words.interval, *judgement)))
+            row.append(
+                joined(value, small(difference_in_words.value, difference_in_words.interval, *judgement))
+            )
         rows.append(row)
     header: list[Part] = [
         "",
@@ -177,9 +231,10 @@ def repairs(audit: Audit) -> Markup:
 def how_to_repair(audit: Audit) -> str:
     """How the recalibrations were scored, and how to use them."""
     return (
-        "Each example was recalibrated by what was fitted on the other four fifths of the file, so that nothing is scored on what it was "
-        f"fitted on. To use on new examples: divide the logits by {verdict.temperatures(audit)}; p-norm, as lscal.PNorm: {verdict.norms(audit)}. "
-        "Changes are paired: their intervals are of the same examples before and after."
+        "Each example was recalibrated by what was fitted on the other four fifths of the file, so that"
+        " nothing is scored on what it was fitted on. To use on new examples: divide the logits by"
+        f" {verdict.temperatures(audit)}; p-norm, as lscal.PNorm: {verdict.norms(audit)}. Changes are paired:"
+        " their intervals are of the same examples before and after."
     )
 
 
@@ -190,7 +245,10 @@ def tables(audit: Audit) -> list[Markup]:
         if name != "calibrated_ece":  # stands beside the ECE
             groups.setdefault(METRICS[name].function.__module__.rpartition(".")[2], []).append(name)
     header = ["", "as it is", "temperature", "p-norm"]
-    return [table(GROUPS.get(group, group), header, [row(audit, name) for name in names]) for group, names in groups.items()]
+    return [
+        table(GROUPS.get(group, group), header, [row(audit, name) for name in names])
+        for group, names in groups.items()
+    ]
 
 
 def row(audit: Audit, name: str) -> list[Part]:
@@ -203,7 +261,10 @@ def row(audit: Audit, name: str) -> list[Part]:
         like = audit.raw.estimates[name]
         own = cell(figures(scored.estimates[name], name, like=like))
         if name == "ece":
-            own = joined(own, small(figures(scored.estimates["calibrated_ece"], name, like=like).value, "if calibrated"))
+            own = joined(
+                own,
+                small(figures(scored.estimates["calibrated_ece"], name, like=like).value, "if calibrated"),
+            )
         cells.append(own)
     return cells
 
@@ -213,7 +274,10 @@ def models(audit: Audit) -> Markup:
     rows: list[list[Part]] = []
     temperatures = audit.temperature.value.tolist()
     for i, model in enumerate(audit.saved.members[:MODELS]):
-        values = [figures(single(float(audit.raw.by_model[name][i])), name, like=audit.raw.estimates[name]).value for name in OF_MODELS]
+        values = [
+            figures(single(float(audit.raw.by_model[name][i])), name, like=audit.raw.estimates[name]).value
+            for name in OF_MODELS
+        ]
         rows.append([model, *values, number(temperatures[i], 2)])
     left_out = len(audit.saved.members) - len(rows)
     caption = f"The first {MODELS}; {left_out} more are left out" if left_out else ""
@@ -228,7 +292,8 @@ def single(value: float) -> Estimate:
     return Estimate(only, only, only)
 
 
-# ---- two files -------------------------------------------------------------------------------------------------------
+# ---- two files
+# --------------------------------------------------------------------------------------------------
 
 
 def compared(comparison: Comparison, numbers: Iterator[int]) -> list[Markup]:
@@ -238,20 +303,38 @@ def compared(comparison: Comparison, numbers: Iterator[int]) -> list[Markup]:
     for name in comparison.names:
         if name == "calibrated_ece":
             continue
-        before, after, difference = first.raw.estimates[name], second.raw.estimates[name], comparison.difference(name)
-        row: list[Part] = [named(name), two(figures(before, name).value, figures(after, name, like=before).value)]
+        before, after, difference = (
+            first.raw.estimates[name],
+            second.raw.estimates[name],
+            comparison.difference(name),
+        )
+        row: list[Part] = [
+            named(name),
+            two(figures(before, name).value, figures(after, name, like=before).value),
+        ]
         row.append(cell(change(difference, name), *judged(name, before, after, difference)))
         if name in first.scaled.estimates:
             scaled = comparison.scaled_difference(name)
-            row.append(cell(change(scaled, name), *judged(name, first.scaled.estimates[name], second.scaled.estimates[name], scaled)))
+            row.append(
+                cell(
+                    change(scaled, name),
+                    *judged(name, first.scaled.estimates[name], second.scaled.estimates[name], scaled),
+                )
+            )
         else:
             row.append("")
         rows.append(row)
-    header: list[Part] = ["", two(first.name, second.name), "difference", joined("difference", element("small", "after temperature"))]
+    header: list[Part] = [
+        "",
+        two(first.name, second.name),
+        "difference",
+        joined("difference", element("small", "after temperature")),
+    ]
     note = (
-        f"Differences are {second.name} less {first.name}, paired: taken on the same resamples of the same examples, with 95 % intervals; "
-        "in the last column each was recalibrated by a temperature fitted on the other four fifths of its file. "
-        f"Of {len(rows)} intervals one or two leave 0 out by chance alone."
+        f"Differences are {second.name} less {first.name}, paired: taken on the same resamples of the same"
+        " examples, with 95 % intervals; in the last column each was recalibrated by a temperature fitted on"
+        f" the other four fifths of its file. Of {len(rows)} intervals one or two leave 0 out by chance"
+        " alone."
     )
     return [
         element("h2", "Side by side"),
@@ -275,7 +358,11 @@ def side_by_side(comparison: Comparison, numbers: Iterator[int]) -> list[Markup]
     parts = [
         figure(
             numbers,
-            RiskCoverage.of("Errors where it is most confident", risks, comparison.break_even if comparison.told_apart else None),
+            RiskCoverage.of(
+                "Errors where it is most confident",
+                risks,
+                comparison.break_even if comparison.told_apart else None,
+            ),
             RISK,
         )
     ]
@@ -284,7 +371,9 @@ def side_by_side(comparison: Comparison, numbers: Iterator[int]) -> list[Markup]
     if before.member:
         before, after = (replace(one, scores=one.scores[0]) for one in (before, after))
         title += f", model {audits[0].saved.members[0]}"
-    drop = ConfidenceDrop.of(title, distinct(names), before, after, [drawable(name) for name in audits[0].class_names])
+    drop = ConfidenceDrop.of(
+        title, distinct(names), before, after, [drawable(name) for name in audits[0].class_names]
+    )
     parts.append(figure(numbers, drop, DROP))
     return parts
 
@@ -294,38 +383,70 @@ def distinct(names: tuple[str, str]) -> tuple[str, str]:
     return names if names[0] != names[1] else (f"A: {names[0]}", f"B: {names[1]}")
 
 
-# ---- diagrams --------------------------------------------------------------------------------------------------------
+# ---- diagrams
+# --------------------------------------------------------------------------------------------------
 
 RELIABILITY = (
-    "Where the dots lie on the dashed line, an answer given with 80 % confidence is right 80 % of the time. Below the line it is "
-    "overconfident, above it underconfident. A full dot lies outside the region where a calibrated model would fall by chance."
+    "Where the dots lie on the dashed line, an answer given with 80 % confidence is right 80 % of the time."
+    " Below the line it is overconfident, above it underconfident. A full dot lies outside the region where a"
+    " calibrated model would fall by chance."
 )
-RISK = "The further left, the fewer and the more confident the answers that are used. A curve which starts low ranks its errors last."
-HISTOGRAM = "How confident right and wrong answers are, on a logarithmic axis: confident errors are the hatched part at the right."
+RISK = (
+    "The further left, the fewer and the more confident the answers that are used. A curve which starts low"
+    " ranks its errors last."
+)
+HISTOGRAM = (
+    "How confident right and wrong answers are, on a logarithmic axis: confident errors are the hatched part"
+    " at the right."
+)
 CLASSES = "The same for each class by itself: its probability against how often it is the label."
 SMOOTH = "The reliability diagram without bins."
-DROP = "Each point is an example: its confidence in the first file and in the second. Below the dashed line it fell."
+DROP = (
+    "Each point is an example: its confidence in the first file and in the second. Below the dashed line it"
+    " fell."
+)
 
 
 def pictures(audit: Audit, numbers: Iterator[int]) -> Markup:
     """The diagrams of one file."""
     predictions = audit.saved.predictions
-    raw, scaled = (BinnedStatistics.of(one.predictions.confidence, one.predictions.correct) for one in (audit.raw, audit.scaled))
+    raw, scaled = (
+        BinnedStatistics.of(one.predictions.confidence, one.predictions.correct)
+        for one in (audit.raw, audit.scaled)
+    )
     error = float(audit.raw.estimates["smooth_ece"].value)
     risks = {
         name: risk_coverage(scored.predictions)
-        for name, scored in (("as it is", audit.raw), ("after temperature", audit.scaled), ("after p-norm", audit.normalised))
+        for name, scored in (
+            ("as it is", audit.raw),
+            ("after temperature", audit.scaled),
+            ("after p-norm", audit.normalised),
+        )
     }
     return element(
         "div",
         figure(numbers, Reliability.of("Reliability as it is", raw), RELIABILITY),
         figure(
-            numbers, Reliability.of("Reliability after temperature scaling", scaled), "The same after cross-fitted temperature scaling."
+            numbers,
+            Reliability.of("Reliability after temperature scaling", scaled),
+            "The same after cross-fitted temperature scaling.",
         ),
-        figure(numbers, SmoothReliability.of("Smooth reliability as it is", predictions.confidence, predictions.correct, error), SMOOTH),
+        figure(
+            numbers,
+            SmoothReliability.of(
+                "Smooth reliability as it is", predictions.confidence, predictions.correct, error
+            ),
+            SMOOTH,
+        ),
         figure(numbers, RiskCoverage.of("Errors where it is most confident", risks), RISK),
         figure(numbers, ConfidenceHistogram.of("Confidence, right and wrong", raw), HISTOGRAM),
-        figure(numbers, ClasswiseReliability.of("Classes", audit.by_class, [drawable(name) for name in audit.class_names]), CLASSES),
+        figure(
+            numbers,
+            ClasswiseReliability.of(
+                "Classes", audit.by_class, [drawable(name) for name in audit.class_names]
+            ),
+            CLASSES,
+        ),
         class_="figures",
     )
 
@@ -335,7 +456,8 @@ def figure(numbers: Iterator[int], diagram: Diagram, caption: str) -> Markup:
     return element("figure", inline(diagram, next(numbers), diagram.title), element("figcaption", caption))
 
 
-# ---- definitions -----------------------------------------------------------------------------------------------------
+# ---- definitions
+# --------------------------------------------------------------------------------------------------
 
 
 def glossary(scored: Scored) -> list[Markup]:
@@ -343,21 +465,27 @@ def glossary(scored: Scored) -> list[Markup]:
     entries: list[Markup] = []
     for name in scored.estimates:
         lines = (METRICS[name].function.__doc__ or "").strip().splitlines()
-        text = re.sub(r"`(?:lscal\.)?([^`]+)`", r"\1", " ".join(line.strip() for line in lines if line.strip()))
+        text = re.sub(
+            r"`(?:lscal\.)?([^`]+)`", r"\1", " ".join(line.strip() for line in lines if line.strip())
+        )
         entries += [element("dt", title(name), id=name), element("dd", text)]
     return [element("h2", "What the numbers are"), element("p", METHOD), element("dl", *entries)]
 
 
 METHOD = (
-    "Confidence is the largest probability of an answer; K is the number of classes, N that of examples. Intervals cover 95 %: those of "
-    "accuracies and of the debiased ECE have formulas of their own, all others come from resampling the examples. Temperature scaling "
-    "divides all logits by one number; p-norm divides those of each example by their own p-norm, which changes the order of the examples "
-    "too. Neither changes an answer."
+    "Confidence is the largest probability of an answer; K is the number of classes, N that of examples."
+    " Intervals cover 95 %: those of accuracies and of the debiased ECE have formulas of their own, all"
+    " others come from resampling the examples. Temperature scaling divides all logits by one number; p-norm"
+    " divides those of each example by their own p-norm, which changes the order of the examples too. Neither"
+    " changes an answer."
 )
 
 
 def footer() -> Markup:
     """What wrote this."""
     return element(
-        "footer", f"Written by lscal {version('lscal')}, python -m lscal.audit. The page has no script and loads nothing.", class_="facts"
+        "footer",
+        f"Written by lscal {version('lscal')}, python -m lscal.audit. The page has no script and loads"
+        " nothing.",
+        class_="facts",
     )

@@ -38,7 +38,11 @@ def show(audits: Sequence[Audit], comparison: Comparison | None) -> None:
         return
     for audit in audits:
         say(console, audit.name, verdict.of_audit(audit))
-    say(console, f"{comparison.second.name} against {comparison.first.name}", verdict.of_comparison(comparison))
+    say(
+        console,
+        f"{comparison.second.name} against {comparison.first.name}",
+        verdict.of_comparison(comparison),
+    )
     console.print(differences(comparison))
 
 
@@ -56,7 +60,11 @@ def metrics(audit: Audit) -> Table:
     for name in audit.raw.estimates:
         raw = figures(audit.raw.estimates[name], name)
         after = [
-            figures(scored.estimates[name], name, like=audit.raw.estimates[name]).value if name in scored.estimates else ""
+            (
+                figures(scored.estimates[name], name, like=audit.raw.estimates[name]).value
+                if name in scored.estimates
+                else ""
+            )
             for scored in (audit.scaled, audit.normalised)
         ]
         table.add_row(title(name), raw.value, raw.interval, *after)
@@ -77,8 +85,18 @@ def differences(comparison: Comparison) -> Table:
     for name in comparison.names:
         first, second = comparison.first.raw.estimates[name], comparison.second.raw.estimates[name]
         raw = change(comparison.difference(name), name)
-        scaled = change(comparison.scaled_difference(name), name) if name in comparison.first.scaled.estimates else None
-        row = [title(name), figures(first, name).value, figures(second, name, like=first).value, raw.value, raw.interval]
+        scaled = (
+            change(comparison.scaled_difference(name), name)
+            if name in comparison.first.scaled.estimates
+            else None
+        )
+        row = [
+            title(name),
+            figures(first, name).value,
+            figures(second, name, like=first).value,
+            raw.value,
+            raw.interval,
+        ]
         table.add_row(*row, *((scaled.value, scaled.interval) if scaled else ("", "")))
     return table
 

@@ -8,12 +8,21 @@ UNTRAINED = 0.03
 FEW = 100
 """Examples below which a bootstrap says less than its intervals claim."""
 NEARLY_ALL, MOST, SOME = 0.9, 0.5, 0.1
-"""Shares of the ECE above that of a calibrated model, from which on a temperature repairs nearly all, most or some of it."""
+"""Shares of the ECE above that of a calibrated model, from which on a temperature repairs nearly all, most or
+some of it.
+"""
 
 
 def of_audit(audit: Audit) -> list[str]:
     """What is said of one file."""
-    said = [answer(audit.raw), few(audit), calibration(audit), ranking(audit), worst_class(audit), smoothing(audit)]
+    said = [
+        answer(audit.raw),
+        few(audit),
+        calibration(audit),
+        ranking(audit),
+        worst_class(audit),
+        smoothing(audit),
+    ]
     return [sentence for sentence in said if sentence]
 
 
@@ -24,7 +33,10 @@ def answer(scored: Scored) -> str:
     says = number(float(accuracy.value + gap.value), 1, 100)
     start = f"Right {right.value} of the time {right.interval}, says {says} %:"
     if not told_from_zero(gap):
-        return f"{start} neither over- nor underconfident on average (off by {said(change(gap, 'confidence_gap'))})."
+        return (
+            f"{start} neither over- nor underconfident on average (off by"
+            f" {said(change(gap, 'confidence_gap'))})."
+        )
     way = "over" if float(gap.value) > 0 else "under"
     return f"{start} {way}confident by {unsigned(change(gap, 'confidence_gap'))}."
 
@@ -34,7 +46,10 @@ def few(audit: Audit) -> str:
     count, accuracy = audit.saved.predictions.examples, float(audit.raw.estimates["accuracy"].value)
     if accuracy in (0.0, 1.0):
         other = "error" if accuracy else "right answer"
-        return f"There is no {other} among {examples(audit)}, so resampling shows none: intervals other than that of the accuracy are too narrow."
+        return (
+            f"There is no {other} among {examples(audit)}, so resampling shows none: intervals other than"
+            " that of the accuracy are too narrow."
+        )
     if count < FEW:
         return f"On {examples(audit)} intervals are rough, and rather too narrow."
     return ""
@@ -54,19 +69,38 @@ def unsigned(of: Figures) -> str:
 def calibration(audit: Audit) -> str:
     """The ECE beside that of a calibrated model, and what a temperature and a p-norm make of it."""
     raw = audit.raw.estimates["ece"]
-    before, after, normed = (figures(one.estimates["ece"], "ece", like=raw).value for one in (audit.raw, audit.scaled, audit.normalised))
-    floor, floor_after = (figures(one.estimates["calibrated_ece"], "ece", like=raw).value for one in (audit.raw, audit.scaled))
-    start = f"Its calibration error (ECE) is {before}; a perfectly calibrated model would show {floor} on {examples(audit)}."
-    if float(audit.raw.estimates["debiased_ece"].low) <= 0 and not told_from_zero(audit.raw.estimates["confidence_gap"]):
+    before, after, normed = (
+        figures(one.estimates["ece"], "ece", like=raw).value
+        for one in (audit.raw, audit.scaled, audit.normalised)
+    )
+    floor, floor_after = (
+        figures(one.estimates["calibrated_ece"], "ece", like=raw).value for one in (audit.raw, audit.scaled)
+    )
+    start = (
+        f"Its calibration error (ECE) is {before}; a perfectly calibrated model would show {floor} on"
+        f" {examples(audit)}."
+    )
+    if float(audit.raw.estimates["debiased_ece"].low) <= 0 and not told_from_zero(
+        audit.raw.estimates["confidence_gap"]
+    ):
         return f"{start} That is no more than chance explains: there is nothing to repair."
     excess = [
-        float(one.estimates["ece"].value - one.estimates["calibrated_ece"].value) for one in (audit.raw, audit.scaled, audit.normalised)
+        float(one.estimates["ece"].value - one.estimates["calibrated_ece"].value)
+        for one in (audit.raw, audit.scaled, audit.normalised)
     ]
     share, with_norm = (1 - left / excess[0] if excess[0] > 0 else 0.0 for left in excess[1:])
     norm = f" A p-norm repairs more: ECE {before} → {normed}." if with_norm > share + SOME else ""
     if not bool(audit.temperature.converged.all()):
         return f"{start} No temperature is best: {unbounded(audit)}.{norm}"
-    how_much = "nearly all" if share >= NEARLY_ALL else "most" if share >= MOST else "some" if share >= SOME else "nothing"
+    how_much = (
+        "nearly all"
+        if share >= NEARLY_ALL
+        else "most"
+        if share >= MOST
+        else "some"
+        if share >= SOME
+        else "nothing"
+    )
     return (
         f"{start} A temperature of {temperatures(audit)} repairs {how_much} of it: ECE {before} → {after}, "
         f"where a calibrated model would show {floor_after}.{norm}"
@@ -97,16 +131,22 @@ def temperatures(audit: Audit) -> str:
 def norms(audit: Audit) -> str:
     """The order p and the temperature of p-norm normalisation."""
     orders, temperatures = (
-        [number(float(end), 2).removesuffix(".00") for end in values.aminmax()] for values in (audit.norm.p, audit.norm.temperature)
+        [number(float(end), 2).removesuffix(".00") for end in values.aminmax()]
+        for values in (audit.norm.p, audit.norm.temperature)
     )
     p, scale = (low if low == high else f"{low} to {high}" for low, high in (orders, temperatures))
-    return f"p = {p} and a temperature of {scale}" + (" (p = 0 is no norm: none ranked errors better)" if orders[0] == "0" else "")
+    return f"p = {p} and a temperature of {scale}" + (
+        " (p = 0 is no norm: none ranked errors better)" if orders[0] == "0" else ""
+    )
 
 
 def ranking(audit: Audit) -> str:
     """What can be answered at 1 % errors, and whether p-norm normalisation would rank better."""
     coverage = figures(audit.raw.estimates["coverage_at_risk"], "coverage_at_risk")
-    start = f"Answering only where it is most confident, it errs at most 1 % of the time on {coverage} of the examples."
+    start = (
+        f"Answering only where it is most confident, it errs at most 1 % of the time on {coverage} of the"
+        " examples."
+    )
     if float(audit.raw.estimates["coverage_at_risk"].value) == 0:
         start = "However few of its most confident answers are taken, more than 1 % of them are wrong."
     before, after = audit.raw.estimates["aurc"], audit.normalised.estimates["aurc"]
@@ -115,9 +155,14 @@ def ranking(audit: Audit) -> str:
     if not bool(audit.norm.p.any()):
         return f"{start} No p-norm of the logits ranks its errors better than they are."
     if not told_from_zero(difference):
-        return f"{start} A p-norm of the logits would rank its errors no better than chance explains ({values})."
+        return (
+            f"{start} A p-norm of the logits would rank its errors no better than chance explains ({values})."
+        )
     way = "better" if float(difference.value) < 0 else "worse"
-    return f"{start} A p-norm of the logits would rank its errors {way}: {values}, change {change(difference, 'aurc')}."
+    return (
+        f"{start} A p-norm of the logits would rank its errors {way}: {values}, change"
+        f" {change(difference, 'aurc')}."
+    )
 
 
 def worst_class(audit: Audit) -> str:
@@ -130,8 +175,13 @@ def smoothing(audit: Audit) -> str:
     """The ε it was trained with: told from training predictions, which these cannot replace."""
     found, train = audit.epsilon, audit.trained
     if found is None or train is None:
-        return "The ε of its label smoothing is not estimated: that takes its predictions of the training examples, --train FILE."
-    value, low, high, misfit = (float(part.mean()) for part in (found.value, found.low, found.high, found.misfit))
+        return (
+            "The ε of its label smoothing is not estimated: that takes its predictions of the training"
+            " examples, --train FILE."
+        )
+    value, low, high, misfit = (
+        float(part.mean()) for part in (found.value, found.low, found.high, found.misfit)
+    )
     ends = f"{number(value, 2)} [{number(low, 2)}, {number(high, 2)}]"
     rows = f"{train.predictions.examples:,} training predictions"
     caution = " They look far from trained, so take this with care." if misfit > UNTRAINED else ""
@@ -139,7 +189,10 @@ def smoothing(audit: Audit) -> str:
         return f"No label smoothing is told from its {rows}: ε = {ends}.{caution}"
     classes = audit.saved.predictions.classes
     wrong = number(value * (classes - 1) / classes, 2)
-    return f"Its {rows} are those of label smoothing with ε = {ends} (in the ε/K convention; the wrong classes together receive {wrong}).{caution}"
+    return (
+        f"Its {rows} are those of label smoothing with ε = {ends} (in the ε/K convention; the wrong classes"
+        f" together receive {wrong}).{caution}"
+    )
 
 
 def of_comparison(comparison: Comparison) -> list[str]:
@@ -153,9 +206,15 @@ def accuracies(comparison: Comparison) -> str:
     first, second = comparison.first, comparison.second
     difference = comparison.difference("accuracy")
     if not told_from_zero(difference):
-        return f"{examples(first)} cannot tell which is right more often: {second.name} less {first.name} is {said(change(difference, 'accuracy'))}."
+        return (
+            f"{examples(first)} cannot tell which is right more often: {second.name} less {first.name} is"
+            f" {said(change(difference, 'accuracy'))}."
+        )
     more = "more" if float(difference.value) > 0 else "less"
-    return f"{second.name} is right {more} often than {first.name}, by {unsigned(change(difference, 'accuracy'))}."
+    return (
+        f"{second.name} is right {more} often than {first.name}, by"
+        f" {unsigned(change(difference, 'accuracy'))}."
+    )
 
 
 def losses(comparison: Comparison) -> str:
@@ -163,11 +222,17 @@ def losses(comparison: Comparison) -> str:
     gaps = [figures(one.raw.estimates["ece"], "ece").value for one in (comparison.first, comparison.second)]
     difference = comparison.scaled_difference("nll")
     names = [one.name for one in (comparison.first, comparison.second)]
-    start = f"As they are, the ECE of {names[0]} is {gaps[0]} and that of {names[1]} {gaps[1]}. After a temperature for each,"
+    start = (
+        f"As they are, the ECE of {names[0]} is {gaps[0]} and that of {names[1]} {gaps[1]}. After a"
+        " temperature for each,"
+    )
     if not told_from_zero(difference):
         return f"{start} their NLL differs by no more than chance explains ({change(difference, 'nll')})."
     way = "higher (worse)" if float(difference.value) > 0 else "lower (better)"
-    return f"{start} the NLL of {comparison.second.name} is {way} by {unsigned(change(difference, 'nll'))}: no temperature removes that."
+    return (
+        f"{start} the NLL of {comparison.second.name} is {way} by {unsigned(change(difference, 'nll'))}: no"
+        " temperature removes that."
+    )
 
 
 def orders(comparison: Comparison) -> str:
@@ -185,9 +250,15 @@ def crossing(comparison: Comparison) -> str:
     """Where the risk-coverage curves meet."""
     first, second, share = comparison.first.name, comparison.second.name, comparison.break_even
     if share is not None and not comparison.told_apart:
-        return f"Their risk-coverage curves meet last at coverage {number(share, 1, 100)} %, which may be chance."
+        return (
+            f"Their risk-coverage curves meet last at coverage {number(share, 1, 100)} %, which may be"
+            " chance."
+        )
     if share is not None:
-        return f"Break-even at coverage {number(share, 1, 100)} %: where more of the answers are used than that, {second} errs no more often than {first}."
+        return (
+            f"Break-even at coverage {number(share, 1, 100)} %: where more of the answers are used than that,"
+            f" {second} errs no more often than {first}."
+        )
     if not comparison.told_apart:
         return ""
     if float(comparison.risks[1][-1]) > float(comparison.risks[0][-1]):

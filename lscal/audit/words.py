@@ -23,14 +23,18 @@ TITLES = {
     "brier": "Brier score",
     "kl": "KL divergence",
 }
-"""Where the name of a metric, with spaces and its abbreviations in capitals, is not what a reader knows it by."""
+"""Where the name of a metric, with spaces and its abbreviations in capitals, is not what a reader knows it
+by.
+"""
 
 CAPITALS = {"nll", "ece", "mce", "rmsce", "ks", "aurc", "augrc", "auroc", "brier"}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How numbers are written: multiplied by `factor`, followed by `sign`; a difference by `of_difference`."""
+    """How numbers are written: multiplied by `factor`, followed by `sign`; a difference by
+    `of_difference`.
+    """
 
     factor: float = 1.0
     sign: str = ""
@@ -49,7 +53,10 @@ PER_MILLE_NAMES = {"aurc", "e_aurc", "augrc"}
 
 def title(name: str) -> str:
     """What a reader calls a metric."""
-    words = (word.upper() if word in CAPITALS - {"brier"} else word.capitalize() if word == "brier" else word for word in name.split("_"))
+    words = (
+        word.upper() if word in CAPITALS - {"brier"} else word.capitalize() if word == "brier" else word
+        for word in name.split("_")
+    )
     return TITLES.get(name, " ".join(words))
 
 
@@ -62,7 +69,11 @@ def unit(name: str) -> Unit:
         return SCORE
     if name in PER_MILLE_NAMES:
         return PER_MILLE
-    return PERCENT if metric.low >= 0 and metric.high <= 1 and metric.high >= 0.9 and name not in PLAIN_NAMES else PLAIN
+    return (
+        PERCENT
+        if metric.low >= 0 and metric.high <= 1 and metric.high >= 0.9 and name not in PLAIN_NAMES
+        else PLAIN
+    )
 
 
 def number(value: float, decimals: int, factor: float = 1.0, signed: bool = False) -> str:

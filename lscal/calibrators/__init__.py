@@ -11,7 +11,8 @@ from lscal.calibrators.temperature import Temperature
 from lscal.calibrators.vector import VectorScaling
 
 CALIBRATORS: dict[str, type[Calibrator]] = {
-    calibrator.method: calibrator for calibrator in (Temperature, PNorm, VectorScaling, Isotonic, NetcalIsotonic, Histogram, Beta, BBQ)
+    calibrator.method: calibrator
+    for calibrator in (Temperature, PNorm, VectorScaling, Isotonic, NetcalIsotonic, Histogram, Beta, BBQ)
 }
 """Every method by name."""
 
@@ -33,8 +34,8 @@ __all__ = [
 def calibrator_from_json(text: str) -> Calibrator:
     """The calibrator which `Calibrator.to_json` wrote.
 
-    Errors: ValueError where the text is no such JSON, names an unknown method, or holds fields or values which the method
-    does not allow.
+    Errors: ValueError where the text is no such JSON, names an unknown method, or holds fields or values
+    which the method does not allow.
     """
     try:
         values = json.loads(text, parse_constant=refuse)

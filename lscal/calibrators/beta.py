@@ -22,10 +22,11 @@ SMALLEST = torch.finfo(torch.float64).eps
 class Beta(Calibrator):
     """Logits a_k·log p_k - b_k·log(1-p_k) + c_k with p = softmax(z), a and b at least 0.
 
-    netcal's extension to several classes: a multinomial regression on both logarithms, of p within [2e-16, 1 - 2e-16]. What
-    a saturated softmax has lost by then stays lost; temperature and vector scaling work on the logits themselves. A class
-    without examples takes the mean of the others' weights and bias; with fewer than two classes present the calibrator
-    is log p. netcal's time grows steeply with K, by a factor of five from K = 10 to 30.
+    netcal's extension to several classes: a multinomial regression on both logarithms, of p within [2e-16, 1
+    - 2e-16]. What a saturated softmax has lost by then stays lost; temperature and vector scaling work on the
+    logits themselves. A class without examples takes the mean of the others' weights and bias; with fewer
+    than two classes present the calibrator is log p. netcal's time grows steeply with K, by a factor of five
+    from K = 10 to 30.
 
     Attributes:
         weights: a_k and b_k of each class.
@@ -45,7 +46,9 @@ class Beta(Calibrator):
 
     @override
     @classmethod
-    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]) -> "Beta":
+    def fit(
+        cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]
+    ) -> "Beta":
         labels = labels.long()
         check(logits, labels)
         *members, _, classes = logits.shape
@@ -61,7 +64,9 @@ class Beta(Calibrator):
         return cls(torch.from_numpy(weights).to(logits.device), torch.from_numpy(bias).to(logits.device))
 
     @override
-    def __call__(self, logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:
+    def __call__(
+        self, logits: Float[Tensor, "*member example class"]
+    ) -> Float[Tensor, "*member example class"]:
         weights, bias = self.weights.to(logits.device), self.bias.to(logits.device)
         probabilities = logits.to(torch.float64).softmax(-1)
         up = probabilities.clamp(SMALLEST, 1 - SMALLEST).log()

@@ -1,4 +1,6 @@
-"""Histogram binning (Zadrozny and Elkan 2001) and Bayesian binning into quantiles (Naeini et al. 2015), by netcal."""
+"""Histogram binning (Zadrozny and Elkan 2001) and Bayesian binning into quantiles (Naeini et al. 2015), by
+netcal.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -12,7 +14,9 @@ from lscal.calibrators.one_vs_rest import Answers, Array, OneVsRest
 @final
 @dataclass(frozen=True, eq=False)
 class Histogram(OneVsRest):
-    """netcal's histogram binning: the share of hits in each of 10 bins of equal width; the middle of an empty bin."""
+    """netcal's histogram binning: the share of hits in each of 10 bins of equal width; the middle of an empty
+    bin.
+    """
 
     method: ClassVar[str] = "histogram"
 
@@ -25,7 +29,9 @@ class Histogram(OneVsRest):
 @final
 @dataclass(frozen=True, eq=False)
 class BBQ(OneVsRest):
-    """netcal's BBQ: the mean of histograms of many sizes, weighted by exp(-BIC/2). Its bins have equal width."""
+    """netcal's BBQ: the mean of histograms of many sizes, weighted by exp(-BIC/2). Its bins have equal
+    width.
+    """
 
     method: ClassVar[str] = "bbq"
 

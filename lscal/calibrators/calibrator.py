@@ -15,8 +15,8 @@ from torch import Tensor
 class Calibrator(ABC):
     """A fitted map from logits to logits. `fit` returns one, so an unfitted calibrator does not exist.
 
-    Every field is a tensor with the members' dimensions first. A subclass checks them in `__post_init__`, whether they
-    come from a fit or from JSON.
+    Every field is a tensor with the members' dimensions first. A subclass checks them in `__post_init__`,
+    whether they come from a fit or from JSON.
     """
 
     method: ClassVar[str]
@@ -24,7 +24,9 @@ class Calibrator(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]) -> "Calibrator":
+    def fit(
+        cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]
+    ) -> "Calibrator":
         """Fit on held-out logits, every member by itself.
 
         Labels may be of any integer type, logits of any float type; -inf logits (masked classes) stay -inf.
@@ -32,11 +34,15 @@ class Calibrator(ABC):
         """
 
     @abstractmethod
-    def __call__(self, logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:
+    def __call__(
+        self, logits: Float[Tensor, "*member example class"]
+    ) -> Float[Tensor, "*member example class"]:
         """Recalibrated logits in float64, of the same shape, on the same device."""
 
     def to_json(self) -> str:
-        """The method's name and every field as plain numbers, exact to the last bit: `{"method": "temperature", "value": …}`."""
+        """The method's name and every field as plain numbers, exact to the last bit: `{"method":
+        "temperature", "value": …}`.
+        """
         values = {field.name: getattr(self, field.name).tolist() for field in fields(self)}
         return json.dumps({"method": self.method} | values, allow_nan=False)
 
@@ -45,7 +51,10 @@ class Calibrator(ABC):
         """The calibrator whose fields were read from JSON. Errors: ValueError, naming the field."""
         wanted = {field.name for field in fields(cls)}
         if set(values) != wanted:
-            raise ValueError(f"{cls.method} has the fields {', '.join(sorted(wanted))}; got {', '.join(sorted(values)) or 'none'}")
+            raise ValueError(
+                f"{cls.method} has the fields {', '.join(sorted(wanted))}; got"
+                f" {', '.join(sorted(values)) or 'none'}"
+            )
         return cls(**{name: tensor_of(name, value) for name, value in values.items()})
 
 
@@ -53,7 +62,10 @@ def tensor_of(name: str, value: object) -> Tensor:
     """A number, a boolean or nested lists of either as a tensor, float64 or bool."""
     kinds = {type(leaf) for leaf in leaves(value)}
     if not (kinds <= {int, float} or kinds == {bool}):
-        raise ValueError(f"{name} holds {' and '.join(sorted(kind.__name__ for kind in kinds))}; allowed are numbers, or true and false")
+        raise ValueError(
+            f"{name} holds {' and '.join(sorted(kind.__name__ for kind in kinds))}; allowed are numbers, or"
+            " true and false"
+        )
     try:
         return torch.tensor(value, dtype=torch.bool if kinds == {bool} else torch.float64)
     except ValueError as error:

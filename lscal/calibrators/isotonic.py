@@ -12,7 +12,9 @@ from lscal.calibrators.one_vs_rest import Answers, Array, OneVsRest
 @final
 @dataclass(frozen=True, eq=False)
 class Isotonic(OneVsRest):
-    """scikit-learn's isotonic regression: the ascending curve of least squared error, linear between its knots."""
+    """scikit-learn's isotonic regression: the ascending curve of least squared error, linear between its
+    knots.
+    """
 
     method: ClassVar[str] = "isotonic"
 

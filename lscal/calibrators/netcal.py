@@ -1,7 +1,9 @@
-"""netcal behind one adapter: probabilities and answers in, plain numbers out; what it prints and changes stays inside.
+"""netcal behind one adapter: probabilities and answers in, plain numbers out; what it prints and changes
+stays inside.
 
-netcal's binary fits alone are used for curves, one class at a time, on float64: its several-class wrapper does the same, but
-prints, leaves out missing classes and takes two columns for a binary problem. It is imported when it is used.
+netcal's binary fits alone are used for curves, one class at a time, on float64: its several-class wrapper
+does the same, but prints, leaves out missing classes and takes two columns for a binary problem. It is
+imported when it is used.
 """
 
 import io
@@ -19,10 +21,12 @@ Answers = NDArray[np.int64]
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Run netcal without its prints, its progress bars and their thread, and the DeprecationWarning of each scaling fit.
+    """Run netcal without its prints, its progress bars and their thread, and the DeprecationWarning of each
+    scaling fit.
 
-    Streams, warnings filters and torch's thread count are restored. One thread, since these fits are thousands of passes
-    over little data. Imports belong before it: a library keeps the standard error it finds.
+    Streams, warnings filters and torch's thread count are restored. One thread, since these fits are
+    thousands of passes over little data. Imports belong before it: a library keeps the standard error it
+    finds.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -48,7 +52,9 @@ def isotonic_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
 
 
 def histogram_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
-    """Knots and values of netcal's histogram binning: 10 bins of equal width, (a, b]; an empty one has its middle as value."""
+    """Knots and values of netcal's histogram binning: 10 bins of equal width, (a, b]; an empty one has its
+    middle as value.
+    """
     with warnings.catch_warnings():
         from netcal.binning import HistogramBinning
     with silenced():
@@ -57,7 +63,8 @@ def histogram_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
 
 
 def bbq_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
-    """Knots and values of netcal's BBQ: a weighted mean of histograms of 1 to about 10·N^(1/3) bins, by their BIC.
+    """Knots and values of netcal's BBQ: a weighted mean of histograms of 1 to about 10·N^(1/3) bins, by their
+    BIC.
 
     The mean of step functions is one step function, on the edges of all of them.
     """
@@ -65,7 +72,9 @@ def bbq_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
         from netcal.binning import BBQ
     with silenced():
         fitted = BBQ().fit(probability, occurs)
-    edges = np.unique(np.concatenate([histogram._bin_bounds[0][1:-1] for histogram in fitted._binning_models]))
+    edges = np.unique(
+        np.concatenate([histogram._bin_bounds[0][1:-1] for histogram in fitted._binning_models])
+    )
     rightmost = np.append(edges, 1.0)  # the last point of each step
     values = np.zeros(len(rightmost))
     for weight, histogram in zip(fitted._model_scores, fitted._binning_models, strict=True):
@@ -74,7 +83,9 @@ def bbq_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
 
 
 def steps(edges: Array, values: Array) -> tuple[Array, Array]:
-    """A step function, constant on (a, b] between edges, as a piecewise linear one: each edge e becomes e and the next float."""
+    """A step function, constant on (a, b] between edges, as a piecewise linear one: each edge e becomes e and
+    the next float.
+    """
     if len(edges) == 0:
         return np.array([0.0, 1.0]), np.repeat(values, 2)
     return np.stack([edges, np.nextafter(edges, 1)], 1).ravel(), np.repeat(values, 2)[1:-1]
@@ -83,8 +94,8 @@ def steps(edges: Array, values: Array) -> tuple[Array, Array]:
 def beta_weights(probabilities: NDArray[np.float64], answers: Answers) -> tuple[Array, Array]:
     """The weights (K, 2) of log p and -log(1-p), and the bias (K,), of netcal's beta calibration.
 
-    With two classes netcal fits the second one's odds alone; the first then has weights and bias 0. pyro's global
-    parameters, which netcal clears, are restored.
+    With two classes netcal fits the second one's odds alone; the first then has weights and bias 0. pyro's
+    global parameters, which netcal clears, are restored.
     """
     with warnings.catch_warnings():
         import pyro

@@ -17,10 +17,14 @@ LOWEST, HIGHEST = 0.01, 1000.0
 SMALLEST_SAMPLE, GROWTH = 512, 8
 STEPS, LONGEST_STEP = 60, 2.0
 SERIAL = 32_767
-"""Elements which torch's CPU kernels never split over threads: below that, starting threads costs more than they gain."""
+"""Elements which torch's CPU kernels never split over threads: below that, starting threads costs more than
+they gain.
+"""
 GPU_CHUNK = 1 << 21
 NARROW = 40
-"""Below this many classes, sums over classes are faster on transposed chunks (measured: break-even at 32 to 48)."""
+"""Below this many classes, sums over classes are faster on transposed chunks (measured: break-even at 32 to
+48).
+"""
 MASKED = -1e9
 """Stands for -inf: 2 to its power is 0 as well, and 0 times it is 0."""
 
@@ -32,8 +36,9 @@ class Temperature(Calibrator):
 
     Attributes:
         value: T of each member, within [0.01, 1000].
-        converged: False where no temperature in that range is a minimum. The value is then the bound towards which the NLL falls,
-            or 1 where it is the same for all; where every example is right, that of cautious targets, see `cautious`.
+        converged: False where no temperature in that range is a minimum. The value is then the bound towards
+            which the NLL falls, or 1 where it is the same for all; where every example is right, that of
+            cautious targets, see `cautious`.
     """
 
     method: ClassVar[str] = "temperature"
@@ -51,14 +56,17 @@ class Temperature(Calibrator):
 
     @override
     @classmethod
-    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]) -> "Temperature":
-        """The T of least mean NLL of each member, to a relative error of 1e-6 for float32 and narrower logits, 1e-9 for float64.
+    def fit(
+        cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]
+    ) -> "Temperature":
+        """The T of least mean NLL of each member, to a relative error of 1e-6 for float32 and narrower
+        logits, 1e-9 for float64.
 
-        There the mean logit which softmax(z/T) expects is the mean logit of the labels. Both are matched by a safeguarded
-        Newton method of fourth order on s = log(1/T), first on a few examples, then on growing samples, then on all: a
-        full pass or two decides. The root is kept bracketed, so under- and overconfident models are fitted alike, which
-        the usual LBFGS recipe does not do. Examples whose label is masked (-inf) have the same NLL at every T and are left
-        out. Memory: a few MB beside the input.
+        There the mean logit which softmax(z/T) expects is the mean logit of the labels. Both are matched by a
+        safeguarded Newton method of fourth order on s = log(1/T), first on a few examples, then on growing
+        samples, then on all: a full pass or two decides. The root is kept bracketed, so under- and
+        overconfident models are fitted alike, which the usual LBFGS recipe does not do. Examples whose label
+        is masked (-inf) have the same NLL at every T and are left out. Memory: a few MB beside the input.
         """
         labels = labels.long()
         check(logits, labels)
@@ -69,14 +77,17 @@ class Temperature(Calibrator):
         return cls(value.clamp(LOWEST, HIGHEST).reshape(members), converged.reshape(members))
 
     @override
-    def __call__(self, logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:
+    def __call__(
+        self, logits: Float[Tensor, "*member example class"]
+    ) -> Float[Tensor, "*member example class"]:
         return logits.to(torch.float64) / self.value.to(logits.device).unsqueeze(-1).unsqueeze(-1)
 
 
 def solve(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]) -> tuple[float, bool]:
     """s = log(1/T) of one model, and whether it is a minimum inside the bounds.
 
-    Samples are every 64th row, then every 8th, so that data sorted by class are sampled evenly. They only say where to start.
+    Samples are every 64th row, then every 8th, so that data sorted by class are sampled evenly. They only say
+    where to start.
     """
     s = 0.0
     stride = GROWTH ** int(math.log(max(1.0, len(labels) / SMALLEST_SAMPLE), GROWTH))
@@ -87,14 +98,19 @@ def solve(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " exam
     return search(logits, labels, s, tolerance=1e-11 if logits.dtype == torch.float64 else 4e-7)
 
 
-def search(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"], s: float, tolerance: float) -> tuple[float, bool]:
-    """The s at which expected and observed logit agree, to `tolerance`, from a start; whether it lies inside the bounds."""
+def search(
+    logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"], s: float, tolerance: float
+) -> tuple[float, bool]:
+    """The s at which expected and observed logit agree, to `tolerance`, from a start; whether it lies inside
+    the bounds.
+    """
     bottom, top = -math.log(HIGHEST), -math.log(LOWEST)
     low, high = -math.inf, math.inf
     for _ in range(STEPS):
         at = cumulants(logits, labels, math.exp(s))
         if at.observed == 0:
-            # every label has the largest logit of its row; where no other logit is lower, T changes nothing and stays 1
+            # every label has the largest logit of its row; where no other logit is lower, T changes nothing
+            # and stays 1
             return (cautious(logits, labels) if at.expected < 0 else 0.0), False
         low, high = (low, s) if at.expected > at.observed else (s, high)
         step, exact = step_from(at, tolerance)
@@ -108,10 +124,12 @@ def search(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " exa
 
 
 def cautious(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]) -> float:
-    """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets which leave 1/(N+2) to all classes alike.
+    """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets which
+    leave 1/(N+2) to all classes alike.
 
-    N right answers do not say that there are no wrong ones; T at its bound would make the first of them cost hundreds of nats.
-    By bisection. Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", section 2.2.
+    N right answers do not say that there are no wrong ones; T at its bound would make the first of them cost
+    hundreds of nats. By bisection. Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines",
+    section 2.2.
     """
     possible = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) > -torch.inf
     z = logits[possible].to(torch.float64)
@@ -130,8 +148,8 @@ def cautious(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " e
 class Cumulants(NamedTuple):
     """Of u = (z - max z)/T under softmax(u), each a mean over examples, all in units of 1.
 
-    `expected` is the mean of u, `observed` the u of the label; both at most 0. The slope of the NLL in s is their
-    difference; the further cumulants are its derivatives in 1/T.
+    `expected` is the mean of u, `observed` the u of the label; both at most 0. The slope of the NLL in s is
+    their difference; the further cumulants are its derivatives in 1/T.
     """
 
     expected: float
@@ -144,15 +162,18 @@ class Cumulants(NamedTuple):
 def step_from(at: Cumulants, tolerance: float) -> tuple[float, bool]:
     """The change of s towards the root, and whether its error is below `tolerance`.
 
-    Near the root: the inverse of the slope's Taylor polynomial in the relative change of 1/T, to third order (Chebyshev;
-    the error is of fourth order). Far from it: Newton's step on log(expected/observed), which is nearly linear both for
-    spread-out logits, where `expected` falls as T, and for saturated ones, where it falls exponentially.
+    Near the root: the inverse of the slope's Taylor polynomial in the relative change of 1/T, to third order
+    (Chebyshev; the error is of fourth order). Far from it: Newton's step on log(expected/observed), which is
+    nearly linear both for spread-out logits, where `expected` falls as T, and for saturated ones, where it
+    falls exponentially.
     """
     if at.variance <= 0 or at.expected == 0:  # softmax is one-hot in every row
         return math.copysign(LONGEST_STEP, at.observed - at.expected), False
     newton = (at.observed - at.expected) / at.variance
     second = newton * at.third / (2 * at.variance)
-    third = 2 * second * second - newton * newton * at.fourth / (6 * at.variance)  # ** raises where * overflows to inf
+    third = 2 * second * second - newton * newton * at.fourth / (
+        6 * at.variance
+    )  # ** raises where * overflows to inf
     if abs(newton) < 0.3 and abs(second) + abs(third) < 0.5:
         exact = abs(newton) < tolerance**0.25 and abs(newton * third) < tolerance**0.75
         return math.log1p(newton * (1 - second + third)), exact
@@ -160,7 +181,9 @@ def step_from(at: Cumulants, tolerance: float) -> tuple[float, bool]:
     return math.copysign(min(math.log1p(abs(newton)), LONGEST_STEP), newton), False
 
 
-def cumulants(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"], beta: float) -> Cumulants:
+def cumulants(
+    logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"], beta: float
+) -> Cumulants:
     """One pass over the logits, in chunks which stay in the cache. β = 1/T."""
     elements = SERIAL if logits.device.type == "cpu" else GPU_CHUNK
     block, chunk = elements // 6, max(1, elements // logits.shape[1])
@@ -180,7 +203,9 @@ def cumulants(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " 
         totals += torch.stack([m1, parts[0], variance, third, fourth]).sum(1)
     bit = math.log(2)
     units = (bit, bit, bit**2, bit**3, bit**4)
-    return Cumulants(*(total * unit / len(labels) for total, unit in zip(totals.tolist(), units, strict=True)))
+    return Cumulants(
+        *(total * unit / len(labels) for total, unit in zip(totals.tolist(), units, strict=True))
+    )
 
 
 def power_sums(logits: Float[Tensor, "example class"], bits: float) -> Float[Tensor, "6 example"]:

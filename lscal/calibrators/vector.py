@@ -25,12 +25,13 @@ TOLERANCE = 1e-6
 @final
 @dataclass(frozen=True, eq=False)
 class VectorScaling(Calibrator):
-    """Logits w_k·(z_k - mean z) + b_k, where w and b minimise Σ NLL + ½·Σ_k ((T·w_k - 1)² + b_k²), T of temperature scaling
-    (1 where that has no minimum).
+    """Logits w_k·(z_k - mean z) + b_k, where w and b minimise Σ NLL + ½·Σ_k ((T·w_k - 1)² + b_k²), T of
+    temperature scaling (1 where that has no minimum).
 
-    The ridge is worth one standard normal prior on each parameter, centred on temperature scaling: beside N examples it is
-    small, and it leaves a finite answer where classes are separable or missing. The objective is convex. The mean is taken over the classes
-    which are not masked, so that logits and log probabilities of the same model give the same calibrator.
+    The ridge is worth one standard normal prior on each parameter, centred on temperature scaling: beside N
+    examples it is small, and it leaves a finite answer where classes are separable or missing. The objective
+    is convex. The mean is taken over the classes which are not masked, so that logits and log probabilities
+    of the same model give the same calibrator.
 
     Attributes:
         scale: w of each class. May be negative where the data say so.
@@ -44,8 +45,15 @@ class VectorScaling(Calibrator):
     converged: Bool[Tensor, "*member"]
 
     def __post_init__(self) -> None:
-        if self.scale.ndim < 1 or self.scale.shape != self.bias.shape or self.scale.shape[:-1] != self.converged.shape:
-            shapes = f"scale {tuple(self.scale.shape)}, bias {tuple(self.bias.shape)}, converged {tuple(self.converged.shape)}"
+        if (
+            self.scale.ndim < 1
+            or self.scale.shape != self.bias.shape
+            or self.scale.shape[:-1] != self.converged.shape
+        ):
+            shapes = (
+                f"scale {tuple(self.scale.shape)}, bias {tuple(self.bias.shape)}, converged"
+                f" {tuple(self.converged.shape)}"
+            )
             raise ValueError(f"vector has the shapes {shapes}; wanted (..., K), (..., K) and (...)")
         if self.converged.dtype != torch.bool:
             raise ValueError("vector has numbers in converged; allowed are true and false")
@@ -54,24 +62,36 @@ class VectorScaling(Calibrator):
 
     @override
     @classmethod
-    def fit(cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]) -> "VectorScaling":
+    def fit(
+        cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]
+    ) -> "VectorScaling":
         """By L-BFGS on the exact gradient in float64, from temperature scaling, one member after another."""
         labels = labels.long()
         check(logits, labels)
         members = logits.shape[:-2]
         found = [minimise(logits[index].detach(), labels) for index in product(*map(range, members))]
-        scale, bias, converged = (torch.stack(column).to(logits.device) for column in zip(*found, strict=True))
+        scale, bias, converged = (
+            torch.stack(column).to(logits.device) for column in zip(*found, strict=True)
+        )
         classes = logits.shape[-1]
-        return cls(scale.reshape(*members, classes), bias.reshape(*members, classes), converged.reshape(members))
+        return cls(
+            scale.reshape(*members, classes), bias.reshape(*members, classes), converged.reshape(members)
+        )
 
     @override
-    def __call__(self, logits: Float[Tensor, "*member example class"]) -> Float[Tensor, "*member example class"]:
+    def __call__(
+        self, logits: Float[Tensor, "*member example class"]
+    ) -> Float[Tensor, "*member example class"]:
         scale, bias = (part.to(logits.device).unsqueeze(-2) for part in (self.scale, self.bias))
         return (scale * centred(logits.to(torch.float64)) + bias).masked_fill(logits.isneginf(), -torch.inf)
 
 
-def minimise(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]) -> tuple[Tensor, Tensor, Tensor]:
-    """w, b and whether the gradient vanished, for one member. The parameters searched are T·w and b, both of the scale of 1."""
+def minimise(
+    logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """w, b and whether the gradient vanished, for one member. The parameters searched are T·w and b, both of
+    the scale of 1.
+    """
     from scipy.optimize import minimize
 
     examples, classes = logits.shape

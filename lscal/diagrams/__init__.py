@@ -1,7 +1,8 @@
 """Diagrams: the data of a picture first, then its drawing.
 
-Each diagram is a frozen value of plain numbers, made from tensors by `of`; `dataclasses.asdict` gives what JSON can hold. `draw` makes a
-Matplotlib figure, which changes nothing global. Importing this needs neither torch nor Matplotlib.
+Each diagram is a frozen value of plain numbers, made from tensors by `of`; `dataclasses.asdict` gives what
+JSON can hold. `draw` makes a Matplotlib figure, which changes nothing global. Importing this needs neither
+torch nor Matplotlib.
 """
 
 from lscal.diagrams.classwise_reliability import ClasswiseReliability

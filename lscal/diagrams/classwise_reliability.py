@@ -23,12 +23,13 @@ HEADING = 38
 
 @dataclass(frozen=True)
 class ClasswiseReliability:
-    """A grid of reliability diagrams: the probability p_k of class k against the share of examples whose label is k.
+    """A grid of reliability diagrams: the probability p_k of class k against the share of examples whose
+    label is k.
 
     Attributes:
         title: what is shown.
-        diagrams: one per class shown, each with the class for a title and the calibration error of p_k: in the classes' order where all
-            are shown, else the worst first.
+        diagrams: one per class shown, each with the class for a title and the calibration error of p_k: in
+            the classes' order where all are shown, else the worst first.
         classes: how many there are; at most 20 are shown.
         error: classwise ECE, the mean of all classes' errors, in [0, 1].
     """
@@ -39,8 +40,11 @@ class ClasswiseReliability:
     error: float
 
     @classmethod
-    def of(cls, title: str, statistics: "BinnedStatistics", names: Sequence[str] | None = None) -> "ClasswiseReliability":
-        """From p_k and [label = k], binned: statistics of shape (*member, class, bin). Classes without names go by their number.
+    def of(
+        cls, title: str, statistics: "BinnedStatistics", names: Sequence[str] | None = None
+    ) -> "ClasswiseReliability":
+        """From p_k and [label = k], binned: statistics of shape (*member, class, bin). Classes without names
+        go by their number.
 
         Errors: ValueError where there are no examples or not as many names as classes.
         """
@@ -70,7 +74,9 @@ class ClasswiseReliability:
         entries = list(reliability.signs(colours))
         columns = min(len(self.diagrams), max(1, (width - style.LEFT - style.RIGHT) // 100))
         rows = -(-len(self.diagrams) // columns)
-        figure, [[frame]] = style.sheet(colours, width, [(self.title, self.notes)], [rows * (SIDE + HEADING)], entries)
+        figure, [[frame]] = style.sheet(
+            colours, width, [(self.title, self.notes)], [rows * (SIDE + HEADING)], entries
+        )
         frame.set(xticks=(), yticks=())
         frame.spines[:].set_visible(False)
         box = frame.get_position()
@@ -82,7 +88,12 @@ class ClasswiseReliability:
             top = (1 - box.y1) * high + row * (SIDE + HEADING)
             axes = style.panel(figure, colours, left, top + HEADING, each, SIDE)
             reliability.draw_accuracy(axes, diagram.filled, colours, size=3)
-            axes.set(xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"), yticks=(0, 0.5, 1), yticklabels=("0", ".5", "1"))
+            axes.set(
+                xticks=(0, 0.5, 1),
+                xticklabels=("0", ".5", "1"),
+                yticks=(0, 0.5, 1),
+                yticklabels=("0", ".5", "1"),
+            )
             last = i + columns >= len(self.diagrams)
             axes.tick_params(labelbottom=last, labelleft=column == 0)
             name = style.shortened(diagram.title, each, bold=True)

@@ -1,4 +1,6 @@
-"""ConfidenceDrop: the same examples as two models see them, such as one trained with ε = 0 and one with more."""
+"""ConfidenceDrop: the same examples as two models see them, such as one trained with ε = 0 and one with
+more.
+"""
 
 import random
 from collections.abc import Sequence
@@ -26,7 +28,9 @@ State = Literal["both", "first", "second", "neither"]
 
 @dataclass(frozen=True)
 class Point:
-    """An example of the scatter: its place among those given, both models' confidence in it, and which of them are right."""
+    """An example of the scatter: its place among those given, both models' confidence in it, and which of
+    them are right.
+    """
 
     index: int
     before: float
@@ -92,28 +96,41 @@ class ConfidenceDrop:
     ) -> "ConfidenceDrop":
         """Compare two models on the same examples. Classes without names go by their number.
 
-        The sample is drawn evenly, the same for the same `random_state`. Equal falls are in the examples' order.
-        Errors: ValueError where the predictions are of populations, or not of the same examples.
+        The sample is drawn evenly, the same for the same `random_state`. Equal falls are in the examples'
+        order. Errors: ValueError where the predictions are of populations, or not of the same examples.
         """
         import torch
 
         if before.member or after.member:
-            raise ValueError(f"{title}: predictions of {before.member} and {after.member} members; wanted one model each")
-        index, same = (list(range(one.examples)) if one.keep is None else one.keep.tolist() for one in (before, after))
+            raise ValueError(
+                f"{title}: predictions of {before.member} and {after.member} members; wanted one model each"
+            )
+        index, same = (
+            list(range(one.examples)) if one.keep is None else one.keep.tolist() for one in (before, after)
+        )
         if index != same or not torch.equal(before.labels, after.labels):
-            raise ValueError(f"{title}: the labels differ; wanted predictions of the same examples in the same order")
+            raise ValueError(
+                f"{title}: the labels differ; wanted predictions of the same examples in the same order"
+            )
         name = [str(k) for k in range(before.classes)] if classes is None else classes
         first, second = before.confidence.tolist(), after.confidence.tolist()
         states = [state(*pair) for pair in zip(before.correct.tolist(), after.correct.tolist(), strict=True)]
         sample: Sequence[int] = range(before.examples)
         if len(sample) > POINTS:
             sample = sorted(random.Random(random_state).sample(sample, POINTS))  # noqa: S311  a picture, no secret
-        order = torch.argsort(before.confidence - after.confidence, descending=True, stable=True)[:falls].tolist()
+        order = torch.argsort(before.confidence - after.confidence, descending=True, stable=True)[
+            :falls
+        ].tolist()
         return cls(
             title=title,
             names=names,
             examples=before.examples,
-            states=(states.count("both"), states.count("first"), states.count("second"), states.count("neither")),
+            states=(
+                states.count("both"),
+                states.count("first"),
+                states.count("second"),
+                states.count("neither"),
+            ),
             mean=(float(before.confidence.mean()), float(after.confidence.mean())),
             points=tuple(Point(index[i], first[i], second[i], states[i]) for i in sample),
             falls=tuple(
@@ -135,14 +152,17 @@ class ConfidenceDrop:
     def notes(self) -> tuple[str, ...]:
         """The numbers below the title."""
         part = f"{len(self.points):,} of " if len(self.points) < self.examples else ""
-        return (f"mean confidence {self.mean[0]:.1%} → {self.mean[1]:.1%} · {part}{self.examples:,} examples",)
+        return (
+            f"mean confidence {self.mean[0]:.1%} → {self.mean[1]:.1%} · {part}{self.examples:,} examples",
+        )
 
     def draw(self, theme: ThemeName = "light", width: int = 400) -> "Figure":
         """Draw for print, `width` pixels wide at 100 per inch.
 
-        Above: a point per example, its confidence after against before; below the diagonal it fell. Ringed are the examples which fall
-        most; below they are listed with index, label, both confidences and what both models predict. The scatter is made of pixels in a
-        vector file: two thousand outlines would be slow to show.
+        Above: a point per example, its confidence after against before; below the diagonal it fell. Ringed
+        are the examples which fall most; below they are listed with index, label, both confidences and what
+        both models predict. The scatter is made of pixels in a vector file: two thousand outlines would be
+        slow to show.
         """
         from matplotlib.lines import Line2D
 
@@ -150,7 +170,9 @@ class ConfidenceDrop:
         signs = self.signs(colours)
         entries = [style.Entry(sign.label, (Line2D([], [], markersize=5, **sign.look),)) for sign in signs]
         heights = [HEIGHT, ROW * len(self.falls)] if self.falls else [HEIGHT]
-        figure, [[scatter, *rest]] = style.sheet(colours, width, [(self.title, self.notes)], heights, entries, gap=GAP)
+        figure, [[scatter, *rest]] = style.sheet(
+            colours, width, [(self.title, self.notes)], heights, entries, gap=GAP
+        )
         scatter.plot((0, 1), (0, 1), color=colours.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         for sign in signs:
             points = [point for point in self.points if point.state == sign.state]
@@ -181,7 +203,9 @@ class ConfidenceDrop:
         return figure
 
     def _list(self, figure: "Figure", axes: "Axes", theme: Theme, signs: Sequence["Sign"]) -> None:
-        """The largest falls, a line each: from the confidence before, a ring, to that after, the sign of the example's state."""
+        """The largest falls, a line each: from the confidence before, a ring, to that after, the sign of the
+        example's state.
+        """
         width, height = figure.get_size_inches() * style.DPI
         box = axes.get_position()
         left, right = max(LABELS, width / 6), max(CLASSES, width / 6)
@@ -200,11 +224,23 @@ class ConfidenceDrop:
                 zorder=3,
                 clip_on=False,
             )
-            axes.plot(fall.after, row, markersize=5.5, zorder=3, clip_on=False, **{**looks[fall.state], "alpha": 1})
+            axes.plot(
+                fall.after, row, markersize=5.5, zorder=3, clip_on=False, **{**looks[fall.state], "alpha": 1}
+            )
             top = (1 - box.y1) * height + ROW * row + 4
-            style.write(figure, theme, style.EDGE, top, style.shortened(f"{fall.index}: {fall.label}", left - style.EDGE - 10))
+            style.write(
+                figure,
+                theme,
+                style.EDGE,
+                top,
+                style.shortened(f"{fall.index}: {fall.label}", left - style.EDGE - 10),
+            )
             style.write(figure, theme, width - right + 10, top, style.shortened(predicted(fall), right - 18))
-        for place, text in ((style.EDGE, "index: label"), (left, "largest falls"), (width - right + 10, "predicted")):
+        for place, text in (
+            (style.EDGE, "index: label"),
+            (left, "largest falls"),
+            (width - right + 10, "predicted"),
+        ):
             style.write(figure, theme, place, (1 - box.y1) * height - 18, text, bold=True)
         axes.set(xlim=(0, 1), ylim=(len(self.falls) - 0.5, -0.5), xticks=style.TICKS, yticks=())
         axes.spines["left"].set_visible(False)
@@ -237,7 +273,13 @@ class Sign:
         """For Matplotlib."""
         edge = self.colour if self.shape == "x" else "none"
         alpha = 0.5 if self.state == "both" else 0.9
-        return {"linestyle": "none", "marker": self.shape, "color": self.colour, "markeredgecolor": edge, "alpha": alpha}
+        return {
+            "linestyle": "none",
+            "marker": self.shape,
+            "color": self.colour,
+            "markeredgecolor": edge,
+            "alpha": alpha,
+        }
 
 
 def state(first: bool, second: bool) -> State:

@@ -52,9 +52,9 @@ class ConfidenceHistogram:
     def draw(self, theme: ThemeName = "light", width: int = 400) -> "Figure":
         """Draw for print, `width` pixels wide at 100 per inch.
 
-        Two outlines over each other, not a stack, on a logarithmic axis: wrong predictions are few beside right ones and most confidences
-        crowd into one bin, so that a linear axis shows one bar. Confident errors, which matter most, are then the hatched part at the
-        right. A bin without examples is empty.
+        Two outlines over each other, not a stack, on a logarithmic axis: wrong predictions are few beside
+        right ones and most confidences crowd into one bin, so that a linear axis shows one bar. Confident
+        errors, which matter most, are then the hatched part at the right. A bin without examples is empty.
         """
         from matplotlib.patches import Patch
 
@@ -63,12 +63,17 @@ class ConfidenceHistogram:
             ("right", self.right, *style.layers(colours.under, ""), "-"),
             ("wrong", self.wrong, *style.layers(colours.over, "/"), (0, (4, 1.5))),
         )
-        bold = [(name, counts, ({**veil, "linewidth": 1.6, "linestyle": dash}, hatching)) for name, counts, veil, hatching, dash in kinds]
+        bold = [
+            (name, counts, ({**veil, "linewidth": 1.6, "linestyle": dash}, hatching))
+            for name, counts, veil, hatching, dash in kinds
+        ]
         entries = [style.Entry(name, tuple(Patch(**layer) for layer in layers)) for name, _, layers in bold]
         figure, [[axes]] = style.sheet(colours, width, [(self.title, self.notes)], [HEIGHT], entries)
         for _, counts, layers in bold:
             for layer in layers:
-                axes.stairs([n or math.nan for n in counts], self.edges, baseline=style.FLOOR, fill=True, **layer)
+                axes.stairs(
+                    [n or math.nan for n in counts], self.edges, baseline=style.FLOOR, fill=True, **layer
+                )
         axes.set(xlim=(0, 1), xticks=style.TICKS)
         style.logarithmic(axes, max(*self.right, *self.wrong))
         style.label(axes, colours, x="confidence", y="examples")

@@ -1,6 +1,7 @@
 """Consistency: the region in which the accuracy of a calibrated model would fall, by chance alone.
 
-Bröcker and Smith 2007, "Increasing the reliability of reliability diagrams", section 3, there by resampling; here in closed form.
+Bröcker and Smith 2007, "Increasing the reliability of reliability diagrams", section 3, there by resampling;
+here in closed form.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ Regions = tuple[tuple[float | None, ...], tuple[float | None, ...]]
 def binomial(count: Sequence[float], confidence: Sequence[float | None], members: int = 1) -> Regions:
     """Where the accuracy of each bin would fall if every example in it were right with its confidence.
 
-    The number right among n examples of mean confidence p is taken as Binomial(n, p): exact where all confidences of the bin are p, and a
-    little wide otherwise, for a sum of unequal chances varies less. The ends are its quantiles over n, so that each side leaves out at
-    most 2.5 %. Range [0, 1].
+    The number right among n examples of mean confidence p is taken as Binomial(n, p): exact where all
+    confidences of the bin are p, and a little wide otherwise, for a sum of unequal chances varies less. The
+    ends are its quantiles over n, so that each side leaves out at most 2.5 %. Range [0, 1].
 
-    `count` sums over members that saw the same examples. What one member gets right another mostly does too, so n = count / members: the
-    number of different examples. That is right for equal members and wide for independent ones.
+    `count` sums over members that saw the same examples. What one member gets right another mostly does too,
+    so n = count / members: the number of different examples. That is right for equal members and wide for
+    independent ones.
     """
     import numpy as np
     from scipy.special import bdtrik
@@ -39,16 +41,22 @@ def binomial(count: Sequence[float], confidence: Sequence[float | None], members
 
 
 def smooth(confidence: Sequence[float | None], variance: Sequence[float | None]) -> Regions:
-    """Where a weighted share of right predictions would fall, of which calibration gives the mean and the variance.
+    """Where a weighted share of right predictions would fall, of which calibration gives the mean and the
+    variance.
 
-    The ends are the quantiles of the beta distribution with this mean p and variance v: Beta(p(n-1), (1-p)(n-1)), n = p(1-p)/v being the
-    number of examples which would vary as much. It stays in [0, 1] and leans as a binomial does where p is near 0 or 1, which a normal
-    distribution does not. Where all n are right with a chance pⁿ of more than 2.5 %, the upper end is 1; where none is, the lower end is 0.
+    The ends are the quantiles of the beta distribution with this mean p and variance v: Beta(p(n-1),
+    (1-p)(n-1)), n = p(1-p)/v being the number of examples which would vary as much. It stays in [0, 1] and
+    leans as a binomial does where p is near 0 or 1, which a normal distribution does not. Where all n are
+    right with a chance pⁿ of more than 2.5 %, the upper end is 1; where none is, the lower end is 0.
     """
     import numpy as np
     from scipy.special import betaincinv
 
-    filled = [i for i, (p, v) in enumerate(zip(confidence, variance, strict=True)) if p is not None and v is not None]
+    filled = [
+        i
+        for i, (p, v) in enumerate(zip(confidence, variance, strict=True))
+        if p is not None and v is not None
+    ]
     p = np.array([confidence[i] for i in filled], dtype=float)
     v = np.array([variance[i] for i in filled], dtype=float)
     certain = (v <= 0) | (p <= 0) | (p >= 1)

@@ -21,7 +21,9 @@ HEIGHTS = (250, 66)
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin which holds examples: its edges, how many, how confident, how often right, and where a calibrated model would be."""
+    """A bin which holds examples: its edges, how many, how confident, how often right, and where a calibrated
+    model would be.
+    """
 
     left: float
     right: float
@@ -48,7 +50,8 @@ class Reliability:
         count: examples per bin, summed over members.
         confidence: mean confidence per bin, None where the bin is empty.
         accuracy: share of right predictions per bin, None where the bin is empty.
-        low: lower end of the region where 95 % of calibrated models fall, None where the bin is empty; see `consistency.binomial`.
+        low: lower end of the region where 95 % of calibrated models fall, None where the bin is empty; see
+            `consistency.binomial`.
         high: its upper end.
         gap: mean confidence - accuracy over all examples, in [-1, 1].
         error: mean ECE of the members over these bins, in [0, 1].
@@ -76,7 +79,9 @@ class Reliability:
         pooled = statistics.pooled()
         if not pooled.count.sum() > 0:
             raise ValueError(f"{title}: there are no examples to draw; wanted at least 1")
-        rows = list(zip(pooled.count.tolist(), pooled.confidence.tolist(), pooled.correct.tolist(), strict=True))
+        rows = list(
+            zip(pooled.count.tolist(), pooled.confidence.tolist(), pooled.correct.tolist(), strict=True)
+        )
         return cls.of_bins(
             title,
             count=[int(n) for n, _, _ in rows],
@@ -120,7 +125,16 @@ class Reliability:
     @property
     def filled(self) -> tuple[Bin, ...]:
         """The bins which hold examples: all that is drawn."""
-        columns = zip(self.edges, self.edges[1:], self.count, self.confidence, self.accuracy, self.low, self.high, strict=False)
+        columns = zip(
+            self.edges,
+            self.edges[1:],
+            self.count,
+            self.confidence,
+            self.accuracy,
+            self.low,
+            self.high,
+            strict=False,
+        )
         return tuple(
             Bin(left, right, count, confidence, accuracy, low, high)
             for left, right, count, confidence, accuracy, low, high in columns
@@ -134,7 +148,10 @@ class Reliability:
         kind = "ECE" if self.binning == "equal width" else "equal-mass ECE"
         return (
             f"{kind} {self.error:.1%} · confidence - accuracy {100 * self.gap:+.1f} pp",
-            f"{style.seen(sum(self.count), self.members)} · {sum(b.outside for b in bins)} of {len(bins)} bins outside",
+            (
+                f"{style.seen(sum(self.count), self.members)} · {sum(b.outside for b in bins)} of {len(bins)}"
+                " bins outside"
+            ),
         )
 
     def draw(self, theme: ThemeName = "light", width: int = 400) -> "Figure":
@@ -145,16 +162,19 @@ class Reliability:
 def draw(diagrams: Sequence[Reliability], theme: ThemeName = "light", width: int | None = None) -> "Figure":
     """Draw diagrams side by side, 360 pixels each unless told: the same axes, so that the eye can compare.
 
-    Above: a dot and a line per bin at its accuracy, the gap to its mean confidence hatched (which way tells over- from underconfidence),
-    behind it the region where a calibrated model would fall. A full dot lies outside of it. Below: examples per bin on a logarithmic axis,
-    for the small bins are those to be careful with, and a linear axis hides them. An empty bin is drawn empty.
+    Above: a dot and a line per bin at its accuracy, the gap to its mean confidence hatched (which way tells
+    over- from underconfidence), behind it the region where a calibrated model would fall. A full dot lies
+    outside of it. Below: examples per bin on a logarithmic axis, for the small bins are those to be careful
+    with, and a linear axis hides them. An empty bin is drawn empty.
 
     Returns a Figure outside of pyplot: nothing global is changed and nothing needs closing.
     """
     colours = style.theme_of(theme)
     width = width or (400 if len(diagrams) == 1 else 360 * len(diagrams))
     entries = list(signs(colours))
-    figure, columns = style.sheet(colours, width, [(one.title, one.notes) for one in diagrams], HEIGHTS, entries)
+    figure, columns = style.sheet(
+        colours, width, [(one.title, one.notes) for one in diagrams], HEIGHTS, entries
+    )
     largest = max(max(diagram.count) for diagram in diagrams)
     for i, ((upper, lower), diagram) in enumerate(zip(columns, diagrams, strict=True)):
         draw_accuracy(upper, diagram.filled, colours)
@@ -171,7 +191,15 @@ def draw_accuracy(axes: "Axes", bins: Sequence[Bin], theme: Theme, size: float =
     """The upper panel: region, gap and accuracy of each bin which holds examples."""
     from matplotlib.collections import LineCollection
 
-    axes.add_patch(rectangles([(b, b.low, b.high) for b in bins], facecolor=theme.band, edgecolor=theme.band, linewidth=1, zorder=1))
+    axes.add_patch(
+        rectangles(
+            [(b, b.low, b.high) for b in bins],
+            facecolor=theme.band,
+            edgecolor=theme.band,
+            linewidth=1,
+            zorder=1,
+        )
+    )
     axes.plot((0, 1), (0, 1), zorder=2, **diagonal(theme))
     for side in sides(theme):
         gaps = [(b, b.confidence, b.accuracy) for b in side.of(bins)]
@@ -241,11 +269,16 @@ def dot(theme: Theme, outside: bool) -> dict[str, Any]:
 
 
 def rectangles(spans: Sequence[tuple[Bin, float, float]], **look: Any) -> "PathPatch":
-    """Rectangles as wide as their bins, from one height to another, as a single shape: that is fast, and short in a vector file."""
+    """Rectangles as wide as their bins, from one height to another, as a single shape: that is fast, and
+    short in a vector file.
+    """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    corners = [[(b.left, low), (b.right, low), (b.right, high), (b.left, high), (b.left, low)] for b, low, high in spans]
+    corners = [
+        [(b.left, low), (b.right, low), (b.right, high), (b.left, high), (b.left, low)]
+        for b, low, high in spans
+    ]
     return PathPatch(Path.make_compound_path(*(Path(each, closed=True) for each in corners)), **look)
 
 

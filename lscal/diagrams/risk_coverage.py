@@ -17,7 +17,9 @@ HEIGHT = 250
 NAME = 200
 """Pixels for the name of a model."""
 SETTLED = 0.05
-"""The axis fits the curves from this coverage on: below it the risk of a handful of examples jumps between 0 and 1."""
+"""The axis fits the curves from this coverage on: below it the risk of a handful of examples jumps between 0
+and 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class RiskCoverage:
     Attributes:
         title: what is shown.
         curves: one per model.
-        break_even: the coverage from which on one of the first two models errs no more than the other, in (0, 1), as
-            `selective.break_even` returns it; None where nothing is marked.
+        break_even: the coverage from which on one of the first two models errs no more than the other, in (0,
+            1), as `selective.break_even` returns it; None where nothing is marked.
     """
 
     title: str
@@ -53,12 +55,19 @@ class RiskCoverage:
     break_even: float | None
 
     @classmethod
-    def of(cls, title: str, risks: 'Mapping[str, Float[Tensor, "*member example"]]', break_even: float | None = None) -> "RiskCoverage":
-        """From each model's risk at coverage 1/N, 2/N, …, 1: what `selective.risk_coverage` returns, the mean of the members.
+    def of(
+        cls,
+        title: str,
+        risks: 'Mapping[str, Float[Tensor, "*member example"]]',
+        break_even: float | None = None,
+    ) -> "RiskCoverage":
+        """From each model's risk at coverage 1/N, 2/N, …, 1: what `selective.risk_coverage` returns, the mean
+        of the members.
 
-        At most 200 coverages are kept, unchanged: half of them evenly spaced, half by equal factors, for the left end is where a curve
-        turns most. The first and the last are among them. A break-even of 0, 1 or NaN is no crossing, and not marked.
-        Errors: ValueError where there is no model or a model has no examples.
+        At most 200 coverages are kept, unchanged: half of them evenly spaced, half by equal factors, for the
+        left end is where a curve turns most. The first and the last are among them. A break-even of 0, 1 or
+        NaN is no crossing, and not marked. Errors: ValueError where there is no model or a model has no
+        examples.
         """
         if not risks:
             raise ValueError(f"{title}: there are no models to draw; wanted at least 1")
@@ -72,20 +81,29 @@ class RiskCoverage:
             return ()
         first, second = self.curves[:2]
         excess = [risk_above(curve, self.break_even) for curve in (first, second)]
-        better, worse = (curve.name.replace(" ", "\u00a0") for curve in ((first, second) if excess[0] <= excess[1] else (second, first)))
+        better, worse = (
+            curve.name.replace(" ", "\u00a0")
+            for curve in ((first, second) if excess[0] <= excess[1] else (second, first))
+        )
         return (f"break-even {self.break_even:.1%}: above it {better} errs no more than {worse}",)
 
     @property
     def ceiling(self) -> float:
         """The top of the risk axis."""
-        settled = [risk for curve in self.curves for at, risk in zip(curve.coverage, curve.risk, strict=True) if at >= SETTLED]
+        settled = [
+            risk
+            for curve in self.curves
+            for at, risk in zip(curve.coverage, curve.risk, strict=True)
+            if at >= SETTLED
+        ]
         return min(1.0, max(1.15 * max(settled), 0.01))
 
     def draw(self, theme: ThemeName = "light", width: int = 400) -> "Figure":
         """Draw for print, `width` pixels wide at 100 per inch.
 
-        Models differ in colour, dash and marker. The left end is ranking alone, the right end the error rate; the break-even is a vertical
-        line. A risk of the few most confident examples which is far above all others leaves the panel at the top.
+        Models differ in colour, dash and marker. The left end is ranking alone, the right end the error rate;
+        the break-even is a vertical line. A risk of the few most confident examples which is far above all
+        others leaves the panel at the top.
         """
         from matplotlib.lines import Line2D
 
@@ -93,7 +111,15 @@ class RiskCoverage:
         looks: list[dict[str, Any]] = []
         for i in range(len(self.curves)):
             colour, stroke = style.line_of(colours, i)
-            looks.append({"color": colour, "linewidth": 1.6, "linestyle": stroke.dash, "marker": stroke.marker, "markersize": 4.5})
+            looks.append(
+                {
+                    "color": colour,
+                    "linewidth": 1.6,
+                    "linestyle": stroke.dash,
+                    "marker": stroke.marker,
+                    "markersize": 4.5,
+                }
+            )
         entries = [
             style.Entry(f"{style.shortened(curve.name, NAME)} ({aurc(curve)})", (Line2D([], [], **look),))
             for curve, look in zip(self.curves, looks, strict=True)
@@ -109,7 +135,9 @@ class RiskCoverage:
         axes.set(xlim=(0, 1), ylim=(0, self.ceiling), xticks=style.TICKS)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(style.percent)
-        style.label(axes, colours, x="coverage: share of examples, most confident first", y="error rate among them")
+        style.label(
+            axes, colours, x="coverage: share of examples, most confident first", y="error rate among them"
+        )
         return figure
 
 
@@ -136,7 +164,9 @@ def risk_above(curve: Curve, coverage: float) -> float:
 def marked(curve: Curve) -> list[int]:
     """Where the markers are: the points nearest to ten coverages from 0.1 to 1."""
     wanted = [(i + 1) / 10 for i in range(10)]
-    nearest = {min(range(len(curve.coverage)), key=lambda place: abs(curve.coverage[place] - at)) for at in wanted}
+    nearest = {
+        min(range(len(curve.coverage)), key=lambda place: abs(curve.coverage[place] - at)) for at in wanted
+    }
     return sorted(nearest)
 
 

@@ -1,7 +1,8 @@
 """Style: one look for all diagrams, in Matplotlib and in Plotly, light and dark.
 
-Colours are those of Okabe and Ito (2008), which the colour-blind tell apart, darkened or lightened to stand out from the paper. Nothing is
-told by colour alone: lines differ in dash and marker, areas in hatching, so that a grey print says the same.
+Colours are those of Okabe and Ito (2008), which the colour-blind tell apart, darkened or lightened to stand
+out from the paper. Nothing is told by colour alone: lines differ in dash and marker, areas in hatching, so
+that a grey print says the same.
 """
 
 import html
@@ -122,7 +123,11 @@ def veil(colour: str) -> str:
 
 def seen(predictions: int, members: int) -> str:
     """How many examples, and how many members saw each."""
-    return f"{predictions:,} examples" if members == 1 else f"{predictions // members:,} examples × {members} members"
+    return (
+        f"{predictions:,} examples"
+        if members == 1
+        else f"{predictions // members:,} examples × {members} members"
+    )
 
 
 def percent(share: float, _: object = None) -> str:
@@ -130,7 +135,8 @@ def percent(share: float, _: object = None) -> str:
     return f"{100 * share:.3g}%"
 
 
-# ---- Matplotlib ------------------------------------------------------------------------------------------------------
+# ---- Matplotlib
+# --------------------------------------------------------------------------------------------------
 
 
 def plain(text: str) -> str:
@@ -169,7 +175,9 @@ def shortened(text: str, width: float, bold: bool = False) -> str:
 
 
 def layers(colour: str, hatch: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A veil, and the hatching over it. In one, a vector file would have its hatching in the colour of the veil: not to be seen."""
+    """A veil, and the hatching over it. In one, a vector file would have its hatching in the colour of the
+    veil: not to be seen.
+    """
     over: dict[str, Any] = {"facecolor": "none", "edgecolor": colour, "hatch": 4 * hatch, "linewidth": 0}
     return {"facecolor": (colour, VEIL), "edgecolor": colour, "linewidth": 0.6}, over
 
@@ -197,10 +205,12 @@ def sheet(
     entries: Sequence["Entry"],
     gap: int = 12,
 ) -> tuple["Figure", list[list["Axes"]]]:
-    """A figure of equal columns, each below its title and notes, with panels of these heights and the legend at the foot.
+    """A figure of equal columns, each below its title and notes, with panels of these heights and the legend
+    at the foot.
 
-    Sizes are in pixels. Returns the figure, made outside of pyplot (nothing global knows it and nothing needs closing), and the axes of
-    each column from the top. Places are fixed: that takes half the time of a constrained layout.
+    Sizes are in pixels. Returns the figure, made outside of pyplot (nothing global knows it and nothing needs
+    closing), and the axes of each column from the top. Places are fixed: that takes half the time of a
+    constrained layout.
     """
     from matplotlib.figure import Figure
 
@@ -216,9 +226,18 @@ def sheet(
     for i, (title, note) in enumerate(zip(titles, notes, strict=True)):
         left = LEFT + i * (each + BETWEEN)
         for line, text in enumerate((*title, *note)):
-            write(figure, theme, left if len(headings) > 1 else EDGE, EDGE + LINE * line, text, bold=line < len(title))
+            write(
+                figure,
+                theme,
+                left if len(headings) > 1 else EDGE,
+                EDGE + LINE * line,
+                text,
+                bold=line < len(title),
+            )
         tops = [top + sum(heights[:k]) + gap * k for k in range(len(heights))]
-        columns.append([panel(figure, theme, left, at, each, high) for at, high in zip(tops, heights, strict=True)])
+        columns.append(
+            [panel(figure, theme, left, at, each, high) for at, high in zip(tops, heights, strict=True)]
+        )
     legend.draw(figure, theme)
     return figure, columns
 
@@ -241,11 +260,14 @@ def panel(figure: "Figure", theme: Theme, left: float, top: float, width: float,
     """Axes at this place, in pixels from the upper left corner."""
     whole_width, whole_height = figure.get_size_inches() * DPI
     axes = figure.add_axes(
-        (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height), facecolor=theme.paper
+        (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height),
+        facecolor=theme.paper,
     )
     axes.set_axisbelow(True)
     axes.grid(visible=True, color=theme.grid, linewidth=0.8, linestyle="-", alpha=1)
-    axes.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=SMALL, length=3, width=0.8, pad=3)
+    axes.tick_params(
+        which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=SMALL, length=3, width=0.8, pad=3
+    )
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=theme.muted, linewidth=0.8)
     return axes
@@ -329,7 +351,12 @@ def svg(figure: "Figure", title: str = "") -> str:
     `title` is what a screen reader says. It scales: give it a width in CSS.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", dpi=2 * DPI, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        stream,
+        format="svg",
+        dpi=2 * DPI,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
     whole = stream.getvalue()
     element = whole[whole.index("<svg") :]
     spoken = f'role="img" aria-label="{html.escape(title)}"'

@@ -1,6 +1,7 @@
 """Metrics: one value per member, each written once as a function of sums over the examples.
 
-Every function takes `Predictions` with any leading member dimensions and returns a float64 tensor of those dimensions.
+Every function takes `Predictions` with any leading member dimensions and returns a float64 tensor of those
+dimensions.
 """
 
 # in the order of a Report
@@ -40,7 +41,15 @@ from lscal.metrics.calibration import (
 )
 
 # isort: split
-from lscal.metrics.ranking import augrc, aurc, coverage_at_risk, e_aurc, fidelity, misclassification_auroc, risk_at_coverage
+from lscal.metrics.ranking import (
+    augrc,
+    aurc,
+    coverage_at_risk,
+    e_aurc,
+    fidelity,
+    misclassification_auroc,
+    risk_at_coverage,
+)
 
 # isort: split
 from lscal.metrics.human import agreement, human_ece, jensen_shannon, kl, soft_nll, total_variation

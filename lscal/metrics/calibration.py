@@ -17,22 +17,27 @@ INF = float("inf")
 
 @metric("nearer 0", -1, 1)
 def confidence_gap(of: Summary) -> Float[Tensor, "*member"]:
-    """Mean confidence - accuracy. Range [-1, 1]; positive is overconfident, negative underconfident, 0 is best."""
+    """Mean confidence - accuracy. Range [-1, 1]; positive is overconfident, negative underconfident, 0 is
+    best.
+    """
     return of.mean(of.predictions.confidence - of.predictions.correct.to(torch.float64))
 
 
 @metric("lower", 0, 1)
 def ece(of: Summary) -> Float[Tensor, "*member"]:
-    """Expected calibration error Σ_b |Σconfidence - Σcorrect| / N, 15 equal-width bins (Guo et al. 2017). Range [0, 1], lower is better."""
+    """Expected calibration error Σ_b |Σconfidence - Σcorrect| / N, 15 equal-width bins (Guo et al. 2017).
+    Range [0, 1], lower is better.
+    """
     return of.bins.calibration_error()
 
 
 @metric("lower", 0, 1)
 def calibrated_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """The ECE that a perfectly calibrated model with these bins would show on average: what an ECE is to be compared with.
+    """The ECE that a perfectly calibrated model with these bins would show on average: what an ECE is to be
+    compared with.
 
-    Σ_b E|X_b - n_b c_b| / N with X_b binomial (n_b, mean confidence c_b): 2 ν C(n, ν) c^ν (1-c)^(n-ν+1), ν = floor(nc) + 1
-    (de Moivre 1730). Range [0, 1]; it falls with N and says nothing of the model's quality.
+    Σ_b E|X_b - n_b c_b| / N with X_b binomial (n_b, mean confidence c_b): 2 ν C(n, ν) c^ν (1-c)^(n-ν+1), ν =
+    floor(nc) + 1 (de Moivre 1730). Range [0, 1]; it falls with N and says nothing of the model's quality.
     """
     return binomial_deviation(of.bins).sum(-1) / of.bins.count.sum(-1)
 
@@ -44,23 +49,27 @@ def debiased_interval(of: Summary, level: float) -> tuple[Float[Tensor, "*member
 
 @metric("lower", 0, 1, interval=debiased_interval)
 def debiased_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """The calibration error at which the ECE observed is the one to expect, 15 equal-width bins; see `lscal.debiased`.
+    """The calibration error at which the ECE observed is the one to expect, 15 equal-width bins; see
+    `lscal.debiased`.
 
-    0 where a perfectly calibrated model would show as much. Range [0, 1], lower is better. Its interval inverts a test; on resamples it is the
-    plain ECE, for its correlations.
+    0 where a perfectly calibrated model would show as much. Range [0, 1], lower is better. Its interval
+    inverts a test; on resamples it is the plain ECE, for its correlations.
     """
     return of.bins.calibration_error() if isinstance(of, Resampled) else debiased_error(of.bins)[0]
 
 
 @metric("lower", 0, 1)
 def equal_mass_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """As `ece`, in 15 bins of equal mass which never split equal confidences ("adaptive", Nixon et al. 2019). Range [0, 1], lower is better."""
+    """As `ece`, in 15 bins of equal mass which never split equal confidences ("adaptive", Nixon et al. 2019).
+    Range [0, 1], lower is better.
+    """
     return of.equal_mass.calibration_error()
 
 
 @metric("lower", 0, 1)
 def classwise_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """Mean over the K classes of Σ_b |Σ(p_k - [label = k])| / N, 15 equal-width bins of p_k (Kull et al. 2019). Range [0, 1], lower is better.
+    """Mean over the K classes of Σ_b |Σ(p_k - [label = k])| / N, 15 equal-width bins of p_k (Kull et al.
+    2019). Range [0, 1], lower is better.
 
     A class which does not occur in the labels counts: probability given to it is wrong.
     """
@@ -69,7 +78,8 @@ def classwise_ece(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1)
 def mce(of: Summary) -> Float[Tensor, "*member"]:
-    """Maximum calibration error: the largest |mean confidence - accuracy| of a filled bin, 15 of equal width (Naeini et al. 2015).
+    """Maximum calibration error: the largest |mean confidence - accuracy| of a filled bin, 15 of equal width
+    (Naeini et al. 2015).
 
     Range [0, 1], lower is better. A bin of one example can decide it: read it beside the counts.
     """
@@ -79,14 +89,17 @@ def mce(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1)
 def rmsce(of: Summary) -> Float[Tensor, "*member"]:
-    """√ Σ_b n_b/N (mean confidence - accuracy)², 15 equal-width bins (Nguyen and O'Connor 2015). Range [0, 1], lower is better."""
+    """√ Σ_b n_b/N (mean confidence - accuracy)², 15 equal-width bins (Nguyen and O'Connor 2015). Range [0,
+    1], lower is better.
+    """
     bins = of.bins
     return (squares(bins).sum(-1) / bins.count.sum(-1)).sqrt()
 
 
 @metric("lower", 0, 1)
 def debiased_rmsce(of: Summary) -> Float[Tensor, "*member"]:
-    """√ max(0, Σ_b n_b/N [(mean confidence - accuracy)² - a_b(1-a_b)/(n_b-1)]). Range [0, 1], lower is better.
+    """√ max(0, Σ_b n_b/N [(mean confidence - accuracy)² - a_b(1-a_b)/(n_b-1)]). Range [0, 1], lower is
+    better.
 
     Bins of one example tell nothing and count 0. Source: Bröcker 2012; Kumar, Liang and Ma 2019.
     """
@@ -98,13 +111,17 @@ def debiased_rmsce(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1)
 def overconfidence(of: Summary) -> Float[Tensor, "*member"]:
-    """The part of the ECE from bins whose confidence is above their accuracy; with `underconfidence` it sums to the ECE. Range [0, 1]."""
+    """The part of the ECE from bins whose confidence is above their accuracy; with `underconfidence` it sums
+    to the ECE. Range [0, 1].
+    """
     return of.bins.gap.clamp(min=0).sum(-1)
 
 
 @metric("lower", 0, 1)
 def underconfidence(of: Summary) -> Float[Tensor, "*member"]:
-    """The part of the ECE from bins whose confidence is below their accuracy. Range [0, 1], lower is better."""
+    """The part of the ECE from bins whose confidence is below their accuracy. Range [0, 1], lower is
+    better.
+    """
     return (-of.bins.gap).clamp(min=0).sum(-1)
 
 
@@ -112,8 +129,9 @@ def underconfidence(of: Summary) -> Float[Tensor, "*member"]:
 def smooth_ece(of: Summary) -> Float[Tensor, "*member"]:
     """Smooth ECE: ∫|residual smoothed by σ| at the σ which equals it; no bins. Range [0, 1], lower is better.
 
-    Source: Błasiok and Nakkiran 2023, "Smooth ECE"; grid and normalisation of its reference implementation. On resamples the
-    bandwidth stays that of the data, and the value moves along its tangent, see `smooth_deviation`.
+    Source: Błasiok and Nakkiran 2023, "Smooth ECE"; grid and normalisation of its reference implementation.
+    On resamples the bandwidth stays that of the data, and the value moves along its tangent, see
+    `smooth_deviation`.
     """
     value = smooth.error(*of.whole.mesh, of.whole.bandwidth)
     return value + smooth_deviation(of) if isinstance(of, Resampled) else value
@@ -121,18 +139,22 @@ def smooth_ece(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1)
 def ks_error(of: Summary) -> Float[Tensor, "*member"]:
-    """Kolmogorov-Smirnov calibration error: the largest |Σ(confidence - correct)| / N over the least confident, any share of them.
+    """Kolmogorov-Smirnov calibration error: the largest |Σ(confidence - correct)| / N over the least
+    confident, any share of them.
 
-    Looked at between groups of equal confidence only. Range [0, 1], lower is better. Source: Gupta et al. 2021, equation 7.
+    Looked at between groups of equal confidence only. Range [0, 1], lower is better. Source: Gupta et al.
+    2021, equation 7.
     """
     return of.groups.gap.flip(-1).cumsum(-1).abs().amax(-1).clamp(max=1)
 
 
 @metric("nearer 0", -INF, INF)
 def spiegelhalter(of: Summary) -> Float[Tensor, "*member"]:
-    """Spiegelhalter's Z: Σ(correct - c)(1 - 2c) / √Σ(1 - 2c)² c(1 - c), standard normal where confidences c are calibrated.
+    """Spiegelhalter's Z: Σ(correct - c)(1 - 2c) / √Σ(1 - 2c)² c(1 - c), standard normal where confidences c
+    are calibrated.
 
-    |Z| > 1.96 speaks against calibration at the 5 % level. NaN where every confidence is 1/2 or 1. Source: Spiegelhalter 1986.
+    |Z| > 1.96 speaks against calibration at the 5 % level. NaN where every confidence is 1/2 or 1. Source:
+    Spiegelhalter 1986.
     """
     c, correct = of.predictions.confidence, of.predictions.correct.to(torch.float64)
     wrong = -torch.expm1(of.predictions.log_confidence)
@@ -162,7 +184,8 @@ def binomial_deviation(bins: BinnedStatistics) -> Float[Tensor, "*member bin"]:
 
 
 def smooth_deviation(of: Resampled) -> Float[Tensor, "replicate *member"]:
-    """How far smooth ECE moves on resamples: the error at the data's σ moves by Δ, its fixed point by Δ / (1 - slope in σ).
+    """How far smooth ECE moves on resamples: the error at the data's σ moves by Δ, its fixed point by Δ / (1
+    - slope in σ).
 
     The error is taken of the rank groups, each at its mean confidence.
     """

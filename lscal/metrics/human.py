@@ -30,7 +30,9 @@ def kl(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 0.6931471805599453, of_distributions=True)
 def jensen_shannon(of: Summary) -> Float[Tensor, "*member"]:
-    """Mean Jensen-Shannon divergence ½KL(q || m) + ½KL(p || m) with m = (p+q)/2, in nats (Lin 1991). Range [0, log 2], lower is better."""
+    """Mean Jensen-Shannon divergence ½KL(q || m) + ½KL(p || m) with m = (p+q)/2, in nats (Lin 1991). Range
+    [0, log 2], lower is better.
+    """
     return of.mean(of.whole.distances[2])
 
 
@@ -42,6 +44,10 @@ def total_variation(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1, of_distributions=True)
 def human_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """Calibration error towards q: Σ_b |Σconfidence - Σq(predicted)| / N over 15 equal-width bins. Range [0, 1], lower is better."""
+    """Calibration error towards q: Σ_b |Σconfidence - Σq(predicted)| / N over 15 equal-width bins. Range [0,
+    1], lower is better.
+    """
     own = of.predictions
-    return of.binned(equal_width(own.confidence, BINS), BINS, own.confidence, of.whole.agreements).calibration_error()
+    return of.binned(
+        equal_width(own.confidence, BINS), BINS, own.confidence, of.whole.agreements
+    ).calibration_error()

@@ -27,7 +27,8 @@ class Metric:
         function: takes Predictions, or sums of them, and returns one value per member, float64.
         low, high: its range.
         of_distributions: whether it needs label distributions.
-        limits: low and high of its interval at a level, where it has an interval of its own; None where resamples give it.
+        limits: low and high of its interval at a level, where it has an interval of its own; None where
+            resamples give it.
     """
 
     name: str
@@ -53,19 +54,30 @@ def metric(
         def function(of: Predictions | Summary) -> Float[Tensor, "*member"]:
             summary = Whole(of) if isinstance(of, Predictions) else of
             if of_distributions and summary.predictions.distribution is None:
-                raise ValueError(f"{formula.__name__} compares with label distributions; give labels of shape (N, K) instead of (N,)")
+                raise ValueError(
+                    f"{formula.__name__} compares with label distributions; give labels of shape (N, K)"
+                    " instead of (N,)"
+                )
             return formula(summary)
 
-        METRICS[formula.__name__] = Metric(formula.__name__, better, function, low, high, of_distributions, interval)
+        METRICS[formula.__name__] = Metric(
+            formula.__name__, better, function, low, high, of_distributions, interval
+        )
         return function
 
     return register
 
 
 def applicable(predictions: Predictions, names: Sequence[str] | None = None) -> list[Metric]:
-    """The metrics named, or all that these labels allow. Errors: ValueError for an unknown name, with the ones there are."""
+    """The metrics named, or all that these labels allow. Errors: ValueError for an unknown name, with the
+    ones there are.
+    """
     if names is None:
-        return [metric for metric in METRICS.values() if predictions.distribution is not None or not metric.of_distributions]
+        return [
+            metric
+            for metric in METRICS.values()
+            if predictions.distribution is not None or not metric.of_distributions
+        ]
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise ValueError(f"no metric named {unknown[0]!r}; there are {', '.join(METRICS)}")

@@ -15,9 +15,11 @@ TARGET_COVERAGE = 0.8
 
 @metric("lower", 0, 1)
 def aurc(of: Summary) -> Float[Tensor, "*member"]:
-    """Area under the risk-coverage curve: the mean error rate of the k most confident, k = 1 … N; tie-aware, see `lscal.selective`.
+    """Area under the risk-coverage curve: the mean error rate of the k most confident, k = 1 … N; tie-aware,
+    see `lscal.selective`.
 
-    Range [0, 1], lower is better; a random ranking gives the error rate. Source: Geifman, Uziel and El-Yaniv 2019.
+    Range [0, 1], lower is better; a random ranking gives the error rate. Source: Geifman, Uziel and El-Yaniv
+    2019.
     """
     return selective.area(of.groups)
 
@@ -35,7 +37,8 @@ def e_aurc(of: Summary) -> Float[Tensor, "*member"]:
 def augrc(of: Summary) -> Float[Tensor, "*member"]:
     """Area under the generalised risk-coverage curve, errors so far / N: the mean risk of a silent failure.
 
-    Equals (1 - AUROC) a(1-a) + (1-a)²/2 with a the accuracy. Range [0, 1/2], lower is better. Source: Traub et al. 2024.
+    Equals (1 - AUROC) a(1-a) + (1-a)²/2 with a the accuracy. Range [0, 1/2], lower is better. Source: Traub
+    et al. 2024.
     """
     groups = of.groups
     wrong = groups.count - groups.correct
@@ -44,7 +47,8 @@ def augrc(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("higher", 0, 1)
 def misclassification_auroc(of: Summary) -> Float[Tensor, "*member"]:
-    """P(a right prediction is more confident than a wrong one), ties one half. Range [0, 1], higher is better; 0.5 is no ranking.
+    """P(a right prediction is more confident than a wrong one), ties one half. Range [0, 1], higher is
+    better; 0.5 is no ranking.
 
     NaN where all predictions are right or all are wrong. Source: Hendrycks and Gimpel 2017.
     """
@@ -56,13 +60,16 @@ def misclassification_auroc(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 1)
 def risk_at_coverage(of: Summary) -> Float[Tensor, "*member"]:
-    """The error rate among the most confident 80 %. Range [0, 1], lower is better. Other coverages: `lscal.selective.risk_at`."""
+    """The error rate among the most confident 80 %. Range [0, 1], lower is better. Other coverages:
+    `lscal.selective.risk_at`.
+    """
     return selective.risk_at(of.groups, TARGET_COVERAGE)
 
 
 @metric("higher", 0, 1)
 def coverage_at_risk(of: Summary) -> Float[Tensor, "*member"]:
-    """The largest share of examples, most confident first, with an error rate of at most 1 %. Range [0, 1], higher is better.
+    """The largest share of examples, most confident first, with an error rate of at most 1 %. Range [0, 1],
+    higher is better.
 
     Other risks: `lscal.selective.coverage_at`.
     """
@@ -73,8 +80,9 @@ def coverage_at_risk(of: Summary) -> Float[Tensor, "*member"]:
 def fidelity(of: Summary) -> Float[Tensor, "*member"]:
     """Var(g) / (a(1-a)): the share of the variance of right-or-wrong which confidence explains.
 
-    g is the accuracy to expect at a confidence, by isotonic regression fitted on other folds; a the accuracy. Range [0, 1] but for noise,
-    higher is better. It does not change when the confidence is recalibrated by an increasing map. NaN where all are right or all wrong.
+    g is the accuracy to expect at a confidence, by isotonic regression fitted on other folds; a the accuracy.
+    Range [0, 1] but for noise, higher is better. It does not change when the confidence is recalibrated by an
+    increasing map. NaN where all are right or all wrong.
     """
     expected = of.whole.accuracy_at
     a = of.mean(of.predictions.correct)

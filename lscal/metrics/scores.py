@@ -31,10 +31,14 @@ def top_k_limits(of: Summary, level: float) -> tuple[Float[Tensor, "*member"], F
     return wilson(of.total(of.predictions.rank < TOP), of.examples, NormalDist().inv_cdf((1 + level) / 2))
 
 
-def worst_class_limits(of: Summary, level: float) -> tuple[Float[Tensor, "*member"], Float[Tensor, "*member"]]:
-    """From the least of the classes' lower Wilson limits to the least of their upper ones, the latter for all K classes at once.
+def worst_class_limits(
+    of: Summary, level: float
+) -> tuple[Float[Tensor, "*member"], Float[Tensor, "*member"]]:
+    """From the least of the classes' lower Wilson limits to the least of their upper ones, the latter for all
+    K classes at once.
 
-    The least of K noisy accuracies lies below the truth, by more the smaller the classes are: resampling repeats that, and covers 60 %.
+    The least of K noisy accuracies lies below the truth, by more the smaller the classes are: resampling
+    repeats that, and covers 60 %.
     """
     count, correct = of.classes
     low, _ = wilson(correct, count, NormalDist().inv_cdf((1 + level) / 2))
@@ -50,7 +54,8 @@ def accuracy(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("higher", 0, 1, interval=top_k_limits)
 def top_k_accuracy(of: Summary) -> Float[Tensor, "*member"]:
-    """Share of examples with fewer than 5 classes more probable than the label. Range [0, 1], higher is better.
+    """Share of examples with fewer than 5 classes more probable than the label. Range [0, 1], higher is
+    better.
 
     A label that ties with the fifth class counts. For another k: `(predictions.rank < k).mean()`.
     """
@@ -72,16 +77,20 @@ def nll(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, INF)
 def nll_refinement(of: Summary) -> Float[Tensor, "*member"]:
-    """What is left of the NLL after cross-fitted temperature scaling: the loss that recalibration does not repair.
+    """What is left of the NLL after cross-fitted temperature scaling: the loss that recalibration does not
+    repair.
 
-    In nats, range [0, inf], lower is better. Source: Berta et al. 2025, "Rethinking Early Stopping: Refine, Then Calibrate".
+    In nats, range [0, inf], lower is better. Source: Berta et al. 2025, "Rethinking Early Stopping: Refine,
+    Then Calibrate".
     """
     return of.mean(of.whole.recalibrated.nll)
 
 
 @metric("nearer 0", -INF, INF)
 def nll_calibration(of: Summary) -> Float[Tensor, "*member"]:
-    """NLL - its refinement: what cross-fitted temperature scaling repairs. In nats; a little below 0 where there is nothing to repair."""
+    """NLL - its refinement: what cross-fitted temperature scaling repairs. In nats; a little below 0 where
+    there is nothing to repair.
+    """
     return of.mean(of.predictions.nll - of.whole.recalibrated.nll)
 
 
@@ -93,7 +102,9 @@ def brier(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric("lower", 0, 2)
 def brier_refinement(of: Summary) -> Float[Tensor, "*member"]:
-    """What is left of the Brier score after the temperature of `nll_refinement`. Range [0, 2], lower is better."""
+    """What is left of the Brier score after the temperature of `nll_refinement`. Range [0, 2], lower is
+    better.
+    """
     return of.mean(of.whole.recalibrated.brier)
 
 

@@ -20,19 +20,31 @@ def parser() -> Parser:
     """The flags. Those of a plan have no default here."""
     flags = Parser(
         prog="python -m sweeps.check",
-        description="Say what is wrong with data and a network before a sweep: reads them, builds the network and takes a few steps.",
+        description=(
+            "Say what is wrong with data and a network before a sweep: reads them, builds the network and"
+            " takes a few steps."
+        ),
         epilog="Exit codes: 0 a sweep can be run, 1 it would fail or mislead (✗), 2 wrong input.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    flags.add_argument("tasks", nargs="*", metavar="TASK", help="dataset/architecture (default: what is brought)")
+    flags.add_argument(
+        "tasks", nargs="*", metavar="TASK", help="dataset/architecture (default: what is brought)"
+    )
     add_flags(flags)
-    flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
+    flags.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)"
+    )
     add_recipe(flags)
-    flags.add_argument("--trials", type=int, metavar="N", help=f"of the sweep whose time is told (default {Plan.trials})")
+    flags.add_argument(
+        "--trials", type=int, metavar="N", help=f"of the sweep whose time is told (default {Plan.trials})"
+    )
     flags.add_argument("--seeds", type=int, metavar="N", help=f"of each trial (default {Plan.seeds})")
     flags.add_argument(
-        "--effect", type=float, metavar="PP", help="smallest gain in accuracy of interest, in percentage points (default 0.3)"
+        "--effect",
+        type=float,
+        metavar="PP",
+        help="smallest gain in accuracy of interest, in percentage points (default 0.3)",
     )
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
@@ -48,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
         as_json = options.pop("json", False)
         console.notice(
-            f"{', '.join(options.get('tasks') or [options.get('dataset') or 'digits/mlp'])}: looking at data and network", event="asked"
+            f"{', '.join(options.get('tasks') or [options.get('dataset') or 'digits/mlp'])}: looking at data"
+            " and network",
+            event="asked",
         )
         from sweeps.preflight.task import checked  # torch takes a second and more
 
@@ -76,4 +90,6 @@ def show(task: Task, findings: Sequence[Finding], console: Console) -> None:
     if wrong:
         console.say(f"✗ {wrong} to mend before a sweep is worth its time.", style="bold red")
     else:
-        console.say(f"✓ a sweep can be run{f', with {doubts} to look at (!)' if doubts else ''}.", style="bold green")
+        console.say(
+            f"✓ a sweep can be run{f', with {doubts} to look at (!)' if doubts else ''}.", style="bold green"
+        )

@@ -1,4 +1,6 @@
-"""The command line behind `python -m sweeps.run`. It says at once what was asked for and where the answer will be; then the heavy imports begin."""
+"""The command line behind `python -m sweeps.run`. It says at once what was asked for and where the answer
+will be; then the heavy imports begin.
+"""
 
 import os
 import shlex
@@ -39,20 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.error(str(error))
         return Exit.WRONG_INPUT
     except KeyboardInterrupt:
-        console.warn(f"Interrupted. What is finished is kept; go on with: {command(words)}", event="interrupted")
+        console.warn(
+            f"Interrupted. What is finished is kept; go on with: {command(words)}", event="interrupted"
+        )
         return Exit.INTERRUPTED
 
 
 def greet(options: Mapping[str, Any], console: Console) -> None:
-    """What was asked for, and where it will appear, before anything is read or imported; a plan in a file is read later, and says where itself."""
-    tasks = options.get("tasks") or [one for key in ("dataset", "architecture", "config") for one in listed(options.get(key))]
+    """What was asked for, and where it will appear, before anything is read or imported; a plan in a file is
+    read later, and says where itself.
+    """
+    tasks = options.get("tasks") or [
+        one for key in ("dataset", "architecture", "config") for one in listed(options.get(key))
+    ]
     asked = ", ".join(tasks or ["digits/mlp"])
     if config := options.get("config"):
         by = f" by {config}" if config not in tasks else ""
         console.notice(f"{asked}{by}: how much label smoothing (ε)?", "bold", event="asked")
         return
     trials, seeds, policy = (options.get(key) or getattr(Plan, key) for key in ("trials", "seeds", "policy"))
-    console.notice(f"{asked}: how much label smoothing (ε)? {trials} values × {seeds} seeds, policy {policy}.", "bold", event="asked")
+    console.notice(
+        f"{asked}: how much label smoothing (ε)? {trials} values × {seeds} seeds, policy {policy}.",
+        "bold",
+        event="asked",
+    )
     state = options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir
     uri = options.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or Plan.tracking_uri
     for line in places(Path(state), uri, tasks or ["digits/mlp"]):

@@ -47,22 +47,35 @@ def list_names(console: Console) -> int:
         for name in sorted(names):
             entry: Any = names[name]
             documented = getattr(entry, "build", None) or getattr(entry, "judge", None) or entry
-            kind = f"yields {YIELDS[name]}" if name in YIELDS else f"reads {entry.reads}" if name in ARCHITECTURES else ""
+            kind = (
+                f"yields {YIELDS[name]}"
+                if name in YIELDS
+                else f"reads {entry.reads}"
+                if name in ARCHITECTURES
+                else ""
+            )
             first = (documented.__doc__ or "").strip().splitlines()[0]
             console.paragraph(f"  {name:15} {first}{f' ({kind})' if kind else ''}")
     console.paragraph(
-        "A task is dataset/architecture, where the network reads what the data set yields; '*/mlp' means all such tasks of mlp."
+        "A task is dataset/architecture, where the network reads what the data set yields; '*/mlp' means all"
+        " such tasks of mlp."
     )
     return Exit.DONE
 
 
 def conduct(options: Mapping[str, Any], console: Console) -> int:
     """Do what was asked for, and return the exit code. Errors: WrongInput."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # its warnings of a database that is away are pages long
     console.adopt()
     given = dict(options)
-    config, dry, listing, as_json, tables = (given.pop(key, None) for key in ("config", "dry_run", "list", "json", "tables"))
-    pilot_only, reopen, fresh, remeasure = (given.pop(key, False) for key in ("pilot_only", "reopen_test", "fresh", "remeasure"))
+    config, dry, listing, as_json, tables = (
+        given.pop(key, None) for key in ("config", "dry_run", "list", "json", "tables")
+    )
+    pilot_only, reopen, fresh, remeasure = (
+        given.pop(key, False) for key in ("pilot_only", "reopen_test", "fresh", "remeasure")
+    )
     port = given.pop("metrics_port", None)
     if listing:
         return list_names(console)
@@ -84,7 +97,9 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
 
 
 def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]) -> None:
-    """Read a task's data once, say what was guessed, and check that its network can be trained on them. Errors: WrongInput."""
+    """Read a task's data once, say what was guessed, and check that its network can be trained on them.
+    Errors: WrongInput.
+    """
     if task.dataset not in datasets:
         datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
         for note in datasets[task.dataset].notes:
@@ -95,7 +110,14 @@ def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[st
         translating(network(task, datasets[task.dataset]), datasets[task.dataset])
 
 
-def prepare(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None], *, remeasure: bool = False) -> Engine:
+def prepare(
+    plan: Plan,
+    task: Task,
+    datasets: dict[str, Dataset],
+    say: Callable[[str], None],
+    *,
+    remeasure: bool = False,
+) -> Engine:
     """A task's engine, on data that are read once."""
     read(plan, task, datasets, say)
     return engine_for(plan, task, datasets[task.dataset], say=say, remeasure=remeasure)
@@ -107,36 +129,56 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
     sys.stdout.flush()
     for url, name in ((plan.storage, "OPTUNA_STORAGE"), (plan.tracking_uri, "MLFLOW_TRACKING_URI")):
         if has_secret(url):
-            console.err.print(f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False)
+            console.err.print(
+                f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False
+            )
     datasets: dict[str, Dataset] = {}
     total = 0.0
     for task in plan.tasks:
-        engine = prepare(plan, task, datasets, lambda text: console.err.print(f"# {text}", markup=False), remeasure=remeasure)
-        screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
+        engine = prepare(
+            plan,
+            task,
+            datasets,
+            lambda text: console.err.print(f"# {text}", markup=False),
+            remeasure=remeasure,
+        )
+        screened, confirmed = (
+            plan.trials * plan.seeds,
+            (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
+        )
         seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
         total += seconds
         print(
-            f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about {confirmed} or fewer to confirm; "
-            f"{task.recipe.epochs} epochs each, "
-            f"{engine.way} on {engine.device}; about {duration(seconds)}, measured on this machine"
+            f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about"
+            f" {confirmed} or fewer to confirm; {task.recipe.epochs} epochs each, {engine.way} on"
+            f" {engine.device}; about {duration(seconds)}, measured on this machine"
         )
         print(f"# {expected(plan, engine.dataset).sentence}")
     print(f"# in all about {duration(total)}, start-up not counted")
     return Exit.DONE
 
 
-def run(plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False) -> list[Recommendation | Pilot]:
-    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a `port`, metrics are served there.
+def run(
+    plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False
+) -> list[Recommendation | Pilot]:
+    """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a
+    `port`, metrics are served there.
 
-    Everything that can be wrong with the input is found here, before the first training: devices, stores, data, shapes. What takes time is done
-    task by task.
+    Everything that can be wrong with the input is found here, before the first training: devices, stores,
+    data, shapes. What takes time is done task by task.
     """
     pick_device(plan.device)
-    torch.set_num_threads(1)  # each core has a lane while members are trained, and the scribe beside what comes between
+    torch.set_num_threads(
+        1
+    )  # each core has a lane while members are trained, and the scribe beside what comes between
     try:
         reach(plan.tracking_uri)
     except TrackingAway as error:
-        console.say(f"{error} The sweep goes on; what MLflow is to know is kept in {plan.state_dir}/outbox.", "red", event="mlflow_away")
+        console.say(
+            f"{error} The sweep goes on; what MLflow is to know is kept in {plan.state_dir}/outbox.",
+            "red",
+            event="mlflow_away",
+        )
     except TrackingUnavailable as error:
         raise WrongInput(str(error)) from error
     storage = wait_for_storage(plan.storage, console.warn)

@@ -1,4 +1,6 @@
-"""`python -m sweeps.status [TASK …]`: how far the sweeps of a study store are, as a table or as JSON. It only reads."""
+"""`python -m sweeps.status [TASK …]`: how far the sweeps of a study store are, as a table or as JSON. It only
+reads.
+"""
 
 import argparse
 import json
@@ -26,14 +28,16 @@ SECONDS = 2.0
 """Between two looks of --watch."""
 STATE = "lscal-state"
 WIDE, NARROW = 140, 100
-"""Columns of a terminal: from the first on, the name of a study stays on one line; below the second, gaps are narrower."""
+"""Columns of a terminal: from the first on, the name of a study stays on one line; below the second, gaps are
+narrower.
+"""
 PIPED = 160
 """The width where there is no terminal."""
 USUAL = ("finished", "running", "queued")
 """States which have a column of their own."""
 LEGEND = (
-    "speed: epochs of all members together, and whole members; by the stage's last trials and what runs now. left: until what is queued in the "
-    "stage is trained."
+    "speed: epochs of all members together, and whole members; by the stage's last trials and what runs now."
+    " left: until what is queued in the stage is trained."
 )
 
 
@@ -50,20 +54,40 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(
         prog="python -m sweeps.status",
-        description="How far the sweeps of a study store are: trials, workers, speed, time left. It only reads.",
-        epilog="The keys of --json are described in docs/observability.md. Exit codes: 0 done, 1 the store is away, 2 wrong input. Ctrl-C ends "
-        "--watch, with 0.",
+        description=(
+            "How far the sweeps of a study store are: trials, workers, speed, time left. It only reads."
+        ),
+        epilog=(
+            "The keys of --json are described in docs/observability.md. Exit codes: 0 done, 1 the store is"
+            " away, 2 wrong input. Ctrl-C ends --watch, with 0."
+        ),
         allow_abbrev=False,
     )
     flags.add_argument(
-        "tasks", nargs="*", metavar="TASK", help="dataset/architecture, a pattern such as 'fashion_mnist/*', or a study's name"
+        "tasks",
+        nargs="*",
+        metavar="TASK",
+        help="dataset/architecture, a pattern such as 'fashion_mnist/*', or a study's name",
     )
-    flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {STORAGE})")
-    flags.add_argument("--state-dir", metavar="DIR", help=f"where this machine keeps its outbox (default LSCAL_STATE, or else {STATE})")
     flags.add_argument(
-        "--watch", nargs="?", type=float, const=SECONDS, metavar="SECONDS", help=f"look again and again (every {SECONDS:g} seconds)"
+        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {STORAGE})"
     )
-    flags.add_argument("--json", action="store_true", help="one line of JSON on stdout; with --watch, one for each look")
+    flags.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help=f"where this machine keeps its outbox (default LSCAL_STATE, or else {STATE})",
+    )
+    flags.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=SECONDS,
+        metavar="SECONDS",
+        help=f"look again and again (every {SECONDS:g} seconds)",
+    )
+    flags.add_argument(
+        "--json", action="store_true", help="one line of JSON on stdout; with --watch, one for each look"
+    )
     return flags
 
 
@@ -128,13 +152,18 @@ class Look:
     def table(self, width: int) -> RenderableType:
         """All of it as tables for a person, for a terminal of that many columns."""
         sweeps, waiting = self.sweeps(), self.waiting()
-        parts: list[RenderableType] = [table_of(sweeps, width)] if sweeps else [Text("No sweep has begun in this store.")]
+        parts: list[RenderableType] = (
+            [table_of(sweeps, width)] if sweeps else [Text("No sweep has begun in this store.")]
+        )
         workers = [(sweep, worker) for sweep in sweeps for worker in sweep.workers]
         if workers:
             parts += ["", workers_of(workers, width)]
         parts += [Text(line, "yellow") for line in idle(sweeps)]
         if waiting and waiting.entries:
-            parts += ["", Text(f"For MLflow wait in {waiting.folder}: {waiting.entries} ({megabytes(waiting.bytes)}).")]
+            parts += [
+                "",
+                Text(f"For MLflow wait in {waiting.folder}: {waiting.entries} ({megabytes(waiting.bytes)})."),
+            ]
         if any(sweep.member_epochs_per_second for sweep in sweeps):
             parts += ["", Text(LEGEND, "dim")]
         return Group(*parts)
@@ -163,7 +192,9 @@ def watch(look: Look, seconds: float, *, as_json: bool) -> None:
         while True:
             now = f"{datetime.now():%H:%M:%S}"
             try:
-                live.update(Group(Text(f"{look.storage}  {now}", "dim"), look.table(console.width)), refresh=True)
+                live.update(
+                    Group(Text(f"{look.storage}  {now}", "dim"), look.table(console.width)), refresh=True
+                )
             except StoreAway as error:
                 live.update(Text(f"{now}  {look.storage} does not answer: {error}", "red"), refresh=True)
             time.sleep(seconds)
@@ -194,10 +225,19 @@ def table_of(sweeps: Sequence[Sweep], width: int) -> Table:
             sweep.stage,
             f"{sweep.trials['finished']} of {sum(stage.planned for stage in sweep.stages)}",
             *(str(sweep.trials[state]) for state in USUAL[1:]),
-            "\n".join(f"{sweep.trials[state]} {state}" for state in STATES if state not in USUAL and sweep.trials[state]),
-            "—"
-            if sweep.members_per_second is None
-            else f"{rate(sweep.member_epochs_per_second)} epochs/s\n{rate(sweep.members_per_second)} members/s",
+            "\n".join(
+                f"{sweep.trials[state]} {state}"
+                for state in STATES
+                if state not in USUAL and sweep.trials[state]
+            ),
+            (
+                "—"
+                if sweep.members_per_second is None
+                else (
+                    f"{rate(sweep.member_epochs_per_second)} epochs/s\n{rate(sweep.members_per_second)}"
+                    " members/s"
+                )
+            ),
             "—" if sweep.seconds_left is None else duration(sweep.seconds_left),
             recommended(sweep),
             style="dim" if sweep.closed else None,
@@ -210,7 +250,10 @@ def workers_of(workers: Iterable[tuple[Sweep, Worker]], width: int) -> Table:
     table = empty("Workers", width)
     for heading in ("host", "pid", "device", "engine", "last beat", "sweep", "has in hand"):
         table.add_column(
-            heading, justify="right" if heading in ("pid", "last beat") else "left", no_wrap=heading == "sweep", overflow="fold"
+            heading,
+            justify="right" if heading in ("pid", "last beat") else "left",
+            no_wrap=heading == "sweep",
+            overflow="fold",
         )
     for sweep, worker in workers:
         host = worker.host if width >= WIDE else worker.host.partition(".")[0]
@@ -228,7 +271,9 @@ def workers_of(workers: Iterable[tuple[Sweep, Worker]], width: int) -> Table:
 def empty(title: str, width: int) -> Table:
     """A table without columns; narrow gaps in a narrow terminal."""
     padding = (0, 2 if width >= NARROW else 1, 0, 0)
-    return Table(box=None, pad_edge=False, padding=padding, title=title, title_justify="left", title_style="bold")
+    return Table(
+        box=None, pad_edge=False, padding=padding, title=title, title_justify="left", title_style="bold"
+    )
 
 
 def named(sweep: Sweep, width: int) -> str:
@@ -239,14 +284,17 @@ def named(sweep: Sweep, width: int) -> str:
 def idle(sweeps: Iterable[Sweep]) -> list[str]:
     """What keeps a sweep from going on, in sentences."""
     return [
-        f"{sweep.study}: {sweep.trials['queued']} trials are queued and no worker is alive. Start one:\n  python -m sweeps.worker --study {sweep.study}"
+        f"{sweep.study}: {sweep.trials['queued']} trials are queued and no worker is alive. Start one:\n "
+        f" python -m sweeps.worker --study {sweep.study}"
         for sweep in sweeps
         if not sweep.closed and sweep.trials["queued"] and not any(worker.alive for worker in sweep.workers)
     ]
 
 
 def in_hand(trials: Sequence[str]) -> str:
-    """Names of trials such as `pilot-0-2#3` by their study: `pilot-0-2 3 4`. The screening's are numbers alone."""
+    """Names of trials such as `pilot-0-2#3` by their study: `pilot-0-2 3 4`. The screening's are numbers
+    alone.
+    """
     grouped: dict[str, list[str]] = {}
     for name in trials:
         study, _, number = clean(name).rpartition("#")

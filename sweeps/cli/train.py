@@ -1,6 +1,8 @@
-"""What a recipe reaches: `python -m sweeps.train fashion_mnist/cnn --epsilon 0 --seeds 3` trains a task at one ε, without a study.
+"""What a recipe reaches: `python -m sweeps.train fashion_mnist/cnn --epsilon 0 --seeds 3` trains a task at
+one ε, without a study.
 
-It scores on *select* and on *test*. To choose an ε, use `sweeps.run`: it opens *test* once, for the finalists.
+It scores on *select* and on *test*. To choose an ε, use `sweeps.run`: it opens *test* once, for the
+finalists.
 """
 
 import argparse
@@ -15,12 +17,25 @@ from tracking.exits import Exit
 
 def parser() -> Parser:
     """The flags. Those of a plan have no default here."""
-    flags = Parser(prog="python -m sweeps.train", description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    flags.add_argument("tasks", nargs="?", metavar="TASK", help="dataset/architecture (default: what is brought)")
+    flags = Parser(
+        prog="python -m sweeps.train",
+        description=__doc__,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    flags.add_argument(
+        "tasks", nargs="?", metavar="TASK", help="dataset/architecture (default: what is brought)"
+    )
     add_flags(flags)
-    flags.add_argument("--epsilon", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)")
-    flags.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds, from 0 on (default 3)")
-    flags.add_argument("--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)")
+    flags.add_argument(
+        "--epsilon", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)"
+    )
+    flags.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="how many seeds, from 0 on (default 3)"
+    )
+    flags.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)"
+    )
     add_recipe(flags)
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
     flags.add_argument("--smoothing", metavar="NAME", help="who receives ε (default uniform)")
@@ -37,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(parser().parse_args(sys.argv[1:] if arguments is None else arguments))
         with stoppable(lambda text: console.warn(text, event="stopping")):
             console.notice(
-                f"{options.get('tasks') or options.get('dataset') or 'digits/mlp'}: training at ε = {options['epsilon']:g}", event="asked"
+                f"{options.get('tasks') or options.get('dataset') or 'digits/mlp'}: training at ε ="
+                f" {options['epsilon']:g}",
+                event="asked",
             )
             from sweeps.cli.train_task import train  # torch takes a second and more
 

@@ -29,14 +29,19 @@ def train(options: Mapping[str, Any], console: Console) -> None:
     if len(plan.smoothing) > 1:
         raise WrongInput(f"--smoothing names {len(plan.smoothing)}: {', '.join(plan.smoothing)}; wanted one.")
     if len(plan.tasks) > 1:
-        raise WrongInput(f"{len(plan.tasks)} tasks are named; wanted one of {', '.join(task.name for task in plan.tasks)}.")
+        raise WrongInput(
+            f"{len(plan.tasks)} tasks are named; wanted one of {', '.join(task.name for task in plan.tasks)}."
+        )
     task = plan.tasks[0]
     dataset = load(task.dataset, plan.data_dir, plan.train_examples)
     for note in dataset.notes:
         console.say(f"{task.dataset}: {note}")
     engine = engine_for(plan, task, dataset, most=plan.seeds)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
-    console.say(f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on {engine.device}")
+    console.say(
+        f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on"
+        f" {engine.device}"
+    )
     members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]
     started = time.perf_counter()
     with console.progress(f"training {task.name}", plan.seeds * task.recipe.epochs) as advance:
@@ -49,5 +54,10 @@ def train(options: Mapping[str, Any], console: Console) -> None:
             spread = float(values_of.std()) if plan.seeds > 1 else 0.0
             each = " ".join(f"{float(value):.{digits}f}" for value in values_of)
             unit = " %" if scale == 100 else ""
-            console.say(f"  {split:6} {name:8} {float(values_of.mean()):.{digits}f}{unit} ± {spread:.{digits}f} over seeds: {each}")
-    console.say(f"  {seconds:.0f} s of training, {seconds / plan.seeds / task.recipe.epochs:.2f} s a member and epoch")
+            console.say(
+                f"  {split:6} {name:8} {float(values_of.mean()):.{digits}f}{unit} ± {spread:.{digits}f} over"
+                f" seeds: {each}"
+            )
+    console.say(
+        f"  {seconds:.0f} s of training, {seconds / plan.seeds / task.recipe.epochs:.2f} s a member and epoch"
+    )

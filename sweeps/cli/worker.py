@@ -1,4 +1,6 @@
-"""`python -m sweeps.worker` trains for sweeps that `sweeps.run` conducts, from anywhere. See `sweeps.workers.join`."""
+"""`python -m sweeps.worker` trains for sweeps that `sweeps.run` conducts, from anywhere. See
+`sweeps.workers.join`.
+"""
 
 import argparse
 import sys
@@ -15,23 +17,56 @@ def parser() -> Parser:
     """The flags. Those which are keys of a plan have no default here."""
     flags = Parser(
         prog="python -m sweeps.worker",
-        description="Train for sweeps which python -m sweeps.run conducts, on this machine or another. The plan is read from the study.",
-        epilog="Exit codes: 0 the sweep is closed, 1 failed, 2 wrong input, 130 stopped (its trials are given back).",
+        description=(
+            "Train for sweeps which python -m sweeps.run conducts, on this machine or another. The plan is"
+            " read from the study."
+        ),
+        epilog=(
+            "Exit codes: 0 the sweep is closed, 1 failed, 2 wrong input, 130 stopped (its trials are given"
+            " back)."
+        ),
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     flags.add_argument(
-        "--study", metavar="NAME", help="the sweep to join, as sweeps.run prints it (default: every open one, until stopped)"
+        "--study",
+        metavar="NAME",
+        help="the sweep to join, as sweeps.run prints it (default: every open one, until stopped)",
     )
-    flags.add_argument("--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})")
-    flags.add_argument("--tracking-uri", metavar="URI", help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})")
+    flags.add_argument(
+        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})"
+    )
+    flags.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})",
+    )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     add_flags(flags)
-    flags.add_argument("--state-dir", metavar="DIR", help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})")
+    flags.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})",
+    )
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
-    flags.add_argument("--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus there (0: any free port)")
-    flags.add_argument("--metrics-host", metavar="HOST", default="127.0.0.1", help="address to serve them at (default 127.0.0.1)")
-    flags.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="json: one line of JSON per event, on stderr")
+    flags.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve metrics for Prometheus there (0: any free port)",
+    )
+    flags.add_argument(
+        "--metrics-host",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="address to serve them at (default 127.0.0.1)",
+    )
+    flags.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="json: one line of JSON per event, on stderr",
+    )
     return flags
 
 

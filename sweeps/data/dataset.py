@@ -23,7 +23,9 @@ TEXTS = "UOT"
 
 
 IGNORED = -100
-"""The label of a position which has none, where each example is a sequence. Losses and metrics leave it out."""
+"""The label of a position which has none, where each example is a sequence. Losses and metrics leave it
+out.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,19 @@ class Source:
     """What a data set's file returns: all examples, before they are split.
 
     Attributes:
-        inputs: images (example, channel, height, width), features (example, feature), other numbers (example, …), or texts (example,), which
-            are made into token ids, see `sweeps.data.tokens`. A `numpy.memmap` stays in its file.
-        labels: integers from 0, one per example; or (example, position) where each is a sequence, IGNORED where a position has none.
+        inputs: images (example, channel, height, width), features (example, feature), other numbers (example,
+            …), or texts (example,), which are made into token ids, see `sweeps.data.tokens`. A `numpy.memmap`
+            stays in its file.
+        labels: integers from 0, one per example; or (example, position) where each is a sequence, IGNORED
+            where a position has none.
         classes: the name of each class.
         test: how many examples at the end are the official test split; 0 when there is none.
         where: where the data came from, for a person.
-        validation: how many examples before those are an official validation split: half of it is *select*, half *calibrate*.
+        validation: how many examples before those are an official validation split: half of it is *select*,
+            half *calibrate*.
         vocabulary: the word behind each token id; empty where inputs are no token ids. Id 0 is padding.
-        human: label distributions (example, class) where people disagree, NaN in the rows of examples that have none.
+        human: label distributions (example, class) where people disagree, NaN in the rows of examples that
+            have none.
         shown: a text for each example, as a person reads it; empty where its picture or its text tells.
         notes: sentences for a person on what was guessed and done when it was read.
         features: the name of each feature; empty where they have none.
@@ -77,12 +83,16 @@ class Split:
 
     @property
     def targets(self) -> Int[Tensor, " prediction"]:
-        """The labels that predictions are compared with: one per example, or one per labelled position of each in turn."""
+        """The labels that predictions are compared with: one per example, or one per labelled position of
+        each in turn.
+        """
         return self.labels if self.labels.ndim == 1 else self.labels[self.labels != IGNORED]
 
     @property
     def groups(self) -> Int[Tensor, " prediction"] | None:
-        """The example which each labelled position belongs to; None where an example has one label, and is a group of its own."""
+        """The example which each labelled position belongs to; None where an example has one label, and is a
+        group of its own.
+        """
         return None if self.labels.ndim == 1 else (self.labels != IGNORED).nonzero()[:, 0]
 
     @property
@@ -93,16 +103,20 @@ class Split:
     def take(self, examples: Int[Tensor, "*batch"], out: Tensor | None = None) -> Shaped[Tensor, "..."]:
         """The inputs of some examples (*batch, *shape), written to `out` if given."""
         rows = examples if self.rows is None else self.rows[examples]
-        flat = torch.index_select(self.stored, 0, rows.flatten(), out=None if out is None else out.view(-1, *self.stored.shape[1:]))
+        flat = torch.index_select(
+            self.stored, 0, rows.flatten(), out=None if out is None else out.view(-1, *self.stored.shape[1:])
+        )
         return flat.view(*rows.shape, *self.stored.shape[1:])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Four disjoint splits: *train*, *select* (choose ε), *calibrate* (fit temperature), *test* (opened once, at the end).
+    """Four disjoint splits: *train*, *select* (choose ε), *calibrate* (fit temperature), *test* (opened once,
+    at the end).
 
-    `mean` and `deviation` (standard, 1 where it would be 0) are those of *train*: one of each per channel of images or per feature, one
-    for all else, none for token ids. `vocabulary` is the word behind each token id; empty where inputs are no token ids.
+    `mean` and `deviation` (standard, 1 where it would be 0) are those of *train*: one of each per channel of
+    images or per feature, one for all else, none for token ids. `vocabulary` is the word behind each token
+    id; empty where inputs are no token ids.
     """
 
     name: str
@@ -127,7 +141,9 @@ class Dataset:
         return tuple(self.splits["train"].stored.shape[1:])
 
     def prepare(self, inputs: Shaped[Tensor, "*batch"]) -> Shaped[Tensor, "*batch"]:
-        """Standardise stored inputs with the mean and standard deviation of *train*, float32. Token ids become int64."""
+        """Standardise stored inputs with the mean and standard deviation of *train*, float32. Token ids
+        become int64.
+        """
         if self.vocabulary:
             return inputs.long()
         prepared = inputs.to(torch.float32, copy=True)
@@ -139,7 +155,9 @@ class Dataset:
     def to(self, device: torch.device) -> "Dataset":
         """The same with every split on a device."""
         splits = {
-            name: Split(split.inputs.to(device), split.labels.to(device), human=split.human, shown=split.shown)
+            name: Split(
+                split.inputs.to(device), split.labels.to(device), human=split.human, shown=split.shown
+            )
             for name, split in self.splits.items()
         }
         return replace(self, splits=splits)

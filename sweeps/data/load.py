@@ -24,11 +24,11 @@ CHUNK = 2048
 def load(name: str, data_dir: str | None = None, train_examples: int | None = None) -> Dataset:
     """Read a data set and split it, always in the same way: stratified by class, from a fixed seed.
 
-    With an official test split, a twelfth of the rest is *select* and a twelfth *calibrate*, unless there is an official validation split,
-    which is halved; without, 35 % is *train*,
-    15 % *select*, 15 % *calibrate* and 35 % *test*: telling a difference takes more examples than training a small model
-    does. `train_examples` keeps only so many of *train*.
-    Errors: WrongInput for an unknown name, missing or corrupt files, and a split with fewer than 2 examples of a class.
+    With an official test split, a twelfth of the rest is *select* and a twelfth *calibrate*, unless there is
+    an official validation split, which is halved; without, 35 % is *train*, 15 % *select*, 15 % *calibrate*
+    and 35 % *test*: telling a difference takes more examples than training a small model does.
+    `train_examples` keeps only so many of *train*. Errors: WrongInput for an unknown name, missing or corrupt
+    files, and a split with fewer than 2 examples of a class.
     """
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
@@ -82,7 +82,10 @@ def tokenised(source: Source, train: Array) -> Source:
     texts = [str(text) for text in source.inputs]
     vocabulary = vocabulary_of([texts[row] for row in train])
     return replace(
-        source, inputs=encode(texts, vocabulary, longest(texts[row] for row in train)), vocabulary=vocabulary, shown=tuple(texts)
+        source,
+        inputs=encode(texts, vocabulary, longest(texts[row] for row in train)),
+        vocabulary=vocabulary,
+        shown=tuple(texts),
     )
 
 
@@ -100,8 +103,9 @@ def mapped(inputs: Array) -> Tensor:
 
 
 def moments(inputs: Array, rows: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (1 where it is 0) of some rows: per channel of images (example, channel, height, width), per
-    feature of (example, feature), otherwise one of all numbers. In float64, read twice in chunks.
+    """Mean and standard deviation (1 where it is 0) of some rows: per channel of images (example, channel,
+    height, width), per feature of (example, feature), otherwise one of all numbers. In float64, read twice in
+    chunks.
     """
     per_column: dict[int, tuple[int, ...]] = {4: (0, 2, 3), 2: (0,)}
     axes = per_column.get(inputs.ndim)

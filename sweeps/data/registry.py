@@ -8,12 +8,16 @@ from typing import Literal
 from sweeps.data.dataset import Source
 
 Kind = Literal["images", "features", "tokens", "sequences"]
-"""Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a label for each position."""
+"""Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a
+label for each position.
+"""
 
 
 @dataclass(frozen=True)
 class Yields:
-    """What a data set yields. `side` is how many pixels the shorter side of its images has; None where that is not known."""
+    """What a data set yields. `side` is how many pixels the shorter side of its images has; None where that
+    is not known.
+    """
 
     kind: Kind
     side: int | None = None
@@ -35,7 +39,8 @@ YIELDS: dict[str, Yields] = {}
 def dataset(yields: Yields) -> Callable[[Load], Load]:
     """Register a loader under its function's name. It takes the data directory, or None when none was given.
 
-    `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the tasks which are possible.
+    `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the
+    tasks which are possible.
     """
 
     def register(load: Load) -> Load:

@@ -6,7 +6,9 @@ from sweeps.data.dataset import IGNORED, SPLITS, Array, Source, SplitName
 from sweeps.errors import WrongInput
 
 POSITIONS = 4000
-"""Labelled positions of sequences which *select*, *calibrate* and *test* keep each, drawn at random: the logits of all would fill the memory."""
+"""Labelled positions of sequences which *select*, *calibrate* and *test* keep each, drawn at random: the
+logits of all would fill the memory.
+"""
 
 
 def thinned(labels: Array) -> Array:
@@ -36,7 +38,9 @@ def split_rows(source: Source, strata: Array) -> dict[SplitName, Array]:
 
 
 def stratify(rows: Array, labels: Array, shares: dict[str, float]) -> dict[str, Array]:
-    """Divide rows by shares which sum to 1, in each class alike, seeded. Row numbers come back in ascending order."""
+    """Divide rows by shares which sum to 1, in each class alike, seeded. Row numbers come back in ascending
+    order.
+    """
     generator = np.random.default_rng(0)
     parts: dict[str, list[Array]] = {name: [] for name in shares}
     ends = np.cumsum(list(shares.values()))
@@ -57,6 +61,6 @@ def check_classes(name: str, rows: dict[SplitName, Array], source: Source) -> No
         if counts.min() < 2:
             rare = int(counts.argmin())
             raise WrongInput(
-                f"the {split} split of {name} has {counts[rare]} examples of class {source.classes[rare]!r}; wanted at least 2 of "
-                f"each. Give more data, or a larger --train-examples."
+                f"the {split} split of {name} has {counts[rare]} examples of class {source.classes[rare]!r};"
+                " wanted at least 2 of each. Give more data, or a larger --train-examples."
             )

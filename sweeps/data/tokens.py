@@ -1,4 +1,6 @@
-"""Tokens: texts as words, and words as numbers. The vocabulary is that of the training texts; 0 is padding, 1 a word which it has not."""
+"""Tokens: texts as words, and words as numbers. The vocabulary is that of the training texts; 0 is padding, 1
+a word which it has not.
+"""
 
 import re
 from collections import Counter
@@ -14,7 +16,9 @@ LEAST_OFTEN = 2
 """Words which are rarer in *train* are unknown ones, so that their vector is trained too."""
 LONGEST = 256
 COVERED = 0.99
-"""The share of the texts of *train* which are kept whole: the few longest would make all others longer with padding."""
+"""The share of the texts of *train* which are kept whole: the few longest would make all others longer with
+padding.
+"""
 
 
 def words_of(text: str) -> list[str]:
@@ -23,20 +27,29 @@ def words_of(text: str) -> list[str]:
 
 
 def vocabulary_of(texts: Iterable[str], most: int = MOST_WORDS) -> tuple[str, ...]:
-    """Padding, the unknown word, then the words by falling frequency, those of equal frequency by the alphabet."""
+    """Padding, the unknown word, then the words by falling frequency, those of equal frequency by the
+    alphabet.
+    """
     counts = Counter(word for text in texts for word in words_of(text))
-    often = sorted((word for word, count in counts.items() if count >= LEAST_OFTEN), key=lambda word: (-counts[word], word))
+    often = sorted(
+        (word for word, count in counts.items() if count >= LEAST_OFTEN),
+        key=lambda word: (-counts[word], word),
+    )
     return (PADDING, UNKNOWN, *often[: most - 2])
 
 
 def longest(texts: Iterable[str]) -> int:
-    """How many words are kept of each text: as many as the share COVERED of the texts has, at least 1 and at most LONGEST."""
+    """How many words are kept of each text: as many as the share COVERED of the texts has, at least 1 and at
+    most LONGEST.
+    """
     lengths = [len(words_of(text)) for text in texts]
     return min(LONGEST, max(1, int(np.quantile(lengths, COVERED, method="higher"))))
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], length: int) -> npt.NDArray[np.int32]:
-    """Token ids (text, position): the first `length` words of each, then padding. A text without a word is one unknown word."""
+    """Token ids (text, position): the first `length` words of each, then padding. A text without a word is
+    one unknown word.
+    """
     ids = {word: index for index, word in enumerate(vocabulary)}
     encoded = np.zeros((len(texts), length), np.int32)
     for row, text in enumerate(texts):

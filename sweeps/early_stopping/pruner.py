@@ -1,8 +1,9 @@
 """Pruner: which trials of a study go on at its rungs.
 
-Which trials are dropped follows from the plan and from results alone, whoever trained what, when and how fast. Trials are screened in waves, one
-after another, of 4, 4, 8, 16, … points in the order of the plan. At a rung a trial is compared with the finished trials of the waves before its
-own, and with nothing else: not with those that happen to run beside it.
+Which trials are dropped follows from the plan and from results alone, whoever trained what, when and how
+fast. Trials are screened in waves, one after another, of 4, 4, 8, 16, … points in the order of the plan. At a
+rung a trial is compared with the finished trials of the waves before its own, and with nothing else: not with
+those that happen to run beside it.
 """
 
 import base64
@@ -26,12 +27,15 @@ from tracking.records.outcome import Outcome, Point
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Of the epochs: where the rungs are."""
 FIRST_WAVE = 4
-"""Trials that are trained to their end whatever they show; each later wave has as many trials as all before it."""
+"""Trials that are trained to their end whatever they show; each later wave has as many trials as all before
+it.
+"""
 RISK = 0.01
 """How likely a rung may change the recommendation, all trials of a wave taken together."""
 WORTH = 4e11
-"""Members × epochs × training examples × parameters, from which on a screening has rungs: about a minute of two cores (docs/log.md, 2026-11-30).
-In a shorter one, scoring and smaller populations would cost more than they save."""
+"""Members × epochs × training examples × parameters, from which on a screening has rungs: about a minute of
+two cores (docs/log.md, 2026-11-30). In a shorter one, scoring and smaller populations would cost more than
+they save."""
 METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 """What is compared at a rung, and the engine's curves of it."""
 MOST_LOSSES = 4096
@@ -39,12 +43,20 @@ MOST_LOSSES = 4096
 
 
 def has_rungs(plan: Plan, task: Task, examples: int, parameters: int) -> bool:
-    """Whether a screening has rungs. With other tuned values, gains are no function of ε: then there are none."""
-    return plan.rungs and not plan.tuned and plan.trials * plan.seeds * task.recipe.epochs * examples * parameters >= WORTH
+    """Whether a screening has rungs. With other tuned values, gains are no function of ε: then there are
+    none.
+    """
+    return (
+        plan.rungs
+        and not plan.tuned
+        and plan.trials * plan.seeds * task.recipe.epochs * examples * parameters >= WORTH
+    )
 
 
 def waves(points: Sequence[Point]) -> list[list[Point]]:
-    """The points in the order of the plan, divided into waves. With more trials, the first waves stay what they were."""
+    """The points in the order of the plan, divided into waves. With more trials, the first waves stay what
+    they were.
+    """
     found, start = [], 0
     while start < len(points):
         size = max(FIRST_WAVE, start)
@@ -63,14 +75,18 @@ class Ladder:
         self.reasons: dict[int, str] = {}
 
     def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
-        """The rungs for trials with so many members each, in their order; none where the ladder is not active."""
+        """The rungs for trials with so many members each, in their order; none where the ladder is not
+        active.
+        """
         if not self.active:
             return {}
         epochs = {max(1, round(share * self.epochs)) for share in SHARES} - {self.epochs}
         return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in sorted(epochs)}
 
     def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
-        """Which members go on: those of trials which may still change the recommendation. What has diverged does not go on either."""
+        """Which members go on: those of trials which may still change the recommendation. What has diverged
+        does not go on either.
+        """
         past = len(curves["train_loss"])
         keep: dict[int, bool] = {}
         for index, trial in enumerate(trials):
@@ -81,7 +97,10 @@ class Ladder:
                 keep[trial.number] = verdict.keep
                 if not verdict.keep:
                     self.reasons[trial.number] = verdict.reason
-                    self.say(f"trial {trial.number} is dropped after {past} of {self.epochs} epochs: {verdict.reason}")
+                    self.say(
+                        f"trial {trial.number} is dropped after {past} of {self.epochs} epochs:"
+                        f" {verdict.reason}"
+                    )
         return [keep[trial.number] for trial in trials for _ in range(seeds)]
 
     def verdict(self, point: Point, running: Curve) -> Verdict:
@@ -92,13 +111,21 @@ class Ladder:
         if claim is None:
             return Verdict(True, 1.0, {}, "the policy is not known to the rungs")
         if error == 0:
-            claim = replace(claim, vetoes=())  # nobody knows how sure the veto is: then nobody is excluded by it
+            claim = replace(
+                claim, vetoes=()
+            )  # nobody knows how sure the veto is: then nobody is excluded by it
         finished = [curve_of(outcome) for outcome, _ in before]
         return survivors([running], finished, self.epochs, [claim], RISK / size)[0]
 
     def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
-        """The finished trials of the waves before a point's own, in the order of the plan, with their losses; and how many points its wave has."""
-        known = {key_of(outcome.point): (outcome, losses) for outcome, losses in self.study.with_losses() if outcome.by_seed}
+        """The finished trials of the waves before a point's own, in the order of the plan, with their losses;
+        and how many points its wave has.
+        """
+        known = {
+            key_of(outcome.point): (outcome, losses)
+            for outcome, losses in self.study.with_losses()
+            if outcome.by_seed
+        }
         earlier: list[str] = []
         for wave in waves(planned(self.study.plan, self.study.task)):
             keys = [key_of(one) for one in wave]
@@ -108,7 +135,9 @@ class Ladder:
         return [known[key] for key in earlier if key in known], max(FIRST_WAVE, len(earlier))
 
     def error(self, before: Sequence[tuple[Outcome, str | None]]) -> float:
-        """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among finished trials; 0 if unknown."""
+        """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among
+        finished trials; 0 if unknown.
+        """
         losses = {outcome.epsilon: unpacked(text) for outcome, text in before if text}
         control = losses.pop(0.0, None)
         if control is None or not losses:
@@ -117,9 +146,11 @@ class Ladder:
 
 
 def packed(losses: Float[Tensor, " example"]) -> str:
-    """The recalibrated loss of a finished trial on examples of *select*, mean over seeds, as text: evenly spaced ones where there are many.
+    """The recalibrated loss of a finished trial on examples of *select*, mean over seeds, as text: evenly
+    spaced ones where there are many.
 
-    The standard error over the kept ones is a little larger than over all, which errs on the side of keeping a trial.
+    The standard error over the kept ones is a little larger than over all, which errs on the side of keeping
+    a trial.
     """
     kept = losses.float()
     if len(kept) > MOST_LOSSES:
@@ -133,7 +164,9 @@ def unpacked(text: str) -> Float[Tensor, " example"]:
     return torch.from_numpy(np.frombuffer(base64.b64decode(text), np.float32).copy())
 
 
-def curves_of(curves: Mapping[str, Tensor], rows: slice, epochs: int) -> dict[str, Float[Tensor, "epoch seed"]]:
+def curves_of(
+    curves: Mapping[str, Tensor], rows: slice, epochs: int
+) -> dict[str, Float[Tensor, "epoch seed"]]:
     """What is compared, of the members in `rows`, as long as they were trained."""
     return {metric: curves[name][:epochs, rows] for metric, name in METRICS.items()}
 

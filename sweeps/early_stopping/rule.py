@@ -1,13 +1,14 @@
 """Rule of early stopping: drops a trial that can no longer change the recommendation.
 
-Label smoothing slows convergence, so the early accuracy of a large ε understates its final one: a rule which compares trials
-at the same early epoch is biased against it. Here a trial's own curve is carried to the end by the gain which finished trials
-made after this epoch, as a smooth function of ε, and ends are compared with ends.
+Label smoothing slows convergence, so the early accuracy of a large ε understates its final one: a rule which
+compares trials at the same early epoch is biased against it. Here a trial's own curve is carried to the end
+by the gain which finished trials made after this epoch, as a smooth function of ε, and ends are compared with
+ends.
 
-What is predicted is the final value on *select* of the very seeds that are under training. So the drawn examples and the
-drawn seeds are no part of this uncertainty: a policy chooses its candidate among these values. What remains is how a seed's gain
-scatters, and how well a few finished trials tell the gain at another ε. New seeds and new examples come in with the confirmation,
-which a candidate has to pass.
+What is predicted is the final value on *select* of the very seeds that are under training. So the drawn
+examples and the drawn seeds are no part of this uncertainty: a policy chooses its candidate among these
+values. What remains is how a seed's gain scatters, and how well a few finished trials tell the gain at
+another ε. New seeds and new examples come in with the confirmation, which a candidate has to pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,23 +32,35 @@ DRAWS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A trial's scores on *select* so far: by metric, after each epoch, for each seed; the seeds in the same order in all trials."""
+    """A trial's scores on *select* so far: by metric, after each epoch, for each seed; the seeds in the same
+    order in all trials.
+    """
 
     epsilon: float
     values: Mapping[str, Float[Tensor, "epoch seed"]]
 
     @classmethod
-    def of_members(cls, epsilons: Sequence[float], curves: Mapping[str, Float[Tensor, "epoch member"]]) -> list["Curve"]:
-        """The trials with these ε from the engine's curves, whose members are the first trial's seeds, then the next one's."""
+    def of_members(
+        cls, epsilons: Sequence[float], curves: Mapping[str, Float[Tensor, "epoch member"]]
+    ) -> list["Curve"]:
+        """The trials with these ε from the engine's curves, whose members are the first trial's seeds, then
+        the next one's.
+        """
         on_select = {
-            name.removeprefix("select_"): values.chunk(len(epsilons), 1) for name, values in curves.items() if name.startswith("select_")
+            name.removeprefix("select_"): values.chunk(len(epsilons), 1)
+            for name, values in curves.items()
+            if name.startswith("select_")
         }
-        return [cls(epsilon, {name: values[trial] for name, values in on_select.items()}) for trial, epsilon in enumerate(epsilons)]
+        return [
+            cls(epsilon, {name: values[trial] for name, values in on_select.items()})
+            for trial, epsilon in enumerate(epsilons)
+        ]
 
 
 @dataclass(frozen=True)
 class Veto:
-    """A metric, less of which is better, that the confirmation lets rise by at most `tolerance` of its value at ε = 0.
+    """A metric, less of which is better, that the confirmation lets rise by at most `tolerance` of its value
+    at ε = 0.
 
     Attributes:
         error: standard error of such a relative change over the examples of *select*, see `relative_error`.
@@ -65,7 +78,8 @@ class Claim:
     Attributes:
         metric: its name among a curve's values.
         sign: 1 where more is better, -1 where less is.
-        near: the candidate is not the best itself, but stands for what cannot be told apart from it, see `candidate`.
+        near: the candidate is not the best itself, but stands for what cannot be told apart from it, see
+            `candidate`.
         proven: the gain over ε = 0 has to be told from zero.
         vetoes: what must not get worse.
     """
@@ -78,14 +92,20 @@ class Claim:
 
 
 def claim_of(policy: str, tolerances: Tolerances, error: float) -> Claim | None:
-    """What a policy of `tracking.decision.policies` decides by; None for a policy that is not known here: then drop nothing.
+    """What a policy of `tracking.decision.policies` decides by; None for a policy that is not known here:
+    then drop nothing.
 
-    `error` is that of the recalibrated NLL, see `Veto`. Conditions that are left out (ranking, worst class, confidence gap) could
-    only exclude more candidates.
+    `error` is that of the recalibrated NLL, see `Veto`. Conditions that are left out (ranking, worst class,
+    confidence gap) could only exclude more candidates.
     """
     match policy:
         case "safe" | "raw":
-            return Claim("accuracy", near=True, proven=True, vetoes=(Veto("nll_calibrated", tolerances.nll_relative, error),))
+            return Claim(
+                "accuracy",
+                near=True,
+                proven=True,
+                vetoes=(Veto("nll_calibrated", tolerances.nll_relative, error),),
+            )
         case "accuracy":
             return Claim("accuracy", proven=True)
         case "calibrated":
@@ -100,8 +120,10 @@ class Verdict:
 
     Attributes:
         keep: False where it may be dropped.
-        risk: probability that without it, and without those dropped before it at this rung, the recommendation is another one.
-        predicted: by metric, its final value, mean over seeds, with a 95 % interval; empty where nothing is predicted.
+        risk: probability that without it, and without those dropped before it at this rung, the
+            recommendation is another one.
+        predicted: by metric, its final value, mean over seeds, with a 95 % interval; empty where nothing is
+            predicted.
         reason: for a person.
     """
 
@@ -111,10 +133,14 @@ class Verdict:
     reason: str
 
 
-def relative_error(losses: Float[Tensor, "trial seed example"], control: Float[Tensor, "seed example"]) -> float:
-    """The standard error over examples of the relative change of a mean loss from the control's; the largest among trials.
+def relative_error(
+    losses: Float[Tensor, "trial seed example"], control: Float[Tensor, "seed example"]
+) -> float:
+    """The standard error over examples of the relative change of a mean loss from the control's; the largest
+    among trials.
 
-    sd over examples of (loss - control's loss) / √examples / mean of the control's loss, of losses averaged over seeds.
+    sd over examples of (loss - control's loss) / √examples / mean of the control's loss, of losses averaged
+    over seeds.
     """
     base = control.double().mean(0)
     spread = (losses.double().mean(1) - base).std(-1).amax()
@@ -122,51 +148,85 @@ def relative_error(losses: Float[Tensor, "trial seed example"], control: Float[T
 
 
 def survivors(
-    running: Sequence[Curve], finished: Sequence[Curve], epochs: int, claims: Sequence[Claim], risk: float = 0.01
+    running: Sequence[Curve],
+    finished: Sequence[Curve],
+    epochs: int,
+    claims: Sequence[Claim],
+    risk: float = 0.01,
 ) -> list[Verdict]:
     """Which running trials go on after the last epoch of their curves, in their order.
 
-    The sweep's end is drawn 2000 times: the final values of all running trials from their predictive distribution (`predict`),
-    and every trial's luck in the confirmation. In each draw each claim's recommendation is found among all trials, and again
-    without the dropped ones. Trials are dropped in the order of their own risk, as long as any recommendation changes in at most a share
-    `risk` of the draws. That is the probability of an error of one call, of all the trials that it drops together.
+    The sweep's end is drawn 2000 times: the final values of all running trials from their predictive
+    distribution (`predict`), and every trial's luck in the confirmation. In each draw each claim's
+    recommendation is found among all trials, and again without the dropped ones. Trials are dropped in the
+    order of their own risk, as long as any recommendation changes in at most a share `risk` of the draws.
+    That is the probability of an error of one call, of all the trials that it drops together.
 
-    Give the claim of the plan's policy alone: what the other policies recommend is then found among fewer trials, but as well
-    confirmed. With several claims a trial has to be out of all of them, and where accuracy is flat within noise any trial may
-    become the most accurate: almost nothing is dropped.
+    Give the claim of the plan's policy alone: what the other policies recommend is then found among fewer
+    trials, but as well confirmed. With several claims a trial has to be out of all of them, and where
+    accuracy is flat within noise any trial may become the most accurate: almost nothing is dropped.
 
-    ε = 0 is never dropped, and everything goes on where fewer than three trials have finished, ε = 0 among them, or with one
-    seed. For trials which differ in ε alone: with other learning rates, gains are no function of ε.
+    ε = 0 is never dropped, and everything goes on where fewer than three trials have finished, ε = 0 among
+    them, or with one seed. For trials which differ in ε alone: with other learning rates, gains are no
+    function of ε.
 
     Errors: ValueError for curves whose epochs or seeds do not fit.
     """
     check(running, finished, epochs, claims)
-    known = len(finished) >= FINISHED and any(curve.epsilon == 0 for curve in finished) and seeds_of(finished) > 1
-    able = [known and all(bool(value.isfinite().all()) for value in curve.values.values()) for curve in running]
-    end = End.draw([curve for curve, one in zip(running, able, strict=True) if one], finished, claims) if any(able) else None
+    known = (
+        len(finished) >= FINISHED and any(curve.epsilon == 0 for curve in finished) and seeds_of(finished) > 1
+    )
+    able = [
+        known and all(bool(value.isfinite().all()) for value in curve.values.values()) for curve in running
+    ]
+    end = (
+        End.draw([curve for curve, one in zip(running, able, strict=True) if one], finished, claims)
+        if any(able)
+        else None
+    )
     judged = iter(end.verdicts(risk) if end else [])
-    why = "its values are not finite" if known else f"fewer than {FINISHED} trials have finished, ε = 0 among them, with 2 seeds or more"
+    why = (
+        "its values are not finite"
+        if known
+        else f"fewer than {FINISHED} trials have finished, ε = 0 among them, with 2 seeds or more"
+    )
     return [
-        next(judged) if one else Verdict(True, 1.0, {}, f"ε = {curve.epsilon:g} goes on: its end is not predicted, {why}.")
+        (
+            next(judged)
+            if one
+            else Verdict(True, 1.0, {}, f"ε = {curve.epsilon:g} goes on: its end is not predicted, {why}.")
+        )
         for curve, one in zip(running, able, strict=True)
     ]
 
 
 def metrics_of(claims: Sequence[Claim]) -> list[str]:
     """All metrics that decide, each once."""
-    return list(dict.fromkeys(name for claim in claims for name in (claim.metric, *(veto.metric for veto in claim.vetoes))))
+    return list(
+        dict.fromkeys(
+            name for claim in claims for name in (claim.metric, *(veto.metric for veto in claim.vetoes))
+        )
+    )
 
 
 def check(running: Sequence[Curve], finished: Sequence[Curve], epochs: int, claims: Sequence[Claim]) -> None:
     """Raise ValueError where curves do not fit each other or the claims."""
     for metric in metrics_of(claims):
         if any(metric not in curve.values for curve in (*running, *finished)):
-            raise ValueError(f"a claim needs {metric!r}, which not every curve has; record it, or leave the claim out and drop nothing")
+            raise ValueError(
+                f"a claim needs {metric!r}, which not every curve has; record it, or leave the claim out and"
+                " drop nothing"
+            )
     now = {tuple(value.shape) for curve in running for value in curve.values.values()}
     then = {tuple(value.shape) for curve in finished for value in curve.values.values()}
-    if len({seeds for _, seeds in now | then}) > 1 or len(now) > 1 or {length for length, _ in then} - {epochs}:
+    if (
+        len({seeds for _, seeds in now | then}) > 1
+        or len(now) > 1
+        or {length for length, _ in then} - {epochs}
+    ):
         raise ValueError(
-            f"curves (epoch, seed) are {sorted(now)}, finished ones {sorted(then)}; wanted the same seeds, one rung, {epochs} epochs"
+            f"curves (epoch, seed) are {sorted(now)}, finished ones {sorted(then)}; wanted the same seeds,"
+            f" one rung, {epochs} epochs"
         )
     if any(not 0 < length < epochs for length, _ in now):
         raise ValueError(f"the rung is after epoch {next(iter(now))[0]}; allowed is 1 to {epochs - 1}")
@@ -182,7 +242,8 @@ class End:
     """Draws of how a sweep ends.
 
     Attributes:
-        running: how many trials run; they come first, then the finished ones, whose finals are the same in every draw.
+        running: how many trials run; they come first, then the finished ones, whose finals are the same in
+            every draw.
         finals: by metric, each trial's final values.
         adopted: for each claim, whether the confirmation would adopt each trial.
     """
@@ -202,10 +263,18 @@ class End:
         for metric in metrics_of(claims):
             now = torch.stack([curve.values[metric] for curve in running]).double()
             then = torch.stack([curve.values[metric] for curve in finished]).double()
-            finals[metric] = torch.cat([predict(now, then, epsilons, generator), then[:, -1].expand(DRAWS, -1, -1)], 1)
+            finals[metric] = torch.cat(
+                [predict(now, then, epsilons, generator), then[:, -1].expand(DRAWS, -1, -1)], 1
+            )
         luck = torch.randn(2, DRAWS, len(epsilons), dtype=torch.float64, generator=generator)
         control = int(epsilons.abs().argmin())
-        return cls(len(running), epsilons, finals, claims, [adopted(claim, finals, control, luck) for claim in claims])
+        return cls(
+            len(running),
+            epsilons,
+            finals,
+            claims,
+            [adopted(claim, finals, control, luck) for claim in claims],
+        )
 
     def verdicts(self, risk: float) -> list[Verdict]:
         """The verdict on each running trial."""
@@ -217,7 +286,9 @@ class End:
         return [self.verdict(index, bool(kept[index]), risks[index]) for index in range(self.running)]
 
     def change(self, kept: Bool[Tensor, " trial"]) -> float:
-        """The share of draws in which some claim's recommendation among the kept trials is not that among all."""
+        """The share of draws in which some claim's recommendation among the kept trials is not that among
+        all.
+        """
         rows = kept.nonzero().squeeze(1)
         changed = torch.zeros(self.adopted[0].shape[0], dtype=torch.bool)
         for claim, passes in zip(self.claims, self.adopted, strict=True):
@@ -239,14 +310,19 @@ class End:
             lowest = next((claim.sign < 0 for claim in self.claims if claim.metric == metric), True)
             best = int(known.argmin() if lowest else known.argmax())
             scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
-            mean, low, high, rival = (f"{scale * value:.{digits}f}" for value in (predicted[metric].value, low, high, float(known[best])))
+            mean, low, high, rival = (
+                f"{scale * value:.{digits}f}"
+                for value in (predicted[metric].value, low, high, float(known[best]))
+            )
             what = metric.replace("nll_calibrated", "NLL after temperature")
             told.append(
-                f"{what} {mean}{unit} [{low}, {high}], best so far {rival}{unit} at ε = {float(self.epsilons[self.running + best]):g}"
+                f"{what} {mean}{unit} [{low}, {high}], best so far {rival}{unit} at ε ="
+                f" {float(self.epsilons[self.running + best]):g}"
             )
         verdict = "goes on" if keep else "is dropped"
         reason = (
-            f"ε = {epsilon:g} {verdict}: predicted {'; '.join(told)}; the chance that it changes the recommendation is {100 * risk:.1f} %."
+            f"ε = {epsilon:g} {verdict}: predicted {'; '.join(told)}; the chance that it changes the"
+            f" recommendation is {100 * risk:.1f} %."
         )
         return Verdict(keep, risk, predicted, "ε = 0 goes on: it is the control." if epsilon == 0 else reason)
 
@@ -258,12 +334,16 @@ def without(kept: Bool[Tensor, " trial"], index: int) -> Bool[Tensor, " trial"]:
     return kept
 
 
-def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, " trial"], near: bool) -> Int[Tensor, " draw"]:
-    """Which trial would be chosen in each draw if candidates were trials, not points of the smooth fit; larger finals are better.
+def candidate(
+    finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, " trial"], near: bool
+) -> Int[Tensor, " draw"]:
+    """Which trial would be chosen in each draw if candidates were trials, not points of the smooth fit;
+    larger finals are better.
 
-    The best has the largest mean over seeds. `near` takes ε = 0 where it is within one standard error of the best, else of the best and its
-    neighbours that are, the trial in the middle of their range, or nearest to it. The error is that of the best's paired gain over ε = 0 (the smallest |ε|). Of
-    equal trials the one with the smallest |ε|.
+    The best has the largest mean over seeds. `near` takes ε = 0 where it is within one standard error of the
+    best, else of the best and its neighbours that are, the trial in the middle of their range, or nearest to
+    it. The error is that of the best's paired gain over ε = 0 (the smallest |ε|). Of equal trials the one
+    with the smallest |ε|.
     """
     order = epsilons.abs().argsort(stable=True)
     finals, means = finals[:, order], finals[:, order].mean(-1)
@@ -274,7 +354,9 @@ def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, 
     tied = means >= means.gather(1, best) - standard_error(gain) - 1e-9  # accuracies lie on a lattice
     promising = ~tied[:, 0]
     along = epsilons[order].argsort(stable=True)
-    far = (~tied[:, along]).int().cumsum(1)[:, along.argsort()]  # how many are not tied, up to each trial: neighbours have as many
+    far = (
+        (~tied[:, along]).int().cumsum(1)[:, along.argsort()]
+    )  # how many are not tied, up to each trial: neighbours have as many
     tied &= far == far.gather(1, best)
     low, high = (torch.where(tied, epsilons[order], edge * torch.inf) for edge in (1, -1))
     middle = (low.amin(1, keepdim=True) + high.amax(1, keepdim=True)) / 2
@@ -283,18 +365,26 @@ def candidate(finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, 
 
 
 def adopted(
-    claim: Claim, finals: Mapping[str, Float[Tensor, "draw trial seed"]], control: int, luck: Float[Tensor, "2 draw trial"]
+    claim: Claim,
+    finals: Mapping[str, Float[Tensor, "draw trial seed"]],
+    control: int,
+    luck: Float[Tensor, "2 draw trial"],
 ) -> Bool[Tensor, "draw trial"]:
     """Whether each trial, if it were the candidate, would be adopted after as many fresh seeds, in each draw.
 
-    A difference to ε = 0 has the standard error e over seeds here and again there, so the confirmation's is drawn around this one's with
-    variance 2e². A gain has to lie above 1.96 e; the examples' share of e is left out, which makes adoption more likely than it is.
-    A relative rise under a veto has the error of examples as well, and has to stay below the tolerance.
+    A difference to ε = 0 has the standard error e over seeds here and again there, so the confirmation's is
+    drawn around this one's with variance 2e². A gain has to lie above 1.96 e; the examples' share of e is
+    left out, which makes adoption more likely than it is. A relative rise under a veto has the error of
+    examples as well, and has to stay below the tolerance.
     """
     values = claim.sign * finals[claim.metric]
     gain = values - values[:, control : control + 1]
     error = standard_error(gain)
-    passes = gain.mean(-1) + luck[0] * 2**0.5 * error > 1.96 * error if claim.proven else torch.ones_like(luck[0], dtype=torch.bool)
+    passes = (
+        gain.mean(-1) + luck[0] * 2**0.5 * error > 1.96 * error
+        if claim.proven
+        else torch.ones_like(luck[0], dtype=torch.bool)
+    )
     for veto in claim.vetoes:
         base = finals[veto.metric][:, control : control + 1]
         rise = (finals[veto.metric] - base) / base.mean(-1, keepdim=True)
@@ -317,15 +407,17 @@ def predict(
     epsilons: Float[Tensor, " trial"],
     generator: torch.Generator,
 ) -> Float[Tensor, "draw running seed"]:
-    """Draws of the running trials' final values. `epsilons` are those of the running, then of the finished trials.
+    """Draws of the running trials' final values. `epsilons` are those of the running, then of the finished
+    trials.
 
-    The level of a trial t and seed s is the mean over the later half of its epochs so far, as single epochs are noisy. Its gain is final -
-    level, known for finished trials, and modelled as
+    The level of a trial t and seed s is the mean over the later half of its epochs so far, as single epochs
+    are noisy. Its gain is final - level, known for finished trials, and modelled as
 
         gain[t, s] = seed effect[s] + f(ε[t]) + noise[t, s],    noise ~ N(0, v)
 
-    with v from the residuals of the two-way table and its χ² uncertainty, and f a Gaussian process in √ε of unknown level, whose scale
-    is averaged over `SCALES` by likelihood: few finished trials give heavy tails. A trial's mean over S seeds has noise v/S.
+    with v from the residuals of the two-way table and its χ² uncertainty, and f a Gaussian process in √ε of
+    unknown level, whose scale is averaged over `SCALES` by likelihood: few finished trials give heavy tails.
+    A trial's mean over S seeds has noise v/S.
     """
     seeds, stop = now.shape[2], now.shape[1]
     gains = then[:, -1] - then[:, stop // 2 : stop].mean(1)
@@ -358,10 +450,14 @@ def predict(
 def condition(
     prior: Float[Tensor, "trial trial"], known: Float[Tensor, " finished"], noise: Float[Tensor, ""]
 ) -> tuple[Float[Tensor, " running"], Float[Tensor, "running running"], Float[Tensor, ""]]:
-    """Mean and covariance of a Gaussian process at the first trials, given noisy values at the last ones; and their log likelihood."""
+    """Mean and covariance of a Gaussian process at the first trials, given noisy values at the last ones; and
+    their log likelihood.
+    """
     first = len(prior) - len(known)
     root = torch.linalg.cholesky(prior[first:, first:] + noise * torch.eye(len(known), dtype=torch.float64))
-    solved = torch.linalg.solve_triangular(root, torch.cat([known[:, None], prior[first:, :first]], 1), upper=False)
+    solved = torch.linalg.solve_triangular(
+        root, torch.cat([known[:, None], prior[first:, :first]], 1), upper=False
+    )
     of_known, of_first = solved[:, 0], solved[:, 1:]
     fit = -of_known.square().sum() / 2 - root.diagonal().log().sum()
     return of_first.T @ of_known, prior[:first, :first] - of_first.T @ of_first, fit

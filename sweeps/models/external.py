@@ -1,4 +1,6 @@
-"""Networks: an architecture that is brought, as a function of one's own, a model of `timm`, or one of Hugging Face's `transformers`."""
+"""Networks: an architecture that is brought, as a function of one's own, a model of `timm`, or one of Hugging
+Face's `transformers`.
+"""
 
 import importlib
 import inspect
@@ -30,9 +32,16 @@ FINE_TUNING_TEXT = Recipe(epochs=4, batch_size=32, learning_rate=5e-5, weight_de
 IMAGES = Reads(("images",))
 MEANS: dict[str, str] = {
     **dict.fromkeys(("shape", "input_shape", "in_shape"), "shape"),
-    **dict.fromkeys(("classes", "num_classes", "n_classes", "num_labels", "n_labels", "out_features", "output_dim"), "classes"),
-    **dict.fromkeys(("vocabulary", "vocab_size", "num_embeddings", "n_tokens", "num_tokens", "vocab"), "vocabulary"),
-    **dict.fromkeys(("in_features", "input_dim", "n_features", "num_features", "in_dim", "input_size"), "features"),
+    **dict.fromkeys(
+        ("classes", "num_classes", "n_classes", "num_labels", "n_labels", "out_features", "output_dim"),
+        "classes",
+    ),
+    **dict.fromkeys(
+        ("vocabulary", "vocab_size", "num_embeddings", "n_tokens", "num_tokens", "vocab"), "vocabulary"
+    ),
+    **dict.fromkeys(
+        ("in_features", "input_dim", "n_features", "num_features", "in_dim", "input_size"), "features"
+    ),
     **dict.fromkeys(("in_channels", "in_chans", "channels", "num_channels"), "channels"),
 }
 """What the parameters of a builder are called."""
@@ -51,7 +60,9 @@ def architecture_of(name: str, spec: str) -> Architecture:
 
 
 def of_code(name: str, spec: str) -> Architecture:
-    """A function or class of one's own. Recipes are those of its decorator `architecture`, or of its attribute `recipes`."""
+    """A function or class of one's own. Recipes are those of its decorator `architecture`, or of its
+    attribute `recipes`.
+    """
     before = dict(ARCHITECTURES)
     function = python_source.found(spec)
     registered = next((one for one in ARCHITECTURES.values() if one.build is function), None)
@@ -59,9 +70,15 @@ def of_code(name: str, spec: str) -> Architecture:
     ARCHITECTURES.update(before)
     recipes = registered.recipes if registered else getattr(function, "recipes", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(one, Recipe) for one in recipes.values()):
-        raise WrongInput(f"{spec} has recipes {recipes!r}; wanted a mapping such as {{'*': Recipe(epochs=10)}}.")
+        raise WrongInput(
+            f"{spec} has recipes {recipes!r}; wanted a mapping such as {{'*': Recipe(epochs=10)}}."
+        )
     return Architecture(
-        name, adapted(function, spec), recipes, python_source.version(function), registered.declared if registered else None
+        name,
+        adapted(function, spec),
+        recipes,
+        python_source.version(function),
+        registered.declared if registered else None,
     )
 
 
@@ -72,14 +89,23 @@ def adapted(function: Callable[..., Any], spec: str) -> Build:
     """
     parameters = inspect.signature(function).parameters.values()
     known = {one.name: MEANS[one.name] for one in parameters if one.name in MEANS}
-    needed = [one for one in parameters if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    strange = [one.name for one in parameters if one.default is one.empty and one.kind != one.VAR_KEYWORD and one.name not in MEANS]
+    needed = [
+        one
+        for one in parameters
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    strange = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind != one.VAR_KEYWORD and one.name not in MEANS
+    ]
     if strange and len(needed) == 2 and not known:
         known = {needed[0].name: "shape", needed[1].name: "classes"}
     elif strange:
         raise WrongInput(
-            f"{spec}{inspect.signature(function)} cannot be called: what is {' and '.join(strange)}? Wanted a function (shape, classes), "
-            f"with a parameter vocabulary where inputs are token ids; understood are {', '.join(MEANS)}."
+            f"{spec}{inspect.signature(function)} cannot be called: what is {' and '.join(strange)}? Wanted a"
+            " function (shape, classes), with a parameter vocabulary where inputs are token ids; understood"
+            f" are {', '.join(MEANS)}."
         )
 
     def module(values: Mapping[str, Any]) -> nn.Module:
@@ -108,27 +134,35 @@ def of_timm(name: str, model: str) -> Architecture:
         timm = importlib.import_module("timm")
     except (ImportError, RuntimeError) as error:  # RuntimeError: its torchvision is that of another torch
         raise WrongInput(
-            f"--architecture timm:{model} needs timm, which cannot be imported: {error}. pip install 'lscal[timm]'."
+            f"--architecture timm:{model} needs timm, which cannot be imported: {error}. pip install"
+            " 'lscal[timm]'."
         ) from error
     fresh = model.endswith(FRESH)
     model = model.removesuffix(FRESH)
     if not timm.is_model(model.partition(".")[0]):
         near = get_close_matches(model, timm.list_models(), n=3)
-        raise WrongInput(f"timm has no model {model!r}." + (f" Did you mean {' or '.join(near)}?" if near else ""))
+        raise WrongInput(
+            f"timm has no model {model!r}." + (f" Did you mean {' or '.join(near)}?" if near else "")
+        )
     fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 3:
-            raise ValueError(f"inputs have shape {shape}; a model of timm takes images (channel, height, width)")
+            raise ValueError(
+                f"inputs have shape {shape}; a model of timm takes images (channel, height, width)"
+            )
         size = {"img_size": shape[1:]} if fixed else {}
         try:
-            built: nn.Module = timm.create_model(model, pretrained=not fresh, num_classes=classes, in_chans=shape[0], **size)
+            built: nn.Module = timm.create_model(
+                model, pretrained=not fresh, num_classes=classes, in_chans=shape[0], **size
+            )
         except (OSError, RuntimeError) as error:
             if fresh:
                 raise
             raise WrongInput(
-                f"the weights of timm:{model} cannot be had: {str(error).splitlines()[0]} Fetch them on a machine which reaches huggingface.co and "
-                f"copy its cache here, or train from random weights: --architecture timm:{model}{FRESH}."
+                f"the weights of timm:{model} cannot be had: {str(error).splitlines()[0]} Fetch them on a"
+                " machine which reaches huggingface.co and copy its cache here, or train from random"
+                f" weights: --architecture timm:{model}{FRESH}."
             ) from error
         return built
 
@@ -136,10 +170,12 @@ def of_timm(name: str, model: str) -> Architecture:
 
 
 def of_hugging_face(name: str, model: str) -> Architecture:
-    """A model of transformers by its name, folder or config.json: for images or for texts, as its configuration says.
+    """A model of transformers by its name, folder or config.json: for images or for texts, as its
+    configuration says.
 
-    With its weights, or freshly drawn ones for `NAME:fresh` and for a config.json. A text model with its weights knows the tokens of its own
-    tokenizer alone: the data set is to have `tokenizer`. Errors: WrongInput where it cannot be had.
+    With its weights, or freshly drawn ones for `NAME:fresh` and for a config.json. A text model with its
+    weights knows the tokens of its own tokenizer alone: the data set is to have `tokenizer`. Errors:
+    WrongInput where it cannot be had.
     """
     transformers = extra("transformers", f"--architecture hf:{model}")
     fresh = model.endswith((FRESH, ".json"))
@@ -148,11 +184,16 @@ def of_hugging_face(name: str, model: str) -> Architecture:
         config = transformers.AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise WrongInput(
-            f"the configuration of hf:{source} cannot be had: {str(error).splitlines()[0]} Where this machine reaches no huggingface.co, copy "
-            "the model's folder (config.json, model.safetensors, tokenizer.json) here and give that: --architecture hf:FOLDER."
+            f"the configuration of hf:{source} cannot be had: {str(error).splitlines()[0]} Where this machine"
+            " reaches no huggingface.co, copy the model's folder (config.json, model.safetensors,"
+            " tokenizer.json) here and give that: --architecture hf:FOLDER."
         ) from error
     pictures = hasattr(config, "num_channels")
-    kind = transformers.AutoModelForImageClassification if pictures else transformers.AutoModelForSequenceClassification
+    kind = (
+        transformers.AutoModelForImageClassification
+        if pictures
+        else transformers.AutoModelForSequenceClassification
+    )
 
     def loaded(classes: int, changes: Mapping[str, Any]) -> Any:
         if fresh:
@@ -162,10 +203,13 @@ def of_hugging_face(name: str, model: str) -> Architecture:
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()  # that the head is new is as it should be
         try:
-            return kind.from_pretrained(source, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True)
+            return kind.from_pretrained(
+                source, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise WrongInput(
-                f"the weights of hf:{source} cannot be had: {str(error).splitlines()[0]} Train from random ones: --architecture hf:{source}{FRESH}."
+                f"the weights of hf:{source} cannot be had: {str(error).splitlines()[0]} Train from random"
+                f" ones: --architecture hf:{source}{FRESH}."
             ) from error
         finally:
             transformers.logging.set_verbosity(verbosity)
@@ -173,15 +217,30 @@ def of_hugging_face(name: str, model: str) -> Architecture:
     def of_images(shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 3:
             raise ValueError(f"inputs have shape {shape}; {model} takes images (channel, height, width)")
-        return ImageModel(loaded(classes, {"num_channels": shape[0], "image_size": shape[1] if shape[1] == shape[2] else list(shape[1:])}))
+        return ImageModel(
+            loaded(
+                classes,
+                {
+                    "num_channels": shape[0],
+                    "image_size": shape[1] if shape[1] == shape[2] else list(shape[1:]),
+                },
+            )
+        )
 
     def of_texts(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
         if fresh:
             longest = getattr(config, "max_position_embeddings", shape[0])
-            changes = {"vocab_size": vocabulary, "pad_token_id": 0, "max_position_embeddings": max(longest, shape[0] + 2)}
+            changes = {
+                "vocab_size": vocabulary,
+                "pad_token_id": 0,
+                "max_position_embeddings": max(longest, shape[0] + 2),
+            }
             return TextModel(loaded(classes, changes), 0)
         if vocabulary != len(tokenizer_of(source)):
-            raise ValueError(f"its weights know the tokens of its own tokenizer; bring the data with --tokenizer hf:{source}")
+            raise ValueError(
+                "its weights know the tokens of its own tokenizer; bring the data with --tokenizer"
+                f" hf:{source}"
+            )
         return TextModel(loaded(classes, {}), int(config.pad_token_id or 0))
 
     if pictures:
@@ -198,14 +257,18 @@ class ImageModel(nn.Module):
         self.model = model
 
     @override
-    def forward(self, images: Float[Tensor, "example channel height width"]) -> Float[Tensor, "example class"]:
+    def forward(
+        self, images: Float[Tensor, "example channel height width"]
+    ) -> Float[Tensor, "example class"]:
         logits: Tensor = self.model(pixel_values=images).logits
         return logits
 
 
 @final
 class TextModel(nn.Module):
-    """The logits alone of a model of transformers for texts. Where its padding is not 0, that and 0 have changed places in its inputs."""
+    """The logits alone of a model of transformers for texts. Where its padding is not 0, that and 0 have
+    changed places in its inputs.
+    """
 
     def __init__(self, model: nn.Module, padding: int):
         super().__init__()

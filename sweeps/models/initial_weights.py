@@ -1,4 +1,6 @@
-"""Start: the weights from which every member begins, where a plan names a file of them instead of a fresh initialisation."""
+"""Start: the weights from which every member begins, where a plan names a file of them instead of a fresh
+initialisation.
+"""
 
 import hashlib
 from functools import cache
@@ -27,12 +29,15 @@ def digest(path: str) -> str:
 
 @cache
 def read(path: str) -> dict[str, Tensor]:
-    """The weights in a safetensors file, without the prefix which all names share. Errors: WrongInput for another kind of file."""
+    """The weights in a safetensors file, without the prefix which all names share. Errors: WrongInput for
+    another kind of file.
+    """
     try:
         found = safetensors.torch.load_file(Path(path).expanduser())
     except (OSError, safetensors.SafetensorError) as error:
         raise WrongInput(
-            f"cannot read the weights {path}: {error}. Wanted safetensors; of a torch model: safetensors.torch.save_file(model.state_dict(), path)."
+            f"cannot read the weights {path}: {error}. Wanted safetensors; of a torch model:"
+            " safetensors.torch.save_file(model.state_dict(), path)."
         ) from error
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in found):
@@ -41,12 +46,16 @@ def read(path: str) -> dict[str, Tensor]:
 
 
 def take_over(module: nn.Module, path: str) -> None:
-    """Give a module the weights of a file, in place. Errors: WrongInput, naming what is missing, too much, or of another shape."""
+    """Give a module the weights of a file, in place. Errors: WrongInput, naming what is missing, too much, or
+    of another shape.
+    """
     given = read(path)
     own = module.state_dict()
     if not all(name in own for name in given) and all(f"model.{name}" in own for name in given):
         given = {f"model.{name}": value for name, value in given.items()}
-    tied = {name for name in own if name not in dict(module.named_parameters()) | dict(module.named_buffers())}
+    tied = {
+        name for name in own if name not in dict(module.named_parameters()) | dict(module.named_buffers())
+    }
     missing = [name for name in own if name not in given and name not in tied]
     strange = [name for name in given if name not in own]
     other = [
@@ -56,12 +65,20 @@ def take_over(module: nn.Module, path: str) -> None:
     ]
     if missing or strange or other:
         told = "; ".join(
-            f"{what}: {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
-            for what, names in (("not in the file", missing), ("not in the network", strange), ("of another shape", other))
+            f"{what}:"
+            f" {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+            for what, names in (
+                ("not in the file", missing),
+                ("not in the network", strange),
+                ("of another shape", other),
+            )
             if names
         )
         head = (
-            " A head for other classes has to be cut off the file first, or the network's code loads its weights itself." if other else ""
+            " A head for other classes has to be cut off the file first, or the network's code loads its"
+            " weights itself."
+            if other
+            else ""
         )
         raise WrongInput(f"the weights {path} do not fit the network: {told}.{head}")
     with torch.no_grad():

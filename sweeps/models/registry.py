@@ -19,13 +19,19 @@ class Reads:
     side: int = 1
 
     def takes(self, yields: Yields | None) -> bool:
-        """Whether it reads what a data set yields. What is not known is taken: it is found out when the network is built."""
+        """Whether it reads what a data set yields. What is not known is taken: it is found out when the
+        network is built.
+        """
         return yields is None or (
-            yields.kind in self.kinds and (yields.kind != "images" or yields.side is None or yields.side >= self.side)
+            yields.kind in self.kinds
+            and (yields.kind != "images" or yields.side is None or yields.side >= self.side)
         )
 
     def __str__(self) -> str:
-        each = (f"images of at least {self.side} pixels a side" if one == "images" and self.side > 1 else one for one in self.kinds)
+        each = (
+            f"images of at least {self.side} pixels a side" if one == "images" and self.side > 1 else one
+            for one in self.kinds
+        )
         return " or ".join(each)
 
 
@@ -42,9 +48,10 @@ TOKENS = Reads(("tokens", "sequences"))
 class Architecture:
     """A builder and its recipes.
 
-    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits (example, class), or
-    (example, position, class) for sequences. Where it has a parameter `vocabulary`, its inputs are token ids, and it is given how many there
-    are. Recipes are per data set; the key "*" holds for those not named. `declared` is what it reads, where its file says so.
+    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits
+    (example, class), or (example, position, class) for sequences. Where it has a parameter `vocabulary`, its
+    inputs are token ids, and it is given how many there are. Recipes are per data set; the key "*" holds for
+    those not named. `declared` is what it reads, where its file says so.
     """
 
     name: str
@@ -74,16 +81,23 @@ class Architecture:
         if self.reads_tokens != bool(dataset.vocabulary):
             kinds = {True: "token ids", False: "numbers"}
             raise ValueError(
-                f"{self.name} takes {kinds[self.reads_tokens]}; the inputs of {dataset.name} are {kinds[bool(dataset.vocabulary)]}"
+                f"{self.name} takes {kinds[self.reads_tokens]}; the inputs of {dataset.name} are"
+                f" {kinds[bool(dataset.vocabulary)]}"
             )
-        return self.build(shape, classes, vocabulary=len(dataset.vocabulary)) if self.reads_tokens else self.build(shape, classes)
+        return (
+            self.build(shape, classes, vocabulary=len(dataset.vocabulary))
+            if self.reads_tokens
+            else self.build(shape, classes)
+        )
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
 
 
 def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> Callable[[Build], Build]:
-    """Register a builder under its function's name, with what it reads: by that, patterns such as `digits/*` find the tasks which are possible."""
+    """Register a builder under its function's name, with what it reads: by that, patterns such as `digits/*`
+    find the tasks which are possible.
+    """
 
     def register(build: Build) -> Build:
         ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes, declared=reads)
@@ -95,4 +109,7 @@ def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> C
 def check_image(shape: tuple[int, ...], smallest: int) -> None:
     """Raise ValueError unless a shape is (channel, height, width) with at least `smallest` pixels a side."""
     if len(shape) != 3 or min(shape[1:]) < smallest:
-        raise ValueError(f"inputs have shape {shape}; wanted images (channel, height, width) of at least {smallest} pixels a side")
+        raise ValueError(
+            f"inputs have shape {shape}; wanted images (channel, height, width) of at least {smallest} pixels"
+            " a side"
+        )

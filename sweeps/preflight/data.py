@@ -45,10 +45,15 @@ def sizes(dataset: Dataset) -> Iterator[Finding]:
     shape = "×".join(str(size) for size in dataset.shape) or "1"
     words = f", of {len(dataset.vocabulary)} different ones" if dataset.vocabulary else ""
     yield Finding("fine", "examples", f"{each}; each is {shape} {kind}{words}")
-    small = [f"{name} has {count}" for name, count in counts.items() if name != "train" and count < SMALL_SPLIT]
+    small = [
+        f"{name} has {count}" for name, count in counts.items() if name != "train" and count < SMALL_SPLIT
+    ]
     if small:
         yield Finding(
-            "doubt", "small splits", f"{' and '.join(small)} examples: what is chosen and measured there is rough. Bring more if you can"
+            "doubt",
+            "small splits",
+            f"{' and '.join(small)} examples: what is chosen and measured there is rough. Bring more if"
+            " you can",
         )
 
 
@@ -59,22 +64,33 @@ def classes(dataset: Dataset) -> Finding:
     share = int(counts[common]) / int(counts.sum())
     if counts[rare] * UNEQUAL < counts[common]:
         text = (
-            f"{len(dataset.classes)}, uneven: {dataset.classes[common]!r} has {counts[common]} training examples, {dataset.classes[rare]!r} "
-            f"{counts[rare]}. Always saying {dataset.classes[common]!r} is {share:.1%} right; look at the accuracy of the worst class too"
+            f"{len(dataset.classes)}, uneven: {dataset.classes[common]!r} has {counts[common]} training"
+            f" examples, {dataset.classes[rare]!r} {counts[rare]}. Always saying {dataset.classes[common]!r}"
+            f" is {share:.1%} right; look at the accuracy of the worst class too"
         )
         return Finding("doubt", "classes", text)
-    return Finding("fine", "classes", f"{len(dataset.classes)}, with {counts[rare]} to {counts[common]} training examples each")
+    return Finding(
+        "fine",
+        "classes",
+        f"{len(dataset.classes)}, with {counts[rare]} to {counts[common]} training examples each",
+    )
 
 
 def fingerprints(dataset: Dataset, name: SplitName) -> list[bytes]:
     """A hash of each example: of its text where that is known, or else of its numbers."""
     split = dataset.splits[name]
     if split.shown and dataset.vocabulary:
-        return [hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=16).digest() for text in split.shown]
+        return [
+            hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=16).digest()
+            for text in split.shown
+        ]
     found = []
     for first in range(0, len(split.labels), CHUNK):
         rows = torch.arange(first, min(first + CHUNK, len(split.labels)))
-        found += [hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest() for one in split.take(rows).numpy()]
+        found += [
+            hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest()
+            for one in split.take(rows).numpy()
+        ]
     return found
 
 
@@ -89,12 +105,19 @@ def repeated(dataset: Dataset) -> Iterator[Finding]:
             clean = False
             share = same / len(marks[name])
             level: Level = "wrong" if share > LEAKED and name == "test" else "doubt"
-            text = f"{same} of {len(marks[name])} examples of {name} ({share:.1%}) are in train too: what is measured there is too good. Remove them"
+            text = (
+                f"{same} of {len(marks[name])} examples of {name} ({share:.1%}) are in train too: what is"
+                " measured there is too good. Remove them"
+            )
             yield Finding(level, "leakage", text + few_values(dataset))
     inside = len(marks["train"]) - len(train)
     if inside:
         clean = False
-        yield Finding("doubt", "duplicates", f"{inside} of {len(marks['train'])} training examples repeat another one{few_values(dataset)}")
+        yield Finding(
+            "doubt",
+            "duplicates",
+            f"{inside} of {len(marks['train'])} training examples repeat another one{few_values(dataset)}",
+        )
     labels: dict[bytes, set[int]] = {}
     for name in SPLITS:
         for mark, label in zip(marks[name], dataset.splits[name].labels.tolist(), strict=True):
@@ -103,7 +126,10 @@ def repeated(dataset: Dataset) -> Iterator[Finding]:
     if torn:
         clean = False
         yield Finding(
-            "doubt", "labels", f"{torn} inputs occur with different labels: labels are noisy, or inputs lack what tells them apart"
+            "doubt",
+            "labels",
+            f"{torn} inputs occur with different labels: labels are noisy, or inputs lack what tells them"
+            " apart",
         )
     if clean:
         yield Finding("fine", "duplicates", "no example is in two splits, or twice in train")
@@ -111,7 +137,11 @@ def repeated(dataset: Dataset) -> Iterator[Finding]:
 
 def few_values(dataset: Dataset) -> str:
     """A word of caution where equal numbers may be different examples."""
-    return " (rows of few columns may be equal and yet different examples)" if len(dataset.shape) == 1 and dataset.shape[0] < 20 else ""
+    return (
+        " (rows of few columns may be equal and yet different examples)"
+        if len(dataset.shape) == 1 and dataset.shape[0] < 20
+        else ""
+    )
 
 
 def smallest_gain(expected: Expected) -> Finding:
@@ -136,29 +166,49 @@ def numbers(dataset: Dataset) -> Iterator[Finding]:
     for name in SPLITS:
         values = dataset.splits[name].inputs
         if values.is_floating_point() and not values.isfinite().all():
-            yield Finding("wrong", "numbers", f"{int((~values.isfinite()).sum())} inputs of {name} are NaN or infinite")
+            yield Finding(
+                "wrong", "numbers", f"{int((~values.isfinite()).sum())} inputs of {name} are NaN or infinite"
+            )
             return
     if len(dataset.shape) != 1:
         flat = stored.reshape(len(stored), -1)
         alike = int((flat == flat[:, :1]).all(1).sum())
         if alike > len(flat) / 100:
-            yield Finding("doubt", "numbers", f"{alike} of {len(flat)} training examples have one number throughout: empty pictures?")
+            yield Finding(
+                "doubt",
+                "numbers",
+                f"{alike} of {len(flat)} training examples have one number throughout: empty pictures?",
+            )
         low, high = (float(value) for value in stored.aminmax())
-        yield Finding("fine", "numbers", f"from {low:g} to {high:g}; the network sees them with mean 0 and deviation 1, for each channel")
+        yield Finding(
+            "fine",
+            "numbers",
+            f"from {low:g} to {high:g}; the network sees them with mean 0 and deviation 1, for each channel",
+        )
         return
     prepared: Float[Tensor, "example feature"] = dataset.prepare(stored)
     names = dataset.features or [f"number {index + 1}" for index in range(dataset.shape[0])]
     constant = [names[index] for index in (prepared.amax(0) == prepared.amin(0)).nonzero().flatten()]
     if constant:
-        yield Finding("doubt", "features", f"{len(constant)} of {len(names)} never vary in train and tell nothing: {listed(constant, 5)}")
+        yield Finding(
+            "doubt",
+            "features",
+            f"{len(constant)} of {len(names)} never vary in train and tell nothing: {listed(constant, 5)}",
+        )
     far = prepared.abs().amax(0)
     out = [f"{names[index]} ({far[index]:.0f})" for index in far.argsort(descending=True) if far[index] > FAR]
     if out:
-        text = f"{len(out)} have values more than {FAR:g} deviations from their mean: {listed(out, 5)}. Take logarithms, or cap them"
+        text = (
+            f"{len(out)} have values more than {FAR:g} deviations from their mean: {listed(out, 5)}. Take"
+            " logarithms, or cap them"
+        )
         yield Finding("doubt", "features", text)
     telling = [names[index] for index in perfect(prepared, dataset.splits["train"].labels)]
     if telling:
-        text = f"{listed(telling, 5)} alone tells the class of every training example: is it made from the label?"
+        text = (
+            f"{listed(telling, 5)} alone tells the class of every training example: is it made from the"
+            " label?"
+        )
         yield Finding("doubt", "features", text)
     if not (constant or out or telling):
         yield Finding("fine", "features", f"{len(names)}; the network sees each with mean 0 and deviation 1")

@@ -1,4 +1,6 @@
-"""Check: what is wrong with data and a network, in plain words, before a sweep is paid for. `python -m sweeps.check --dataset … --architecture …`."""
+"""Check: what is wrong with data and a network, in plain words, before a sweep is paid for. `python -m
+sweeps.check --dataset … --architecture …`.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +14,8 @@ class Finding:
     """A sentence on one thing.
 
     Attributes:
-        level: fine; a note on what was done; a doubt, which a person should look at; or wrong: a sweep would fail or mislead.
+        level: fine; a note on what was done; a doubt, which a person should look at; or wrong: a sweep would
+            fail or mislead.
         about: what was looked at, a word or two.
     """
 

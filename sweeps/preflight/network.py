@@ -1,4 +1,6 @@
-"""Network: whether an architecture takes a task's inputs, returns logits, learns, and how it would be trained."""
+"""Network: whether an architecture takes a task's inputs, returns logits, learns, and how it would be
+trained.
+"""
 
 import traceback
 import warnings
@@ -34,7 +36,16 @@ BATCH = 32
 STEPS = 20
 """On one batch: a network which can learn at all begins to know it by heart."""
 OURS = Path(__file__).parents[1]
-CANNOT = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+CANNOT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What a network of somebody's own may raise."""
 CLOSE = 1e-3
 BEYOND = 0.01
@@ -42,7 +53,9 @@ BEYOND = 0.01
 SCALES = (-1.0, 10.0, -10.0, 1e3, -1e3)
 """Inputs are multiplied by them to look for outputs beyond [0, 1]."""
 PUSHES = tuple(0.02 * 2.0**step for step in range(10))
-"""Steps of each parameter, 20 in all: those of a last layer are enough to take its outputs out of [0, 1] in either direction."""
+"""Steps of each parameter, 20 in all: those of a last layer are enough to take its outputs out of [0, 1] in
+either direction.
+"""
 HARDLY, DIVERGED = 0.98, 2.0
 """Shares of the loss before training."""
 LONG = 6 * 3600.0
@@ -52,9 +65,11 @@ FAR_FROM_EVEN = 2.0
 
 
 def refusal(task: Task, dataset: Dataset) -> Finding | None:
-    """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind is found.
+    """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind
+    is found.
 
-    A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many steps as it takes to know better.
+    A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many steps as it
+    takes to know better.
     """
     try:
         module = built(task, dataset, 0)
@@ -63,9 +78,15 @@ def refusal(task: Task, dataset: Dataset) -> Finding | None:
         with torch.no_grad():
             logits = module(inputs)
             found = shape(logits, labels, len(dataset.classes)) or alone(module, inputs, logits)
-        return found or probabilities(partial(evaluated, task, dataset), inputs, logits, scalable=not dataset.vocabulary)
+        return found or probabilities(
+            partial(evaluated, task, dataset), inputs, logits, scalable=not dataset.vocabulary
+        )
     except CANNOT as error:
-        return Finding("wrong", "network", f"{task.architecture} cannot take inputs of shape {dataset.shape}: {told(error)}")
+        return Finding(
+            "wrong",
+            "network",
+            f"{task.architecture} cannot take inputs of shape {dataset.shape}: {told(error)}",
+        )
 
 
 def built(task: Task, dataset: Dataset, seed: int) -> nn.Module:
@@ -97,16 +118,24 @@ def shape(logits: object, labels: Int[Tensor, "example *position"], classes: int
     """Whether there is one number for each example and class."""
     wanted = (*labels.shape, classes)
     if not isinstance(logits, Tensor):
-        text = f"it returns {type(logits).__name__}; wanted a tensor of logits of shape {wanted}. Return the logits alone"
+        text = (
+            f"it returns {type(logits).__name__}; wanted a tensor of logits of shape {wanted}. Return the"
+            " logits alone"
+        )
         return Finding("wrong", "output", text)
     if tuple(logits.shape) != wanted:
-        hint = f" The last layer has {logits.shape[-1]} outputs; wanted {classes}" if logits.ndim == len(wanted) else ""
+        hint = (
+            f" The last layer has {logits.shape[-1]} outputs; wanted {classes}"
+            if logits.ndim == len(wanted)
+            else ""
+        )
         if tuple(logits.shape) == wanted[:-1] or (logits.ndim == 2 and logits.shape[1] == 1):
             hint = " For two classes, wanted two logits instead of one"
         return Finding(
             "wrong",
             "output",
-            f"for {len(labels)} examples and {classes} classes it has shape {tuple(logits.shape)}; wanted {wanted}.{hint}",
+            f"for {len(labels)} examples and {classes} classes it has shape {tuple(logits.shape)}; wanted"
+            f" {wanted}.{hint}",
         )
     if not logits.isfinite().all():
         return Finding("wrong", "output", "a fresh network returns NaN or infinite numbers")
@@ -119,13 +148,19 @@ def evaluated(task: Task, dataset: Dataset) -> nn.Module:
 
 
 def probabilities(
-    build: Callable[[], nn.Module], inputs: Tensor, logits: Float[Tensor, "example *position class"], *, scalable: bool
+    build: Callable[[], nn.Module],
+    inputs: Tensor,
+    logits: Float[Tensor, "example *position class"],
+    *,
+    scalable: bool,
 ) -> Finding | None:
-    """Whether a softmax, a sigmoid or the like is at the end: outputs which stay in [0, 1] whatever the inputs and the weights.
+    """Whether a softmax, a sigmoid or the like is at the end: outputs which stay in [0, 1] whatever the
+    inputs and the weights.
 
-    Fresh logits of a network with a linear layer at its end lie there by chance, in one of ten narrow deep ones with two classes. So outputs for
-    inputs of other scales (where they are numbers), and then for weights that were moved to push outputs down, and up, are looked at until
-    some are outside. Outputs which no step moves prove nothing.
+    Fresh logits of a network with a linear layer at its end lie there by chance, in one of ten narrow deep
+    ones with two classes. So outputs for inputs of other scales (where they are numbers), and then for
+    weights that were moved to push outputs down, and up, are looked at until some are outside. Outputs which
+    no step moves prove nothing.
     """
     by_inputs: list[Tensor] = []
     by_steps: list[Tensor] = []
@@ -141,9 +176,15 @@ def probabilities(
         return None
     seen = [*by_inputs, *by_steps]
     if all(torch.allclose(outputs.sum(-1), torch.ones(()), atol=CLOSE) for outputs in seen):
-        text = "numbers between 0 and 1 which sum to 1: a softmax is at the end. The loss has one itself; return the logits before it"
+        text = (
+            "numbers between 0 and 1 which sum to 1: a softmax is at the end. The loss has one itself; return"
+            " the logits before it"
+        )
     else:
-        text = "all numbers are between 0 and 1, whatever the inputs and the weights: a sigmoid is at the end? Return the logits before it"
+        text = (
+            "all numbers are between 0 and 1, whatever the inputs and the weights: a sigmoid is at the end?"
+            " Return the logits before it"
+        )
     return Finding("wrong", "output", text)
 
 
@@ -156,9 +197,11 @@ def scaled(build: Callable[[], nn.Module], inputs: Tensor, scalable: bool) -> It
 
 
 def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> Iterator[Tensor]:
-    """Outputs while every parameter takes steps which raise the largest output of each example, or lower the smallest.
+    """Outputs while every parameter takes steps which raise the largest output of each example, or lower the
+    smallest.
 
-    Steps are of one size, by the sign of the gradient, and grow: neither the scale of the weights nor a flat activation at the end holds them up.
+    Steps are of one size, by the sign of the gradient, and grow: neither the scale of the weights nor a flat
+    activation at the end holds them up.
     """
     module = build()
     trained = [one for one in module.parameters() if one.requires_grad]
@@ -175,19 +218,28 @@ def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> 
             yield module(inputs)
 
 
-def alone(module: nn.Module, inputs: Tensor, logits: Float[Tensor, "example *position class"]) -> Finding | None:
-    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on chance.
+def alone(
+    module: nn.Module, inputs: Tensor, logits: Float[Tensor, "example *position class"]
+) -> Finding | None:
+    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on
+    chance.
 
-    Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside large ones, which is rounded as they
-    are, makes no difference. The other examples are exchanged for known ones, so that a batch of another size is not what is seen.
+    Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside
+    large ones, which is rounded as they are, makes no difference. The other examples are exchanged for known
+    ones, so that a batch of another size is not what is seen.
     """
     near = CLOSE * max(1.0, float(logits.abs().max()))
     if (module(inputs) - logits).abs().max() > near:
-        return Finding("wrong", "output", "two evaluations of the same inputs differ: there is chance in evaluation mode")
+        return Finding(
+            "wrong", "output", "two evaluations of the same inputs differ: there is chance in evaluation mode"
+        )
     half = (len(inputs) + 1) // 2
     among_others = module(torch.cat([inputs[:half], inputs[:half]])[: len(inputs)])
     if (among_others - logits)[:half].abs().max() > near:
-        text = "what it says of an example depends on the others in its batch, in evaluation mode (attention or normalisation over the examples?)"
+        text = (
+            "what it says of an example depends on the others in its batch, in evaluation mode (attention or"
+            " normalisation over the examples?)"
+        )
         return Finding("wrong", "output", text)
     return None
 
@@ -205,7 +257,8 @@ def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
     yield size(module, dataset)
     if task.start_from is None and same_start(module, built(task, dataset, 1)):
         text = (
-            "two seeds begin with the same weights: seeds differ by the order of the data alone. Right for trained weights, wrong otherwise"
+            "two seeds begin with the same weights: seeds differ by the order of the data alone. Right for"
+            " trained weights, wrong otherwise"
         )
         yield Finding("doubt", "seeds", text)
     found = training(task, module, inputs, labels, dataset)
@@ -221,10 +274,16 @@ def size(module: nn.Module, dataset: Dataset) -> Finding:
     trained = sum(one.numel() for one in module.parameters() if one.requires_grad)
     frozen = sum(one.numel() for one in module.parameters()) - trained
     rest = f", {frozen} are frozen" if frozen else ""
-    return Finding("fine", "parameters", f"{trained}{rest}; {trained / len(dataset.splits['train'].labels):.0f} for each training example")
+    return Finding(
+        "fine",
+        "parameters",
+        f"{trained}{rest}; {trained / len(dataset.splits['train'].labels):.0f} for each training example",
+    )
 
 
-def cross_entropy(module: nn.Module, inputs: Tensor, labels: Int[Tensor, "example *position"]) -> Float[Tensor, ""]:
+def cross_entropy(
+    module: nn.Module, inputs: Tensor, labels: Int[Tensor, "example *position"]
+) -> Float[Tensor, ""]:
     """The mean loss at ε = 0."""
     known = labels != IGNORED
     return functional.cross_entropy(module(inputs)[known], labels[known])
@@ -235,8 +294,12 @@ def same_start(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, dataset: Dataset) -> list[Finding]:
-    """The loss of a fresh network, where its gradient goes in STEPS steps on one batch, and how far the loss falls."""
+def training(
+    task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, dataset: Dataset
+) -> list[Finding]:
+    """The loss of a fresh network, where its gradient goes in STEPS steps on one batch, and how far the loss
+    falls.
+    """
     module.train()
     trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), task.recipe.learning_rate, weight_decay=0)
@@ -251,9 +314,16 @@ def training(task: Task, module: nn.Module, inputs: Tensor, labels: Tensor, data
         losses.append(loss.item())
         optimiser.step()
     if len(silent) == len(trained):
-        text = "it reaches no parameter: something cuts the output off from them (.detach(), .data, torch.no_grad, argmax?)"
+        text = (
+            "it reaches no parameter: something cuts the output off from them (.detach(), .data,"
+            " torch.no_grad, argmax?)"
+        )
         return [Finding("wrong", "gradient", text)]
-    return [first_loss(losses[0], len(dataset.classes)), gradient_of(silent, trained), fall(task, losses, len(inputs))]
+    return [
+        first_loss(losses[0], len(dataset.classes)),
+        gradient_of(silent, trained),
+        fall(task, losses, len(inputs)),
+    ]
 
 
 def first_loss(loss: float, classes: int) -> Finding:
@@ -269,7 +339,9 @@ def gradient_of(silent: Set[str], trained: Mapping[str, nn.Parameter]) -> Findin
     if silent:
         names = listed([name for name in trained if name in silent], 4)
         return Finding(
-            "doubt", "gradient", f"it does not reach {len(silent)} of {len(trained)} parameters: {names}. They are never trained"
+            "doubt",
+            "gradient",
+            f"it does not reach {len(silent)} of {len(trained)} parameters: {names}. They are never trained",
         )
     return Finding("fine", "gradient", "it reaches every parameter")
 
@@ -281,9 +353,15 @@ def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
     text = f"the loss on {examples} examples goes from {first:.2f} to {last:.2f} in {STEPS} steps {rate}"
     if not isfinite(losses[-1]) or last > DIVERGED * first:
         lower = f"--learning-rate {task.recipe.learning_rate / 10:g}"
-        return Finding("wrong", "learning", f"{text}: it diverges. Give the recipe a lower learning rate: {lower}")
+        return Finding(
+            "wrong", "learning", f"{text}: it diverges. Give the recipe a lower learning rate: {lower}"
+        )
     if last > HARDLY * first:
-        return Finding("doubt", "learning", f"{text}, hardly lower: the rate is very low, or the network does not look at its inputs")
+        return Finding(
+            "doubt",
+            "learning",
+            f"{text}, hardly lower: the rate is very low, or the network does not look at its inputs",
+        )
     return Finding("fine", "learning", text)
 
 
@@ -300,17 +378,25 @@ def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
         yield Finding("fine", "fusing", f"members are trained together: {way}")
     elif kind_of(built(task, dataset, 0)) == "fused" and (why := doubt(engine)):
         yield Finding(
-            "doubt", "fusing", f"members are trained one after another: they cannot be fused, as {why}. That is slower, not wrong"
+            "doubt",
+            "fusing",
+            f"members are trained one after another: they cannot be fused, as {why}. That is slower, not"
+            " wrong",
         )
     else:
-        yield Finding("fine", "fusing", "members are trained one after another, which is faster for such a network")
-    screened, confirmed = plan.trials * plan.seeds, (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan))
+        yield Finding(
+            "fine", "fusing", "members are trained one after another, which is faster for such a network"
+        )
+    screened, confirmed = (
+        plan.trials * plan.seeds,
+        (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
+    )
     whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * way.seconds
     yield Finding(
         "fine" if whole < LONG else "doubt",
         "time",
-        f"{way.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of {plan.trials} trials × {plan.seeds} seeds takes "
-        f"about {duration(whole)} or less",
+        f"{way.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of"
+        f" {plan.trials} trials × {plan.seeds} seeds takes about {duration(whole)} or less",
     )
 
 
@@ -333,5 +419,11 @@ def export(task: Task, dataset: Dataset) -> Finding:
     try:
         exported(calibrated_model(task, dataset, weights, 1.0), dataset, {})
     except (NotExportable, *CANNOT) as error:
-        return Finding("doubt", "export", f"{first_line(str(error))}. The sweep works; the model in MLflow is then weights alone")
-    return Finding("fine", "export", "torch.export takes it: the recommended model can be served without its code")
+        return Finding(
+            "doubt",
+            "export",
+            f"{first_line(str(error))}. The sweep works; the model in MLflow is then weights alone",
+        )
+    return Finding(
+        "fine", "export", "torch.export takes it: the recommended model can be served without its code"
+    )

@@ -1,6 +1,7 @@
 """Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens.
 
-Seeds are added a few at a time. After each batch the claims are looked at; finalists whose question is settled get no more.
+Seeds are added a few at a time. After each batch the claims are looked at; finalists whose question is
+settled get no more.
 """
 
 import math
@@ -27,7 +28,9 @@ from tracking.records.outcome import Interval, Outcome
 COMPARED = ("accuracy", "worst_class_accuracy", "nll", "brier", "ece", "confidence_gap", "aurc")
 """Metrics which are compared with those of ε = 0."""
 Train = Callable[[Sequence[int], Sequence[str]], Mapping[str, tuple[Outcome, Logits]]]
-"""Trains points, given by key, with some of the planned seeds, given by place. Returns what was finished, by key."""
+"""Trains points, given by key, with some of the planned seeds, given by place. Returns what was finished, by
+key.
+"""
 
 
 def batches(seeds: int) -> list[tuple[int, int]]:
@@ -66,14 +69,18 @@ class Confirmation:
         for key, (outcome, logits) in found.items():
             if key not in self.runs:
                 self.runs[key] = Run(self.terms.prices.coverage_of(outcome))
-            self.runs[key].add(outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1))
+            self.runs[key].add(
+                outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1)
+            )
         if self.control in self.runs:
             self.stops.append(len(self.runs[self.control].outcome.seeds))
 
     def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
-        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a coverage.
+        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost
+        at a coverage.
 
-        Where it is known how people label some examples of *test*, the metrics towards them too, on those examples.
+        Where it is known how people label some examples of *test*, the metrics towards them too, on those
+        examples.
         """
         raw = Predictions.from_logits(logits["test"], self.labels["test"])
         temperature = Temperature.fit(logits["calibrate"], self.labels["calibrate"])
@@ -87,7 +94,10 @@ class Confirmation:
             resamples = Resamples.draw(people.examples, replicates=self.replicates)
             human = {name: METRICS[name].function for name in TOWARDS_PEOPLE}
             found |= drawn(people, human, resamples)
-            found |= {f"{name}_calibrated": values for name, values in drawn(people.calibrated(temperature), human, resamples).items()}
+            found |= {
+                f"{name}_calibrated": values
+                for name, values in drawn(people.calibrated(temperature), human, resamples).items()
+            }
         return found | {
             name if name == "cost" else f"{name}_calibrated": values
             for name, values in drawn(calibrated, with_cost, self.resamples).items()
@@ -98,7 +108,9 @@ class Confirmation:
         return {key: self.compare(key) for key in self.runs} if self.control in self.runs else {}
 
     def compare(self, key: str) -> Comparison:
-        """One point: estimates on *test*, and paired differences on the same resamples of seeds and examples."""
+        """One point: estimates on *test*, and paired differences on the same resamples of seeds and
+        examples.
+        """
         mine, base = self.runs[key], self.runs[self.control]
         seeds = len(mine.outcome.seeds)
         control = {name: values.first(seeds) for name, values in base.values.items()}
@@ -110,11 +122,15 @@ class Confirmation:
             estimates={name: values.interval(bounds(name)) for name, values in mine.values.items()},
             differences={name: values.interval() for name, values in off.items()},
             relative={name: values.interval() for name, values in share.items()},
-            claims={}
-            if key == self.control
-            else {
-                target.metric: self.claimed(target, share if target.relative else off, counts) for target in TARGETS if target.metric in off
-            },
+            claims=(
+                {}
+                if key == self.control
+                else {
+                    target.metric: self.claimed(target, share if target.relative else off, counts)
+                    for target in TARGETS
+                    if target.metric in off
+                }
+            ),
             coverage=mine.coverage,
         )
 
@@ -126,14 +142,19 @@ class Confirmation:
     def unsettled(self, finalists: Mapping[str, Sequence[str]]) -> list[str]:
         """The points which need more seeds; `finalists` holds the policies of each."""
         control = self.compare(self.control)
-        return [key for key in finalists if key in self.runs and not settled(finalists[key], self.compare(key), control, self.terms)]
+        return [
+            key
+            for key in finalists
+            if key in self.runs and not settled(finalists[key], self.compare(key), control, self.terms)
+        ]
 
 
 def confirm(confirmation: Confirmation, finalists: Mapping[str, Sequence[str]], train: Train) -> None:
-    """Train the finalists and ε = 0, a batch of seeds at a time, until every question is settled or the planned seeds are used up.
+    """Train the finalists and ε = 0, a batch of seeds at a time, until every question is settled or the
+    planned seeds are used up.
 
-    `finalists` holds, for each point, the policies whose candidate it is. Without finalists ε = 0 alone gets its first batch. A point
-    whose training diverges is given up.
+    `finalists` holds, for each point, the policies whose candidate it is. Without finalists ε = 0 alone gets
+    its first batch. A point whose training diverges is given up.
     """
     going = list(finalists)
     for first, count in batches(confirmation.planned):
@@ -154,9 +175,11 @@ class Run:
     """A point under confirmation: the outcome and the values of all its seeds so far.
 
     Attributes:
-        coverage: the share of examples to decide without a review, chosen on *calibrate* with the first batch.
+        coverage: the share of examples to decide without a review, chosen on *calibrate* with the first
+            batch.
         values: metric -> its values on *test*.
-        probabilities, confidence: of each example of *test*, raw, mean over seeds; confidence is the highest probability of each seed.
+        probabilities, confidence: of each example of *test*, raw, mean over seeds; confidence is the highest
+            probability of each seed.
     """
 
     coverage: float
@@ -165,12 +188,19 @@ class Run:
     probabilities: Float[Tensor, "example class"] | None = None
     confidence: Float[Tensor, " example"] | None = None
 
-    def add(self, outcome: Outcome, values: Mapping[str, "BySeed"], probabilities: Float[Tensor, "seed example class"]) -> None:
+    def add(
+        self,
+        outcome: Outcome,
+        values: Mapping[str, "BySeed"],
+        probabilities: Float[Tensor, "seed example class"],
+    ) -> None:
         """Take in a batch."""
         before = sum(len(one.seeds) for one in self.outcomes)
         now = before + len(outcome.seeds)
         self.outcomes.append(outcome)
-        self.values = {name: self.values[name].with_more(more) if self.values else more for name, more in values.items()}
+        self.values = {
+            name: self.values[name].with_more(more) if self.values else more for name, more in values.items()
+        }
         sums = probabilities.sum(0), probabilities.amax(-1).sum(0)
         if self.probabilities is None or self.confidence is None:
             self.probabilities, self.confidence = sums[0] / now, sums[1] / now
@@ -185,14 +215,18 @@ class Run:
 
 
 def cost(summary: Summary, coverage: float, prices: Prices) -> Float[Tensor, "*lead"]:
-    """The expected cost of an example, where the most confident share `coverage` is decided and the rest reviewed."""
+    """The expected cost of an example, where the most confident share `coverage` is decided and the rest
+    reviewed.
+    """
     if coverage == 0:
         return torch.full_like(summary.mean(summary.predictions.nll), prices.review)
     risk = risk_at(summary.groups, coverage)
     return coverage * (risk * prices.wrong + (1 - risk) * prices.right) + (1 - coverage) * prices.review
 
 
-def drawn(predictions: Predictions, metrics: Mapping[str, Callable[[Summary], Tensor]], resamples: Resamples) -> dict[str, "BySeed"]:
+def drawn(
+    predictions: Predictions, metrics: Mapping[str, Callable[[Summary], Tensor]], resamples: Resamples
+) -> dict[str, "BySeed"]:
     """Metrics of each seed, on the data and on the resamples."""
     whole = Whole(predictions)
     replicates: dict[str, list[Tensor]] = {name: [] for name in metrics}
@@ -229,18 +263,22 @@ class BySeed:
     def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
         """The mean over seeds with its two-sided 95 % interval and what its variance is made of.
 
-        To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give the same record.
+        To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give
+        the same record.
         """
         crossed = Crossed.of(self.values, self.replicates)
         estimate = crossed.interval(bounds=bounds)
         value, low, high, examples, seeds = (
-            round(float(part), 9) for part in (estimate.value, estimate.low, estimate.high, crossed.examples, crossed.seeds)
+            round(float(part), 9)
+            for part in (estimate.value, estimate.low, estimate.high, crossed.examples, crossed.seeds)
         )
         return Interval(value, low, high, examples, seeds, round(crossed.freedom, 6))
 
 
 def bleu_by_seed(statistics: Float[Tensor, "seed sentence statistic"], replicates: int) -> BySeed:
-    """BLEU of each seed, on the data and on resamples of the sentences, which are the same for every point."""
+    """BLEU of each seed, on the data and on resamples of the sentences, which are the same for every
+    point.
+    """
     resamples = Resamples.draw(statistics.shape[1], replicates=replicates)
     blocks = statistics.new_zeros(len(statistics), resamples.weights.shape[1], statistics.shape[2]).index_add(
         1, resamples.block, statistics

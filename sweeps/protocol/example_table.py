@@ -1,4 +1,6 @@
-"""Instances: test examples as the confirmed ε see them, with their pictures; those which lost most confidence first."""
+"""Instances: test examples as the confirmed ε see them, with their pictures; those which lost most confidence
+first.
+"""
 
 import base64
 import io
@@ -19,8 +21,14 @@ MOST, TYPICAL = 12, 12
 
 
 def instances_of(dataset: Dataset, runs: Sequence[Run], candidate: int) -> tuple[Instance, ...]:
-    """Examples of *test* by the fall of mean confidence from the first of the runs, ε = 0, to the one at place `candidate`."""
-    seen = [(run.probabilities, run.confidence) for run in runs if run.probabilities is not None and run.confidence is not None]
+    """Examples of *test* by the fall of mean confidence from the first of the runs, ε = 0, to the one at
+    place `candidate`.
+    """
+    seen = [
+        (run.probabilities, run.confidence)
+        for run in runs
+        if run.probabilities is not None and run.confidence is not None
+    ]
     split = dataset.splits["test"]
     falls = seen[0][1] - seen[candidate][1]
     order = falls.argsort(descending=True, stable=True)
@@ -36,14 +44,18 @@ def instances_of(dataset: Dataset, runs: Sequence[Run], candidate: int) -> tuple
             picture=picture(own, float(stored.max())),
             predicted=tuple(int(probabilities[index].argmax()) for probabilities, _ in seen),
             confidence=tuple(round(float(confidence[index]), 4) for _, confidence in seen),
-            text=text_of(dataset, int(places[index, 0]), int(places[index, -1]) if dataset.sequences else None),
+            text=text_of(
+                dataset, int(places[index, 0]), int(places[index, -1]) if dataset.sequences else None
+            ),
         )
         for index, own in zip(chosen, stored, strict=True)
     )
 
 
 def text_of(dataset: Dataset, row: int, position: int | None) -> str:
-    """What is known of an example of *test* in words, "" where nothing is; of a sequence, what comes before the position to predict."""
+    """What is known of an example of *test* in words, "" where nothing is; of a sequence, what comes before
+    the position to predict.
+    """
     split = dataset.splits["test"]
     if position is None:
         return shortened(split.shown[row]) if split.shown else ""
@@ -57,7 +69,9 @@ def shortened(text: str) -> str:
 
 
 def picture(stored: Tensor, peak: float) -> str:
-    """A stored uint8 image (channel, height, width) as a PNG in a data URL, scaled so that `peak` is white; "" for anything else."""
+    """A stored uint8 image (channel, height, width) as a PNG in a data URL, scaled so that `peak` is white;
+    "" for anything else.
+    """
     if stored.dtype != torch.uint8 or stored.ndim != 3 or stored.shape[0] not in (1, 3) or not peak:
         return ""
     scaled = (stored.float() * 255 / peak).round().to(torch.uint8).cpu()

@@ -30,7 +30,9 @@ class Standing:
 
 
 def standing(plan: Plan, task: Task, digest: str, storage: PatientStorage, asked: Asked) -> Standing | None:
-    """The answer that a finished sweep of this plan has published; None where there is something to do. It neither trains nor writes."""
+    """The answer that a finished sweep of this plan has published; None where there is something to do. It
+    neither trains nor writes.
+    """
     study = known_study(storage, plan, task, digest)
     noted = study.noted(ANSWERED) if study is not None else None
     page = page_of(Path(plan.state_dir), task.name)
@@ -56,10 +58,21 @@ def standing(plan: Plan, task: Task, digest: str, storage: PatientStorage, asked
 
 
 def note_answer(study: Study, version: int | None, links: dict[str, str]) -> None:
-    """Keep with a study what its finished sweep was asked, and which version answers it; nothing where MLflow does not have it yet."""
-    study.note(ANSWERED, None if version is None else {"asked": question(study.plan), "version": version, "links": links})
+    """Keep with a study what its finished sweep was asked, and which version answers it; nothing where MLflow
+    does not have it yet.
+    """
+    study.note(
+        ANSWERED,
+        None if version is None else {"asked": question(study.plan), "version": version, "links": links},
+    )
 
 
 def question(plan: Plan) -> dict[str, Any]:
     """What of a plan, beside its science, decides the answer."""
-    return {"terms": in_words(plan), "effect": plan.effect, "confirm_seeds": plan.confirm_seeds, "trials": plan.trials, "rungs": plan.rungs}
+    return {
+        "terms": in_words(plan),
+        "effect": plan.effect,
+        "confirm_seeds": plan.confirm_seeds,
+        "trials": plan.trials,
+        "rungs": plan.rungs,
+    }

@@ -1,4 +1,6 @@
-"""The pilot: two seeds at ε = 0 and 0.1, trained first to learn what the sweep can find out, and what it costs."""
+"""The pilot: two seeds at ε = 0 and 0.1, trained first to learn what the sweep can find out, and what it
+costs.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -42,7 +44,9 @@ def most_confirm_seeds(plan: Plan) -> int:
 
 def expected(plan: Plan, dataset: Dataset) -> Expected:
     """What a plan's sweep of a data set will be able to tell, before its pilot."""
-    return Expected.of(len(dataset.splits["test"].labels), plan.effect, plan.confirm_seeds, most_confirm_seeds(plan))
+    return Expected.of(
+        len(dataset.splits["test"].labels), plan.effect, plan.confirm_seeds, most_confirm_seeds(plan)
+    )
 
 
 def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engine) -> None:
@@ -51,10 +55,14 @@ def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engi
     rows = []
     for point in points(study.plan, control_point(study.plan, study.task)):
         _, logits = found[key_of(point)]
-        right = [Predictions.from_logits(logits[split], labels[split]).correct for split in ("select", "calibrate")]
+        right = [
+            Predictions.from_logits(logits[split], labels[split]).correct for split in ("select", "calibrate")
+        ]
         rows.append(torch.cat(right, 1).numpy())
     bits = np.stack(rows)
-    study.note(RIGHT, {"shape": list(bits.shape), "bits": base64.b64encode(np.packbits(bits).tobytes()).decode()})
+    study.note(
+        RIGHT, {"shape": list(bits.shape), "bits": base64.b64encode(np.packbits(bits).tobytes()).decode()}
+    )
 
 
 def kept(study: Study) -> Right | None:

@@ -18,7 +18,14 @@ from sweeps.protocol.confirm import Confirmation, Run, confirm
 from sweeps.protocol.example_table import instances_of
 from sweeps.protocol.finished import note_answer
 from sweeps.protocol.pilot import most_confirm_seeds
-from sweeps.protocol.test_ledger import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
+from sweeps.protocol.test_ledger import (
+    TestOpened,
+    earlier_claims,
+    note_claims,
+    open_test,
+    openings_of,
+    refuse_more,
+)
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
@@ -58,7 +65,9 @@ UI_ADDRESS = "LSCAL_MLFLOW_UI"
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the studies."""
+    """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the
+    studies.
+    """
 
     plan: Plan
     worker: Worker
@@ -85,29 +94,57 @@ class Sweep:
             return self.close("FINISHED", piloted)
         screening = self.screen()
         if screening is None:
-            console.say(f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower learning_rate.", "red")
+            console.say(
+                f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower"
+                " learning_rate.",
+                "red",
+            )
             return self.close("FAILED", None)
 
         with console.phase("fitting accuracy and calibration over ε"):
             chosen, ties = candidates(screening, plan.terms), tied(screening, plan.terms)
             published = self.published(screening)
         control = key_of(screening.control_point)
-        points = {control: screening.control_point} | {key_of(point): point for point in (*chosen.values(), *published)}
-        finalists = {
-            key: [name for name, point in chosen.items() if key_of(point) == key] for key, point in points.items() if point["epsilon"] != 0
+        points = {control: screening.control_point} | {
+            key_of(point): point for point in (*chosen.values(), *published)
         }
-        incumbent = next((point for point in published if in_tie(screening, plan.terms, plan.policy, point["epsilon"])), None)
+        finalists = {
+            key: [name for name, point in chosen.items() if key_of(point) == key]
+            for key, point in points.items()
+            if point["epsilon"] != 0
+        }
+        incumbent = next(
+            (point for point in published if in_tie(screening, plan.terms, plan.policy, point["epsilon"])),
+            None,
+        )
         if incumbent is not None and plan.policy not in finalists[key_of(incumbent)]:
             finalists[key_of(incumbent)].append(plan.policy)
         earlier = openings_of(study)
-        advised = len(earlier[-1].seeds) if earlier else piloted.confirm_seeds if piloted else most_confirm_seeds(plan)
+        advised = (
+            len(earlier[-1].seeds)
+            if earlier
+            else piloted.confirm_seeds
+            if piloted
+            else most_confirm_seeds(plan)
+        )
         seeds = plan.confirm_seeds or advised
         parent, _ = records.where() or ("", "")
-        openings = open_test(study, [points[key] for key in (control, *finalists)], seeds, parent, self.asked.reopen, console.say)
+        openings = open_test(
+            study,
+            [points[key] for key in (control, *finalists)],
+            seeds,
+            parent,
+            self.asked.reopen,
+            console.say,
+        )
         confirmation = self.confirm(finalists, points, control, seeds)
         comparisons = confirmation.comparisons()
         if control not in comparisons:
-            console.say(f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower learning_rate.", "red")
+            console.say(
+                f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower"
+                " learning_rate.",
+                "red",
+            )
             return self.close("FAILED", None)
 
         source = Source(
@@ -120,15 +157,24 @@ class Sweep:
             calibrate_examples=len(dataset.splits["calibrate"].labels),
             training=plan.training(task, dataset.digest),
         )
-        decided = decide(chosen, comparisons, control, plan.terms, source, earlier_claims(study), ties, incumbent)
+        decided = decide(
+            chosen, comparisons, control, plan.terms, source, earlier_claims(study), ties, incumbent
+        )
         tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
         note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])
         created = first_seen(study, plan.policy, decided)
         recommendations = {name: replace(one, created=created) for name, one in decided.items()}
-        ordered = [control, *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon)]
+        ordered = [
+            control,
+            *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon),
+        ]
         with console.phase("judging what was found"):
             bands, surfaces = screening.bands(), screening.surfaces()
-            instances = instances_of(dataset, [confirmation.runs[key] for key in ordered], shown_place(ordered, chosen[plan.policy]))
+            instances = instances_of(
+                dataset,
+                [confirmation.runs[key] for key in ordered],
+                shown_place(ordered, chosen[plan.policy]),
+            )
         evidence = Evidence(
             task=task.name,
             study=study.name,
@@ -165,10 +211,13 @@ class Sweep:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
             console.paragraph(summary.LEGEND, "dim")
         if version is None:
-            console.paragraph(f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent")
+            console.paragraph(
+                f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent"
+            )
         console.say(f"  Pull the ε: {pull_command(plan, task.name)}   # --explain, --json")
         console.answer(
-            f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})", sentences(recommendations, plan.policy, links)
+            f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})",
+            sentences(recommendations, plan.policy, links),
         )
         study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
         note_answer(study, version, links)
@@ -183,9 +232,11 @@ class Sweep:
         return path.absolute().as_uri()
 
     def published(self, screening: Screening) -> list[Point]:
-        """The point that is published for the same task, data and recipe by the plan's policy, to be confirmed beside the candidates; at most one.
+        """The point that is published for the same task, data and recipe by the plan's policy, to be
+        confirmed beside the candidates; at most one.
 
-        What is found the first time is kept with the study, so that the finalists of an opened test split do not change.
+        What is found the first time is kept with the study, so that the finalists of an opened test split do
+        not change.
         """
         study, plan = self.screening, self.plan
         known = study.noted(PUBLISHED)
@@ -195,10 +246,15 @@ class Sweep:
             known = [] if alone else published_before(plan, study.task.name, training)
             study.note(PUBLISHED, known)
         low, high = plan.epsilon
-        points = [point for point in known if point.keys() == screening.control_point.keys() and low <= point["epsilon"] <= high]
+        points = [
+            point
+            for point in known
+            if point.keys() == screening.control_point.keys() and low <= point["epsilon"] <= high
+        ]
         for point in points:
             self.console.paragraph(
-                f"  ε = {point['epsilon']:g}, which is published for this task, is confirmed beside the candidates (--fresh: not)."
+                f"  ε = {point['epsilon']:g}, which is published for this task, is confirmed beside the"
+                " candidates (--fresh: not)."
             )
         return points
 
@@ -216,14 +272,18 @@ class Sweep:
         return found
 
     def pilot(self) -> Pilot | None:
-        """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them diverged."""
+        """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them
+        diverged.
+        """
         control = control_point(self.plan, self.engine.task)
         study = open_stage(self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
         self.records.catch_up(study.outcomes())
         if pilot.kept(study) is None:
             found = self.harvest(study, "piloting")
             if len(found) < 2:
-                self.console.say("The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red")
+                self.console.say(
+                    "The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red"
+                )
                 return None
             pilot.keep(study, found, self.engine)
         right = pilot.kept(study)
@@ -241,30 +301,46 @@ class Sweep:
         for wave in waves(points) if self.worker.ladder(study).active else [points]:
             study.enqueue(wave)
             self.train(study, "screening")
-        outcomes = sorted(study.outcomes(), key=lambda one: key_of(one.point))  # numbers tell which were queued again
+        outcomes = sorted(
+            study.outcomes(), key=lambda one: key_of(one.point)
+        )  # numbers tell which were queued again
         plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
         control = next(iter(plain), None)  # the recipe's own values, unless they diverged
-        return None if control is None else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
+        return (
+            None
+            if control is None
+            else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
+        )
 
-    def confirm(self, finalists: Mapping[str, Sequence[str]], points: Mapping[str, Point], control: str, seeds: int) -> Confirmation:
+    def confirm(
+        self, finalists: Mapping[str, Sequence[str]], points: Mapping[str, Point], control: str, seeds: int
+    ) -> Confirmation:
         """Train the finalists and ε = 0 with fresh seeds, on *test*, until their questions are settled."""
         confirmation = Confirmation(self.engine.dataset, self.plan.terms, seeds, control)
 
         def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
-            study = open_stage(self.screening, "confirm", [points[key] for key in keys], places[0], len(places))
+            study = open_stage(
+                self.screening, "confirm", [points[key] for key in keys], places[0], len(places)
+            )
             self.records.catch_up(study.outcomes())
-            found = self.harvest(study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:")
+            found = self.harvest(
+                study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:"
+            )
             return {key: found[key] for key in keys if key in found}
 
         confirm(confirmation, finalists, train)
         return confirmation
 
     def model(self, run: Run) -> ExportedModel | None:
-        """A confirmed point's first member with its temperature, to be registered; None where its weights are gone or torch cannot export it."""
+        """A confirmed point's first member with its temperature, to be registered; None where its weights are
+        gone or torch cannot export it.
+        """
         outcome = run.outcomes[0]
         content = patiently(lambda: self.records.artifact(outcome, weights_path(outcome)))
         if content is None:
-            self.console.say("The weights of the recommended ε are not in the tracking store, so no model is registered.")
+            self.console.say(
+                "The weights of the recommended ε are not in the tracking store, so no model is registered."
+            )
             return None
         temperature, seed = outcome.temperature[0], outcome.seeds[0]
         about = {
@@ -276,7 +352,9 @@ class Sweep:
         }
         try:
             return exported(
-                calibrated_model(self.engine.task, self.engine.dataset, unpack(content), temperature), self.engine.dataset, about
+                calibrated_model(self.engine.task, self.engine.dataset, unpack(content), temperature),
+                self.engine.dataset,
+                about,
             )
         except NotExportable as error:
             self.console.say(f"No model is registered: {error}")
@@ -322,40 +400,60 @@ def sweep_task(
 ) -> Recommendation | Pilot | None:
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
-    Errors: TestOpened where *test* was opened for other finalists and `asked.reopen` is False; NoWorkers where all were given up. All trials
-    are kept in the study, and what MLflow did not take in the outbox.
+    Errors: TestOpened where *test* was opened for other finalists and `asked.reopen` is False; NoWorkers
+    where all were given up. All trials are kept in the study, and what MLflow did not take in the outbox.
     """
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
     console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
-    console.paragraph(f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device))
+    console.paragraph(
+        f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device)
+    )
     found = facts(replace(plan, tasks=(study.task,)), engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
-        worker = Worker(study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics)
+        worker = Worker(
+            study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics
+        )
         with hands_of(plan, worker, console) as hands:
             sweep = Sweep(plan, worker, hands, study, records, found, console, asked)
             answer = sweep.run()
             sweep.dismiss()
             return answer
     except BaseException as error:  # the run in MLflow is closed, whatever happened
-        records.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED" if isinstance(error, TestOpened) else "FAILED")
+        records.stop(
+            "KILLED"
+            if isinstance(error, KeyboardInterrupt)
+            else "FINISHED"
+            if isinstance(error, TestOpened)
+            else "FAILED"
+        )
         raise
 
 
 def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
-    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from elsewhere."""
+    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
+    elsewhere.
+    """
     study, kind = worker.screening, kind_of(plan)
     study.note(WORKERS, len(places(plan.workers, plan.device)) if kind == "processes" else 0)
     if kind == "inline":
         return worker
     if kind == "elsewhere":
-        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix("''")
-        console.say(f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}", event="waiting", study=study.name)
+        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix(
+            "''"
+        )
+        console.say(
+            f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}",
+            event="waiting",
+            study=study.name,
+        )
     return launcher(plan, study.name, console.warn, "json" if console.json else "text")
 
 
 def published_before(plan: Plan, task: str, training: str) -> list[Point]:
-    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is of the same training."""
+    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is
+    of the same training.
+    """
     try:
         found = versions.version(plan.tracking_uri, task)
         record = found.recommendation(plan.policy)
@@ -365,7 +463,9 @@ def published_before(plan: Plan, task: str, training: str) -> list[Point]:
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
-    """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same one."""
+    """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same
+    one.
+    """
     content = policy + "".join(replace(one, run_id="").to_json() for one in recommendations.values())
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}
@@ -376,7 +476,9 @@ def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommen
 
 
 def shown_place(keys: Sequence[str], candidate: Point) -> int:
-    """The place of the candidate among the confirmed points; of the last one where it is ε = 0, or is not among them."""
+    """The place of the candidate among the confirmed points; of the last one where it is ε = 0, or is not
+    among them.
+    """
     return keys.index(key_of(candidate)) if key_of(candidate) in keys[1:] else len(keys) - 1
 
 
@@ -387,7 +489,11 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
         summary.confirmation(evidence.comparisons),
         summary.people(evidence.comparisons),
         summary.screening(evidence.outcomes),
-        summary.differences(evidence.outcomes, screening.control, screening.fit("accuracy") if len(evidence.outcomes) > 1 else None),
+        summary.differences(
+            evidence.outcomes,
+            screening.control,
+            screening.fit("accuracy") if len(evidence.outcomes) > 1 else None,
+        ),
     ]
     if evidence.dropped:
         tables.append(summary.dropped(evidence.dropped, evidence.policy))
@@ -397,7 +503,9 @@ def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
 def describe(plan: Plan, engine: Engine) -> str:
     """The resolved plan of a task in a sentence."""
     examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
-    tuned = "".join(f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items())
+    tuned = "".join(
+        f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items()
+    )
     smoothing = "" if plan.smoothing == Plan.smoothing else f", {' or '.join(plan.smoothing)} smoothing"
     span = "" if plan.epsilon == Plan.epsilon else f" in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]"
     return (
@@ -416,5 +524,7 @@ def ui_address(plan: Plan, link: str) -> str:
 
 def pull_command(plan: Plan, task: str) -> str:
     """The exact command that pulls what was found."""
-    custom = "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
+    custom = (
+        "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
+    )
     return f"python -m tracking.recommend {task}{custom}"

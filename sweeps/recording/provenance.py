@@ -16,7 +16,9 @@ PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 def facts(plan: Plan, engine: Engine) -> Facts:
     """What a reader of a run needs to repeat it."""
     task, dataset = engine.task, engine.dataset
-    recipe = {name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune}
+    recipe = {
+        name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune
+    }
     versions = {f"version.{package}": importlib.metadata.version(package) for package in PACKAGES}
     commit = git_commit()
     return Facts(

@@ -1,4 +1,6 @@
-"""Recorder: keeps what is measured in the outbox, and has the scribe send it to MLflow from a process of its own."""
+"""Recorder: keeps what is measured in the outbox, and has the scribe send it to MLflow from a process of its
+own.
+"""
 
 import io
 import multiprocessing
@@ -36,21 +38,27 @@ SHORT, LONG = 5.0, 60.0
 OPEN_SECONDS = 20.0
 """How long the first answer of a server that is there is waited for: it may be creating its tables."""
 OWN_SECONDS = 120.0
-"""The same of a database without a server: it is not away, but on a busy machine MLflow's import and its tables take long."""
+"""The same of a database without a server: it is not away, but on a busy machine MLflow's import and its
+tables take long.
+"""
 AWAY_SECONDS = 4.0
 """How long a tracking store may be away while the last entries are waited for."""
 POLL_SECONDS = 0.2
 
 
 class Recorder:
-    """The outbox of this machine, and the process which sends it. Errors: WrongInput where the folder cannot be made."""
+    """The outbox of this machine, and the process which sends it. Errors: WrongInput where the folder cannot
+    be made.
+    """
 
     def __init__(self, uri: str, folder: Path):
         self.uri = uri
         try:
             self.outbox = Outbox(folder)
         except OSError as error:
-            raise WrongInput(f"the outbox {str(folder)!r} cannot be made: {error.strerror}. Give another --state-dir.") from error
+            raise WrongInput(
+                f"the outbox {str(folder)!r} cannot be made: {error.strerror}. Give another --state-dir."
+            ) from error
         self.calls = ThreadPoolExecutor(1, "recorder")
         self.process: SpawnProcess | None = None
 
@@ -58,7 +66,9 @@ class Recorder:
         """Start the scribe's process."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.uri, str(self.outbox.folder)), daemon=True, name="scribe")
+        self.process = context.Process(
+            target=serve, args=(theirs, self.uri, str(self.outbox.folder)), daemon=True, name="scribe"
+        )
         self.process.start()
         theirs.close()
 
@@ -71,11 +81,14 @@ class Recorder:
             return
         self.connection.close()
         self.process.join(SHORT)
-        self.process.kill()  # what it was sending stays in the outbox, and is completed by whoever sends it next
+        # what it was sending stays in the outbox, and is completed by whoever sends it next
+        self.process.kill()
         self.process.join()
 
     def call(self, seconds: float, method: str, *arguments: object) -> Any:
-        """Call a method of the Scribe and wait so long for its result. Errors: TrackingUnavailable, and of these TrackingAway for the time."""
+        """Call a method of the Scribe and wait so long for its result. Errors: TrackingUnavailable, and of
+        these TrackingAway for the time.
+        """
         future = self.post(method, *arguments)
         try:
             return future.result(seconds)
@@ -84,13 +97,17 @@ class Recorder:
             raise TrackingAway(f"MLflow does not answer within {seconds:g} s") from error
 
     def post(self, method: str, *arguments: object) -> "Future[Any]":
-        """Have a method of the Scribe called, after those posted before. Its process is started by the first call."""
+        """Have a method of the Scribe called, after those posted before. Its process is started by the first
+        call.
+        """
         if self.process is None:
             self.begin()
         return self.calls.submit(self.exchange, method, arguments)
 
     def exchange(self, method: str, arguments: Sequence[object]) -> Any:
-        """One call over the line; runs in the one thread which uses it. A scribe which has died is replaced, once."""
+        """One call over the line; runs in the one thread which uses it. A scribe which has died is replaced,
+        once.
+        """
         try:
             answer = self.over_the_line(method, arguments)
         except (EOFError, OSError):
@@ -101,7 +118,9 @@ class Recorder:
             try:
                 answer = self.over_the_line(method, arguments)
             except (EOFError, OSError) as error:
-                raise TrackingUnavailable("the process which writes to MLflow dies as soon as it is started") from error
+                raise TrackingUnavailable(
+                    "the process which writes to MLflow dies as soon as it is started"
+                ) from error
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -115,14 +134,24 @@ class Recorder:
 class SweepRecorder:
     """What a sweep of one task hands over. Nothing here waits for MLflow while members could be trained."""
 
-    def __init__(self, recorder: Recorder, dataset: Dataset, study: str, task: str, facts: Facts, say: Callable[[str], None]):
+    def __init__(
+        self,
+        recorder: Recorder,
+        dataset: Dataset,
+        study: str,
+        task: str,
+        facts: Facts,
+        say: Callable[[str], None],
+    ):
         self.recorder, self.outbox, self.dataset, self.say = recorder, recorder.outbox, dataset, say
         self.about = About(task, study, identity(recorder.uri), facts, inputs_of(dataset))
         self.recent: dict[str, dict[str, bytes]] = {}
         self.opened = recorder.post("open", self.about)
 
     def where(self) -> tuple[str, str] | None:
-        """The id of the parent run and the address of the trials in the UI; None where MLflow is away, or does not answer within some seconds."""
+        """The id of the parent run and the address of the trials in the UI; None where MLflow is away, or
+        does not answer within some seconds.
+        """
         try:
             if self.opened.done() and self.opened.exception() is None:
                 return cast(tuple[str, str], self.opened.result())
@@ -134,20 +163,28 @@ class SweepRecorder:
         return found
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
-        """Have the outcomes of earlier runs written which neither the tracking store nor the outbox has, when MLflow answers."""
+        """Have the outcomes of earlier runs written which neither the tracking store nor the outbox has, when
+        MLflow answers.
+        """
         if outcomes:
             self.recorder.post("catch_up", self.about, list(outcomes))
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
-        """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It never fails."""
-        packed = {f"logits/{part}.npz": self.pack(outcome, part, values.numpy()) for part, values in logits.items()} | dict(files or {})
+        """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It
+        never fails.
+        """
+        packed = {
+            f"logits/{part}.npz": self.pack(outcome, part, values.numpy()) for part, values in logits.items()
+        } | dict(files or {})
         self.outbox.put(Record.of_trial(self.about, outcome), packed, self.say)
         if outcome.stage != "screen":  # these are asked for soon
             self.recent[outcome.uid] = packed
         self.recorder.post("send")
 
     def pack(self, outcome: Outcome, part: Part, logits: npt.NDArray[np.floating]) -> bytes:
-        """Logits (seed, example, class) with labels, seeds, ε, temperature per seed and class names, as npz; see `score.Part`."""
+        """Logits (seed, example, class) with labels, seeds, ε, temperature per seed and class names, as npz;
+        see `score.Part`.
+        """
         labels = np.empty(0) if part == SENTENCES else self.dataset.splits[part].targets.cpu().numpy()
         stream = io.BytesIO()
         np.savez(
@@ -162,7 +199,9 @@ class SweepRecorder:
         return stream.getvalue()
 
     def fetch(self, outcome: Outcome) -> Logits | None:
-        """The logits of a trial which another run or worker finished; None where they are gone, or MLflow does not answer."""
+        """The logits of a trial which another run or worker finished; None where they are gone, or MLflow
+        does not answer.
+        """
         parts = parts_of(outcome.stage, self.dataset)
         found = self.files(outcome, [f"logits/{part}.npz" for part in parts])
         if found is None:
@@ -176,7 +215,9 @@ class SweepRecorder:
         return None if found is None else found[0]
 
     def files(self, outcome: Outcome, paths: Sequence[str]) -> list[bytes] | None:
-        """Files of a trial: those of this process once, from the outbox, or else from MLflow; None where one of them is in none."""
+        """Files of a trial: those of this process once, from the outbox, or else from MLflow; None where one
+        of them is in none.
+        """
         own = self.recent.get(outcome.uid, {})
         if own.keys() >= set(paths):
             return [own.pop(path) for path in paths]
@@ -185,7 +226,9 @@ class SweepRecorder:
             return here
         try:
             reach(self.recorder.uri)
-            found: list[bytes] | None = self.recorder.call(LONG, "artifacts", self.about, outcome.uid, list(paths))
+            found: list[bytes] | None = self.recorder.call(
+                LONG, "artifacts", self.about, outcome.uid, list(paths)
+            )
         except TrackingUnavailable:
             return None
         return found
@@ -193,7 +236,8 @@ class SweepRecorder:
     def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int | None:
         """Keep what was found, and wait until all of the sweep is sent, as long as MLflow answers.
 
-        Returns the number of the published version; None where it is still to be published, and `unsent` says how.
+        Returns the number of the published version; None where it is still to be published, and `unsent` says
+        how.
         """
         try:
             pictures: Mapping[str, bytes] = self.recorder.call(LONG, "pictures", evidence)
@@ -201,7 +245,9 @@ class SweepRecorder:
             pictures = {}
             self.say(f"The pictures of the recommendation could not be drawn: {error}")
         program = {} if model is None else {PROGRAM: model.program}
-        self.outbox.put(Record.of_findings(self.about, evidence, tables, model), {**pictures, **program}, self.say)
+        self.outbox.put(
+            Record.of_findings(self.about, evidence, tables, model), {**pictures, **program}, self.say
+        )
         self.drain()
         if self.unsent().entries:
             return None
@@ -216,7 +262,9 @@ class SweepRecorder:
         answered = time.monotonic()
         while True:
             try:
-                reach(self.recorder.uri)  # which is known in seconds, also while the scribe hangs on a server that hangs
+                reach(
+                    self.recorder.uri
+                )  # which is known in seconds, also while the scribe hangs on a server that hangs
                 progress: Progress = self.recorder.call(LONG, "progress", self.about.study)
                 away = progress.away
             except TrackingUnavailable as error:
@@ -241,7 +289,9 @@ class SweepRecorder:
         return self.outbox.left(self.recorder.uri, self.about.study)
 
     def stop(self, status: str) -> None:
-        """Wait for what is handed over, and mark the sweep as KILLED, FAILED or FINISHED, if MLflow answers."""
+        """Wait for what is handed over, and mark the sweep as KILLED, FAILED or FINISHED, if MLflow
+        answers.
+        """
         self.drain()
         try:
             self.recorder.call(SHORT, "stop", self.about, status)

@@ -1,7 +1,8 @@
 """Scribe: sends finished trials to MLflow and draws their pictures, in a process of its own.
 
-Drawing and MLflow are slow Python; the training runs on meanwhile. This module imports no torch, so that its process is there soon, and it
-is not reached by Ctrl-C. All that it is to send lies in the outbox: it may die at any time, and others may send the same.
+Drawing and MLflow are slow Python; the training runs on meanwhile. This module imports no torch, so that its
+process is there soon, and it is not reached by Ctrl-C. All that it is to send lies in the outbox: it may die
+at any time, and others may send the same.
 """
 
 import io
@@ -21,19 +22,27 @@ from tracking.records.about import About
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Bins, Outcome, Stage
 
-DIAGRAMS: dict[Stage, tuple[str, ...]] = {"pilot": ("select",), "screen": ("select",), "confirm": ("test", "test_calibrated")}
+DIAGRAMS: dict[Stage, tuple[str, ...]] = {
+    "pilot": ("select",),
+    "screen": ("select",),
+    "confirm": ("test", "test_calibrated"),
+}
 """Which of an outcome's bins are drawn."""
 IDLE_SECONDS = 5.0
 """How often an empty outbox is looked into: others put entries into it, too."""
 BLOCKED_SECONDS = 0.2
-"""How often it is tried again where all that is there is being sent by others, or was not taken a moment ago."""
+"""How often it is tried again where all that is there is being sent by others, or was not taken a moment
+ago.
+"""
 LONGEST_PAUSE_SECONDS = 30.0
 """Between two attempts to reach a tracking store that is away."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How the sending of one study goes: entries still to be sent, why MLflow does not answer ("" where it does), and what it refused."""
+    """How the sending of one study goes: entries still to be sent, why MLflow does not answer ("" where it
+    does), and what it refused.
+    """
 
     left: int
     away: str
@@ -41,7 +50,9 @@ class Progress:
 
 
 class Scribe:
-    """Sends what is in an outbox to one tracking store. The controls are kept: their diagrams stand beside every other's."""
+    """Sends what is in an outbox to one tracking store. The controls are kept: their diagrams stand beside
+    every other's.
+    """
 
     def __init__(self, uri: str, folder: str):
         self.outbox = Outbox(Path(folder))
@@ -52,7 +63,9 @@ class Scribe:
         self.away, self.pause, self.again = "", 0.0, 0.0
 
     def step(self) -> float:
-        """Send one entry, if there is one and MLflow answers. Returns after how many seconds there may be more to do."""
+        """Send one entry, if there is one and MLflow answers. Returns after how many seconds there may be
+        more to do.
+        """
         if (wait := self.again - time.monotonic()) > 0:
             return 0.0 if self.draw_ahead() else wait
         try:
@@ -71,7 +84,9 @@ class Scribe:
         return BLOCKED_SECONDS if self.sender.waiting() else IDLE_SECONDS
 
     def draw_ahead(self) -> bool:
-        """Put pictures into one entry while MLflow is away, so that whoever sends it has them. Returns whether there may be another."""
+        """Put pictures into one entry while MLflow is away, so that whoever sends it has them. Returns
+        whether there may be another.
+        """
         for entry in self.sender.waiting():
             if entry.kind == "trial" and entry.path.name not in self.drawn:
                 self.drawn.add(entry.path.name)
@@ -88,7 +103,9 @@ class Scribe:
             pass
 
     def send(self) -> None:
-        """There is something new in the outbox. A tracking store which is away is not asked sooner for that."""
+        """There is something new in the outbox. A tracking store which is away is not asked sooner for
+        that.
+        """
 
     def progress(self, study: str) -> Progress:
         """How the sending of a study goes; a tracking store which is away is asked at once."""
@@ -99,7 +116,9 @@ class Scribe:
         return Progress(left, self.away, tuple(self.sender.refused().values()))
 
     def open(self, about: About) -> tuple[str, str]:
-        """The id of a sweep's parent run, and the address of its trials in the UI. A sweep which was stopped goes on. Errors: TrackingUnavailable."""
+        """The id of a sweep's parent run, and the address of its trials in the UI. A sweep which was stopped
+        goes on. Errors: TrackingUnavailable.
+        """
         sweep = self.sweep(about)
         sweep.resume()
         return sweep.parent, sweep.link("")
@@ -109,7 +128,9 @@ class Scribe:
         return Sweep(self.sender.connected(), about)
 
     def catch_up(self, about: About, outcomes: Sequence[Outcome]) -> None:
-        """Have the outcomes sent which neither the tracking store nor the outbox has, when MLflow answers. Their logits are gone."""
+        """Have the outcomes sent which neither the tracking store nor the outbox has, when MLflow answers.
+        Their logits are gone.
+        """
         for outcome in outcomes:
             self.note_control(outcome)
         self.behind.append((about, outcomes))
@@ -123,7 +144,9 @@ class Scribe:
                 self.outbox.put(Record.of_trial(about, outcome), {}, lambda _: None)
 
     def artifacts(self, about: About, uid: str, paths: Sequence[str]) -> list[bytes] | None:
-        """Files of a trial which is in MLflow; None where one of them is gone. Errors: TrackingUnavailable."""
+        """Files of a trial which is in MLflow; None where one of them is gone. Errors:
+        TrackingUnavailable.
+        """
         if self.away:
             raise TrackingUnavailable(self.away)
         sweep, found = self.sweep(about), []
@@ -146,7 +169,9 @@ class Scribe:
         return {"overview.png": overview(evidence), "reliability.png": reliability(shown, "test")}
 
     def pictures_of_trial(self, record: Record) -> Mapping[str, bytes]:
-        """The pictures of a trial, beside those of its control where that is known; none for what was found, which has them."""
+        """The pictures of a trial, beside those of its control where that is known; none for what was found,
+        which has them.
+        """
         if (outcome := record.outcome) is None:
             return {}
         self.note_control(outcome)
@@ -169,7 +194,10 @@ def reliability(outcomes: Sequence[Outcome], key: str) -> bytes:
     """Reliability diagrams side by side as PNG, of the bins under `key` of each outcome."""
     split, _, calibrated = key.partition("_")
     after = " after temperature" if calibrated else ""
-    shown = [diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key], len(one.seeds)) for one in outcomes]
+    shown = [
+        diagram(f"{one.task} at ε = {one.epsilon:.4g}, {split}{after}", one.bins[key], len(one.seeds))
+        for one in outcomes
+    ]
     stream = io.BytesIO()
     draw(shown).savefig(stream, format="png")
     return stream.getvalue()

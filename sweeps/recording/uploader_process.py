@@ -1,4 +1,6 @@
-"""The scribe's end of the line to its recorder. Imports nothing heavy: the recorder's process imports this too."""
+"""The scribe's end of the line to its recorder. Imports nothing heavy: the recorder's process imports this
+too.
+"""
 
 import signal
 from multiprocessing.connection import Connection
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def serve(connection: Connection, uri: str, folder: str) -> None:
-    """Answer calls, (method, arguments) -> result or exception, and send what is in the outbox between them, until the other end is closed."""
+    """Answer calls, (method, arguments) -> result or exception, and send what is in the outbox between them,
+    until the other end is closed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     scribe = begin(uri, folder)
     wait = 0.0
@@ -32,7 +36,11 @@ def answer(scribe: "Scribe", method: str, arguments: tuple[Any, ...]) -> Any:
     try:
         return getattr(scribe, method)(*arguments)
     except Exception as error:  # this process's boundary: the other end raises it
-        return error if isinstance(error, TrackingUnavailable) else TrackingUnavailable(f"{type(error).__name__}: {error}")
+        return (
+            error
+            if isinstance(error, TrackingUnavailable)
+            else TrackingUnavailable(f"{type(error).__name__}: {error}")
+        )
 
 
 def begin(uri: str, folder: str) -> "Scribe":

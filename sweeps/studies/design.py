@@ -19,7 +19,9 @@ PLAIN_SHARE = 4
 
 
 def radical_inverse(index: int) -> float:
-    """The one-dimensional Sobol sequence: the binary digits of the index, mirrored at the point (van der Corput 1935)."""
+    """The one-dimensional Sobol sequence: the binary digits of the index, mirrored at the point (van der
+    Corput 1935).
+    """
     value, scale = 0.0, 0.5
     while index:
         value += scale * (index & 1)
@@ -28,7 +30,8 @@ def radical_inverse(index: int) -> float:
 
 
 def sobol(plan: Plan) -> list[float]:
-    """The values of ε which a plan tries beside 0: the Sobol sequence over its range, 1/2, 1/4, 3/4, 1/8 and so on.
+    """The values of ε which a plan tries beside 0: the Sobol sequence over its range, 1/2, 1/4, 3/4, 1/8 and
+    so on.
 
     With more trials the first ones stay what they were.
     """
@@ -40,8 +43,8 @@ def sobol(plan: Plan) -> list[float]:
 def planned(plan: Plan, task: Task) -> list[Point]:
     """The points which a screening begins with: ε = 0 and the other values of ε.
 
-    Where more is tuned, ε = 0 at the recipe's own values and at others over their ranges, so that it is judged at its own best values as every
-    other ε is; the rest is drawn while it goes on.
+    Where more is tuned, ε = 0 at the recipe's own values and at others over their ranges, so that it is
+    judged at its own best values as every other ε is; the rest is drawn while it goes on.
     """
     control = control_point(plan, task)
     if not plan.tuned:
@@ -51,10 +54,13 @@ def planned(plan: Plan, task: Task) -> list[Point]:
 
 
 def places(ranges: Mapping[str, tuple[float, float]], number: int) -> list[dict[str, float]]:
-    """So many combinations of values which fill their ranges evenly on a log scale (an additive recurrence with roots of primes)."""
+    """So many combinations of values which fill their ranges evenly on a log scale (an additive recurrence
+    with roots of primes).
+    """
     roots = {name: prime**0.5 for name, prime in zip(sorted(ranges), (2, 3), strict=False)}
     return [
-        {name: low * (high / low) ** (index * roots[name] % 1) for name, (low, high) in ranges.items()} for index in range(1, number + 1)
+        {name: low * (high / low) ** (index * roots[name] % 1) for name, (low, high) in ranges.items()}
+        for index in range(1, number + 1)
     ]
 
 

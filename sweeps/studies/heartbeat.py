@@ -20,10 +20,11 @@ BEATS_IN_GRACE = 6
 
 @contextmanager
 def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None]) -> Iterator[None]:
-    """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the database.
+    """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the
+    database.
 
-    Optuna beats for `optimize` only, not for ask and tell; `record_heartbeat`, `_trial_id`, `_study_id` and `_pop_waiting_trial_id` lie outside
-    its public interface and are used in this file and in `roll` alone.
+    Optuna beats for `optimize` only, not for ask and tell; `record_heartbeat`, `_trial_id`, `_study_id` and
+    `_pop_waiting_trial_id` lie outside its public interface and are used in this file and in `roll` alone.
     """
     stop = threading.Event()
 
@@ -35,7 +36,11 @@ def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None])
                     for beat in beats:
                         beat()
                 told.clear()
-            except (OptunaError, SQLAlchemyError, OSError) as error:  # the database is away for a moment: the next beat tries again
+            except (
+                OptunaError,
+                SQLAlchemyError,
+                OSError,
+            ) as error:  # the database is away for a moment: the next beat tries again
                 cause = cause_of(error.__cause__ or error)
                 if cause not in told:
                     storage.say(f"No heartbeat, as the study store does not take it: {cause}")
@@ -54,7 +59,8 @@ def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None])
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by half.
+    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by
+    half.
 
     The second one ends the process at once, as it does elsewhere: others then find its trials silent.
     """

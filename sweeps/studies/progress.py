@@ -41,11 +41,13 @@ KEPT = ("plan", "settings", "created", "closed", "recommended")
 STUDIES = sqlalchemy.text("SELECT study_id, study_name FROM studies ORDER BY study_id")
 ATTRIBUTES = sqlalchemy.text(
     "SELECT study_id, key, value_json FROM study_user_attributes WHERE study_id IN :studies AND key IN :keys"
-).bindparams(sqlalchemy.bindparam("studies", expanding=True), sqlalchemy.bindparam("keys", KEPT, expanding=True))
+).bindparams(
+    sqlalchemy.bindparam("studies", expanding=True), sqlalchemy.bindparam("keys", KEPT, expanding=True)
+)
 TRIALS = (
     sqlalchemy.text(
-        "SELECT study_id, trial_id, number, state, datetime_start AS started, datetime_complete AS ended FROM trials"
-        " WHERE study_id IN :studies ORDER BY trial_id"
+        "SELECT study_id, trial_id, number, state, datetime_start AS started, datetime_complete AS ended FROM"
+        " trials WHERE study_id IN :studies ORDER BY trial_id"
     )
     .bindparams(sqlalchemy.bindparam("studies", expanding=True))
     .columns(
@@ -58,10 +60,11 @@ TRIALS = (
     )
 )
 NOTES = sqlalchemy.text(
-    "SELECT a.trial_id, a.key, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id"
-    " WHERE t.study_id IN :studies AND a.key IN :keys"
+    "SELECT a.trial_id, a.key, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id ="
+    " a.trial_id WHERE t.study_id IN :studies AND a.key IN :keys"
 ).bindparams(
-    sqlalchemy.bindparam("studies", expanding=True), sqlalchemy.bindparam("keys", ("diverged", "surplus", ABOUT, HOLDS), expanding=True)
+    sqlalchemy.bindparam("studies", expanding=True),
+    sqlalchemy.bindparam("keys", ("diverged", "surplus", ABOUT, HOLDS), expanding=True),
 )
 OUTCOMES = sqlalchemy.text(
     "SELECT trial_id, value_json FROM trial_user_attributes WHERE key = 'outcome' AND trial_id IN :trials"
@@ -114,7 +117,9 @@ class Stage:
     @property
     def left(self) -> int:
         """Trials which nobody has begun."""
-        return self.planned - sum(self.trials[state] for state in ("finished", "running", "dropped", "diverged"))
+        return self.planned - sum(
+            self.trials[state] for state in ("finished", "running", "dropped", "diverged")
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class Sweep:
         stage: `pilot`, `screen` or `confirm`, whichever is under way; `deciding` between them; `closed`.
         closed: ISO 8601, None while it is open.
         member_epochs_per_second: None where nothing runs, or no trial of the stage was finished yet.
-        seconds_left: of the stage under way; None where it is not known. How long a confirmation goes on is known to nobody.
+        seconds_left: of the stage under way; None where it is not known. How long a confirmation goes on is
+            known to nobody.
         recommended: policy and ε, None until they are decided.
     """
 
@@ -146,7 +152,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as it lies in the store. `age` is that of its heartbeat in seconds, infinite where it has none or does not run."""
+    """A trial as it lies in the store. `age` is that of its heartbeat in seconds, infinite where it has none
+    or does not run.
+    """
 
     id: int
     number: int
@@ -172,7 +180,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Books:
-    """What was read of a store: ids of studies by name, attributes by study, trials by study, epochs of dropped trials by trial."""
+    """What was read of a store: ids of studies by name, attributes by study, trials by study, epochs of
+    dropped trials by trial.
+    """
 
     studies: Mapping[str, int]
     attributes: Mapping[int, Mapping[str, Any]]
@@ -188,10 +198,19 @@ def open_store(url: str) -> Iterator[Engine]:
         try:
             found = sqlalchemy.inspect(engine).has_table("trial_heartbeats")
         except SQLAlchemyError as error:
-            away = isinstance(error, OperationalError) and not url.startswith("sqlite") and not any(word in str(error) for word in REFUSED)
-            raise (StoreAway(f"{shown(url)}: {cause_of(error)}") if away else unreadable(url, error)) from error
+            away = (
+                isinstance(error, OperationalError)
+                and not url.startswith("sqlite")
+                and not any(word in str(error) for word in REFUSED)
+            )
+            raise (
+                StoreAway(f"{shown(url)}: {cause_of(error)}") if away else unreadable(url, error)
+            ) from error
         if not found:
-            raise WrongInput(f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or OPTUNA_STORAGE.")
+            raise WrongInput(
+                f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or"
+                " OPTUNA_STORAGE."
+            )
         yield engine
     finally:
         engine.dispose()
@@ -202,28 +221,39 @@ def engine_of(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            wait = {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"} if parsed.get_backend_name() == "postgresql" else {}
-            return sqlalchemy.create_engine(parsed, pool_pre_ping=True, connect_args=wait, execution_options={"postgresql_readonly": True})
+            wait = (
+                {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"}
+                if parsed.get_backend_name() == "postgresql"
+                else {}
+            )
+            return sqlalchemy.create_engine(
+                parsed, pool_pre_ping=True, connect_args=wait, execution_options={"postgresql_readonly": True}
+            )
     except (SQLAlchemyError, ImportError) as error:
         raise unreadable(url, error) from error
     path = os.path.abspath(parsed.database or "")
     if not os.path.isfile(path):
         raise WrongInput(
-            f"there is no file {path!r}. Run a sweep in this directory, or name its study store with --storage or OPTUNA_STORAGE."
+            f"there is no file {path!r}. Run a sweep in this directory, or name its study store with"
+            " --storage or OPTUNA_STORAGE."
         )
-    return sqlalchemy.create_engine("sqlite://", creator=lambda: connect_sqlite(path), poolclass=sqlalchemy.NullPool)
+    return sqlalchemy.create_engine(
+        "sqlite://", creator=lambda: connect_sqlite(path), poolclass=sqlalchemy.NullPool
+    )
 
 
 def unreadable(url: str, error: Exception) -> WrongInput:
     """The error for a store which cannot be read."""
     return WrongInput(
-        f"cannot read the study store {shown(url)}: {cause_of(error)}. Name one with --storage or OPTUNA_STORAGE, such as "
-        f"{STORAGE} or postgresql+psycopg://user@host/name."
+        f"cannot read the study store {shown(url)}: {cause_of(error)}. Name one with --storage or"
+        f" OPTUNA_STORAGE, such as {STORAGE} or postgresql+psycopg://user@host/name."
     )
 
 
 def connect_sqlite(path: str) -> sqlite3.Connection:
-    """A file which has to be there. Nothing is written to it, but what a killed writer left half done may be rolled back."""
+    """A file which has to be there. Nothing is written to it, but what a killed writer left half done may be
+    rolled back.
+    """
     connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=CONNECT_SECONDS)
     connection.execute("PRAGMA query_only = ON")
     return connection
@@ -244,7 +274,11 @@ def census(engine: Engine, patterns: Sequence[str] = ()) -> list[Sweep]:
             books = read(connection, patterns)
     except SQLAlchemyError as error:
         raise StoreAway(cause_of(error)) from error
-    found = [sweep_of(name, books, datetime.now(UTC)) for name in reversed(list(books.studies)) if BASE.fullmatch(name)]
+    found = [
+        sweep_of(name, books, datetime.now(UTC))
+        for name in reversed(list(books.studies))
+        if BASE.fullmatch(name)
+    ]
     return sorted(found, key=lambda sweep: sweep.closed is not None)
 
 
@@ -255,7 +289,10 @@ def read(connection: Connection, patterns: Sequence[str]) -> Books:
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
             tasks = sorted({name.partition("@")[0] for name in names})
-            raise WrongInput(f"there is no sweep of task {pattern!r} in this store; there are: {', '.join(tasks) or 'none'}.")
+            raise WrongInput(
+                f"there is no sweep of task {pattern!r} in this store; there are:"
+                f" {', '.join(tasks) or 'none'}."
+            )
     chosen = [name for name in names if not patterns or any(matches(name, pattern) for pattern in patterns)]
     studies = {row.study_name: row.study_id for row in rows if row.study_name.startswith(tuple(chosen))}
     attributes: dict[int, dict[str, Any]] = {}
@@ -269,11 +306,19 @@ def read(connection: Connection, patterns: Sequence[str]) -> Books:
     trials: dict[int, list[Trial]] = {}
     for row in connection.execute(TRIALS, wanted):
         one = Trial(
-            row.trial_id, row.number, row.state, row.started, row.ended, ages.get(row.trial_id, math.inf), notes.get(row.trial_id, {})
+            row.trial_id,
+            row.number,
+            row.state,
+            row.started,
+            row.ended,
+            ages.get(row.trial_id, math.inf),
+            notes.get(row.trial_id, {}),
         )
         trials.setdefault(row.study_id, []).append(one)
     dropped = [one.id for rows in trials.values() for one in recent(rows) if one.state == "PRUNED"]
-    epochs = {row.trial_id: epochs_of(row.value_json) for row in connection.execute(OUTCOMES, {"trials": dropped})}
+    epochs = {
+        row.trial_id: epochs_of(row.value_json) for row in connection.execute(OUTCOMES, {"trials": dropped})
+    }
     return Books(studies, attributes, trials, epochs)
 
 
@@ -298,9 +343,14 @@ def sweep_of(name: str, books: Books, now: datetime) -> Sweep:
     kept = books.attributes.get(books.studies[name], {})
     plan, settings = mapping(kept.get("plan")), mapping(kept.get("settings"))
     grace, epochs = number(settings.get("grace")) or GRACE, number(plan.get("epochs"))
-    stages = sorted((stage for study in books.studies if (stage := stage_of(name, study, plan, settings, books))), key=order)
+    stages = sorted(
+        (stage for study in books.studies if (stage := stage_of(name, study, plan, settings, books))),
+        key=order,
+    )
     closed = kept.get("closed")
-    under_way = next((stage.stage for stage in stages if stage.trials["running"] or stage.left > 0), "deciding")
+    under_way = next(
+        (stage.stage for stage in stages if stage.trials["running"] or stage.left > 0), "deciding"
+    )
     speed, left = pace([stage for stage in stages if stage.stage == under_way], epochs, grace, books, now)
     roll = books.trials.get(books.studies.get(name + WORKERS, -1), ())
     return Sweep(
@@ -320,7 +370,9 @@ def sweep_of(name: str, books: Books, now: datetime) -> Sweep:
     )
 
 
-def stage_of(name: str, study: str, plan: Mapping[str, Any], settings: Mapping[str, Any], books: Books) -> Stage | None:
+def stage_of(
+    name: str, study: str, plan: Mapping[str, Any], settings: Mapping[str, Any], books: Books
+) -> Stage | None:
     """A study as a stage of the sweep `name`; None where it is none."""
     trials = books.trials.get(books.studies[study], ())
     counts = Counter(one.kind for one in trials)
@@ -342,19 +394,27 @@ def order(stage: Stage) -> tuple[int, int]:
     return STAGES.index(stage.stage), int(beside["first"]) if beside else 0
 
 
-def pace(stages: Sequence[Stage], epochs: float | None, grace: float, books: Books, now: datetime) -> tuple[float | None, float | None]:
-    """Member-epochs per second of a stage, and the seconds until all that is queued in it is trained; None where they are not known.
+def pace(
+    stages: Sequence[Stage], epochs: float | None, grace: float, books: Books, now: datetime
+) -> tuple[float | None, float | None]:
+    """Member-epochs per second of a stage, and the seconds until all that is queued in it is trained; None
+    where they are not known.
 
-    The trials which ended last tell how fast one member among many is, by durations alone, so that no worker's clock matters; that times the
-    members which run now is the speed now. How far a running trial is follows from when it began by its worker's clock, between none and nearly all.
+    The trials which ended last tell how fast one member among many is, by durations alone, so that no
+    worker's clock matters; that times the members which run now is the speed now. How far a running trial is
+    follows from when it began by its worker's clock, between none and nearly all.
     """
-    trials = [(one, stage.members) for stage in stages for one in books.trials.get(books.studies[stage.study], ())]
+    trials = [
+        (one, stage.members) for stage in stages for one in books.trials.get(books.studies[stage.study], ())
+    ]
     ended = {one.id for one in recent(one for one, _ in trials)}
     running = [(one, members) for one, members in trials if one.kind == "running" and one.age <= grace]
     spent = sum((one.seconds or 0.0) * members for one, members in trials if one.id in ended)
     if not epochs or spent <= 0 or not running:
         return None, None
-    of_member = sum(books.epochs.get(one.id, epochs) * members for one, members in trials if one.id in ended) / spent
+    of_member = (
+        sum(books.epochs.get(one.id, epochs) * members for one, members in trials if one.id in ended) / spent
+    )
     speed = of_member * sum(members for _, members in running)
     if speed <= 0:
         return None, None

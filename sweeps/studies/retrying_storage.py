@@ -49,16 +49,19 @@ class StoreUnavailable(Failed):
 def transient(error: BaseException) -> bool:
     """Whether an error says that the database is away, restarting, or busy."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    # PendingRollbackError: Optuna takes any operational error for too long a query, and tries another one on the broken connection
+    # PendingRollbackError: Optuna takes any operational error for too long a query, and tries another one on
+    # the broken connection
     return isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)) or (
         isinstance(cause, DBAPIError) and cause.connection_invalidated
     )
 
 
 class PatientStorage(RDBStorage):
-    """Optuna's database storage, whose calls are repeated while the database is away, for up to `patience` seconds.
+    """Optuna's database storage, whose calls are repeated while the database is away, for up to `patience`
+    seconds.
 
-    A call may have been carried out although its answer was lost. So what calls it has to be harmless when repeated: see `sweeps.studies.study`.
+    A call may have been carried out although its answer was lost. So what calls it has to be harmless when
+    repeated: see `sweeps.studies.study`.
     """
 
     patience = PATIENCE_SECONDS
@@ -96,9 +99,14 @@ class PatientStorage(RDBStorage):
                     raise
                 cause = cause_of(error.__cause__ or error)
                 if time.monotonic() + pause > deadline:
-                    raise StoreUnavailable(f"the study store {shown(self.url)} does not answer: {cause}") from error
+                    raise StoreUnavailable(
+                        f"the study store {shown(self.url)} does not answer: {cause}"
+                    ) from error
                 if not told and pause > 1:
-                    self.say(f"The study store {shown(self.url)} does not answer ({cause}); trying again for {self.patience:g} s.")
+                    self.say(
+                        f"The study store {shown(self.url)} does not answer ({cause}); trying again for"
+                        f" {self.patience:g} s."
+                    )
                     told = True
                 time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # so that workers do not come back all at once
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -138,7 +146,11 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> PatientStorage:
                 raise
             if time.monotonic() > deadline:
                 raise StoreUnavailable(str(error)) from error
-            say(f"{error} Trying again, for {deadline - time.monotonic():.0f} s more.", event="waiting", storage=shown(url))
+            say(
+                f"{error} Trying again, for {deadline - time.monotonic():.0f} s more.",
+                event="waiting",
+                storage=shown(url),
+            )
             time.sleep(5)
 
 
@@ -168,11 +180,13 @@ def unusable(url: str, error: Exception) -> WrongInput:
     """Why a database cannot be used."""
     cause = cause_of(error.__cause__ or error)
     return WrongInput(
-        f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or OPTUNA_STORAGE, such as "
-        "sqlite:///optuna.db or postgresql+psycopg://user@host/name."
+        f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or"
+        " OPTUNA_STORAGE, such as sqlite:///optuna.db or postgresql+psycopg://user@host/name."
     )
 
 
 def connection(url: str) -> dict[str, Any]:
-    """Settings of connections to a database. Optuna keeps heartbeats without a time zone, in that of the connection: all have to have the same."""
+    """Settings of connections to a database. Optuna keeps heartbeats without a time zone, in that of the
+    connection: all have to have the same.
+    """
     return {"connect_args": {"options": "-c timezone=utc"}} if url.startswith("postgresql") else {}

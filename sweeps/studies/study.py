@@ -1,4 +1,6 @@
-"""The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here and in `patience`."""
+"""The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here
+and in `patience`.
+"""
 
 import json
 import time
@@ -33,15 +35,42 @@ from tracking.records.outcome import Outcome, Point, Stage
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
 """The exit code of a process which Ctrl-C ended."""
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN, LOSSES = "outcome", "diverged", "queued", "surplus", "taken", "losses"
+DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = (
+    "maximize",
+    "minimize",
+)  # accuracy, ECE, both on *select*
+OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN, LOSSES = (
+    "outcome",
+    "diverged",
+    "queued",
+    "surplus",
+    "taken",
+    "losses",
+)
 SETTINGS, CLOSED = "settings", "closed"
 LOCAL = (
-    *("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address", "gpus_per_worker"),
+    *(
+        "device",
+        "storage",
+        "tracking_uri",
+        "data_dir",
+        "state_dir",
+        "workers",
+        "launch",
+        "ray_address",
+        "gpus_per_worker",
+    ),
     *("datasets", "architectures", "start_from"),
 )
-"""Keys of a plan which are each machine's own. What a study says about them is not read: it could name code."""
-WORDS = {TrialState.COMPLETE: "finished", TrialState.RUNNING: "running", TrialState.WAITING: "queued", TrialState.PRUNED: "dropped"}
+"""Keys of a plan which are each machine's own. What a study says about them is not read: it could name
+code.
+"""
+WORDS = {
+    TrialState.COMPLETE: "finished",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "queued",
+    TrialState.PRUNED: "dropped",
+}
 
 
 @dataclass(frozen=True)
@@ -55,13 +84,29 @@ class Trial:
 class Study:
     """Trials of one scientific plan. Its state is in the database alone: any number of workers may hold one.
 
-    A point is queued before it is asked, so which points there are does not depend on who trains them. A trial *counts* while it is queued or
-    running, and when it came to an end of its own; a point all of whose trials were given up is queued again. Should a point be queued twice,
-    by two workers at once, the trial with the lowest number counts.
+    A point is queued before it is asked, so which points there are does not depend on who trains them. A
+    trial *counts* while it is queued or running, and when it came to an end of its own; a point all of whose
+    trials were given up is queued again. Should a point be queued twice, by two workers at once, the trial
+    with the lowest number counts.
     """
 
-    def __init__(self, study: optuna.Study, storage: PatientStorage, plan: Plan, task: Task, stage: Stage, seeds: Sequence[int]):
-        self.study, self.storage, self.plan, self.task, self.stage, self.seeds = study, storage, plan, task, stage, tuple(seeds)
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: PatientStorage,
+        plan: Plan,
+        task: Task,
+        stage: Stage,
+        seeds: Sequence[int],
+    ):
+        self.study, self.storage, self.plan, self.task, self.stage, self.seeds = (
+            study,
+            storage,
+            plan,
+            task,
+            stage,
+            tuple(seeds),
+        )
         self.held: dict[int, optuna.Trial] = {}
         self.lost: set[int] = set()
 
@@ -83,16 +128,22 @@ class Study:
         return str(json.loads(self.noted("plan"))["data"])
 
     def unlike(self, digest: str) -> dict[str, tuple[Any, Any]]:
-        """What makes this machine's sweep another one than the study's, on data with such a digest: by key, the study's value and this one's."""
+        """What makes this machine's sweep another one than the study's, on data with such a digest: by key,
+        the study's value and this one's.
+        """
         kept, own = json.loads(self.noted("plan")), self.plan.science(self.task, digest)
-        return {key: (kept.get(key), own.get(key)) for key in {**kept, **own} if kept.get(key) != own.get(key)}
+        return {
+            key: (kept.get(key), own.get(key)) for key in {**kept, **own} if kept.get(key) != own.get(key)
+        }
 
     def note(self, name: str, value: Any) -> None:
         """Keep a plain value with the study."""
         self.study.set_user_attr(name, value)
 
     def note_once(self, name: str, value: Any) -> Any:
-        """Keep a plain value unless there is one; the one which is kept. Of two writers at once, both get the first one's."""
+        """Keep a plain value unless there is one; the one which is kept. Of two writers at once, both get the
+        first one's.
+        """
         if (known := self.noted(name)) is not None:
             return known
         row = {"study_id": self.study._study_id, "key": name, "value_json": json.dumps(value)}
@@ -120,11 +171,15 @@ class Study:
                 self.study.enqueue_trial(dict(point), user_attrs={QUEUED: dict(point)})
 
     def ask(self, most: int) -> list[Trial]:
-        """Up to `most` points to train now: queued ones first, then, where more than ε is tuned, new ones while the plan wants more trials."""
+        """Up to `most` points to train now: queued ones first, then, where more than ε is tuned, new ones
+        while the plan wants more trials.
+        """
         self.reap()
         trials: list[Trial] = []
         while len(trials) < most and (asked := self.pop()) is not None:
-            point = {name: drawn(asked, name, distribution) for name, distribution in self.space(asked).items()}
+            point = {
+                name: drawn(asked, name, distribution) for name, distribution in self.space(asked).items()
+            }
             if why := self.surplus(asked.number, point):
                 self.end(asked, TrialState.FAIL, {SURPLUS: why})
                 continue
@@ -152,7 +207,9 @@ class Study:
         return asked
 
     def claim(self, trial_id: int) -> bool:
-        """Whether a queued trial is this worker's. On SQLite, two which look at the same moment would both be given it by Optuna."""
+        """Whether a queued trial is this worker's. On SQLite, two which look at the same moment would both be
+        given it by Optuna.
+        """
         row = {"trial_id": trial_id, "key": TAKEN, "value_json": json.dumps(uuid.uuid4().hex)}
 
         def write() -> bool:
@@ -160,8 +217,12 @@ class Study:
                 with self.storage.engine.begin() as connection:
                     connection.execute(sqlalchemy.insert(TrialUserAttributeModel), row)
                 return True
-            except IntegrityError:  # another one was faster, or this is the second attempt, as the first one's answer was lost
-                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(trial_id=trial_id, key=TAKEN)
+            except (
+                IntegrityError
+            ):  # another one was faster, or this is the second attempt, as the first one's answer was lost
+                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(
+                    trial_id=trial_id, key=TAKEN
+                )
                 with self.storage.engine.connect() as connection:
                     return connection.execute(kept).scalar() == row["value_json"]
 
@@ -177,7 +238,9 @@ class Study:
         return ""
 
     def space(self, trial: optuna.Trial) -> dict[str, FloatDistribution | CategoricalDistribution]:
-        """What each parameter is drawn from; ranges are widened where a queued value lies outside: the control's may."""
+        """What each parameter is drawn from; ranges are widened where a queued value lies outside: the
+        control's may.
+        """
         queued = trial.user_attrs.get(QUEUED, {})
         space: dict[str, FloatDistribution | CategoricalDistribution] = {}
         for name, (low, high) in {"epsilon": self.plan.epsilon, **self.plan.ranges(self.task)}.items():
@@ -188,7 +251,8 @@ class Study:
         return space
 
     def tell(self, trial: Trial, outcome: Outcome, losses: str = "") -> bool:
-        """Record a finished trial: its two objectives, the whole outcome in one attribute, and the losses that later rungs compare, if any.
+        """Record a finished trial: its two objectives, the whole outcome in one attribute, and the losses
+        that later rungs compare, if any.
 
         False where it was taken over by another worker.
         """
@@ -204,8 +268,16 @@ class Study:
         """Record a trial which was dropped at a rung, with its curves. It is not tried again."""
         return self.end(self.held[trial.number], TrialState.PRUNED, {OUTCOME: outcome.to_json()})
 
-    def end(self, trial: optuna.Trial, state: TrialState, attributes: Mapping[str, str], values: Sequence[float] | None = None) -> bool:
-        """Bring a trial to its end; False where it was given up meanwhile, and is another worker's under another number."""
+    def end(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        attributes: Mapping[str, str],
+        values: Sequence[float] | None = None,
+    ) -> bool:
+        """Bring a trial to its end; False where it was given up meanwhile, and is another worker's under
+        another number.
+        """
         try:
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
@@ -217,7 +289,9 @@ class Study:
         return self.storage.get_trial(trial._trial_id).state == state
 
     def release(self) -> int:
-        """Give back the trials which are asked and unfinished: each is marked as failed, and its point queued again."""
+        """Give back the trials which are asked and unfinished: each is marked as failed, and its point queued
+        again.
+        """
         held, self.held = list(self.held.values()), {}
         patience, self.storage.patience = self.storage.patience, RELEASE_SECONDS
         try:
@@ -226,7 +300,10 @@ class Study:
                 self.requeue()
             return given
         except StoreUnavailable as error:
-            self.storage.say(f"{error}; the {len(held)} trials of this worker are taken over when they have been silent for a while.")
+            self.storage.say(
+                f"{error}; the {len(held)} trials of this worker are taken over when they have been silent"
+                " for a while."
+            )
             return 0
         finally:
             self.storage.patience = patience
@@ -242,7 +319,9 @@ class Study:
     def with_losses(self) -> list[tuple[Outcome, str | None]]:
         """The outcomes of all finished trials, each with the losses that were told with it."""
         ended = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        return [(Outcome.from_json(trial.user_attrs[OUTCOME]), trial.user_attrs.get(LOSSES)) for trial in ended]
+        return [
+            (Outcome.from_json(trial.user_attrs[OUTCOME]), trial.user_attrs.get(LOSSES)) for trial in ended
+        ]
 
     def dropped(self) -> list[Outcome]:
         """The trials which were dropped at a rung."""
@@ -250,11 +329,17 @@ class Study:
 
     def told(self, state: TrialState) -> list[Outcome]:
         """The outcomes of the trials which ended in a state."""
-        return [Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in self.trials() if trial.state == state]
+        return [
+            Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in self.trials() if trial.state == state
+        ]
 
     def diverged(self) -> dict[int, str]:
         """Why trials diverged, by number."""
-        return {trial.number: trial.user_attrs[DIVERGED] for trial in self.trials() if DIVERGED in trial.user_attrs}
+        return {
+            trial.number: trial.user_attrs[DIVERGED]
+            for trial in self.trials()
+            if DIVERGED in trial.user_attrs
+        }
 
     def states(self) -> dict[str, int]:
         """How many trials are in each state, in the words of `census.STATES`."""
@@ -276,25 +361,33 @@ class Study:
         if self.plan.tuned:
             return max(0, self.plan.trials - len(known))
         return len(
-            {key_of(point) for point in planned(self.plan, self.task)} - {key_of(own) for trial in known if (own := point_of(trial))}
+            {key_of(point) for point in planned(self.plan, self.task)}
+            - {key_of(own) for trial in known if (own := point_of(trial))}
         )
 
     def unfinished(self) -> int:
-        """How many trials of the plan are still to be finished, by whomever, those included that are not queued yet."""
+        """How many trials of the plan are still to be finished, by whomever, those included that are not
+        queued yet.
+        """
         return self.missing() + self.waiting() + self.elsewhere()
 
     def pending(self) -> int:
-        """How many trials can be finished now: those that are queued or running, and where more than ε is tuned those still to be drawn."""
+        """How many trials can be finished now: those that are queued or running, and where more than ε is
+        tuned those still to be drawn.
+        """
         return (self.missing() if self.plan.tuned else 0) + self.waiting() + self.elsewhere()
 
     def elsewhere(self) -> int:
         """How many trials other workers hold."""
-        return sum(trial.state == TrialState.RUNNING and trial.number not in self.held for trial in self.trials())
+        return sum(
+            trial.state == TrialState.RUNNING and trial.number not in self.held for trial in self.trials()
+        )
 
     def reap(self) -> None:
         """Queue again the points of workers which gave no sign of life for as long as the plan's grace.
 
-        A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running for ever. It is given one here.
+        A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running
+        for ever. It is given one here.
         """
         for trial_id in self.storage.patiently(self.without_heartbeat):
             self.storage.record_heartbeat(trial_id)
@@ -304,7 +397,9 @@ class Study:
         self.requeue()
 
     def requeue(self) -> None:
-        """Queue every point all of whose trials were given up. Which may be this worker's doing, or that of one which died while it did so."""
+        """Queue every point all of whose trials were given up. Which may be this worker's doing, or that of
+        one which died while it did so.
+        """
         given_up = [point for trial in self.trials() if not counts(trial) and (point := point_of(trial))]
         if given_up:
             self.enqueue(given_up)
@@ -317,15 +412,21 @@ class Study:
         )
         held = {trial._trial_id for trial in self.held.values()}
         with self.storage.engine.connect() as connection:
-            found = connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+            found = (
+                connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+            )
         return [trial_id for trial_id in found if trial_id not in held]
 
     def taken_over(self) -> bool:
-        """Whether there are held trials, and every one was given to others: this worker was silent for too long."""
+        """Whether there are held trials, and every one was given to others: this worker was silent for too
+        long.
+        """
         return bool(self.held) and self.lost >= self.held.keys()
 
     def beat(self) -> None:
-        """Tell the database that the held trials are being worked on, and find out which of them are another worker's by now."""
+        """Tell the database that the held trials are being worked on, and find out which of them are another
+        worker's by now.
+        """
         for number, trial in list(self.held.items()):
             if self.storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
                 self.storage.record_heartbeat(trial._trial_id)
@@ -349,7 +450,9 @@ def point_of(trial: FrozenTrial) -> Point | None:
     return dict(trial.user_attrs.get(QUEUED) or trial.params) or None
 
 
-def drawn(trial: optuna.Trial, name: str, distribution: FloatDistribution | CategoricalDistribution) -> float | str:
+def drawn(
+    trial: optuna.Trial, name: str, distribution: FloatDistribution | CategoricalDistribution
+) -> float | str:
     """A value for a trial: the queued one, or a new one."""
     if isinstance(distribution, CategoricalDistribution):
         return str(trial.suggest_categorical(name, distribution.choices))
@@ -357,11 +460,15 @@ def drawn(trial: optuna.Trial, name: str, distribution: FloatDistribution | Cate
 
 
 def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
-    """Open or resume the screening study of a task; the message tells which, and what changed since the last plan."""
+    """Open or resume the screening study of a task; the message tells which, and what changed since the last
+    plan.
+    """
     science = plan.science(task, digest)
     name = f"{task.name}@{key_of(science)}"
     storage.use_grace(plan.grace)
-    summaries = [s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name]
+    summaries = [
+        s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name
+    ]
     known = {summary.study_name: summary for summary in summaries}
     study = create(storage, plan, name)
     opened = Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
@@ -371,7 +478,10 @@ def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> 
         message = f"new study {name}"
         if summaries:
             last = max(summaries, key=lambda summary: str(summary.user_attrs["created"]))
-            message += f", as the plan differs from {last.study_name}: {changes(json.loads(last.user_attrs['plan']), science)}"
+            message += (
+                f", as the plan differs from {last.study_name}:"
+                f" {changes(json.loads(last.user_attrs['plan']), science)}"
+            )
         opened.note_once("plan", json.dumps(science))
         opened.note_once("created", f"{time.time():.3f}")
         opened.note_once("task", task.name)  # last: a study with a task has the others
@@ -393,10 +503,19 @@ def known_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) ->
 
 
 def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: int, seeds: int) -> Study:
-    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number `first` to `first + seeds - 1`."""
+    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number
+    `first` to `first + seeds - 1`.
+    """
     name = f"{screening.name}/{stage}-{first}-{first + seeds}"
     study = create(screening.storage, screening.plan, name)
-    opened = Study(study, screening.storage, screening.plan, screening.task, stage, seeds_of(screening.plan, stage, seeds, first))
+    opened = Study(
+        study,
+        screening.storage,
+        screening.plan,
+        screening.task,
+        stage,
+        seeds_of(screening.plan, stage, seeds, first),
+    )
     opened.enqueue(points)
     return opened
 
@@ -404,25 +523,36 @@ def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: i
 def open_sweeps(storage: PatientStorage) -> list[str]:
     """The names of the sweeps which are under way."""
     found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
-    return [study.study_name for study in found if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)]
+    return [
+        study.study_name
+        for study in found
+        if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)
+    ]
 
 
 def join_study(storage: PatientStorage, name: str, own: Mapping[str, Any]) -> Study:
-    """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this machine's `own` keys of a plan.
+    """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this
+    machine's `own` keys of a plan.
 
     Errors: WrongInput where there is no such study, or its plan cannot be read.
     """
     if not BASE.fullmatch(name):
-        raise WrongInput(f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.status prints.")
+        raise WrongInput(
+            f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as"
+            " sweeps.status prints."
+        )
     try:
         study = load_known(storage, name)
     except KeyError as error:
         raise WrongInput(
-            f"there is no sweep {name!r} in {shown(storage.url)}; there are: {', '.join(open_sweeps(storage)) or 'none'}."
+            f"there is no sweep {name!r} in {shown(storage.url)}; there are:"
+            f" {', '.join(open_sweeps(storage)) or 'none'}."
         ) from error
     settings = study.user_attrs.get(SETTINGS)
     if not isinstance(settings, dict):
-        raise WrongInput(f"study {name} keeps no plan that a worker could join; start it again with sweeps.run.")
+        raise WrongInput(
+            f"study {name} keeps no plan that a worker could join; start it again with sweeps.run."
+        )
     plan = resolve({key: value for key, value in settings.items() if key not in LOCAL} | dict(own))
     task = plan.tasks[0]
     set_sampler(study, plan)
@@ -430,7 +560,9 @@ def join_study(storage: PatientStorage, name: str, own: Mapping[str, Any]) -> St
 
 
 def busy_stages(screening: Study) -> list[Study]:
-    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold queued or running trials."""
+    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold
+    queued or running trials.
+    """
     query = (
         "SELECT DISTINCT s.study_name FROM studies s JOIN trials t ON t.study_id = s.study_id "
         "WHERE t.state IN ('WAITING', 'RUNNING') AND substr(s.study_name, 1, :length) = :base"
@@ -440,7 +572,9 @@ def busy_stages(screening: Study) -> list[Study]:
 
     def names() -> list[str]:
         with storage.engine.connect() as connection:
-            return list(connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars())
+            return list(
+                connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars()
+            )
 
     stages = [screening]
     for name in sorted(storage.patiently(names)):
@@ -461,16 +595,22 @@ def load_known(storage: PatientStorage, name: str) -> optuna.Study:
 
 def create(storage: PatientStorage, plan: Plan, name: str) -> optuna.Study:
     """Create or load a study, and make sure that it has our two directions."""
-    study = optuna.create_study(storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True
+    )
     set_sampler(study, plan)
     found = tuple(direction.name.lower() for direction in study.directions)
     if found != DIRECTIONS:
-        raise WrongInput(f"study {name} has the directions {found}, wanted {DIRECTIONS}. Give another --storage.")
+        raise WrongInput(
+            f"study {name} has the directions {found}, wanted {DIRECTIONS}. Give another --storage."
+        )
     return study
 
 
 def set_sampler(study: optuna.Study, plan: Plan) -> None:
-    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first draws are random, and would repeat."""
+    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first
+    draws are random, and would repeat.
+    """
     if plan.tuned:
         study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
 
@@ -484,5 +624,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def written(value: Any) -> str:
     """A plan's value as a person writes it."""
     if isinstance(value, list):
-        return (":" if all(isinstance(entry, float) for entry in value) else ",").join(written(entry) for entry in value)
+        return (":" if all(isinstance(entry, float) for entry in value) else ",").join(
+            written(entry) for entry in value
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)

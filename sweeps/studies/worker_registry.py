@@ -1,7 +1,8 @@
 """Registry of the workers of a sweep, in the study database.
 
-A worker is a RUNNING trial of the study `NAME/workers` with a heartbeat of Optuna's, so that the only coordination is the one which trials
-have, and a wrong clock on a worker does no harm. SQLite has no clock of its own; there it is that of the machine.
+A worker is a RUNNING trial of the study `NAME/workers` with a heartbeat of Optuna's, so that the only
+coordination is the one which trials have, and a wrong clock on a worker does no harm. SQLite has no clock of
+its own; there it is that of the machine.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ HOLDS = "holds"
 WORKERS = "/workers"
 """Ends the name of the study which is a roll."""
 BEATS = sqlalchemy.text(
-    "SELECT t.trial_id, h.heartbeat, CURRENT_TIMESTAMP AS now FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id"
-    " WHERE t.state = 'RUNNING' AND t.study_id IN :studies"
+    "SELECT t.trial_id, h.heartbeat, CURRENT_TIMESTAMP AS now FROM trials t LEFT JOIN trial_heartbeats h ON"
+    " h.trial_id = t.trial_id WHERE t.state = 'RUNNING' AND t.study_id IN :studies"
 ).bindparams(sqlalchemy.bindparam("studies", expanding=True))
 TYPED = BEATS.columns(trial_id=sqlalchemy.Integer, heartbeat=sqlalchemy.DateTime, now=sqlalchemy.DateTime)
 
@@ -62,7 +63,9 @@ class Place:
         self.trial = self.entered()
 
     def entered(self) -> int:
-        """A new entry's trial. It runs only once it has a heartbeat: one without could never be found silent."""
+        """A new entry's trial. It runs only once it has a heartbeat: one without could never be found
+        silent.
+        """
         queued = create_trial(state=TrialState.WAITING, user_attrs={ABOUT: self.about, HOLDS: self.holds})
         trial = self.storage.create_new_trial(self.study, queued)
         self.storage.record_heartbeat(trial)
@@ -80,13 +83,17 @@ class Place:
                 self.trial = self.entered()
 
     def hold(self, trials: Sequence[str]) -> None:
-        """Tell which trials the worker has in hand, such as `pilot-0-2#3`, for people to read. Errors: those of the storage."""
+        """Tell which trials the worker has in hand, such as `pilot-0-2#3`, for people to read. Errors: those
+        of the storage.
+        """
         self.holds = list(trials)
         with contextlib.suppress(UpdateFinishedTrialError):  # crossed out: the next beat tells it
             self.storage.set_trial_user_attr(self.trial, HOLDS, self.holds)
 
     def leave(self) -> None:
-        """Cross the entry out, its value the seconds for which the worker was there. A second time, it does nothing."""
+        """Cross the entry out, its value the seconds for which the worker was there. A second time, it does
+        nothing.
+        """
         with self.lock:
             self.left = True
             closed(self.storage, self.trial, TrialState.COMPLETE, time.monotonic() - self.since)
@@ -107,17 +114,23 @@ class Roll:
         return Place(self.storage, self.study, about)
 
     def present(self, grace: float) -> list[Present]:
-        """All entries which are not crossed out, by number; those silent for longer than `grace` seconds are not alive."""
+        """All entries which are not crossed out, by number; those silent for longer than `grace` seconds are
+        not alive.
+        """
         running = self.storage.get_all_trials(self.study, deepcopy=False, states=(TrialState.RUNNING,))
         ages = heartbeat_ages(self.storage, [self.study])
         found = []
         for trial in running:
             age, told = ages.get(trial._trial_id, math.inf), trial.user_attrs
-            found.append(Present(trial.number, told.get(ABOUT, {}), tuple(told.get(HOLDS, ())), age, age <= grace))
+            found.append(
+                Present(trial.number, told.get(ABOUT, {}), tuple(told.get(HOLDS, ())), age, age <= grace)
+            )
         return found
 
     def clear_gone(self, grace: float) -> int:
-        """Cross out the entries which are silent for longer than `grace` seconds, and say how many those were."""
+        """Cross out the entries which are silent for longer than `grace` seconds, and say how many those
+        were.
+        """
         gone = [trial for trial, age in heartbeat_ages(self.storage, [self.study]).items() if age > grace]
         return sum(closed(self.storage, trial, TrialState.FAIL) for trial in gone)
 
@@ -131,7 +144,8 @@ def closed(storage: RDBStorage, trial: int, state: TrialState, value: float | No
 
 
 def heartbeat_ages(storage: RDBStorage, studies: Collection[int]) -> dict[int, float]:
-    """Seconds since the last heartbeat of each RUNNING trial of some studies (their ids), by trial id; infinite where there was none.
+    """Seconds since the last heartbeat of each RUNNING trial of some studies (their ids), by trial id;
+    infinite where there was none.
 
     Errors: those of SQLAlchemy.
     """
@@ -142,9 +156,14 @@ def heartbeat_ages(storage: RDBStorage, studies: Collection[int]) -> dict[int, f
 def ages_of(connection: Connection, studies: Collection[int]) -> dict[int, float]:
     """As `heartbeat_ages`, of a database which is not opened as a storage.
 
-    Optuna writes heartbeats without a time zone, in that of the connection: all who share a PostgreSQL have to agree on it.
+    Optuna writes heartbeats without a time zone, in that of the connection: all who share a PostgreSQL have
+    to agree on it.
     """
     return {
-        row.trial_id: math.inf if row.heartbeat is None else max(0.0, (row.now.replace(tzinfo=None) - row.heartbeat).total_seconds())
+        row.trial_id: (
+            math.inf
+            if row.heartbeat is None
+            else max(0.0, (row.now.replace(tzinfo=None) - row.heartbeat).total_seconds())
+        )
         for row in connection.execute(TYPED, {"studies": list(studies)})
     }

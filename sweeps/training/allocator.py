@@ -15,9 +15,9 @@ LARGEST, LARGEST_OF_OLD = 1 << 30, 32 << 20
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory instead of giving it back to the system.
 
-    By default, activations of a few megabytes are given back after every step, and their pages are zeroed by the kernel in the
-    next one: a fifth of the time of a small convolution net. One arena for all threads keeps the peak where it was. Where the C
-    library is another one, nothing is done.
+    By default, activations of a few megabytes are given back after every step, and their pages are zeroed by
+    the kernel in the next one: a fifth of the time of a small convolution net. One arena for all threads
+    keeps the peak where it was. Where the C library is another one, nothing is done.
     """
     library = glibc()
     if library is None:

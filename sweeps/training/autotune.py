@@ -1,7 +1,8 @@
 """Choice of the way in which a task's members are trained.
 
-Which numeric kernels are used, a fixed rule says (`kind_of`): it looks at the network alone, so the same plan gives the same numbers on an idle
-machine and on a busy one. The stopwatch decides only what changes no bit: how many members are trained at a time.
+Which numeric kernels are used, a fixed rule says (`kind_of`): it looks at the network alone, so the same plan
+gives the same numbers on an idle machine and on a busy one. The stopwatch decides only what changes no bit:
+how many members are trained at a time.
 """
 
 import math
@@ -38,9 +39,13 @@ SMALL = 65_536
 FUSED_MEMBERS = {"cpu": (8, 16, 32), "cuda": (16, 64, 256)}
 """How many members a lane's fused population may hold. On a CPU, more than 32 leave its caches."""
 LOOPED_MEMBERS = {"cpu": 1, "cuda": 16}
-"""How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing by more."""
+"""How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing
+by more.
+"""
 EQUAL = 1.05
-"""Of sizes within this factor of the fastest, the one with the fewest members is taken: its results come sooner."""
+"""Of sizes within this factor of the fastest, the one with the fewest members is taken: its results come
+sooner.
+"""
 SECONDS = 0.2
 """A measurement takes as many steps as fit, at least one."""
 LEAST_BUDGET, MOST_BUDGET, SHARE = 2.0, 20.0, 0.05
@@ -66,25 +71,37 @@ def choose(
     say: Say = lambda _: None,
     remeasure: bool = False,
 ) -> Engine:
-    """An engine that trains as `execution` pins it, see `plan.Execution`; what it leaves open, `kind_of` and the stopwatch decide.
+    """An engine that trains as `execution` pins it, see `plan.Execution`; what it leaves open, `kind_of` and
+    the stopwatch decide.
 
-    The data are put on the device here. `smoothings` are the names that members may use; trials of so many paired `seeds` are trained whole.
-    `precision` is that of forward and backward passes; `most` is how many members there are to train, as many as fit where None. `say` is told
-    that measuring begins, where it is not remembered; `remeasure` forgets what was.
+    The data are put on the device here. `smoothings` are the names that members may use; trials of so many
+    paired `seeds` are trained whole. `precision` is that of forward and backward passes; `most` is how many
+    members there are to train, as many as fit where None. `say` is told that measuring begins, where it is
+    not remembered; `remeasure` forgets what was.
 
-    Errors: WrongInput where the data set does not have one of the smoothings, where the architecture cannot take its inputs, or where it is to be
-    fused and cannot.
+    Errors: WrongInput where the data set does not have one of the smoothings, where the architecture cannot
+    take its inputs, or where it is to be fused and cannot.
     """
     keep_freed_memory()
     feed = Feed.of(dataset, task.recipe, device)
     pinned = Execution.of(execution)
     lanes = pinned.lanes or (min(cores(), MOST_LANES) if device.type == "cpu" else 1)
     plain = {"uniform": uniform_over(dataset).to(device)}
-    engine = Engine(task, feed.dataset, feed, plain, device, Way(pinned.kind or "looped", precision, lanes, pinned.members or 0))
+    engine = Engine(
+        task,
+        feed.dataset,
+        feed,
+        plain,
+        device,
+        Way(pinned.kind or "looped", precision, lanes, pinned.members or 0),
+    )
     key = key_of(task, dataset, seeds, device, execution, precision, lanes, most)
     way = None if remeasure else recall(key)
     if way is None:
-        say(f"{task.name}: measuring how many members to train at a time: {LEAST_BUDGET:g} s, or 5 % of the sweep up to {MOST_BUDGET:g} s")
+        say(
+            f"{task.name}: measuring how many members to train at a time: {LEAST_BUDGET:g} s, or 5 % of the"
+            f" sweep up to {MOST_BUDGET:g} s"
+        )
         way = measured(engine, seeds, pinned, most)
         give_freed_memory_back()
         remember(key, way)
@@ -94,7 +111,8 @@ def choose(
 
 
 def kind_of(module: nn.Module) -> Kind:
-    """How members of a network are trained, by what it is made of: fused where it is small and of matrix products alone, else looped.
+    """How members of a network are trained, by what it is made of: fused where it is small and of matrix
+    products alone, else looped.
 
     The same on every machine: the two kinds agree to rounding only.
     """
@@ -105,8 +123,8 @@ def kind_of(module: nn.Module) -> Kind:
 def is_serial(module: nn.Module) -> bool:
     """Whether members with such a module are faster one after another (docs/log.md, 2026-11-30).
 
-    A grouped convolution, which vmap makes of many, is slower than the single ones, and a gathered row costs the same alone. A convolution that
-    reads each number once, as that of image patches, is a matrix product.
+    A grouped convolution, which vmap makes of many, is slower than the single ones, and a gathered row costs
+    the same alone. A convolution that reads each number once, as that of image patches, is a matrix product.
     """
     if isinstance(module, nn.modules.conv._ConvNd) and module.stride == module.kernel_size:
         return False
@@ -114,7 +132,9 @@ def is_serial(module: nn.Module) -> bool:
 
 
 def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) -> Way:
-    """The way that is pinned or ruled, with the members at a time of shortest measured time per member and epoch. Errors: WrongInput."""
+    """The way that is pinned or ruled, with the members at a time of shortest measured time per member and
+    epoch. Errors: WrongInput.
+    """
     task = engine.task
     try:
         module = network(task, engine.dataset)
@@ -122,7 +142,8 @@ def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) ->
         first_steps(engine)
     except CANNOT as error:
         raise WrongInput(
-            f"{task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape {engine.dataset.shape}: {error}"
+            f"{task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape"
+            f" {engine.dataset.shape}: {error}"
         ) from error
     if kind == "fused" and (doubt := doubt_of(engine, Way("fused", engine.way.precision, 1, 5))):
         if pinned.kind:
@@ -130,11 +151,20 @@ def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) ->
         kind = "looped"
     way = replace(engine.way, kind=kind)
     parameters = sum(one.numel() for one in module.parameters())
-    return fastest(engine, [replace(way, members=size) for size in sizes(engine, kind, seeds, pinned, most, parameters)], seeds, most)
+    return fastest(
+        engine,
+        [replace(way, members=size) for size in sizes(engine, kind, seeds, pinned, most, parameters)],
+        seeds,
+        most,
+    )
 
 
-def sizes(engine: Engine, kind: Kind, seeds: int, pinned: Execution, most: int | None, parameters: int) -> list[int]:
-    """How many members may be trained at a time, the usual number first: whole trials, no lane with more than another, no more than there are."""
+def sizes(
+    engine: Engine, kind: Kind, seeds: int, pinned: Execution, most: int | None, parameters: int
+) -> list[int]:
+    """How many members may be trained at a time, the usual number first: whole trials, no lane with more than
+    another, no more than there are.
+    """
     if pinned.members:
         return [pinned.members]
     device, lanes = engine.device.type, engine.way.lanes
@@ -151,7 +181,9 @@ def sizes(engine: Engine, kind: Kind, seeds: int, pinned: Execution, most: int |
 
 
 def fastest(engine: Engine, ways: Sequence[Way], seeds: int, most: int | None) -> Way:
-    """The way of shortest measured time, of ways that are equal to the last bit; only the first where there is no time, or no memory, for more."""
+    """The way of shortest measured time, of ways that are equal to the last bit; only the first where there
+    is no time, or no memory, for more.
+    """
     started = time.perf_counter()
     found: list[Way] = []
     for way in ways:
@@ -185,20 +217,25 @@ def first_steps(engine: Engine) -> None:
 
 
 def teacher_of(engine: Engine) -> Float[Tensor, "example class"]:
-    """The logits of *train* of a member at ε = 0, with a seed that no stage of a sweep has. Errors: WrongInput where it diverged."""
+    """The logits of *train* of a member at ε = 0, with a seed that no stage of a sweep has. Errors:
+    WrongInput where it diverged.
+    """
     recipe = engine.task.recipe
     clip = math.inf if recipe.clip is None else recipe.clip
-    trained = engine.train([Member(0.0, TEACHER_SEED, recipe.learning_rate, recipe.weight_decay, clip=clip)], lambda _: None)
+    trained = engine.train(
+        [Member(0.0, TEACHER_SEED, recipe.learning_rate, recipe.weight_decay, clip=clip)], lambda _: None
+    )
     if not trained.finite[0]:
         raise WrongInput(f"the teacher of {engine.task.name} diverged at ε = 0. Try a lower learning_rate.")
     return engine.logits(trained, "train")[0]
 
 
 def doubt_of(engine: Engine, way: Way) -> str:
-    """Why a fused population of this architecture would not hold its members' own numbers; "" where nothing is found.
+    """Why a fused population of this architecture would not hold its members' own numbers; "" where nothing
+    is found.
 
-    Five equal members take two steps. On a CPU they have to stay equal to the last bit, since then no kernel looks at a
-    member's place among the others; and their buffers have to be those of a looped member.
+    Five equal members take two steps. On a CPU they have to stay equal to the last bit, since then no kernel
+    looks at a member's place among the others; and their buffers have to be those of a looped member.
     """
     try:
         with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
@@ -219,18 +256,31 @@ def unlike(engine: Engine, way: Way) -> str:
         states.append(population.state())
     fused, looped = states
     for name, values in fused.items():
-        if engine.device.type == "cpu" and not all(torch.equal(values[row], values[0]) for row in range(1, 5)):
+        if engine.device.type == "cpu" and not all(
+            torch.equal(values[row], values[0]) for row in range(1, 5)
+        ):
             return f"with kernels of this device, {name} depends on a member's place among the others"
-        if name.startswith("buffer/") and not torch.allclose(values[0].double(), looped[name][0].double(), rtol=1e-2, atol=1e-4):
+        if name.startswith("buffer/") and not torch.allclose(
+            values[0].double(), looped[name][0].double(), rtol=1e-2, atol=1e-4
+        ):
             return f"{name} is not updated in place, so vmap does not see it"
     return ""
 
 
 def measure(engine: Engine, way: Way, seeds: int, deadline: float) -> Way:
-    """The way with its seconds per member and epoch, scoring included, from the steps that fit before the deadline, at least one in each lane."""
+    """The way with its seconds per member and epoch, scoring included, from the steps that fit before the
+    deadline, at least one in each lane.
+    """
     recipe = engine.task.recipe
-    trial = [Member(0.1, seed, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises))) for seed in range(seeds)]
-    count = way.members if way.kind == "fused" else min(way.members, way.lanes * LOOPED_MEMBERS[engine.device.type])
+    trial = [
+        Member(0.1, seed, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
+        for seed in range(seeds)
+    ]
+    count = (
+        way.members
+        if way.kind == "fused"
+        else min(way.members, way.lanes * LOOPED_MEMBERS[engine.device.type])
+    )
     course = replace(engine, way=way).begin((trial * -(-count // seeds))[:count])
     with ThreadPoolExecutor(len(course.lanes), "lane", torch.set_num_threads, (1,)) as pool:
         seconds = list(pool.map(lambda lane: time_epoch(engine, lane, deadline), course.lanes))

@@ -19,7 +19,9 @@ from sweeps.training.augmentation import Augmentation
 from sweeps.training.randomness import stream
 
 SHARE = 0.5
-"""Data that take more than this share of the free memory are streamed; models and activations need the rest."""
+"""Data that take more than this share of the free memory are streamed; models and activations need the
+rest.
+"""
 AHEAD = 4
 """Batches that a streamed feed has under way."""
 
@@ -28,8 +30,8 @@ AHEAD = 4
 class Feed(ABC):
     """Batches of *train* in each seed's own order, and every split in its stored order.
 
-    What comes is decided by seeds and epochs alone: feeds of both kinds give bitwise the same, and several threads may iterate
-    one feed at once.
+    What comes is decided by seeds and epochs alone: feeds of both kinds give bitwise the same, and several
+    threads may iterate one feed at once.
 
     Attributes:
         dataset: the data, where they lie.
@@ -47,8 +49,8 @@ class Feed(ABC):
 
     @staticmethod
     def of(dataset: Dataset, recipe: Recipe, device: torch.device, limit: float | None = None) -> "Feed":
-        """The feed of a task on a device: resident where what has to be brought to the device takes up to `limit` bytes (half of
-        the free memory, unless given), otherwise streamed.
+        """The feed of a task on a device: resident where what has to be brought to the device takes up to
+        `limit` bytes (half of the free memory, unless given), otherwise streamed.
 
         Errors: WrongInput for an augmentation which does not suit the inputs.
         """
@@ -67,13 +69,22 @@ class Feed(ABC):
 
     def epoch(
         self, seeds: Sequence[int], epoch: int
-    ) -> Iterator[tuple[Shaped[Tensor, "seed batch *shape"], Int[Tensor, "seed batch *position"], Int[Tensor, "seed batch"]]]:
-        """The batches of an epoch: standardised and augmented inputs, labels, and which examples of *train* they are.
+    ) -> Iterator[
+        tuple[
+            Shaped[Tensor, "seed batch *shape"],
+            Int[Tensor, "seed batch *position"],
+            Int[Tensor, "seed batch"],
+        ]
+    ]:
+        """The batches of an epoch: standardised and augmented inputs, labels, and which examples of *train*
+        they are.
 
         A seed's batches are the same whichever the others are.
         """
         examples = len(self.labels["train"])
-        order = torch.stack([torch.randperm(examples, generator=stream(seed, epoch, "order")) for seed in seeds])
+        order = torch.stack(
+            [torch.randperm(examples, generator=stream(seed, epoch, "order")) for seed in seeds]
+        )
         order = order[:, : self.steps * self.batch]
         augmentation = self.augmentation
         choices = None if augmentation is None else augmentation.draw(seeds, epoch, examples).to(self.device)
@@ -81,7 +92,9 @@ class Feed(ABC):
             for rows, stored in zip(cut(order.to(self.device), self.batch), batches, strict=True):
                 inputs = self.dataset.prepare(stored)
                 if augmentation is not None and choices is not None:
-                    inputs = augmentation(inputs, choices.gather(1, rows[..., None].expand(-1, -1, choices.shape[-1])))
+                    inputs = augmentation(
+                        inputs, choices.gather(1, rows[..., None].expand(-1, -1, choices.shape[-1]))
+                    )
                 yield inputs, self.labels["train"][rows], rows
 
     def targets(self, split: SplitName) -> Int[Tensor, " prediction"]:
@@ -89,23 +102,33 @@ class Feed(ABC):
         labels = self.labels[split]
         return labels if labels.ndim == 1 else labels[labels != IGNORED]
 
-    def chunks(self, split: SplitName, size: int) -> Iterator[tuple[Shaped[Tensor, "example *shape"], Int[Tensor, "example *position"]]]:
-        """A split in its stored order, `size` examples at a time and the rest last: standardised inputs, and labels."""
+    def chunks(
+        self, split: SplitName, size: int
+    ) -> Iterator[tuple[Shaped[Tensor, "example *shape"], Int[Tensor, "example *position"]]]:
+        """A split in its stored order, `size` examples at a time and the rest last: standardised inputs, and
+        labels.
+        """
         labels = self.labels[split]
         with closing(self.stored(split, torch.arange(len(labels)), size)) as parts:
             for stored, of_part in zip(parts, torch.split(labels, size), strict=True):
                 yield self.dataset.prepare(stored), of_part
 
     @abstractmethod
-    def stored(self, split: SplitName, order: Int[Tensor, "*seed example"], size: int) -> Generator[Tensor, None, None]:
-        """Inputs of a split as they are stored (*seed, batch, *shape), in a given order, `size` examples at a time, on the device."""
+    def stored(
+        self, split: SplitName, order: Int[Tensor, "*seed example"], size: int
+    ) -> Generator[Tensor, None, None]:
+        """Inputs of a split as they are stored (*seed, batch, *shape), in a given order, `size` examples at a
+        time, on the device.
+        """
 
 
 @dataclass(frozen=True)
 class ResidentFeed(Feed):
     """All splits lie on the device."""
 
-    def stored(self, split: SplitName, order: Int[Tensor, "*seed example"], size: int) -> Generator[Tensor, None, None]:
+    def stored(
+        self, split: SplitName, order: Int[Tensor, "*seed example"], size: int
+    ) -> Generator[Tensor, None, None]:
         """Gathered on the device, when asked for."""
         for examples in cut(order.to(self.device), size):
             yield self.dataset.splits[split].take(examples)
@@ -113,11 +136,15 @@ class ResidentFeed(Feed):
 
 @dataclass(frozen=True)
 class StreamedFeed(Feed):
-    """The splits stay in memory or in their files; a thread brings the next batches while one is computed with."""
+    """The splits stay in memory or in their files; a thread brings the next batches while one is computed
+    with.
+    """
 
-    def stored(self, split: SplitName, order: Int[Tensor, "*seed example"], size: int) -> Generator[Tensor, None, None]:
-        """Gathered up to `AHEAD` batches before they are asked for. An error of the thread is raised here; the thread ends with
-        the iterator, also where that is closed early.
+    def stored(
+        self, split: SplitName, order: Int[Tensor, "*seed example"], size: int
+    ) -> Generator[Tensor, None, None]:
+        """Gathered up to `AHEAD` batches before they are asked for. An error of the thread is raised here;
+        the thread ends with the iterator, also where that is closed early.
         """
         side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         under_way: deque[Future[Brought]] = deque()
@@ -135,7 +162,9 @@ class StreamedFeed(Feed):
 
 @dataclass(frozen=True)
 class Brought:
-    """Inputs on their way to a CUDA device, complete when `copied` has happened; or in memory, with no way to go."""
+    """Inputs on their way to a CUDA device, complete when `copied` has happened; or in memory, with no way to
+    go.
+    """
 
     inputs: Tensor
     copied: torch.cuda.Event | None
@@ -145,13 +174,17 @@ class Brought:
         if self.copied is not None:
             current = torch.cuda.current_stream(self.inputs.device)
             current.wait_event(self.copied)
-            self.inputs.record_stream(current)  # or the side stream would take the memory back while this one reads
+            self.inputs.record_stream(
+                current
+            )  # or the side stream would take the memory back while this one reads
         return self.inputs
 
 
 def bring(split: Split, examples: Int[Tensor, "*seed batch"], side: torch.cuda.Stream | None) -> Brought:
     """Gather examples; where there is a side stream, into pinned memory and from there to its device."""
-    gathered = torch.empty(*examples.shape, *split.stored.shape[1:], dtype=split.stored.dtype, pin_memory=side is not None)
+    gathered = torch.empty(
+        *examples.shape, *split.stored.shape[1:], dtype=split.stored.dtype, pin_memory=side is not None
+    )
     split.take(examples, gathered)
     if side is None:
         return Brought(gathered, None)
@@ -165,9 +198,14 @@ def cut(order: Int[Tensor, "*seed example"], size: int) -> Iterator[Int[Tensor, 
 
 
 def takes(dataset: Dataset, device: torch.device) -> int:
-    """Bytes of inputs that would have to be brought to a device: all to a GPU, memory-mapped ones to a CPU."""
+    """Bytes of inputs that would have to be brought to a device: all to a GPU, memory-mapped ones to a
+    CPU.
+    """
     splits = [split for split in dataset.splits.values() if device.type != "cpu" or split.rows is not None]
-    return sum(len(split.labels) * math.prod(split.stored.shape[1:]) * split.stored.element_size() for split in splits)
+    return sum(
+        len(split.labels) * math.prod(split.stored.shape[1:]) * split.stored.element_size()
+        for split in splits
+    )
 
 
 def free_bytes(device: torch.device) -> int:

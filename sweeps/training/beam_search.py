@@ -1,4 +1,6 @@
-"""Translation: what a trained network makes of sources, by beam search, and how near that comes to the references, in BLEU."""
+"""Translation: what a trained network makes of sources, by beam search, and how near that comes to the
+references, in BLEU.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +15,9 @@ from sweeps.errors import WrongInput
 BEAM = 4
 """Translations that are followed at once."""
 PENALTY = 0.6
-"""Exponent of the length by which a score is divided (Wu et al. 2016, "Google's Neural Machine Translation System", section 7)."""
+"""Exponent of the length by which a score is divided (Wu et al. 2016, "Google's Neural Machine Translation
+System", section 7).
+"""
 BEGIN, END = "<begin>", "<end>"
 """The tokens around a translation, in the vocabulary of a data set."""
 AT_ONCE = 125
@@ -44,14 +48,21 @@ class Translates(Protocol):
 
 
 @torch.no_grad()
-def translate(network: Translates, source: Int[Tensor, "example position"], begin: int, end: int, beam: int = BEAM) -> list[list[int]]:
-    """The best translation of each source, as token ids without `begin` and `end`; at most as long as sources are.
+def translate(
+    network: Translates, source: Int[Tensor, "example position"], begin: int, end: int, beam: int = BEAM
+) -> list[list[int]]:
+    """The best translation of each source, as token ids without `begin` and `end`; at most as long as sources
+    are.
 
-    The `beam` likeliest beginnings are followed. Of those at the end, the one of highest log p / ((5 + length) / 6)^PENALTY is taken.
+    The `beam` likeliest beginnings are followed. Of those at the end, the one of highest log p / ((5 +
+    length) / 6)^PENALTY is taken.
     """
     examples, most = source.shape
     encoded, there = network.encode(source)
-    memory = [(keys.repeat_interleave(beam, 0), values.repeat_interleave(beam, 0)) for keys, values in network.sources(encoded)]
+    memory = [
+        (keys.repeat_interleave(beam, 0), values.repeat_interleave(beam, 0))
+        for keys, values in network.sources(encoded)
+    ]
     there = there.repeat_interleave(beam, 0)
     tokens = torch.full((examples, beam, 1), begin, dtype=torch.int64, device=source.device)
     scores = torch.full((examples, beam), -torch.inf, device=source.device)
@@ -62,13 +73,17 @@ def translate(network: Translates, source: Int[Tensor, "example position"], begi
         logits, past = network.step(tokens[:, :, -1].flatten(), place, memory, there, past)
         gains = logits.float().log_softmax(-1).view(examples, beam, -1)
         classes = gains.shape[-1]
-        only_end = torch.full((classes,), -torch.inf, device=source.device).index_fill(0, torch.tensor(end, device=source.device), 0.0)
+        only_end = torch.full((classes,), -torch.inf, device=source.device).index_fill(
+            0, torch.tensor(end, device=source.device), 0.0
+        )
         gains = torch.where(done[..., None], only_end, gains)
         scores, best = (scores[..., None] + gains).flatten(1).topk(beam, dim=1)
         parents = best // classes
         rows = (parents + beam * torch.arange(examples, device=source.device)[:, None]).flatten()
         past = [(keys[rows], values[rows]) for keys, values in past]
-        tokens = torch.cat([tokens.flatten(0, 1)[rows].view(examples, beam, -1), (best % classes)[..., None]], 2)
+        tokens = torch.cat(
+            [tokens.flatten(0, 1)[rows].view(examples, beam, -1), (best % classes)[..., None]], 2
+        )
         done = tokens[:, :, -1] == end
         if done.all():
             break
@@ -79,18 +94,22 @@ def translate(network: Translates, source: Int[Tensor, "example position"], begi
 
 
 def translating(network: nn.Module, dataset: Dataset) -> Translates:
-    """The network as one that translates. Errors: WrongInput where it cannot, or where sacrebleu is not installed to judge it."""
+    """The network as one that translates. Errors: WrongInput where it cannot, or where sacrebleu is not
+    installed to judge it.
+    """
     sacrebleu()
     if not isinstance(network, Translates):
         raise WrongInput(
-            f"{dataset.name} is a translation, and a network for it needs the methods encode, sources and step beside forward; "
-            "see sweeps/models/builtin/translator.py."
+            f"{dataset.name} is a translation, and a network for it needs the methods encode, sources and"
+            " step beside forward; see sweeps/models/builtin/translator.py."
         )
     return network
 
 
 def statistics_of(network: nn.Module, dataset: Dataset) -> Float[Tensor, "sentence statistic"]:
-    """What BLEU is made of, for each sentence of *test*, from a network's translations. Errors: WrongInput where it cannot translate."""
+    """What BLEU is made of, for each sentence of *test*, from a network's translations. Errors: WrongInput
+    where it cannot translate.
+    """
     translator = translating(network.eval(), dataset)
     split = dataset.splits["test"]
     device = next(network.parameters()).device
@@ -99,7 +118,10 @@ def statistics_of(network: nn.Module, dataset: Dataset) -> Float[Tensor, "senten
     for first in range(0, len(split.labels), AT_ONCE):
         rows = torch.arange(first, min(first + AT_ONCE, len(split.labels)), device=split.labels.device)
         source = dataset.prepare(split.take(rows))[:, 0].to(device)
-        found.extend(text_of([dataset.vocabulary[piece] for piece in own]) for own in translate(translator, source, begin, end))
+        found.extend(
+            text_of([dataset.vocabulary[piece] for piece in own])
+            for own in translate(translator, source, begin, end)
+        )
     return sentence_statistics(found, split.shown)
 
 
@@ -108,20 +130,30 @@ def text_of(pieces: Sequence[str]) -> str:
     return "".join(pieces).replace("▁", " ").strip()
 
 
-def sentence_statistics(translations: Sequence[str], references: Sequence[str]) -> Float[Tensor, "sentence statistic"]:
-    """The numbers of which BLEU is made, of each sentence: both lengths, then matches and n-grams of orders 1 to 4, by sacrebleu.
+def sentence_statistics(
+    translations: Sequence[str], references: Sequence[str]
+) -> Float[Tensor, "sentence statistic"]:
+    """The numbers of which BLEU is made, of each sentence: both lengths, then matches and n-grams of orders 1
+    to 4, by sacrebleu.
 
     Errors: WrongInput where sacrebleu is not installed.
     """
     metric = sacrebleu()
-    scores = [metric.sentence_score(translation, [reference]) for translation, reference in zip(translations, references, strict=True)]
-    return torch.tensor([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scores], dtype=torch.float64)
+    scores = [
+        metric.sentence_score(translation, [reference])
+        for translation, reference in zip(translations, references, strict=True)
+    ]
+    return torch.tensor(
+        [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scores], dtype=torch.float64
+    )
 
 
 def bleu(statistics: Float[Tensor, "*lead statistic"]) -> Float[Tensor, "*lead"]:
-    """BLEU of a corpus from its summed statistics, as a share: the geometric mean of the n-gram precisions times the brevity penalty.
+    """BLEU of a corpus from its summed statistics, as a share: the geometric mean of the n-gram precisions
+    times the brevity penalty.
 
-    Range: 0 to 1. Direction: higher is better. 0 where there is no match of some order. Source: Papineni et al. 2002, section 2.3.
+    Range: 0 to 1. Direction: higher is better. 0 where there is no match of some order. Source: Papineni et
+    al. 2002, section 2.3.
     """
     ours, theirs = statistics[..., 0], statistics[..., 1]
     matches, totals = statistics[..., 2 : 2 + ORDERS], statistics[..., 2 + ORDERS :]
@@ -135,5 +167,7 @@ def sacrebleu() -> Any:
     try:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
-        raise WrongInput("BLEU needs the package sacrebleu. Install it: pip install 'lscal[translation]'") from error
+        raise WrongInput(
+            "BLEU needs the package sacrebleu. Install it: pip install 'lscal[translation]'"
+        ) from error
     return BLEU(effective_order=True)

@@ -13,9 +13,9 @@ STREAMS = 8
 class Replay:
     """A function of tensors on a GPU, captured in a CUDA graph.
 
-    The function may not wait for the device, and its shapes may not change. It runs `WARM_RUNS` times before it is captured, as
-    libraries choose their kernels in the first runs: a caller whose function has effects restores its state afterwards.
-    The result is overwritten by the next call.
+    The function may not wait for the device, and its shapes may not change. It runs `WARM_RUNS` times before
+    it is captured, as libraries choose their kernels in the first runs: a caller whose function has effects
+    restores its state afterwards. The result is overwritten by the next call.
     """
 
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor):
@@ -27,7 +27,9 @@ class Replay:
                 function(*self.inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a streamed feed copies meanwhile
+        with torch.cuda.graph(
+            self.graph, capture_error_mode="thread_local"
+        ):  # a streamed feed copies meanwhile
             self.result = function(*self.inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -39,9 +41,11 @@ class Replay:
 
 
 def side_streams(device: torch.device, members: int) -> Iterator[AbstractContextManager[None]]:
-    """A context for each member, in which its kernels go to one of `STREAMS` streams of a GPU; after the last, all have joined.
+    """A context for each member, in which its kernels go to one of `STREAMS` streams of a GPU; after the
+    last, all have joined.
 
-    Small models leave most of a GPU idle: inside a CUDA graph, streams become branches which run side by side.
+    Small models leave most of a GPU idle: inside a CUDA graph, streams become branches which run side by
+    side.
     """
     if device.type != "cuda" or members == 1:
         yield from [nullcontext()] * members

@@ -16,7 +16,12 @@ from typing_extensions import override
 GLOBAL_RANDOM = threading.Lock()
 """Held by who seeds torch's own generator and draws from it: lanes are threads, and the generator is one."""
 
-PER_CHANNEL: dict[Any, int | None] = {functional.dropout: None, functional.dropout1d: 2, functional.dropout2d: 2, functional.dropout3d: 2}
+PER_CHANNEL: dict[Any, int | None] = {
+    functional.dropout: None,
+    functional.dropout1d: 2,
+    functional.dropout2d: 2,
+    functional.dropout3d: 2,
+}
 """torch's functions, and how many leading dimensions their masks have: all, or example and channel."""
 
 
@@ -36,23 +41,38 @@ class Call:
 
 
 class Masking(TorchFunctionMode, ABC):
-    """While this mode is active, each call of dropout in training is given to `self.drop`, in place of torch's random numbers."""
+    """While this mode is active, each call of dropout in training is given to `self.drop`, in place of
+    torch's random numbers.
+    """
 
     @abstractmethod
     def drop(self, values: Tensor, call: Call) -> Tensor:
         """Drop values as the call asks."""
 
     @override
-    def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
         if func in PER_CHANNEL:
             return self.dropout(PER_CHANNEL[func], *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
-    def dropout(self, dimensions: int | None, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002, ARG002
+    def dropout(
+        self,
+        dimensions: int | None,
+        input: Tensor,  # noqa: A002
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,  # noqa: ARG002
+    ) -> Tensor:
         """In the place of torch's function, with its arguments."""
         if not training or p == 0:
             return input
-        shape = tuple(input.shape) if dimensions is None else (*input.shape[:dimensions], *[1] * (input.ndim - dimensions))
+        shape = (
+            tuple(input.shape)
+            if dimensions is None
+            else (*input.shape[:dimensions], *[1] * (input.ndim - dimensions))
+        )
         return self.drop(input, Call(shape, p))
 
 
@@ -82,9 +102,11 @@ class Applying(Masking):
 
 
 def calls_of(module: nn.Module, inputs: Shaped[Tensor, "example *shape"]) -> tuple[list[Call], bool]:
-    """The calls of dropout in a training step on such inputs, and whether the module draws other random numbers too.
+    """The calls of dropout in a training step on such inputs, and whether the module draws other random
+    numbers too.
 
-    The module is left as it was, and the global random state. Only one thread may draw from that: hold `GLOBAL_RANDOM`.
+    The module is left as it was, and the global random state. Only one thread may draw from that: hold
+    `GLOBAL_RANDOM`.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     training = module.training

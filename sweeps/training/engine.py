@@ -1,4 +1,6 @@
-"""The engine: trains a population of members on data that lie on the device. The loop reads from top to bottom."""
+"""The engine: trains a population of members on data that lie on the device. The loop reads from top to
+bottom.
+"""
 
 import threading
 import time
@@ -26,13 +28,17 @@ from sweeps.training.trial_checkpoints import Shelf
 CURVES = ("accuracy", "nll", "ece")
 """Scored on *select* after every epoch."""
 CALIBRATED = "select_nll_calibrated"
-"""The curve of the NLL after temperature: known after every epoch where there are rungs, otherwise at the end alone, NaN elsewhere."""
+"""The curve of the NLL after temperature: known after every epoch where there are rungs, otherwise at the end
+alone, NaN elsewhere.
+"""
 
 Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
 Curves = dict[str, Float[Tensor, "epoch member"]]
 Rung = Callable[[Curves], Sequence[bool]]
-"""Which members go on, given all curves so far; members which were dropped earlier are told apart by their last values, NaN."""
+"""Which members go on, given all curves so far; members which were dropped earlier are told apart by their
+last values, NaN.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Trained:
 
     Attributes:
         lanes: the members which reached the end.
-        curves: by name, one value per epoch and member, NaN after a member was dropped: `train_loss` (smoothed) and `select_…` metrics.
+        curves: by name, one value per epoch and member, NaN after a member was dropped: `train_loss`
+            (smoothed) and `select_…` metrics.
         finite: False for members whose loss or logits became NaN or infinite while they were trained.
         epochs: how many epochs each member was trained.
         seconds: wall time of the training.
@@ -143,8 +150,9 @@ class Engine:
     ) -> Trained:
         """Train members by the task's recipe, scoring each on *select* after every epoch.
 
-        At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped. After each epoch a checkpoint is
-        offered to `shelf`; what it holds already, the training goes on from, to the same bits.
+        At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped.
+        After each epoch a checkpoint is offered to `shelf`; what it holds already, the training goes on from,
+        to the same bits.
         """
         started = time.perf_counter()
         if not members:
@@ -158,7 +166,12 @@ class Engine:
         with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
             try:
                 for epoch in range(len(course.history), self.task.recipe.epochs):
-                    one = partial(self.train_epoch, epoch=epoch, decisive=bool(rungs) or epoch + 1 == self.task.recipe.epochs, stop=stop)
+                    one = partial(
+                        self.train_epoch,
+                        epoch=epoch,
+                        decisive=bool(rungs) or epoch + 1 == self.task.recipe.epochs,
+                        stop=stop,
+                    )
                     course.note(list(pool.map(one, course.lanes)))
                     progress(sum(len(lane.rows) for lane in course.lanes))
                     if rule := rungs.get(epoch + 1):
@@ -171,13 +184,19 @@ class Engine:
                 stop.set()
         return finished(course, time.perf_counter() - started)
 
-    def train_epoch(self, lane: Lane, epoch: int, decisive: bool, stop: threading.Event) -> dict[str, Float[Tensor, " member"]]:
-        """One pass over *train*, then the scores on *select*; where it is decisive, those after a temperature from *calibrate* too."""
+    def train_epoch(
+        self, lane: Lane, epoch: int, decisive: bool, stop: threading.Event
+    ) -> dict[str, Float[Tensor, " member"]]:
+        """One pass over *train*, then the scores on *select*; where it is decisive, those after a temperature
+        from *calibrate* too.
+        """
         population, feed = lane.population, self.feed
         losses, steps = torch.zeros(len(lane.rows), device=self.device), self.task.recipe.epochs * feed.steps
         population.begin(epoch)
         try:
-            for step, (inputs, labels, rows) in enumerate(feed.epoch(population.seeds, epoch), epoch * feed.steps):
+            for step, (inputs, labels, rows) in enumerate(
+                feed.epoch(population.seeds, epoch), epoch * feed.steps
+            ):
                 losses += population.step(inputs, labels, learning_rate_at(step, steps), step / steps, rows)
                 if stop.is_set():
                     break
@@ -189,7 +208,9 @@ class Engine:
         measured[CALIBRATED] = torch.full_like(losses, torch.nan)
         if decisive:
             held_out = self.evaluate(population, "calibrate")
-            measured[CALIBRATED] = calibrated_nll(logits, feed.targets("select"), held_out, feed.targets("calibrate"))
+            measured[CALIBRATED] = calibrated_nll(
+                logits, feed.targets("select"), held_out, feed.targets("calibrate")
+            )
         return {name: values.cpu() for name, values in measured.items()}
 
     def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member prediction class"]:
@@ -203,7 +224,12 @@ class Engine:
     def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
         """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""
         with ThreadPoolExecutor(max(1, len(trained.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
-            found = list(pool.map(lambda lane: {"logits": self.evaluate(lane.population, split).float().cpu()}, trained.lanes))
+            found = list(
+                pool.map(
+                    lambda lane: {"logits": self.evaluate(lane.population, split).float().cpu()},
+                    trained.lanes,
+                )
+            )
         return spread(found, trained.lanes, len(trained.epochs))["logits"]
 
     def begin(self, members: Sequence[Member]) -> Course:
@@ -212,7 +238,8 @@ class Engine:
         cuts = [len(members) * lane // self.way.lanes for lane in range(self.way.lanes + 1)]
         parts = [tuple(sorted(by_seed[low:high])) for low, high in pairwise(cuts) if low < high]
         return Course(
-            [Lane(self.population([members[row] for row in rows]), rows) for rows in parts], torch.zeros(len(members), dtype=torch.int64)
+            [Lane(self.population([members[row] for row in rows]), rows) for rows in parts],
+            torch.zeros(len(members), dtype=torch.int64),
         )
 
     def population(self, members: Sequence[Member]) -> Population:
@@ -227,14 +254,19 @@ class Engine:
         return Checkpoint(self.identity(members), tuple(rows), state, course.curves(), course.epochs)
 
     def resume(self, course: Course, members: Sequence[Member], saved: Checkpoint) -> None:
-        """Take over what a checkpoint holds, whichever way and over however many cores its members were trained."""
+        """Take over what a checkpoint holds, whichever way and over however many cores its members were
+        trained.
+        """
         saved.check(self.identity(members), course.lanes[0].population.state().keys())
         course.keep([row in saved.rows for row in range(len(members))])
         for lane in course.lanes:
             places = [saved.rows.index(row) for row in lane.rows]
             lane.population.load({name: value[places] for name, value in saved.state.items()})
         course.epochs = saved.epochs
-        course.history = [{name: values[epoch] for name, values in saved.curves.items()} for epoch in range(int(saved.epochs.max()))]
+        course.history = [
+            {name: values[epoch] for name, values in saved.curves.items()}
+            for epoch in range(int(saved.epochs.max()))
+        ]
 
     def identity(self, members: Sequence[Member]) -> str:
         """What a checkpoint has to agree in with the training that goes on from it."""
@@ -248,10 +280,14 @@ def finished(course: Course, seconds: float) -> Trained:
     wrong = ~torch.stack([values for name, values in curves.items() if name != CALIBRATED]).isfinite().all(0)
     while_trained = torch.arange(len(wrong))[:, None] < course.epochs
     finite = ~(wrong & while_trained).any(0)
-    return Trained(tuple(course.lanes), curves, tuple(finite.tolist()), tuple(course.epochs.tolist()), seconds)
+    return Trained(
+        tuple(course.lanes), curves, tuple(finite.tolist()), tuple(course.epochs.tolist()), seconds
+    )
 
 
-def scores(logits: Float[Tensor, "member example class"], labels: Int[Tensor, " example"]) -> dict[str, Float[Tensor, " member"]]:
+def scores(
+    logits: Float[Tensor, "member example class"], labels: Int[Tensor, " example"]
+) -> dict[str, Float[Tensor, " member"]]:
     """The metrics named in `CURVES` of each member, NaN for members whose logits are not finite."""
     finite = finite_members(logits)
     predictions = Predictions.from_logits(torch.where(finite[:, None, None], logits, 0.0), labels)
@@ -265,11 +301,15 @@ def calibrated_nll(
     held_out: Float[Tensor, "member row class"],
     held_out_labels: Int[Tensor, " row"],
 ) -> Float[Tensor, " member"]:
-    """The NLL of each member after a temperature fitted on held-out examples, NaN for members whose logits are not finite."""
+    """The NLL of each member after a temperature fitted on held-out examples, NaN for members whose logits
+    are not finite.
+    """
     finite = finite_members(logits) & finite_members(held_out)
     temperature = Temperature.fit(torch.where(finite[:, None, None], held_out, 0.0), held_out_labels)
     predictions = Predictions.from_logits(torch.where(finite[:, None, None], logits, 0.0), labels)
-    return torch.where(finite, METRICS["nll"].function(predictions.calibrated(temperature)), torch.nan).float()
+    return torch.where(
+        finite, METRICS["nll"].function(predictions.calibrated(temperature)), torch.nan
+    ).float()
 
 
 def finite_members(logits: Float[Tensor, "member example class"]) -> Bool[Tensor, " member"]:
@@ -277,7 +317,9 @@ def finite_members(logits: Float[Tensor, "member example class"]) -> Bool[Tensor
     return logits.isfinite().all(-1).all(-1)
 
 
-def spread(values: Sequence[dict[str, Tensor]], lanes: Sequence[Lane], members: int) -> dict[str, Float[Tensor, "member ..."]]:
+def spread(
+    values: Sequence[dict[str, Tensor]], lanes: Sequence[Lane], members: int
+) -> dict[str, Float[Tensor, "member ..."]]:
     """The lanes' values as one tensor over all members, NaN for those in no lane."""
     whole = {}
     for name, first in values[0].items():

@@ -41,16 +41,26 @@ class Way:
     seconds: float = 0.0
 
     def population(
-        self, members: Sequence[Member], task: Task, dataset: Dataset, noises: Mapping[str, Noise], device: torch.device
+        self,
+        members: Sequence[Member],
+        task: Task,
+        dataset: Dataset,
+        noises: Mapping[str, Noise],
+        device: torch.device,
     ) -> Population:
         """Freshly initialised members of a task."""
         build = partial(network, task, dataset)
         population = FusedPopulation if self.kind == "fused" else LoopedPopulation
-        return population(members, build, noises, device, task.recipe.optimiser, getattr(torch, self.precision))
+        return population(
+            members, build, noises, device, task.recipe.optimiser, getattr(torch, self.precision)
+        )
 
     def __str__(self) -> str:
         precision = "" if self.precision == "float32" else f", {self.precision}"
-        return f"{self.kind}{precision}, {self.members} members at a time in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
+        return (
+            f"{self.kind}{precision}, {self.members} members at a time in {self.lanes}"
+            f" lane{'s' if self.lanes > 1 else ''}"
+        )
 
 
 def network(task: Task, dataset: Dataset) -> nn.Module:
@@ -62,10 +72,21 @@ def network(task: Task, dataset: Dataset) -> nn.Module:
 
 
 def key_of(
-    task: Task, dataset: Dataset, seeds: int, device: torch.device, execution: str, precision: Precision, lanes: int, most: int | None
+    task: Task,
+    dataset: Dataset,
+    seeds: int,
+    device: torch.device,
+    execution: str,
+    precision: Precision,
+    lanes: int,
+    most: int | None,
 ) -> str:
     """All that may decide how members are best trained, and how long one takes."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.node()}"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{platform.machine()} {platform.node()}"
+    )
     about = {
         "architecture": task.architecture + ARCHITECTURES[task.architecture].version,
         "data": dataset.digest,
@@ -97,10 +118,16 @@ def remembered() -> dict[str, dict[str, Any]]:
 
 
 def recall(key: str) -> Way | None:
-    """The way which was remembered under a key; None where there is none, or where the file holds something else."""
+    """The way which was remembered under a key; None where there is none, or where the file holds something
+    else.
+    """
     try:
         way = Way(**remembered()[key])
-        sound = way.kind in get_args(Kind) and way.precision in get_args(Precision) and min(way.lanes, way.members) > 0 < way.seconds
+        sound = (
+            way.kind in get_args(Kind)
+            and way.precision in get_args(Precision)
+            and min(way.lanes, way.members) > 0 < way.seconds
+        )
     except (KeyError, TypeError):
         return None
     return way if sound else None

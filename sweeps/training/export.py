@@ -1,4 +1,6 @@
-"""Export: one member's weights as safetensors, and the network with its temperature as a program which needs no code of ours."""
+"""Export: one member's weights as safetensors, and the network with its temperature as a program which needs
+no code of ours.
+"""
 
 import io
 from collections.abc import Mapping
@@ -26,9 +28,11 @@ class NotExportable(Exception):
 
 
 class Calibrated(nn.Module):
-    """A trained network which takes inputs as they are stored and returns calibrated probabilities, softmax(z/T).
+    """A trained network which takes inputs as they are stored and returns calibrated probabilities,
+    softmax(z/T).
 
-    `mean` and `deviation` have the shape of a channel or a feature; None for token ids, which are taken as they are.
+    `mean` and `deviation` have the shape of a channel or a feature; None for token ids, which are taken as
+    they are.
     """
 
     mean: Tensor
@@ -64,9 +68,15 @@ def weights_of(trained: Trained, row: int) -> dict[str, Tensor]:
     for lane in trained.lanes:
         if row in lane.rows:
             place = lane.rows.index(row)
-            own = {name: value[place].cpu().contiguous().clone() for name, value in lane.population.state().items() if "/" in name}
+            own = {
+                name: value[place].cpu().contiguous().clone()
+                for name, value in lane.population.state().items()
+                if "/" in name
+            }
             kinds = {name: name.partition("/")[::2] for name in own}
-            return {rest: own[name] for name, (kind, rest) in kinds.items() if kind in ("parameter", "buffer")}
+            return {
+                rest: own[name] for name, (kind, rest) in kinds.items() if kind in ("parameter", "buffer")
+            }
     raise ValueError(f"member {row} was not trained to its end")
 
 
@@ -81,12 +91,16 @@ def unpack(content: bytes) -> dict[str, Tensor]:
 
 
 def network_of(task: Task, dataset: Dataset, weights: Weights) -> nn.Module:
-    """A task's network with given weights. Errors: ValueError where they are those of another architecture."""
+    """A task's network with given weights. Errors: ValueError where they are those of another
+    architecture.
+    """
     with torch.random.fork_rng(devices=[]):
         network = initialised(partial(ARCHITECTURES[task.architecture].module, dataset), 0)
     own = dict(network.named_parameters()) | dict(network.named_buffers())
     if own.keys() != weights.keys():
-        raise ValueError(f"weights of {sorted(weights)} do not fit {task.architecture}, which has {sorted(own)}")
+        raise ValueError(
+            f"weights of {sorted(weights)} do not fit {task.architecture}, which has {sorted(own)}"
+        )
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])
@@ -107,14 +121,22 @@ def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature
 
 
 def exported(model: Calibrated, dataset: Dataset, about: Mapping[str, str]) -> ExportedModel:
-    """A model as a program for batches of any size, with what a reader should know about it. Errors: NotExportable."""
+    """A model as a program for batches of any size, with what a reader should know about it. Errors:
+    NotExportable.
+    """
     stored = dataset.splits["select"].stored
-    example = dataset.splits["select"].take(torch.arange(2)).cpu()  # of a batch of one, torch would make a constant
+    example = (
+        dataset.splits["select"].take(torch.arange(2)).cpu()
+    )  # of a batch of one, torch would make a constant
     try:
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except (RuntimeError, TypeError, ValueError) as error:  # what torch.export's many errors are derived from
-        raise NotExportable(f"torch cannot export the network: {str(error).strip().splitlines()[0]}") from error
+        raise NotExportable(
+            f"torch cannot export the network: {str(error).strip().splitlines()[0]}"
+        ) from error
     stream = io.BytesIO()
     torch.export.save(program, stream)
     dtype = str(stored.dtype).removeprefix("torch.")
-    return ExportedModel(stream.getvalue(), dtype, tuple(dataset.shape), dataset.classes, str(torch.__version__), dict(about))
+    return ExportedModel(
+        stream.getvalue(), dtype, tuple(dataset.shape), dataset.classes, str(torch.__version__), dict(about)
+    )

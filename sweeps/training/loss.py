@@ -13,12 +13,16 @@ from sweeps.training.member import Member
 from sweeps.training.online_smoothing import RunningMeans
 from sweeps.training.smoothing_kinds import Noise, at_strength
 
-ALTERNATIVES = {"margin": margin_smoothed_cross_entropy, "confidence_penalty": confidence_penalised_cross_entropy}
+ALTERNATIVES = {
+    "margin": margin_smoothed_cross_entropy,
+    "confidence_penalty": confidence_penalised_cross_entropy,
+}
 
 
 @final
 class Loss:
-    """The loss of each of some members: its mean over the examples, or over all labelled positions of a batch of sequences.
+    """The loss of each of some members: its mean over the examples, or over all labelled positions of a batch
+    of sequences.
 
     Each smoothing has its own formula, whoever else is in the population. Nothing waits for the device.
 
@@ -27,7 +31,14 @@ class Loss:
         means: those of the population; None where no smoothing of it is online.
     """
 
-    def __init__(self, members: Sequence[Member], noise: Noise, device: torch.device, places: Sequence[int], means: RunningMeans | None):
+    def __init__(
+        self,
+        members: Sequence[Member],
+        noise: Noise,
+        device: torch.device,
+        places: Sequence[int],
+        means: RunningMeans | None,
+    ):
         self.kind, self.schedule = noise.loss, noise.schedule
         self.epsilon = torch.tensor([member.epsilon for member in members], device=device)
         self.places = torch.tensor(places, device=device)
@@ -45,7 +56,9 @@ class Loss:
         """One value per member. `rows` of *train* are the batch; `share` of the training is past."""
         ignored = IGNORED if labels.ndim > 2 else None
         logits, labels = logits.flatten(1, -2), labels.flatten(1)
-        strength = self.epsilon if self.schedule == "constant" else self.epsilon * at_strength(self.schedule, share)
+        strength = (
+            self.epsilon if self.schedule == "constant" else self.epsilon * at_strength(self.schedule, share)
+        )
         if self.kind != "cross_entropy":
             return ALTERNATIVES[self.kind](logits, labels, strength, ignore_index=ignored, reduction="mean")
         table, each = self.table, None
@@ -55,5 +68,12 @@ class Loss:
             table, each = None, self.means.of(self.places, labels)
             self.means.add(self.places, logits.detach(), labels)
         return smoothed_cross_entropy(
-            logits, labels, strength, table, noise_per_example=each, masked=False, ignore_index=ignored, reduction="mean"
+            logits,
+            labels,
+            strength,
+            table,
+            noise_per_example=each,
+            masked=False,
+            ignore_index=ignored,
+            reduction="mean",
         )

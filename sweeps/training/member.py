@@ -8,10 +8,12 @@ from lscal.smoothing import check_epsilon
 
 @dataclass(frozen=True)
 class Member:
-    """What distinguishes a model from the others of its task. The seed decides the initialisation and the order of the data.
+    """What distinguishes a model from the others of its task. The seed decides the initialisation and the
+    order of the data.
 
     Attributes:
-        epsilon: label-smoothing mass below 1, and below 0 where that is meant; or the strength of another loss.
+        epsilon: label-smoothing mass below 1, and below 0 where that is meant; or the strength of another
+            loss.
         seed: at least 0. Members which share a seed see the same batches.
         learning_rate: at its peak.
         weight_decay: as the recipe's optimiser understands it.

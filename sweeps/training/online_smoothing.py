@@ -22,7 +22,9 @@ class RunningMeans:
     """
 
     def __init__(self, members: int, classes: int, device: torch.device):
-        self.means: Float[Tensor, "member class class"] = torch.full((members, classes, classes), 1 / classes, device=device)
+        self.means: Float[Tensor, "member class class"] = torch.full(
+            (members, classes, classes), 1 / classes, device=device
+        )
         self.sums: Float[Tensor, "member class class"] = torch.zeros_like(self.means)
         self.counts: Float[Tensor, "member class"] = torch.zeros((members, classes), device=device)
 
@@ -33,11 +35,18 @@ class RunningMeans:
         self.sums.zero_()
         self.counts.zero_()
 
-    def of(self, members: Int[Tensor, " some"], labels: Int[Tensor, "some example"]) -> Float[Tensor, "some example class"]:
+    def of(
+        self, members: Int[Tensor, " some"], labels: Int[Tensor, "some example"]
+    ) -> Float[Tensor, "some example class"]:
         """u of each example."""
         return self.means[members[:, None], labels.clamp(min=0)]  # what is ignored has a label below 0
 
-    def add(self, members: Int[Tensor, " some"], logits: Float[Tensor, "some example class"], labels: Int[Tensor, "some example"]) -> None:
+    def add(
+        self,
+        members: Int[Tensor, " some"],
+        logits: Float[Tensor, "some example class"],
+        labels: Int[Tensor, "some example"],
+    ) -> None:
         """Count a batch in. Nothing waits for the device."""
         right = (logits.argmax(-1) == labels).to(self.sums.dtype)
         places = (members[:, None].expand_as(labels), labels.clamp(min=0))

@@ -17,9 +17,10 @@ from sweeps.training.member import Member
 class Optimiser(ABC):
     """Moves parameters whose first dimension is the member, in place.
 
-    torch's fused kernels do the work: they are called directly, since a `torch.optim` optimiser imports torch's compiler,
-    which takes two seconds, and knows one learning rate only. Adjacent members with equal rates share a call; a member's
-    numbers do not depend on the call it is in. Members step together: `count` is the number of steps of each.
+    torch's fused kernels do the work: they are called directly, since a `torch.optim` optimiser imports
+    torch's compiler, which takes two seconds, and knows one learning rate only. Adjacent members with equal
+    rates share a call; a member's numbers do not depend on the call it is in. Members step together: `count`
+    is the number of steps of each.
     """
 
     def __init__(self, parameters: Sequence[Float[Tensor, "member ..."]], members: Sequence[Member]):
@@ -31,13 +32,22 @@ class Optimiser(ABC):
             self.runs.append((slice(rows[0], rows[-1] + 1), learning_rate, weight_decay))
         clips = [member.clip for member in members]
         self.count = torch.zeros((), device=self.parameters[0].device)
-        self.clip = None if max(clips) == float("inf") == min(clips) else torch.tensor(clips, device=self.parameters[0].device)
+        self.clip = (
+            None
+            if max(clips) == float("inf") == min(clips)
+            else torch.tensor(clips, device=self.parameters[0].device)
+        )
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Float[Tensor, "member ..."]], rate: float | Float[Tensor, ""]) -> None:
-        """One step at `rate` times each member's learning rate; on a GPU the rate is a tensor, so that the step can be replayed."""
+        """One step at `rate` times each member's learning rate; on a GPU the rate is a tensor, so that the
+        step can be replayed.
+        """
         self.count += 1
-        gradients = [laid_out(gradient, parameter) for gradient, parameter in zip(gradients, self.parameters, strict=True)]
+        gradients = [
+            laid_out(gradient, parameter)
+            for gradient, parameter in zip(gradients, self.parameters, strict=True)
+        ]
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
         if len(self.runs) == 1:
@@ -45,10 +55,14 @@ class Optimiser(ABC):
             self.move(slice(None), gradients, rate * learning_rate, weight_decay)
         else:
             for rows, learning_rate, weight_decay in self.runs:
-                self.move(rows, [gradient[rows] for gradient in gradients], rate * learning_rate, weight_decay)
+                self.move(
+                    rows, [gradient[rows] for gradient in gradients], rate * learning_rate, weight_decay
+                )
 
     @abstractmethod
-    def move(self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float) -> None:
+    def move(
+        self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float
+    ) -> None:
         """Move the members in `rows`."""
 
     @abstractmethod
@@ -66,7 +80,9 @@ class AdamW(Optimiser):
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     @override
-    def move(self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float) -> None:
+    def move(
+        self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float
+    ) -> None:
         torch._fused_adamw_(
             [parameter[rows] for parameter in self.parameters],
             list(gradients),
@@ -90,14 +106,18 @@ class AdamW(Optimiser):
 
 @final
 class SGD(Optimiser):
-    """Stochastic gradient descent with Nesterov's momentum of 0.9, as torch.optim.SGD; the weight decay is added to the gradient."""
+    """Stochastic gradient descent with Nesterov's momentum of 0.9, as torch.optim.SGD; the weight decay is
+    added to the gradient.
+    """
 
     def __init__(self, parameters: Sequence[Float[Tensor, "member ..."]], members: Sequence[Member]):
         super().__init__(parameters, members)
         self.momentum = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     @override
-    def move(self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float) -> None:
+    def move(
+        self, rows: slice, gradients: Sequence[Tensor], learning_rate: float | Tensor, weight_decay: float
+    ) -> None:
         torch._fused_sgd_(
             [parameter[rows] for parameter in self.parameters],
             list(gradients),
@@ -120,7 +140,9 @@ KERNELS: dict[Name, type[AdamW] | type[SGD]] = {"adamw": AdamW, "sgd": SGD}
 
 
 def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient in the memory order of its parameter: the fused kernels walk both side by side. Padding has gradient 0."""
+    """The gradient in the memory order of its parameter: the fused kernels walk both side by side. Padding
+    has gradient 0.
+    """
     if gradient.stride() == parameter.stride() and gradient.shape == parameter.shape:
         return gradient
     if gradient.numel() == parameter.numel() and parameter.is_contiguous() and gradient.is_contiguous():
@@ -133,10 +155,14 @@ def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
     return ordered
 
 
-def clipped(gradients: Sequence[Float[Tensor, "member ..."]], clip: Float[Tensor, " member"]) -> list[Float[Tensor, "member ..."]]:
+def clipped(
+    gradients: Sequence[Float[Tensor, "member ..."]], clip: Float[Tensor, " member"]
+) -> list[Float[Tensor, "member ..."]]:
     """Gradients of which each member's norm, over all parameters, is at most `clip`."""
     squares = torch.zeros_like(clip)
-    for gradient in gradients:  # one after another: a sum over a stacked dimension rounds otherwise in other places of it
+    for gradient in (
+        gradients
+    ):  # one after another: a sum over a stacked dimension rounds otherwise in other places of it
         squares += gradient.flatten(1).square().sum(1)
     norm = squares.sqrt()
     share = (clip / (norm + 1e-6)).clamp(max=1)

@@ -1,4 +1,6 @@
-"""Population: members trained together on one device. They differ in ε, seed, learning rate, weight decay and more, see `Member`."""
+"""Population: members trained together on one device. They differ in ε, seed, learning rate, weight decay and
+more, see `Member`.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -34,10 +36,12 @@ State = dict[str, Shaped[Tensor, "member ..."]]
 
 
 class Population(ABC):
-    """Members under training. A step takes one batch per seed: members which share a seed share their batches.
+    """Members under training. A step takes one batch per seed: members which share a seed share their
+    batches.
 
-    `seeds` are the distinct seeds, ascending; row i of a batch belongs to `seeds[i]`. The `member` dimension of every
-    result follows `members`. What becomes of a member depends on nobody else in the population, to the last bit.
+    `seeds` are the distinct seeds, ascending; row i of a batch belongs to `seeds[i]`. The `member` dimension
+    of every result follows `members`. What becomes of a member depends on nobody else in the population, to
+    the last bit.
 
     Args:
         build: makes a freshly initialised module.
@@ -55,7 +59,13 @@ class Population(ABC):
         precision: torch.dtype = torch.float32,
     ):
         self.members = tuple(members)
-        self.build, self.noises, self.device, self.optimiser_name, self.precision = build, noises, device, optimiser, precision
+        self.build, self.noises, self.device, self.optimiser_name, self.precision = (
+            build,
+            noises,
+            device,
+            optimiser,
+            precision,
+        )
         self.seeds = tuple(sorted({member.seed for member in members}))
         self.seed_rows = [self.seeds.index(member.seed) for member in members]
         with torch.random.fork_rng(devices=[]):
@@ -72,20 +82,28 @@ class Population(ABC):
         """Make fresh members of the initial modules."""
 
     def begin(self, epoch: int) -> None:
-        """Start an epoch: dropout draws from streams of the seeds and the epoch, and what is online takes what the last one came to."""
+        """Start an epoch: dropout draws from streams of the seeds and the epoch, and what is online takes
+        what the last one came to.
+        """
         self.epoch, self.steps = epoch, 0
         self.streams = [stream(seed, epoch, "dropout", self.device) for seed in self.seeds]
         if self.means is not None:
             self.means.next_epoch()
 
-    def step(self, inputs: Batch, labels: Labels, rate: float, share: float = 0.0, rows: Rows | None = None) -> Float[Tensor, " member"]:
-        """One optimiser step on each member at `rate` times its learning rate, when this `share` of the training is past.
+    def step(
+        self, inputs: Batch, labels: Labels, rate: float, share: float = 0.0, rows: Rows | None = None
+    ) -> Float[Tensor, " member"]:
+        """One optimiser step on each member at `rate` times its learning rate, when this `share` of the
+        training is past.
 
-        `rows` are the examples of *train*; a smoothing with a distribution for each needs them. Returns the mean smoothed loss before the step.
+        `rows` are the examples of *train*; a smoothing with a distribution for each needs them. Returns the
+        mean smoothed loss before the step.
         """
         if rows is None:
             if any(noise.examples is not None for noise in self.noises.values()):
-                raise ValueError("a smoothing has a distribution for each example; wanted the rows of the batch")
+                raise ValueError(
+                    "a smoothing has a distribution for each example; wanted the rows of the batch"
+                )
             rows = labels.new_zeros(labels.shape[:2])
         if self.calls is None:
             with GLOBAL_RANDOM:
@@ -104,19 +122,29 @@ class Population(ABC):
 
     @abstractmethod
     def update(
-        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+        self,
+        inputs: Batch,
+        labels: Labels,
+        rows: Rows,
+        rate: float | Float[Tensor, ""],
+        share: Float[Tensor, ""],
+        *masks: Tensor,
     ) -> Float[Tensor, " member"]:
         """The step itself: it waits for nothing on the device. `masks` have the seed as first dimension."""
 
     @abstractmethod
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
+    def logits(
+        self, inputs: Shaped[Tensor, "example *shape"]
+    ) -> Float[Tensor, "member example *position class"]:
         """Every member's logits of the same inputs, in evaluation mode, float32."""
 
     @abstractmethod
     def state(self) -> State:
-        """All that the next epoch depends on, beside the members: tensors whose first dimension is the member.
+        """All that the next epoch depends on, beside the members: tensors whose first dimension is the
+        member.
 
-        Names are `parameter/…`, `buffer/…`, those of the optimiser, and `steps`: the same for every kind of population.
+        Names are `parameter/…`, `buffer/…`, those of the optimiser, and `steps`: the same for every kind of
+        population.
         """
 
     @abstractmethod
@@ -125,7 +153,14 @@ class Population(ABC):
 
     def kept(self, rows: Sequence[int]) -> "Population":
         """A population of some of the members, as they are now."""
-        smaller = type(self)([self.members[row] for row in rows], self.build, self.noises, self.device, self.optimiser_name, self.precision)
+        smaller = type(self)(
+            [self.members[row] for row in rows],
+            self.build,
+            self.noises,
+            self.device,
+            self.optimiser_name,
+            self.precision,
+        )
         smaller.load({name: value[list(rows)] for name, value in self.state().items()})
         return smaller
 
@@ -149,10 +184,11 @@ def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 @final
 class FusedPopulation(Population):
-    """All members in one forward and one backward pass: their parameters stacked, the module mapped over them by vmap.
+    """All members in one forward and one backward pass: their parameters stacked, the module mapped over them
+    by vmap.
 
-    The members' losses are summed. As no parameter is shared, the gradient of the sum holds each member's own. A lone
-    member is stacked with its double: kernels for a batch of one differ from the others.
+    The members' losses are summed. As no parameter is shared, the gradient of the sum holds each member's
+    own. A lone member is stacked with its double: kernels for a batch of one differ from the others.
     """
 
     @override
@@ -161,18 +197,28 @@ class FusedPopulation(Population):
         self.stacked = self.members if len(self.members) > 1 else self.members * 2
         parameters, buffers = stack_module_state([self.initial[member.seed] for member in self.stacked])
         self.module = module = self.initial[self.seeds[0]]
-        frozen = {name: parameters.pop(name) for name, value in module.named_parameters() if not value.requires_grad}
+        frozen = {
+            name: parameters.pop(name) for name, value in module.named_parameters() if not value.requires_grad
+        }
         self.shapes = {name: value.shape[1:] for name, value in parameters.items()}
         self.storage = {name: padded(value.detach().to(device)) for name, value in parameters.items()}
-        self.parameters = {name: self.view(name, storage).requires_grad_() for name, storage in self.storage.items()}
+        self.parameters = {
+            name: self.view(name, storage).requires_grad_() for name, storage in self.storage.items()
+        }
         self.buffers = {name: value.detach().to(device).clone() for name, value in (buffers | frozen).items()}
         self.optimiser = KERNELS[self.optimiser_name](list(self.storage.values()), self.stacked)
         self.rows = torch.tensor([self.seeds.index(member.seed) for member in self.stacked], device=device)
         self.means = self.running_means(self.stacked)
-        self.groups = [self.group(smoothing) for smoothing in dict.fromkeys(member.smoothing for member in self.stacked)]
+        self.groups = [
+            self.group(smoothing) for smoothing in dict.fromkeys(member.smoothing for member in self.stacked)
+        ]
 
-        def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
-            layers = PopulationLayers() if device.type == "cpu" else nullcontext()  # on a GPU, vmap's own rules serve well
+        def forward(
+            parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, masks: Sequence[Tensor]
+        ) -> Tensor:
+            layers = (
+                PopulationLayers() if device.type == "cpu" else nullcontext()
+            )  # on a GPU, vmap's own rules serve well
             with layers, Applying(masks) if masks else nullcontext():
                 logits: Tensor = functional_call(module, (parameters, buffers), (inputs,))
             return logits
@@ -183,7 +229,9 @@ class FusedPopulation(Population):
     def group(self, smoothing: str) -> tuple[Int[Tensor, " some"], Loss]:
         """The places of the members which name a smoothing, and their loss."""
         places = [row for row, member in enumerate(self.stacked) if member.smoothing == smoothing]
-        loss = Loss([self.stacked[row] for row in places], self.noises[smoothing], self.device, places, self.means)
+        loss = Loss(
+            [self.stacked[row] for row in places], self.noises[smoothing], self.device, places, self.means
+        )
         return torch.tensor(places, device=self.device), loss
 
     def view(self, name: str, storage: Float[Tensor, "member number"]) -> Float[Tensor, "member ..."]:
@@ -193,14 +241,24 @@ class FusedPopulation(Population):
 
     @override
     def update(
-        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+        self,
+        inputs: Batch,
+        labels: Labels,
+        rows: Rows,
+        rate: float | Float[Tensor, ""],
+        share: Float[Tensor, ""],
+        *masks: Tensor,
     ) -> Float[Tensor, " member"]:
         self.module.train()
         own = inputs[self.rows]
         with autocast(self.device, self.precision):
-            logits = self.on_own_inputs(self.parameters, self.buffers, own, tuple(mask[self.rows] for mask in masks))
+            logits = self.on_own_inputs(
+                self.parameters, self.buffers, own, tuple(mask[self.rows] for mask in masks)
+            )
         losses = self.losses(logits.float(), labels[self.rows], rows[self.rows], share)
-        self.optimiser.step(torch.autograd.grad(losses.sum(), list(self.parameters.values()), materialize_grads=True), rate)
+        self.optimiser.step(
+            torch.autograd.grad(losses.sum(), list(self.parameters.values()), materialize_grads=True), rate
+        )
         return losses.detach()[: len(self.members)]
 
     def losses(
@@ -220,7 +278,9 @@ class FusedPopulation(Population):
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
+    def logits(
+        self, inputs: Shaped[Tensor, "example *shape"]
+    ) -> Float[Tensor, "member example *position class"]:
         self.module.eval()
         logits: Tensor = self.on_same_inputs(self.parameters, self.buffers, inputs, ())
         return logits[: len(self.members)]
@@ -259,7 +319,9 @@ class FusedPopulation(Population):
 
 @final
 class LoopedPopulation(Population):
-    """One member after another, each an ordinary module; convolutions see channels_last inputs where the module takes them."""
+    """One member after another, each an ordinary module; convolutions see channels_last inputs where the
+    module takes them.
+    """
 
     order = torch.channels_last
 
@@ -280,11 +342,19 @@ class LoopedPopulation(Population):
 
     @override
     def update(
-        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+        self,
+        inputs: Batch,
+        labels: Labels,
+        rows: Rows,
+        rate: float | Float[Tensor, ""],
+        share: Float[Tensor, ""],
+        *masks: Tensor,
     ) -> Float[Tensor, " member"]:
         try:
             return self.update_all(inputs, labels, rows, rate, share, *masks)
-        except RuntimeError:  # a `view` after a convolution wants torch's own memory order: nothing has moved yet, try that
+        except (
+            RuntimeError
+        ):  # a `view` after a convolution wants torch's own memory order: nothing has moved yet, try that
             if self.order == torch.contiguous_format or self.steps > 1:
                 raise
         before, self.order = self.state(), torch.contiguous_format
@@ -293,19 +363,33 @@ class LoopedPopulation(Population):
         return self.update_all(inputs, labels, rows, rate, share, *masks)
 
     def update_all(
-        self, inputs: Batch, labels: Labels, rows: Rows, rate: float | Float[Tensor, ""], share: Float[Tensor, ""], *masks: Tensor
+        self,
+        inputs: Batch,
+        labels: Labels,
+        rows: Rows,
+        rate: float | Float[Tensor, ""],
+        share: Float[Tensor, ""],
+        *masks: Tensor,
     ) -> Float[Tensor, " member"]:
         """One step of every member, in turn."""
         batches = [ordered(batch, self.order) for batch in inputs]
         losses: list[Tensor] = []
-        for single, row, on in zip(self.singles, self.seed_rows, side_streams(self.device, len(self.singles)), strict=True):
+        for single, row, on in zip(
+            self.singles, self.seed_rows, side_streams(self.device, len(self.singles)), strict=True
+        ):
             with on, self.seeded(single.member), autocast(self.device, self.precision):
-                losses.append(single.update(batches[row], labels[row], rows[row], rate, share, [mask[row] for mask in masks]))
+                losses.append(
+                    single.update(
+                        batches[row], labels[row], rows[row], rate, share, [mask[row] for mask in masks]
+                    )
+                )
         return torch.stack(losses)
 
     @contextmanager
     def seeded(self, member: Member) -> Iterator[None]:
-        """For a module which draws random numbers itself: torch's generator, seeded by the member's seed and the step."""
+        """For a module which draws random numbers itself: torch's generator, seeded by the member's seed and
+        the step.
+        """
         if not self.random:
             yield
             return
@@ -316,7 +400,9 @@ class LoopedPopulation(Population):
 
     @override
     @torch.no_grad()
-    def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "member example *position class"]:
+    def logits(
+        self, inputs: Shaped[Tensor, "example *shape"]
+    ) -> Float[Tensor, "member example *position class"]:
         inputs = ordered(inputs, self.order)
         return torch.stack([single.module.eval()(inputs) for single in self.singles])
 
@@ -339,7 +425,9 @@ class LoopedPopulation(Population):
 
 @final
 class Single:
-    """A member of a looped population: a module with its optimiser. `order` is the memory order of its images and their kernels."""
+    """A member of a looped population: a module with its optimiser. `order` is the memory order of its images
+    and their kernels.
+    """
 
     def __init__(
         self,
@@ -353,28 +441,44 @@ class Single:
         self.module, self.member, self.loss = module.to(device), member, loss
         for parameter in self.module.parameters():
             parameter.data = ordered(parameter.data, order)
-        self.parameters = {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+        self.parameters = {
+            name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad
+        }
         self.optimiser: Optimiser = KERNELS[optimiser](
             [parameter.detach().unsqueeze(0) for parameter in self.parameters.values()], [member]
         )
 
     def update(
-        self, inputs: Tensor, labels: Tensor, rows: Tensor, rate: float | Tensor, share: Tensor, masks: Sequence[Tensor]
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        rows: Tensor,
+        rate: float | Tensor,
+        share: Tensor,
+        masks: Sequence[Tensor],
     ) -> Float[Tensor, ""]:
         """One step. Returns the loss before it."""
         self.module.train()
         with Applying(masks) if masks else nullcontext():
             logits = self.module(inputs)
-        loss = self.loss(logits.float().unsqueeze(0), labels.unsqueeze(0), rows.unsqueeze(0), share).squeeze(0)
+        loss = self.loss(logits.float().unsqueeze(0), labels.unsqueeze(0), rows.unsqueeze(0), share).squeeze(
+            0
+        )
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
         self.optimiser.step([gradient.unsqueeze(0) for gradient in gradients], rate)
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors themselves, without a member dimension. Parameters which are not trained are among the buffers."""
+        """The tensors themselves, without a member dimension. Parameters which are not trained are among the
+        buffers.
+        """
         state = {f"parameter/{name}": value.detach() for name, value in self.parameters.items()}
         state |= {f"buffer/{name}": value for name, value in self.module.named_buffers()}
-        state |= {f"buffer/{name}": value for name, value in self.module.named_parameters() if name not in self.parameters}
+        state |= {
+            f"buffer/{name}": value
+            for name, value in self.module.named_parameters()
+            if name not in self.parameters
+        }
         for kind, values in self.optimiser.state().items():
             state |= {f"{kind}/{name}": value[0] for name, value in zip(self.parameters, values, strict=True)}
         return state | {"steps": self.optimiser.count}
@@ -397,7 +501,9 @@ def ordered(values: Tensor, order: torch.memory_format) -> Tensor:
 
 
 def learning_rate_at(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step: a linear rise over the first tenth, then half a cosine to 0."""
+    """Share of the peak learning rate at a step: a linear rise over the first tenth, then half a cosine to
+    0.
+    """
     warmup = max(1, steps // 10)
     if step < warmup:
         return (step + 1) / warmup

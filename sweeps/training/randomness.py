@@ -1,4 +1,6 @@
-"""Streams of random numbers which a seed, an epoch and a purpose decide, and nothing else: a resumed training draws what it would have drawn."""
+"""Streams of random numbers which a seed, an epoch and a purpose decide, and nothing else: a resumed training
+draws what it would have drawn.
+"""
 
 from typing import Literal
 

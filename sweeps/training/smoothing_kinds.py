@@ -1,7 +1,8 @@
 """Smoothing kinds: the distributions that receive the mass ε.
 
-A name is `kind`, `kind:FILE` or either with `@schedule`: `uniform`, `table:likely.npy`, `online@decay`. Files hold numbers, as .npy or as
-.csv without a header. A kind is a function here with the decorator `kind`, or a distribution registered in `lscal.smoothing`.
+A name is `kind`, `kind:FILE` or either with `@schedule`: `uniform`, `table:likely.npy`, `online@decay`. Files
+hold numbers, as .npy or as .csv without a header. A kind is a function here with the decorator `kind`, or a
+distribution registered in `lscal.smoothing`.
 """
 
 import hashlib
@@ -31,7 +32,9 @@ STRENGTHS = ("margin", "confidence_penalty")
 LARGEST = 2048
 """Classes up to which a kind makes K numbers for each of K classes by itself."""
 SAMPLE, OF_EACH, FOLDS = 2000, 20, 5
-"""How many examples, or else examples of each class, and folds the classifier takes whose confusions tell which classes are alike."""
+"""How many examples, or else examples of each class, and folds the classifier takes whose confusions tell
+which classes are alike.
+"""
 TEACHER_TEMPERATURE = 4.0
 """Divides a teacher's logits: of examples it was trained on, it is far too sure."""
 DEFAULT_CHOICE = ("uniform", "class_prior", "online")
@@ -66,7 +69,11 @@ class Noise:
 
     def to(self, device: torch.device) -> "Noise":
         """The same on a device."""
-        return replace(self, table=self.table.to(device), examples=None if self.examples is None else self.examples.to(device))
+        return replace(
+            self,
+            table=self.table.to(device),
+            examples=None if self.examples is None else self.examples.to(device),
+        )
 
     def __str__(self) -> str:
         numbers = self.table if self.examples is None else self.examples
@@ -82,7 +89,9 @@ Make = Callable[[Dataset, Numbers | None, Teach], Noise]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of smoothing: how it is made, whether its name has a file, and whether it is trained beforehand."""
+    """A kind of smoothing: how it is made, whether its name has a file, and whether it is trained
+    beforehand.
+    """
 
     make: Make
     file: Literal["none", "may", "must"]
@@ -101,18 +110,24 @@ def kind(file: Literal["none", "may", "must"] = "none") -> Callable[[Make], Make
     return register
 
 
-# ---- kinds -------------------------------------------------------------------------------------------------------------
+# ---- kinds
+# --------------------------------------------------------------------------------------------------
 
 
 @kind("may")
 def similarity(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
-    """Wrong classes which are like the label: softmax of given similarities (K, K), or of log(1 + how often a simple classifier takes one for the other)."""
+    """Wrong classes which are like the label: softmax of given similarities (K, K), or of log(1 + how often a
+    simple classifier takes one for the other).
+    """
     if numbers is None:
         check_table(dataset, "similarity")
         numbers = (confusions(dataset) + 1).log()
     classes = len(dataset.classes)
     if numbers.shape != (classes, classes):
-        raise WrongInput(f"similarities have shape {tuple(numbers.shape)}; wanted ({classes}, {classes}), as {dataset.name} has classes.")
+        raise WrongInput(
+            f"similarities have shape {tuple(numbers.shape)}; wanted ({classes}, {classes}), as"
+            f" {dataset.name} has classes."
+        )
     return Noise(from_similarities(numbers.double().fill_diagonal_(-torch.inf), 1.0))
 
 
@@ -130,7 +145,10 @@ def per_class(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
     classes = len(dataset.classes)
     weights = numbers.flatten().double()
     if len(weights) != classes or not ((weights >= 0) & (weights <= 1)).all():
-        raise WrongInput(f"weights per class have shape {tuple(numbers.shape)} and lie in {span(numbers)}; wanted {classes} of 0 to 1.")
+        raise WrongInput(
+            f"weights per class have shape {tuple(numbers.shape)} and lie in {span(numbers)}; wanted"
+            f" {classes} of 0 to 1."
+        )
     # (1 - εw)·onehot + εw/K is (1 - ε)·onehot + ε·(w/K + (1 - w)·onehot)
     return Noise((weights / classes).unsqueeze(1) + torch.diag(1 - weights))
 
@@ -142,7 +160,8 @@ def human(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
     split = dataset.splits["train"]
     if split.human is None:
         raise WrongInput(
-            f"{dataset.name} does not know how people label its examples; smoothing human needs that. Use examples:FILE or uniform."
+            f"{dataset.name} does not know how people label its examples; smoothing human needs that. Use"
+            " examples:FILE or uniform."
         )
     asked = split.human.double()
     onehot = torch.nn.functional.one_hot(split.labels.cpu(), len(dataset.classes)).double()
@@ -159,7 +178,9 @@ def examples(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
 
 @kind("may")
 def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> Noise:
-    """What a model trained before says of each example: softmax(logits / 4), from given logits of *train* or from a model of this task at ε = 0."""
+    """What a model trained before says of each example: softmax(logits / 4), from given logits of *train* or
+    from a model of this task at ε = 0.
+    """
     check_examples(dataset, "teacher")
     logits = teach() if numbers is None else numbers
     if logits.shape != (len(dataset.splits["train"].labels), len(dataset.classes)):
@@ -169,7 +190,9 @@ def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> Noise:
 
 @kind()
 def online(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
-    """What the member itself predicted for examples of the class which it got right, mean over the epoch before; see `sweeps.training.online_smoothing`."""
+    """What the member itself predicted for examples of the class which it got right, mean over the epoch
+    before; see `sweeps.training.online_smoothing`.
+    """
     check_table(dataset, "online")
     return replace(uniform_over(dataset), online=True)
 
@@ -186,7 +209,8 @@ def confidence_penalty(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
     return replace(uniform_over(dataset), loss="confidence_penalty")
 
 
-# ---- names -------------------------------------------------------------------------------------------------------------
+# ---- names
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -210,16 +234,23 @@ def parsed(name: str) -> Name:
         raise unknown("smoothing", kind_of, {*KINDS, *DISTRIBUTIONS})
     wants = KINDS[kind_of].file if kind_of in KINDS else "none"
     if wants == "must" and not file:
-        raise WrongInput(f"smoothing {kind_of} needs a file; wanted {kind_of}:FILE.npy or {kind_of}:FILE.csv.")
+        raise WrongInput(
+            f"smoothing {kind_of} needs a file; wanted {kind_of}:FILE.npy or {kind_of}:FILE.csv."
+        )
     if wants == "none" and colon:
         raise WrongInput(f"smoothing {kind_of} takes no file, but {name!r} names one; wanted {kind_of}.")
     if colon and not file.endswith(SUFFIXES):
-        raise WrongInput(f"the file of smoothing {name!r} is {file!r}; allowed are .npy, and .csv of numbers without a header.")
+        raise WrongInput(
+            f"the file of smoothing {name!r} is {file!r}; allowed are .npy, and .csv of numbers without a"
+            " header."
+        )
     return Name(kind_of, file or None, next(one for one in SCHEDULES if one == schedule))
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
-    """For each name with a file, a digest of what the file holds. Errors: WrongInput where it cannot be read."""
+    """For each name with a file, a digest of what the file holds. Errors: WrongInput where it cannot be
+    read.
+    """
     found = {}
     for name in names:
         if file := parsed(name).file:
@@ -231,7 +262,9 @@ def digests(names: Iterable[str]) -> dict[str, str]:
 
 
 def noise_of(name: str, dataset: Dataset, teach: Teach) -> Noise:
-    """What members which name this smoothing need, for a data set. Errors: WrongInput where the data set does not have it, or its file does not fit."""
+    """What members which name this smoothing need, for a data set. Errors: WrongInput where the data set does
+    not have it, or its file does not fit.
+    """
     parts = parsed(name)
     numbers = None if parts.file is None else read(parts.file)
     if parts.kind in KINDS:
@@ -243,7 +276,9 @@ def noise_of(name: str, dataset: Dataset, teach: Teach) -> Noise:
 
 
 def at_strength(schedule: ScheduleName, share: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """What ε is multiplied by when this share of the training is past: `decay` falls from 1 to 0, `warm_up` rises to 1 over the first half."""
+    """What ε is multiplied by when this share of the training is past: `decay` falls from 1 to 0, `warm_up`
+    rises to 1 over the first half.
+    """
     match schedule:
         case "decay":
             return 1 - share
@@ -253,13 +288,18 @@ def at_strength(schedule: ScheduleName, share: Float[Tensor, ""]) -> Float[Tenso
             return torch.ones_like(share)
 
 
-# ---- parts of kinds ----------------------------------------------------------------------------------------------------
+# ---- parts of kinds
+# --------------------------------------------------------------------------------------------------
 
 
 def read(file: str) -> Numbers:
     """The numbers of a file. Errors: WrongInput where there is none, or it holds something else."""
     try:
-        found = np.load(file, allow_pickle=False) if file.endswith(".npy") else np.loadtxt(file, delimiter=",", ndmin=1)
+        found = (
+            np.load(file, allow_pickle=False)
+            if file.endswith(".npy")
+            else np.loadtxt(file, delimiter=",", ndmin=1)
+        )
         numbers = torch.from_numpy(np.asarray(found, dtype=np.float64))
     except OSError as error:
         raise unreadable(file, error.strerror or "it is no .npy file") from error
@@ -272,7 +312,10 @@ def read(file: str) -> Numbers:
 
 def unreadable(file: str, why: str | None) -> WrongInput:
     """The error for a file that cannot be used."""
-    return WrongInput(f"cannot read the file {file!r} of a smoothing: {why}. Wanted .npy, or .csv of numbers without a header.")
+    return WrongInput(
+        f"cannot read the file {file!r} of a smoothing: {why}. Wanted .npy, or .csv of numbers without a"
+        " header."
+    )
 
 
 def uniform_over(dataset: Dataset) -> Noise:
@@ -287,7 +330,9 @@ def checked_table(dataset: Dataset, numbers: Tensor) -> Distribution:
     except ValueError as error:
         raise WrongInput(f"{error}.") from error
     if found.shape[-1] != len(dataset.classes):
-        raise WrongInput(f"the table is over {found.shape[-1]} classes; {dataset.name} has {len(dataset.classes)}.")
+        raise WrongInput(
+            f"the table is over {found.shape[-1]} classes; {dataset.name} has {len(dataset.classes)}."
+        )
     return found
 
 
@@ -300,8 +345,8 @@ def per_example(dataset: Dataset, rows: Numbers) -> Noise:
     if wrong.any():
         place = int(wrong.nonzero()[0])
         raise WrongInput(
-            f"row {place} of the distributions per example lies in {span(rows[place])} and sums to {float(sums[place]):.6g}; "
-            "wanted numbers of at least 0 which sum to 1."
+            f"row {place} of the distributions per example lies in {span(rows[place])} and sums to"
+            f" {float(sums[place]):.6g}; wanted numbers of at least 0 which sum to 1."
         )
     return replace(uniform_over(dataset), examples=rows.float())
 
@@ -310,7 +355,8 @@ def wrong_rows(dataset: Dataset, rows: Tensor) -> WrongInput:
     """The error for numbers that are not a row for each example."""
     wanted = (len(dataset.splits["train"].labels), len(dataset.classes))
     return WrongInput(
-        f"the rows per example have shape {tuple(rows.shape)}; wanted {wanted}: a row for each training example of {dataset.name}, in the order "
+        f"the rows per example have shape {tuple(rows.shape)}; wanted {wanted}: a row for each training"
+        f" example of {dataset.name}, in the order "
         f'of load("{dataset.name}").splits["train"] of sweeps.data.load, and a column for each class.'
     )
 
@@ -324,7 +370,8 @@ def check_examples(dataset: Dataset, name: str) -> None:
     """Raise WrongInput where examples have more than one label."""
     if dataset.splits["train"].labels.ndim != 1:
         raise WrongInput(
-            f"smoothing {name} has a distribution for each example; those of {dataset.name} are sequences of labels. Use uniform."
+            f"smoothing {name} has a distribution for each example; those of {dataset.name} are sequences of"
+            " labels. Use uniform."
         )
 
 
@@ -332,13 +379,15 @@ def check_table(dataset: Dataset, name: str) -> None:
     """Raise WrongInput where there are too many classes for a number for each pair of them."""
     if len(dataset.classes) > LARGEST:
         raise WrongInput(
-            f"smoothing {name} has a number for each pair of classes; {dataset.name} has {len(dataset.classes)}, allowed are {LARGEST}."
+            f"smoothing {name} has a number for each pair of classes; {dataset.name} has"
+            f" {len(dataset.classes)}, allowed are {LARGEST}."
         )
 
 
 def confusions(dataset: Dataset) -> Numbers:
-    """How often a ridge classifier takes an example of the row's class for the column's, out of fold: on a sample of *train*, of the
-    standardised inputs, or of the counts of words. Classes with fewer examples in it than there are folds are never taken for another.
+    """How often a ridge classifier takes an example of the row's class for the column's, out of fold: on a
+    sample of *train*, of the standardised inputs, or of the counts of words. Classes with fewer examples in
+    it than there are folds are never taken for another.
     """
     check_examples(dataset, "similarity")
     from sklearn.linear_model import RidgeClassifier
@@ -359,5 +408,7 @@ def confusions(dataset: Dataset) -> Numbers:
         counts = torch.zeros(len(rows), len(dataset.vocabulary))
         inputs = counts.scatter_add_(1, inputs, (inputs != 0).float())
     classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=len(rows)))
-    found = cross_val_predict(classifier, inputs.numpy(), labels, cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0))
+    found = cross_val_predict(
+        classifier, inputs.numpy(), labels, cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    )
     return torch.from_numpy(confusion_matrix(labels, found, labels=range(classes))).double()

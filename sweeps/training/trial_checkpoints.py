@@ -1,6 +1,7 @@
 """Checkpoints of the trials of a worker.
 
-A member is the same to the last bit whoever is trained beside it, so a trial may go on in another population than it began in.
+A member is the same to the last bit whoever is trained beside it, so a trial may go on in another population
+than it began in.
 """
 
 import hashlib
@@ -46,7 +47,9 @@ class Shelf:
         self.broken = False
 
     def read(self, names: Collection[str]) -> Checkpoint | None:
-        """What all the trials go on from; None where one of them has no sound file for a state of these `names`, or they were not trained equally far."""
+        """What all the trials go on from; None where one of them has no sound file for a state of these
+        `names`, or they were not trained equally far.
+        """
         found: list[Checkpoint] = []
         for uid, members in self.trials.items():
             path = place(self.folder, uid)
@@ -72,7 +75,9 @@ class Shelf:
         )
 
     def offer(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        """Write a checkpoint of the population, if it is time to. Where there is no place to write to, the training goes on without."""
+        """Write a checkpoint of the population, if it is time to. Where there is no place to write to, the
+        training goes on without.
+        """
         started = time.monotonic()
         if started < self.due or self.broken:
             return
@@ -81,7 +86,10 @@ class Shelf:
             self.write(checkpoint())
         except (OSError, SafetensorError) as error:
             self.broken = True
-            self.say(f"No checkpoints are written any more, as {self.folder} does not take them: {error}. The training goes on.")
+            self.say(
+                f"No checkpoints are written any more, as {self.folder} does not take them: {error}. The"
+                " training goes on."
+            )
         now = time.monotonic()
         self.due = now + max(self.seconds, (now - started) / self.share)
 

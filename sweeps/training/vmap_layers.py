@@ -1,4 +1,6 @@
-"""Layers of a population on a CPU: what vmap makes of linear layers and convolutions, and how their numbers come to be independent."""
+"""Layers of a population on a CPU: what vmap makes of linear layers and convolutions, and how their numbers
+come to be independent.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,28 +14,36 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
-warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented the batching rule")  # ways are timed
+warnings.filterwarnings(
+    "ignore", "There is a performance drop because we have not yet implemented the batching rule"
+)  # ways are timed
 
 VECTOR = 16
 """Numbers in a cache line."""
 
 
 class PopulationLayers(TorchFunctionMode):
-    """While this mode is active, vmap maps linear layers to one batched product in each direction, and convolutions to a loop.
+    """While this mode is active, vmap maps linear layers to one batched product in each direction, and
+    convolutions to a loop.
 
-    vmap's own rule for linear layers yields weight gradients in transposed memory, which are copied before the optimiser
-    can use them, and products which are five times slower where there are few classes: a fifth and a tenth of a step. Its
-    rule for convolutions makes grouped ones, for which oneDNN is slower than for one after another, and chooses its kernel
-    by the number of groups: a member's numbers would depend on the others.
+    vmap's own rule for linear layers yields weight gradients in transposed memory, which are copied before
+    the optimiser can use them, and products which are five times slower where there are few classes: a fifth
+    and a tenth of a step. Its rule for convolutions makes grouped ones, for which oneDNN is slower than for
+    one after another, and chooses its kernel by the number of groups: a member's numbers would depend on the
+    others.
     """
 
     @override
-    def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
         if func is functional.linear:
             return linear(*args, **(kwargs or {}))
         if func in (functional.conv1d, functional.conv2d):
             return convolution(func, *args, **(kwargs or {}))
-        if func is functional.batch_norm and torch.is_autocast_enabled("cpu"):  # its statistics are float32, and vmap mixes no types
+        if func is functional.batch_norm and torch.is_autocast_enabled(
+            "cpu"
+        ):  # its statistics are float32, and vmap mixes no types
             return func(args[0].float(), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
@@ -49,12 +59,23 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(input, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         precision = torch.get_autocast_dtype("cpu")
-        input, weight, bias = input.to(precision), weight.to(precision), None if bias is None else bias.to(precision)  # noqa: A001
+        input, weight, bias = (  # noqa: A001
+            input.to(precision),
+            weight.to(precision),
+            None if bias is None else bias.to(precision),
+        )
     result: Tensor = Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
     return result
 
 
-def convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:  # noqa: A002
+def convolution(
+    func: Callable[..., Tensor],
+    input: Tensor,  # noqa: A002
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *rest: Any,
+    **named: Any,
+) -> Tensor:
     """As `func`, which is `functional.conv1d` or `functional.conv2d`."""
     if not mapped(weight):
         return func(input, weight, bias, *rest, **named)
@@ -80,7 +101,13 @@ class Linear(torch.autograd.Function):
         """Nothing: `vmap` below takes the place of `forward`."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:  # noqa: A002
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        input: Tensor,  # noqa: A002
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, int]:
         """With vmap: tensors have the member dimension at `in_dims`, the result has it first."""
         members = info.batch_size
         rows, weight = by_member(input, in_dims[0], members), by_member(weight, in_dims[1], members)
@@ -143,9 +170,11 @@ class BatchedLinear(torch.autograd.Function):
         return to_input, to_weight, gradient.sum(1) if ctx.biased else None
 
 
-def product(left: Float[Tensor, "member m k"], right: Float[Tensor, "member k n"]) -> Float[Tensor, "member m n"]:
-    """left[m] @ right[m] for each member, the same to the last bit wherever the member lies: a matrix product of odd size
-    rounds otherwise where its operands begin at another place of a cache line.
+def product(
+    left: Float[Tensor, "member m k"], right: Float[Tensor, "member k n"]
+) -> Float[Tensor, "member m n"]:
+    """left[m] @ right[m] for each member, the same to the last bit wherever the member lies: a matrix product
+    of odd size rounds otherwise where its operands begin at another place of a cache line.
     """
     result = room(len(left), left.shape[1], right.shape[2], left)
     return torch.bmm(aligned(left), aligned(right), out=result)

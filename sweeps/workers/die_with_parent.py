@@ -1,7 +1,8 @@
 """Starts a process that ends when its parent does.
 
-A child would outlive a parent that is killed with -9. Linux sends it SIGTERM then, if it has asked; what was asked, and the cores
-it may use, outlast `exec`. A program of its own asks, since between fork and exec a process with threads must not run Python.
+A child would outlive a parent that is killed with -9. Linux sends it SIGTERM then, if it has asked; what was
+asked, and the cores it may use, outlast `exec`. A program of its own asks, since between fork and exec a
+process with threads must not run Python.
 """
 
 import ctypes
@@ -15,15 +16,26 @@ PR_SET_PDEATHSIG = 1
 
 
 def leashed(arguments: Sequence[str], cores: Iterable[int] = ()) -> list[str]:
-    """The command which runs `python ARGUMENTS` on these cores (all, where none are given) until this process ends.
+    """The command which runs `python ARGUMENTS` on these cores (all, where none are given) until this process
+    ends.
 
-    To be started by a thread which lives as long as its process: Linux takes the end of that thread for the end of the parent.
+    To be started by a thread which lives as long as its process: Linux takes the end of that thread for the
+    end of the parent.
     """
-    return [sys.executable, "-m", "sweeps.workers.die_with_parent", str(os.getpid()), ",".join(map(str, cores)), *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "sweeps.workers.die_with_parent",
+        str(os.getpid()),
+        ",".join(map(str, cores)),
+        *arguments,
+    ]
 
 
 def become(parent: int, cores: Sequence[int], arguments: Sequence[str]) -> None:
-    """Turn into `python ARGUMENTS`. SIGTERM comes when the parent ends, and at once where it has ended before."""
+    """Turn into `python ARGUMENTS`. SIGTERM comes when the parent ends, and at once where it has ended
+    before.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if cores:

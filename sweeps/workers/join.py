@@ -1,4 +1,6 @@
-"""Joining: a worker takes part in sweeps that are under way, trains what is queued in them, and leaves when it may. See `sweeps.worker`."""
+"""Joining: a worker takes part in sweeps that are under way, trains what is queued in them, and leaves when
+it may. See `sweeps.worker`.
+"""
 
 import os
 import time
@@ -33,8 +35,13 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     Errors: WrongInput, with a name also where the data on this machine are not the sweep's.
     """
     if name is not None and not BASE.fullmatch(name):
-        raise WrongInput(f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run prints it.")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a database that is away are pages long
+        raise WrongInput(
+            f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run"
+            " prints it."
+        )
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # its warnings of a database that is away are pages long
     console.adopt()
     pick_device(own.get("device", Plan.device))
     torch.set_num_threads(1)
@@ -50,7 +57,11 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     try:
         with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
             while True:
-                wanted = [name] if name is not None else [one for one in open_sweeps(storage) if one not in refused]
+                wanted = (
+                    [name]
+                    if name is not None
+                    else [one for one in open_sweeps(storage) if one not in refused]
+                )
                 for one in wanted:
                     try:
                         join(one, own, storage, recorder, console, meter, metrics, stay=name is not None)
@@ -77,7 +88,8 @@ def join(
     metrics: str | None,
     stay: bool,
 ) -> None:
-    """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to do in it while others are open.
+    """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to
+    do in it while others are open.
 
     Errors: WrongInput where there is no such sweep, or its data are not those of this machine.
     """
@@ -99,14 +111,21 @@ def join(
     def say(text: str) -> None:
         console.say(f"{name}: {text}", event="worker", study=name, task=task.name)
 
-    with sent(records), Worker(screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics) as worker:
+    with (
+        sent(records),
+        Worker(
+            screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics
+        ) as worker,
+    ):
         while True:
             busy = False
             for study in busy_stages(screening):
                 before = study.name
                 while worker.batch(study, lambda _: None):
                     busy = True
-                    console.say(f"{before}: {len(study.outcomes())} trials are finished", event="trials", study=before)
+                    console.say(
+                        f"{before}: {len(study.outcomes())} trials are finished", event="trials", study=before
+                    )
             if busy:
                 continue
             if screening.noted(CLOSED):
@@ -123,17 +142,20 @@ def other_sweep(screening: Study, dataset: Dataset) -> str:
     if "code" in unlike:
         theirs, own = unlike["code"]
         return (
-            f"the code of {task.architecture} on this machine is not that of the sweep {name}: its digest is {own}, that of the sweep {theirs}. Give "
-            "--architecture with the same file as on the machine where it was started."
+            f"the code of {task.architecture} on this machine is not that of the sweep {name}: its digest is"
+            f" {own}, that of the sweep {theirs}. Give --architecture with the same file as on the machine"
+            " where it was started."
         )
     if "start_from" in unlike:
         theirs, own = (f"the weights {value}" if value else "fresh weights" for value in unlike["start_from"])
         return (
-            f"the members of {name} begin with {theirs}, those of this worker with {own} (digits of the file's SHA-256): see --start-from."
+            f"the members of {name} begin with {theirs}, those of this worker with {own} (digits of the"
+            " file's SHA-256): see --start-from."
         )
     return (
-        f"the data of {task.dataset} on this machine are not those of the sweep {name}: their digest is {dataset.digest}, that of the sweep's "
-        f"plan {screening.digest()}. Compare the files with those of the machine where it was started, or give another --data-dir."
+        f"the data of {task.dataset} on this machine are not those of the sweep {name}: their digest is"
+        f" {dataset.digest}, that of the sweep's plan {screening.digest()}. Compare the files with those of"
+        " the machine where it was started, or give another --data-dir."
     )
 
 

@@ -21,16 +21,22 @@ def kind_of(plan: Plan) -> Kind:
 
 
 def launcher(plan: Plan, study: str, say: Callable[[str], None], log_format: LogFormat = "text") -> Launcher:
-    """What places a plan's workers, which train the trials of a study; with `inline`, that is up to this process.
+    """What places a plan's workers, which train the trials of a study; with `inline`, that is up to this
+    process.
 
-    Errors: WrongInput for a device that is not there, where Ray is missing, and for stores which other machines cannot reach.
+    Errors: WrongInput for a device that is not there, where Ray is missing, and for stores which other
+    machines cannot reach.
     """
     kind = kind_of(plan)
     if kind in ("elsewhere", "inline"):
         return Elsewhere()
     stores = {"OPTUNA_STORAGE": plan.storage, "MLFLOW_TRACKING_URI": plan.tracking_uri}
     arguments = ["-m", "sweeps.worker", "--study", study, "--log-format", log_format]
-    for flag, folder in (("--state-dir", plan.state_dir), ("--data-dir", plan.data_dir), ("--start-from", plan.start_from)):
+    for flag, folder in (
+        ("--state-dir", plan.state_dir),
+        ("--data-dir", plan.data_dir),
+        ("--start-from", plan.start_from),
+    ):
         if folder:
             arguments += [flag, str(Path(folder).absolute())]
     arguments += words(plan.datasets, plan.architectures, study.partition("@")[0])

@@ -21,7 +21,8 @@ class NoWorkers(Failed):
 class Launcher(ABC):
     """Places workers and keeps them running while a sweep is conducted.
 
-    Used by one thread, as a context: workers are started on entering and none is left on leaving, whatever happened.
+    Used by one thread, as a context: workers are started on entering and none is left on leaving, whatever
+    happened.
     """
 
     @abstractmethod
@@ -30,14 +31,17 @@ class Launcher(ABC):
 
     @abstractmethod
     def watch(self) -> None:
-        """Start dead workers again, and say what they say. To be called about once a second; it does not wait.
+        """Start dead workers again, and say what they say. To be called about once a second; it does not
+        wait.
 
         Errors: NoWorkers where all were given up.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask all workers to give their trials back, and kill those which take too long. Interrupted by Ctrl-C, kill all at once."""
+        """Ask all workers to give their trials back, and kill those which take too long. Interrupted by
+        Ctrl-C, kill all at once.
+        """
 
     @abstractmethod
     def working(self) -> int:
@@ -98,4 +102,14 @@ def judge(news: Iterable[News]) -> None:
     """Errors: NoWorkers where every worker was given up."""
     lost = [one.lost for one in news]
     if lost and all(lost):
-        raise NoWorkers("\n".join(("no worker is left; what is finished is kept. Mend this, and give the same command again:", *lost)))
+        raise NoWorkers(
+            "\n".join(
+                (
+                    (
+                        "no worker is left; what is finished is kept. Mend this, and give the same command"
+                        " again:"
+                    ),
+                    *lost,
+                )
+            )
+        )

@@ -1,4 +1,6 @@
-"""Meter: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's own."""
+"""Meter: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's
+own.
+"""
 
 import sys
 import time
@@ -13,21 +15,43 @@ from sweeps.errors import WrongInput
 
 
 class Meter:
-    """Counts what a worker does, and serves the counts. What can be read at any time (memory, ages) is read when it is asked for."""
+    """Counts what a worker does, and serves the counts. What can be read at any time (memory, ages) is read
+    when it is asked for.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.epochs = Counter("lscal_member_epochs", "Epochs trained, summed over members.", registry=self.registry)
-        self.members = Counter("lscal_members", "Members whose training has come to an end.", registry=self.registry)
+        self.epochs = Counter(
+            "lscal_member_epochs", "Epochs trained, summed over members.", registry=self.registry
+        )
+        self.members = Counter(
+            "lscal_members", "Members whose training has come to an end.", registry=self.registry
+        )
         self.seconds = Counter("lscal_training_seconds", "Time spent training.", registry=self.registry)
-        self.ended = Counter("lscal_trials_told", "Trials which this worker told the study of.", ["state"], registry=self.registry)
-        self.counts = Gauge("lscal_trials", "Trials of the sweep, whoever trains them.", ["task", "state"], registry=self.registry)
-        self.entries = Gauge("lscal_outbox_entries", "Entries which MLflow has not taken yet.", registry=self.registry)
+        self.ended = Counter(
+            "lscal_trials_told",
+            "Trials which this worker told the study of.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.counts = Gauge(
+            "lscal_trials",
+            "Trials of the sweep, whoever trains them.",
+            ["task", "state"],
+            registry=self.registry,
+        )
+        self.entries = Gauge(
+            "lscal_outbox_entries", "Entries which MLflow has not taken yet.", registry=self.registry
+        )
         self.size = Gauge("lscal_outbox_bytes", "Bytes of those entries.", registry=self.registry)
         self.info = Info("lscal_worker", "The worker: host, pid, device, engine.", registry=self.registry)
         self.beat = time.monotonic()
-        age = Gauge("lscal_heartbeat_age_seconds", "Time since the database took a heartbeat, or since the start.", registry=self.registry)
+        age = Gauge(
+            "lscal_heartbeat_age_seconds",
+            "Time since the database took a heartbeat, or since the start.",
+            registry=self.registry,
+        )
         age.set_function(lambda: time.monotonic() - self.beat)
         self.registry.register(Memory())
         self.stop: Callable[[], None] = lambda: None
@@ -64,11 +88,15 @@ class Meter:
         self.beat = time.monotonic()
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Serve the metrics from a thread until `close`, and give their address. Errors: WrongInput where it cannot listen there."""
+        """Serve the metrics from a thread until `close`, and give their address. Errors: WrongInput where it
+        cannot listen there.
+        """
         try:
             server, thread = start_http_server(port, host, self.registry)
         except (OSError, OverflowError) as error:
-            raise WrongInput(f"metrics cannot be served at {host}:{port}: {error}. Give another --metrics-port.") from error
+            raise WrongInput(
+                f"metrics cannot be served at {host}:{port}: {error}. Give another --metrics-port."
+            ) from error
 
         def stop() -> None:
             server.shutdown()
@@ -91,12 +119,16 @@ class Memory(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """One gauge, without samples where no GPU is in use."""
         gauge = GaugeMetricFamily(
-            "lscal_gpu_memory_bytes", "GPU memory of this process, and of all on its device.", labels=["device", "kind"]
+            "lscal_gpu_memory_bytes",
+            "GPU memory of this process, and of all on its device.",
+            labels=["device", "kind"],
         )
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             for device in range(torch.cuda.device_count()):
-                if reserved := torch.cuda.memory_reserved(device):  # asking more of another device would start CUDA on it
+                if reserved := torch.cuda.memory_reserved(
+                    device
+                ):  # asking more of another device would start CUDA on it
                     free, total = torch.cuda.mem_get_info(device)
                     kinds = {
                         "allocated": torch.cuda.memory_allocated(device),

@@ -17,19 +17,31 @@ from sweeps.workers.supervisor import Keeper
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a worker runs: "cpu" or "cuda:N", N counted among the GPUs which this process sees; and on which cores, () for all."""
+    """Where a worker runs: "cpu" or "cuda:N", N counted among the GPUs which this process sees; and on which
+    cores, () for all.
+    """
 
     device: str
     cores: tuple[int, ...] = ()
 
 
 class Processes(Launcher):
-    """Workers as processes on this machine, one at each placement. `arguments` are Python's: `-m sweeps.worker …`."""
+    """Workers as processes on this machine, one at each placement. `arguments` are Python's: `-m
+    sweeps.worker …`.
+    """
 
-    def __init__(self, placements: Sequence[Placement], arguments: Sequence[str], environment: Mapping[str, str], voice: Voice):
+    def __init__(
+        self,
+        placements: Sequence[Placement],
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        voice: Voice,
+    ):
         self.voice = voice
         self.keepers = [
-            Keeper(number, [*arguments, "--device", seen(place)], {**environment, **limits(place)}, place.cores)
+            Keeper(
+                number, [*arguments, "--device", seen(place)], {**environment, **limits(place)}, place.cores
+            )
             for number, place in enumerate(placements, 1)
         ]
 
@@ -67,8 +79,8 @@ def seen(place: Placement) -> str:
 def limits(place: Placement) -> dict[str, str]:
     """Environment which holds a worker to its placement.
 
-    A worker sees its own GPU alone, so nothing of it can come to lie on another. OMP_NUM_THREADS of this process is a
-    limit for each worker too.
+    A worker sees its own GPU alone, so nothing of it can come to lie on another. OMP_NUM_THREADS of this
+    process is a limit for each worker too.
     """
     if place.device != "cpu":
         return {"CUDA_VISIBLE_DEVICES": gpus()[int(place.device.partition(":")[2])]}
@@ -78,23 +90,35 @@ def limits(place: Placement) -> dict[str, str]:
 
 
 def gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Counted without beginning to use one."""
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Counted without beginning to use
+    one.
+    """
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in named.split(",")][:count] if named is not None else [str(index) for index in range(count)]
+    return (
+        [name.strip() for name in named.split(",")][:count]
+        if named is not None
+        else [str(index) for index in range(count)]
+    )
 
 
 def places(workers: int | Literal["auto"], device: str) -> list[Placement]:
-    """Where `workers` workers run; "auto" is one for each GPU, or on a CPU one for each group of up to 8 cores.
+    """Where `workers` workers run; "auto" is one for each GPU, or on a CPU one for each group of up to 8
+    cores.
 
-    More workers than GPUs share them in turn; more than cores share these. Errors: WrongInput for a device that is not there.
+    More workers than GPUs share them in turn; more than cores share these. Errors: WrongInput for a device
+    that is not there.
     """
     if pick_device(device).type == "cuda":
         index = device.partition(":")[2]
         chosen = [int(index)] if index else list(range(len(gpus())))
         count = len(chosen) if workers == "auto" else workers
         return [Placement(f"cuda:{chosen[number % len(chosen)]}") for number in range(count)]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cores = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
     count = -(-len(cores) // MOST_LANES) if workers == "auto" else workers
     if count > len(cores):
         return [Placement("cpu", (cores[number % len(cores)],)) for number in range(count)]

@@ -1,4 +1,6 @@
-"""Cluster: workers on the nodes of a Ray cluster. Ray places them and moves them; what they work on is in Optuna's database alone."""
+"""Cluster: workers on the nodes of a Ray cluster. Ray places them and moves them; what they work on is in
+Optuna's database alone.
+"""
 
 import importlib
 import os
@@ -27,10 +29,12 @@ SLACK = 10.0
 
 
 class Ray(Launcher):
-    """Workers as Ray actors with a share of a GPU or some cores each. Ray starts them again elsewhere when their node goes.
+    """Workers as Ray actors with a share of a GPU or some cores each. Ray starts them again elsewhere when
+    their node goes.
 
-    With `workers="auto"` there are as many as the nodes have room for, and more when nodes join; a fixed number waits for room.
-    An actor is a `Keeper` whose worker is a process of its own, so it has its own GPU memory, takes SIGTERM, and may crash.
+    With `workers="auto"` there are as many as the nodes have room for, and more when nodes join; a fixed
+    number waits for room. An actor is a `Keeper` whose worker is a process of its own, so it has its own GPU
+    memory, takes SIGTERM, and may crash.
     """
 
     def __init__(
@@ -44,9 +48,14 @@ class Ray(Launcher):
         voice: Voice,
     ):
         if device.startswith("cuda:"):
-            raise WrongInput(f"the device is {device!r}, but Ray chooses each worker's GPU; use --device cuda.")
+            raise WrongInput(
+                f"the device is {device!r}, but Ray chooses each worker's GPU; use --device cuda."
+            )
         if gpus is not None and gpus > 1:
-            raise WrongInput(f"gpus_per_worker is {gpus:g}, but a worker trains on one GPU; allowed is a share such as 0.25, or 1.")
+            raise WrongInput(
+                f"gpus_per_worker is {gpus:g}, but a worker trains on one GPU; allowed is a share such as"
+                " 0.25, or 1."
+            )
         self.ray = load(address)
         self.address = address
         self.workers = workers
@@ -84,14 +93,18 @@ class Ray(Launcher):
             number = self.asked.pop(call)
             self.hear(number, call)
             self.ask(number)
-        judge([self.news[number] for number in sorted(self.news)] if len(self.news) == len(self.actors) else [])
+        judge(
+            [self.news[number] for number in sorted(self.news)] if len(self.news) == len(self.actors) else []
+        )
 
     @override
     def stop(self) -> None:
         try:
             for number in self.placed:
                 self.actors[number - 1].ask_to_stop.remote()
-            calls = {self.actors[number - 1].stop.remote(STOP_SECONDS): number for number in sorted(self.placed)}
+            calls = {
+                self.actors[number - 1].stop.remote(STOP_SECONDS): number for number in sorted(self.placed)
+            }
             if calls:
                 stopped, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=STOP_SECONDS + SLACK)
                 for call in stopped:
@@ -110,17 +123,23 @@ class Ray(Launcher):
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def grow(self) -> None:
-        """Place as many workers as are wanted. There are never fewer than before: those of a lost node wait for the next."""
+        """Place as many workers as are wanted. There are never fewer than before: those of a lost node wait
+        for the next.
+        """
         wanted = self.workers
         if wanted == "auto":
             wanted = sum(room(node["Resources"], self.gpus or 0.0, self.cpus) for node in self.nodes())
         for number in range(len(self.actors) + 1, wanted + 1):
             options = {"num_gpus": self.gpus, "num_cpus": self.cpus, "max_restarts": -1}
-            environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)} | self.stores
+            environment = {
+                name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)
+            } | self.stores
             if not self.gpus:
                 environment["OMP_NUM_THREADS"] = str(max(1, int(self.cpus)))
             arguments = [*self.arguments, "--device", self.device if self.gpus else "cpu"]
-            self.actors.append(self.ray.remote(Keeper).options(**options).remote(number, arguments, environment))
+            self.actors.append(
+                self.ray.remote(Keeper).options(**options).remote(number, arguments, environment)
+            )
             self.ask(number)
 
     def ask(self, number: int) -> None:
@@ -135,14 +154,18 @@ class Ray(Launcher):
         except self.ray.exceptions.RayActorError:
             if number in self.placed:
                 self.placed.remove(number)
-                self.voice.say(f"worker {number} is gone with its node or its actor; Ray places it again where there is room")
+                self.voice.say(
+                    f"worker {number} is gone with its node or its actor; Ray places it again where there is"
+                    " room"
+                )
 
 
 def load(address: str | None) -> Any:
     """Ray. Errors: WrongInput where it is not installed.
 
-    The ports of a cluster which Ray begins are open to the network, so it is guarded by a token, of its own: the one which Ray would
-    take otherwise lies in a file which everybody on the machine may read. All this Ray reads when it is imported.
+    The ports of a cluster which Ray begins are open to the network, so it is guarded by a token, of its own:
+    the one which Ray would take otherwise lies in a file which everybody on the machine may read. All this
+    Ray reads when it is imported.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None and "ray" not in sys.modules:
@@ -151,23 +174,35 @@ def load(address: str | None) -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise WrongInput("--launch ray needs Ray, which is not installed here: pip install 'lscal[ray]'.") from error
+        raise WrongInput(
+            "--launch ray needs Ray, which is not installed here: pip install 'lscal[ray]'."
+        ) from error
 
 
 def connect(ray: Any, address: str | None) -> None:
-    """Begin a cluster of this machine, without a dashboard, or join the one at an address. Errors: WrongInput where none answers."""
+    """Begin a cluster of this machine, without a dashboard, or join the one at an address. Errors: WrongInput
+    where none answers.
+    """
     before = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "configure_logging": False}
     try:
         if address is None:
-            ray.init("local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+            ray.init(
+                "local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                **quiet,
+            )
         else:
             host, _, port = address.removeprefix("ray://").rpartition(":")
             if port.isdigit():  # Ray itself tries for minutes
                 socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
             ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
-        raise WrongInput(f"there is no Ray cluster to use at {address or 'this machine'!r}: {error}") from error
+        raise WrongInput(
+            f"there is no Ray cluster to use at {address or 'this machine'!r}: {error}"
+        ) from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's own handler would end this process without a word
 
@@ -177,8 +212,9 @@ def refuse_files(stores: Mapping[str, str], others: set[str]) -> None:
     for name, url in stores.items():
         if others and (url.startswith("sqlite") or "://" not in url):
             raise WrongInput(
-                f"{name} is a file on this machine, which the cluster's nodes {', '.join(sorted(others))} cannot share; "
-                "give --storage postgresql+psycopg://… and --tracking-uri http://… of servers which they reach."
+                f"{name} is a file on this machine, which the cluster's nodes {', '.join(sorted(others))}"
+                " cannot share; give --storage postgresql+psycopg://… and --tracking-uri http://… of servers"
+                " which they reach."
             )
 
 
@@ -198,7 +234,9 @@ def room(resources: Mapping[str, float], gpus: float, cpus: float) -> int:
 
 
 def share_of_cores(nodes: Sequence[float], workers: int | Literal["auto"]) -> float:
-    """Cores for each of so many workers on nodes with so many cores; fewer than one where there are more workers than cores."""
+    """Cores for each of so many workers on nodes with so many cores; fewer than one where there are more
+    workers than cores.
+    """
     most = min(float(MOST_LANES), max(nodes, default=1.0))
     share = most if workers == "auto" else min(most, sum(nodes) / workers)
     return float(int(share)) if share >= 1 else max(0.01, int(share * 100) / 100)

@@ -1,4 +1,6 @@
-"""Keeper: one worker, started again when it dies. Imports nothing heavy: with Ray it runs in a process of its own on each node."""
+"""Keeper: one worker, started again when it dies. Imports nothing heavy: with Ray it runs in a process of its
+own on each node.
+"""
 
 import os
 import signal
@@ -16,7 +18,9 @@ from tracking.exits import Exit
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
 """Ends which say nothing against the program: somebody, or the machine for want of memory, stopped it."""
 QUICK_SECONDS = {True: 5.0, False: 60.0}
-"""A life shorter than this was in vain: when stopped from outside, and when it failed by itself (imports alone may take ten seconds)."""
+"""A life shorter than this was in vain: when stopped from outside, and when it failed by itself (imports
+alone may take ten seconds).
+"""
 DELAYS = (0.0, 2.0, 8.0, 30.0)
 """Seconds before the next start after 1, 2, … such lives in a row. After one more, the worker is given up."""
 LINES = 1000
@@ -47,12 +51,15 @@ class News:
 class Keeper:
     """Keeps a worker running until it has done its work, finds its input wrong, or dies too often.
 
-    The worker is `python ARGUMENTS`, on these cores (all where there are none), with `environment` on top of this process' own:
-    that is where passwords belong, since everybody on a machine sees its command lines. It leads a session of its own, so
-    Ctrl-C in a terminal does not reach it, and it ends with this process (`sweeps.workers.die_with_parent`). Nothing here waits, but `stop`.
+    The worker is `python ARGUMENTS`, on these cores (all where there are none), with `environment` on top of
+    this process' own: that is where passwords belong, since everybody on a machine sees its command lines. It
+    leads a session of its own, so Ctrl-C in a terminal does not reach it, and it ends with this process
+    (`sweeps.workers.die_with_parent`). Nothing here waits, but `stop`.
     """
 
-    def __init__(self, number: int, arguments: Sequence[str], environment: Mapping[str, str], cores: Sequence[int] = ()):
+    def __init__(
+        self, number: int, arguments: Sequence[str], environment: Mapping[str, str], cores: Sequence[int] = ()
+    ):
         self.number = number
         self.arguments = arguments
         self.environment = environment
@@ -79,7 +86,9 @@ class Keeper:
 
     def news(self) -> News:
         """What is new since the last call, and how it stands."""
-        output, events = (tuple(lines.popleft() for _ in range(len(lines))) for lines in (self.output, self.events))
+        output, events = (
+            tuple(lines.popleft() for _ in range(len(lines))) for lines in (self.output, self.events)
+        )
         return News(output, events, self.process is not None, self.lost)
 
     def begin(self) -> None:
@@ -117,7 +126,9 @@ class Keeper:
         elif code == Exit.WRONG_INPUT:
             self.give_up("found its input wrong")
         else:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            )
             self.failed(how, quick=lived < QUICK_SECONDS[code in FROM_OUTSIDE])
 
     def failed(self, how: str, *, quick: bool) -> None:
@@ -128,7 +139,9 @@ class Keeper:
             return
         delay = DELAYS[max(0, self.in_vain - 1)]
         self.due = time.monotonic() + delay
-        self.events.append(f"worker {self.number} {how}; it is started again{f' in {delay:g} s' if delay else ''}")
+        self.events.append(
+            f"worker {self.number} {how}; it is started again{f' in {delay:g} s' if delay else ''}"
+        )
 
     def give_up(self, why: str) -> None:
         """Do not start the worker again."""
@@ -143,7 +156,9 @@ class Keeper:
             self.process.terminate()
 
     def stop(self, seconds: float) -> News:
-        """Wait so long for the worker's end, then kill it and all that it started. Nothing of it is left, however this is left."""
+        """Wait so long for the worker's end, then kill it and all that it started. Nothing of it is left,
+        however this is left.
+        """
         if self.process is None:
             return self.news()
         try:

@@ -1,6 +1,8 @@
-"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells them.
+"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells
+them.
 
-What is told was handed over to be logged before. `python -m sweeps.worker` joins a sweep from anywhere, see `join`.
+What is told was handed over to be logged before. `python -m sweeps.worker` joins a sweep from anywhere, see
+`join`.
 """
 
 import math
@@ -69,14 +71,24 @@ class Worker:
     A context: while inside, it is on the sweep's roll, and beats.
 
     Attributes:
-        engine: trains in the way which the sweep's first worker has chosen, so that all members are comparable to the last bit.
+        engine: trains in the way which the sweep's first worker has chosen, so that all members are
+            comparable to the last bit.
         finish: takes what is finished, before the study is told.
         folder: where checkpoints lie.
         meter: counts what is done.
         most: how many members fit into memory, as far as is known.
     """
 
-    def __init__(self, screening: Study, engine: Engine, finish: Finish, folder: Path, say: Say, meter: Meter, metrics: str | None = None):
+    def __init__(
+        self,
+        screening: Study,
+        engine: Engine,
+        finish: Finish,
+        folder: Path,
+        say: Say,
+        meter: Meter,
+        metrics: str | None = None,
+    ):
         self.screening, self.engine = screening, agreed(screening, engine)
         self.finish, self.folder, self.say, self.meter = finish, folder, say, meter
         self.most = self.engine.way.members
@@ -102,7 +114,10 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.beating.__exit__(None, None, None)
         storage = self.screening.storage
-        with suppress(OptunaError, SQLAlchemyError), storage.impatient():  # or else it is crossed out when it has been silent for a while
+        with (
+            suppress(OptunaError, SQLAlchemyError),
+            storage.impatient(),
+        ):  # or else it is crossed out when it has been silent for a while
             self.place.leave()
 
     def beat(self) -> None:
@@ -112,15 +127,17 @@ class Worker:
         self.meter.beaten()
 
     def share(self) -> int:
-        """With how many workers the trials are to be shared: those on the roll, or those which were placed and are not there yet."""
+        """With how many workers the trials are to be shared: those on the roll, or those which were placed
+        and are not there yet.
+        """
         present = sum(one.alive for one in self.roll.present(self.screening.plan.grace))
         return max(1, present, self.screening.noted(WORKERS) or 0)
 
     def work(self, study: Study, progress: Progress) -> None:
         """Train trials until the study has as many as its plan wants.
 
-        Trials which other workers hold are waited for: they are finished there, or taken over when that worker falls silent.
-        On any interruption, what is unfinished is given back.
+        Trials which other workers hold are waited for: they are finished there, or taken over when that
+        worker falls silent. On any interruption, what is unfinished is given back.
         """
         told = 0
         while True:
@@ -135,7 +152,9 @@ class Worker:
             time.sleep(PAUSE_SECONDS)
 
     def batch(self, study: Study, progress: Progress) -> bool:
-        """Ask and train one batch; False where there is nothing to do. On any interruption, what is unfinished is given back."""
+        """Ask and train one batch; False where there is nothing to do. On any interruption, what is
+        unfinished is given back.
+        """
         ladder = self.ladder(study)
         self.study = study
         try:
@@ -144,14 +163,21 @@ class Worker:
                 trials = study.ask(max(1, min(fair, self.most // len(study.seeds))))
             if not trials:
                 return False
-            self.place.hold([f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#") for trial in trials])
+            self.place.hold(
+                [
+                    f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#")
+                    for trial in trials
+                ]
+            )
             parts: dict[int, list[Trial]] = defaultdict(list)
             for trial in trials:  # a population is trained equally far
                 parts[epochs_done(self.folder, study.uid(trial))].append(trial)
             for part in parts.values():
                 self.train(study, part, ladder, progress)
         except TakenOver:
-            self.say("this worker was silent for too long: its trials were given to others, and it drops them")
+            self.say(
+                "this worker was silent for too long: its trials were given to others, and it drops them"
+            )
             study.held.clear()
             study.lost.clear()
         finally:
@@ -168,7 +194,9 @@ class Worker:
         return self.ladders[study.name]
 
     def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:
-        """Train a batch of trials as one population, or in smaller ones where the memory does not hold it, and tell each of them."""
+        """Train a batch of trials as one population, or in smaller ones where the memory does not hold it,
+        and tell each of them.
+        """
 
         def watched(epochs: int) -> None:
             if study.taken_over():
@@ -178,7 +206,10 @@ class Worker:
 
         seeds = study.seeds
         members = {
-            study.uid(trial): [member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds] for trial in trials
+            study.uid(trial): [
+                member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds
+            ]
+            for trial in trials
         }
         shelf = Shelf(self.folder, members, self.engine.identity, self.say)
         every = [member for own in members.values() for member in own]
@@ -221,25 +252,47 @@ class Worker:
         give_freed_memory_back()
         self.most = min(self.most, members // 2)
         if not self.most:
-            raise TooLarge(f"one member of {self.engine.task.name} does not fit into the memory of {self.engine.device}: {shortage}")
-        self.say(f"{members} members do not fit into the memory of {self.engine.device} ({shortage}); {self.most} at a time from now on")
+            raise TooLarge(
+                f"one member of {self.engine.task.name} does not fit into the memory of {self.engine.device}:"
+                f" {shortage}"
+            )
+        self.say(
+            f"{members} members do not fit into the memory of {self.engine.device} ({shortage}); {self.most}"
+            " at a time from now on"
+        )
 
-    def tell(self, study: Study, trials: Sequence[Trial], ladder: Ladder, trained: Trained, progress: Progress) -> None:
+    def tell(
+        self, study: Study, trials: Sequence[Trial], ladder: Ladder, trained: Trained, progress: Progress
+    ) -> None:
         """Score each trial of a batch, hand it over, and tell the study."""
         seeds, engine = study.seeds, self.engine
         self.meter.trained(len(trained.epochs), trained.seconds)
-        logits = {split: engine.logits(trained, split) for split in splits_of(study.stage)} if trained.lanes else {}
+        logits = (
+            {split: engine.logits(trained, split) for split in splits_of(study.stage)}
+            if trained.lanes
+            else {}
+        )
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
                 with uninterrupted():
                     self.told(
-                        study, trial, "diverged", study.tell_diverged(trial, f"the loss became NaN or infinite at {describe(trial.point)}")
+                        study,
+                        trial,
+                        "diverged",
+                        study.tell_diverged(
+                            trial, f"the loss became NaN or infinite at {describe(trial.point)}"
+                        ),
                     )
-                self.say(f"trial {trial.number} failed: the loss became NaN or infinite at {describe(trial.point)}; the sweep goes on")
+                self.say(
+                    f"trial {trial.number} failed: the loss became NaN or infinite at"
+                    f" {describe(trial.point)}; the sweep goes on"
+                )
                 continue
             if reason := ladder.reasons.get(trial.number):
-                outcome = replace(unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason)
+                outcome = replace(
+                    unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason
+                )
                 with uninterrupted():
                     self.finish(outcome, {}, {})
                     self.told(study, trial, "dropped", study.tell_dropped(trial, outcome))
@@ -249,10 +302,19 @@ class Worker:
             if SENTENCES in parts_of(study.stage, engine.dataset):
                 own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
             outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
-            files = {weights_path(outcome): pack(weights_of(trained, rows.start))} if study.stage == "confirm" else {}
+            files = (
+                {weights_path(outcome): pack(weights_of(trained, rows.start))}
+                if study.stage == "confirm"
+                else {}
+            )
             with uninterrupted():
                 self.finish(outcome, own, files)
-                self.told(study, trial, "finished", study.tell(trial, outcome, packed(losses) if ladder.active else ""))
+                self.told(
+                    study,
+                    trial,
+                    "finished",
+                    study.tell(trial, outcome, packed(losses) if ladder.active else ""),
+                )
 
     def told(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
         """What follows when a trial was told."""
@@ -260,13 +322,20 @@ class Worker:
         if mine:
             self.meter.told(state)
         else:
-            self.say(f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will tell it")
+            self.say(
+                f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
+                " tell it"
+            )
 
 
-def harvest(study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch) -> dict[str, tuple[Outcome, Logits]]:
-    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its point.
+def harvest(
+    study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch
+) -> dict[str, tuple[Outcome, Logits]]:
+    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its
+    point.
 
-    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone, the members are trained once more.
+    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone,
+    the members are trained once more.
     """
     train(study)
     deadline = time.monotonic() + FETCH_SECONDS
@@ -290,23 +359,33 @@ def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T
 
 def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
     """The logits of a finished trial whose file is gone: train its members once more."""
-    worker.say(f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are trained again")
+    worker.say(
+        f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are"
+        " trained again"
+    )
     members = [member_of(study.task, study.plan.smoothing[0], outcome.point, seed) for seed in study.seeds]
     trained = worker.train_in_parts(members, lambda _: None)
-    logits: dict[Part, Tensor] = {split: worker.engine.logits(trained, split) for split in splits_of(study.stage)}
+    logits: dict[Part, Tensor] = {
+        split: worker.engine.logits(trained, split) for split in splits_of(study.stage)
+    }
     if SENTENCES in parts_of(study.stage, worker.engine.dataset):
         logits[SENTENCES] = sentences(worker.engine, trained, range(len(members)))
     return logits
 
 
-def sentences(engine: Engine, trained: Trained, rows: Iterable[int]) -> Float[Tensor, "seed sentence statistic"]:
+def sentences(
+    engine: Engine, trained: Trained, rows: Iterable[int]
+) -> Float[Tensor, "seed sentence statistic"]:
     """What BLEU is made of, for each of some trained members, from their translations of *test*."""
-    networks = (network_of(engine.task, engine.dataset, weights_of(trained, row)).to(engine.device) for row in rows)
+    networks = (
+        network_of(engine.task, engine.dataset, weights_of(trained, row)).to(engine.device) for row in rows
+    )
     return torch.stack([statistics_of(network, engine.dataset) for network in networks])
 
 
 def agreed(screening: Study, engine: Engine) -> Engine:
-    """An engine that trains as the sweep's first worker on such a device did: fused and looped members agree to rounding only.
+    """An engine that trains as the sweep's first worker on such a device did: fused and looped members agree
+    to rounding only.
 
     Errors: WrongInput where the plan pins the other kind.
     """
@@ -316,8 +395,8 @@ def agreed(screening: Study, engine: Engine) -> Engine:
     plan = screening.plan
     if Execution.of(plan.execution).kind:
         raise WrongInput(
-            f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}: they agree to rounding only. Leave "
-            "--execution out, or give another --storage."
+            f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}:"
+            " they agree to rounding only. Leave --execution out, or give another --storage."
         )
     return engine_for(replace(plan, execution=kept), engine.task, engine.dataset)
 
@@ -329,7 +408,9 @@ def ladder_of(study: Study, engine: Engine, say: Say) -> Ladder:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is used up. A thread does not start where there is none left for its stack."""
+    """Whether an error says that a device's memory is used up. A thread does not start where there is none
+    left for its stack.
+    """
     said = str(error)
     signs = ("DefaultCPUAllocator: ", "out of memory", "can't start new thread")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in said for sign in signs)

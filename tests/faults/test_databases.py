@@ -1,4 +1,6 @@
-"""What befalls the databases and MLflow: the sweep comes to the same numbers, and MLflow gets everything in the end."""
+"""What befalls the databases and MLflow: the sweep comes to the same numbers, and MLflow gets everything in
+the end.
+"""
 
 import signal
 import subprocess
@@ -18,7 +20,9 @@ from tracking.recommend import recommendation
 def restart_often(database, arena, conductor, times):
     """Restart the database while the sweep runs, in turn as an orderly end of all sessions and as a crash."""
     for number in range(times):
-        arena.until(lambda: conductor.poll() is not None or arena.trials("RUNNING") or arena.trials("COMPLETE"))
+        arena.until(
+            lambda: conductor.poll() is not None or arena.trials("RUNNING") or arena.trials("COMPLETE")
+        )
         if conductor.poll() is not None:
             return number
         database.restart(("fast", "immediate")[number % 2])
@@ -67,7 +71,12 @@ def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, 
     assert "python -m tracking.replay" in said
     with server(tmp_path, port):
         done = subprocess.run(
-            [sys.executable, "-m", "tracking.replay"], cwd=tmp_path, env=arena.environment(), capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", "tracking.replay"],
+            cwd=tmp_path,
+            env=arena.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         complete(arena, undisturbed)
@@ -91,7 +100,11 @@ def test_mlflow_is_killed(tmp_path, undisturbed, moment):
         with server(tmp_path, port):
             same(arena, conductor, undisturbed)
             done = subprocess.run(
-                [sys.executable, "-m", "tracking.replay"], cwd=tmp_path, env=arena.environment(), capture_output=True, timeout=120
+                [sys.executable, "-m", "tracking.replay"],
+                cwd=tmp_path,
+                env=arena.environment(),
+                capture_output=True,
+                timeout=120,
             )
             assert done.returncode == 0
             complete(arena, undisturbed)
@@ -99,9 +112,27 @@ def test_mlflow_is_killed(tmp_path, undisturbed, moment):
 
 def server(folder, port, end=signal.SIGTERM):
     """An MLflow server which is there, always at the same port."""
-    where = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    where = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     return Serving(
-        process("mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", folder=folder, end=end), port
+        process(
+            "mlflow",
+            "server",
+            *where,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            folder=folder,
+            end=end,
+        ),
+        port,
     )
 
 

@@ -15,7 +15,9 @@ from sweeps.training.autotune import choose
 from sweeps.data.load import load
 from sweeps.workers.metrics import Meter
 from sweeps.settings import resolve
-from sweeps.studies.study import open_storage, open_study, planned
+from sweeps.studies.retrying_storage import open_storage
+from sweeps.studies.design import planned
+from sweeps.studies.study import open_study
 from sweeps.workers.worker import Worker
 
 torch.set_num_threads(1)
@@ -45,11 +47,17 @@ def trained(folder, trials, seeds, megabytes, most):
     folder.mkdir()
     words = [sys.executable, "-c", SCRIPT, *map(str, (trials, seeds, megabytes, most))]
     done = subprocess.run(
-        words, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        words,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    return [line for line in lines if not line.startswith("OUTCOME")], [line for line in lines if line.startswith("OUTCOME")]
+    return [line for line in lines if not line.startswith("OUTCOME")], [
+        line for line in lines if line.startswith("OUTCOME")
+    ]
 
 
 @pytest.mark.slow  # what a process can still allocate near its limit is not the same each time

@@ -1,4 +1,6 @@
-"""What befalls workers: they are killed, paused, have a wrong clock; and the sweep comes to the same numbers."""
+"""What befalls workers: they are killed, paused, have a wrong clock; and the sweep comes to the same
+numbers.
+"""
 
 import random
 import shutil
@@ -22,9 +24,15 @@ int clock_gettime(clockid_t id, struct timespec *now) {
     if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) now->tv_sec += off();
     return result;
 }
-time_t time(time_t *out) { struct timespec now; clock_gettime(CLOCK_REALTIME, &now); if (out) *out = now.tv_sec; return now.tv_sec; }
+time_t time(time_t *out) {
+    struct timespec now; clock_gettime(CLOCK_REALTIME, &now);
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
 int gettimeofday(struct timeval *out, void *zone) {
-    struct timespec now; clock_gettime(CLOCK_REALTIME, &now); out->tv_sec = now.tv_sec; out->tv_usec = now.tv_nsec / 1000; return 0;
+    struct timespec now; clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec; out->tv_usec = now.tv_nsec / 1000;
+    return 0;
 }
 """
 
@@ -39,7 +47,9 @@ def same(arena, conductor, undisturbed):
 def kill_some(arena, conductor, times, generator):
     """Kill workers at random points of their work."""
     for _ in range(times):
-        arena.until(lambda: conductor.poll() is not None or (workers_of(conductor) and arena.trials("RUNNING")), 120)
+        arena.until(
+            lambda: conductor.poll() is not None or (workers_of(conductor) and arena.trials("RUNNING")), 120
+        )
         time.sleep(generator.uniform(0, 1.5))
         if conductor.poll() is not None:
             return
@@ -133,7 +143,9 @@ def test_a_data_file_is_corrupt_on_one_worker_only(arena, tmp_path):
     shutil.copytree(DATA / "fashion-mnist", broken / "fashion-mnist")
     damage(broken / "fashion-mnist")
     plan = ("--epochs", "1", "--train-examples", "300", "--trials", "2", "--seeds", "1", "--pilot-only")
-    conductor = arena.start("sweeps.run", "fashion_mnist/mlp", *plan, "--workers", "0", "--grace", "3", LSCAL_DATA=str(DATA))
+    conductor = arena.start(
+        "sweeps.run", "fashion_mnist/mlp", *plan, "--workers", "0", "--grace", "3", LSCAL_DATA=str(DATA)
+    )
     bad = arena.start("sweeps.worker", LSCAL_DATA=str(broken))
     with ended(conductor, bad):
         arena.until(lambda: "is left to others" in arena.said(), 120)

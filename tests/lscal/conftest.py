@@ -10,7 +10,9 @@ from torch import Tensor
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tensors as small as these are scored several times faster where no second thread waits for its share."""
+    """Tensors as small as these are scored several times faster where no second thread waits for its
+    share.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

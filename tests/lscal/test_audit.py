@@ -126,7 +126,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     for name, model in (("over", 2), ("under", 0)):
         logits, labels = logits_of(model)
-        np.savez(folder / f"{name}.npz", logits=logits, labels=labels, classes=np.array(["cat", "dog", "<i>", "$x$"]))
+        np.savez(
+            folder / f"{name}.npz",
+            logits=logits,
+            labels=labels,
+            classes=np.array(["cat", "dog", "<i>", "$x$"]),
+        )
     return folder
 
 
@@ -151,7 +156,8 @@ def double(audits):
     """The page of two files, with the two diagrams about both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "lscal.audit.page.inline", lambda diagram, number, title: (inline if number < 3 else undrawn_figure)(diagram, number, title)
+            "lscal.audit.page.inline",
+            lambda diagram, number, title: (inline if number < 3 else undrawn_figure)(diagram, number, title),
         )
         return Page(page(audits, Comparison(*audits)))
 
@@ -161,7 +167,8 @@ def predictions_of(model):
     return Predictions.from_logits(torch.from_numpy(logits), torch.from_numpy(labels))
 
 
-# ---- what the page says ----------------------------------------------------------------------------------------------
+# ---- what the page says
+# ----------------------------------------------------------------------------------------------
 
 
 def test_the_first_sentence_is_the_answer(single):
@@ -170,17 +177,29 @@ def test_the_first_sentence_is_the_answer(single):
     p /= p.sum(-1, keepdims=True)
     accuracy, confidence = (p.argmax(-1) == y).mean(), p.max(-1).mean()
     gap = confidence - accuracy
-    wanted = rf"Right {100 * accuracy:.1f} % of the time \[[\d.]+, [\d.]+\], says {100 * confidence:.1f} %: overconfident by {100 * gap:.1f} points \["
+    wanted = (
+        rf"Right {100 * accuracy:.1f} % of the time \[[\d.]+, [\d.]+\], says {100 * confidence:.1f} %:"
+        rf" overconfident by {100 * gap:.1f} points \["
+    )
     assert gap > 0.1
     assert re.search(wanted, single.text)
 
 
 def test_every_metric_stands_with_its_interval_as_the_library_gives_it(single, resamples):
     found = estimates(predictions_of(2), resamples=resamples)
-    rows = {"accuracy": "accuracy", "NLL": "nll", "ECE": "ece", "smooth ECE": "smooth_ece", "AURC": "aurc", "fidelity": "fidelity"}
+    rows = {
+        "accuracy": "accuracy",
+        "NLL": "nll",
+        "ECE": "ece",
+        "smooth ECE": "smooth_ece",
+        "AURC": "aurc",
+        "fidelity": "fidelity",
+    }
     for title, name in rows.items():
         factor = 1000 if name == "aurc" else 1 if name in ("nll", "fidelity") else 100
-        value, low, high = (factor * float(end) for end in (found[name].value, found[name].low, found[name].high))
+        value, low, high = (
+            factor * float(end) for end in (found[name].value, found[name].low, found[name].high)
+        )
         cell = single.row(title, table=-1)[1]
         said = [float(number) for number in re.findall(r"[\d.]+", cell)[:3]]
         assert said == pytest.approx([value, low, high], abs=0.0501 if factor > 1 else 0.00501), name
@@ -188,7 +207,9 @@ def test_every_metric_stands_with_its_interval_as_the_library_gives_it(single, r
     assert shown == set(found) - {"top_k_accuracy"}  # of four classes it is always 1
     linked = {target[1:] for target in single.values("href") if target[1:] in METRICS}
     assert linked == shown - {"calibrated_ece"}
-    assert f"{100 * float(found['calibrated_ece'].value):.1f} % if calibrated" in single.row("ECE", table=-1)[1]
+    assert (
+        f"{100 * float(found['calibrated_ece'].value):.1f} % if calibrated" in single.row("ECE", table=-1)[1]
+    )
 
 
 def test_what_a_temperature_would_repair_is_cross_fitted(single, resamples):
@@ -211,12 +232,21 @@ def test_a_comparison_is_that_of_the_library(double, resamples):
     over, under = predictions_of(2), predictions_of(0)
     wanted = differences(under, over, resamples=resamples)
     scaled = differences(temperature(under), temperature(over), ["nll", "ece"], resamples=resamples)
-    for title, name, factor in (("accuracy", "accuracy", 100), ("NLL", "nll", 1), ("ECE", "ece", 100), ("AURC", "aurc", 1000)):
+    for title, name, factor in (
+        ("accuracy", "accuracy", 100),
+        ("NLL", "nll", 1),
+        ("ECE", "ece", 100),
+        ("AURC", "aurc", 1000),
+    ):
         cells = double.row(title)
-        for cell, difference in ((cells[2], wanted[name]), *(((cells[3], scaled[name]),) if name in scaled else ())):
+        for cell, difference in (
+            (cells[2], wanted[name]),
+            *(((cells[3], scaled[name]),) if name in scaled else ()),
+        ):
             said = [float(text.replace("−", "-")) for text in re.findall(r"[−+]?\d+\.\d+", cell)]
             assert said == pytest.approx(
-                [factor * float(e) for e in (difference.value, difference.low, difference.high)], abs=0.0501 if factor > 1 else 0.00501
+                [factor * float(e) for e in (difference.value, difference.low, difference.high)],
+                abs=0.0501 if factor > 1 else 0.00501,
             )
     assert "under against over" in double.text
 
@@ -230,7 +260,8 @@ def test_classes_go_by_their_names(single):
     assert f"least often is “{name}”: {100 * rates[worst]:.1f} % of {(y == worst).sum()}." in single.text
 
 
-# ---- what the page is ------------------------------------------------------------------------------------------------
+# ---- what the page is
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["single", "double"])
@@ -239,11 +270,19 @@ def any_page(request):
 
 
 def test_it_loads_nothing_and_runs_nothing(any_page):
-    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image"} & set(any_page.tags)
-    assert not [name for _, name, _ in any_page.attributes if name.startswith("on") or name in ("src", "srcset", "action")]
+    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image"} & set(
+        any_page.tags
+    )
+    assert not [
+        name
+        for _, name, _ in any_page.attributes
+        if name.startswith("on") or name in ("src", "srcset", "action")
+    ]
     assert all(target.startswith("#") for name in ("href", "xlink:href") for target in any_page.values(name))
     assert not re.search(r"https?:|//[a-z]|@import|javascript:", any_page.source)
-    assert not [address for address in re.findall(r"url\(([^)]*)\)", any_page.source) if not address.startswith("#")]
+    assert not [
+        address for address in re.findall(r"url\(([^)]*)\)", any_page.source) if not address.startswith("#")
+    ]
     (policy,) = [value for value in any_page.values("content") if "default-src" in value]
     assert policy.startswith("default-src 'none';")
     assert "script" not in policy
@@ -337,10 +376,13 @@ def test_names_from_outside_are_text(tmp_path, audits):
 
 def test_text_and_attributes_are_escaped_and_markup_is_not():
     made = element("a", "1 < 2 & ", element("b", "\"'"), href='"><script>', aria_label="&")
-    assert made == Markup('<a href="&quot;&gt;&lt;script&gt;" aria-label="&amp;">1 &lt; 2 &amp; <b>&quot;&#x27;</b></a>')
+    assert made == Markup(
+        '<a href="&quot;&gt;&lt;script&gt;" aria-label="&amp;">1 &lt; 2 &amp; <b>&quot;&#x27;</b></a>'
+    )
 
 
-# ---- the numbers -----------------------------------------------------------------------------------------------------
+# ---- the numbers
+# --------------------------------------------------------------------------------------------------
 
 
 def test_recalibration_of_an_example_has_not_seen_it():
@@ -356,7 +398,9 @@ def test_recalibration_of_an_example_has_not_seen_it():
 def test_cross_fitted_temperature_is_that_of_crossfit():
     predictions = predictions_of(0)
     rows = torch.arange(EXAMPLES)
-    assert torch.allclose(crossfitted(predictions, Temperature).logits(rows), temperature(predictions).logits(rows), atol=1e-12)
+    assert torch.allclose(
+        crossfitted(predictions, Temperature).logits(rows), temperature(predictions).logits(rows), atol=1e-12
+    )
 
 
 def test_the_classes_are_each_one_class_against_the_rest():
@@ -395,7 +439,9 @@ def test_break_even_is_that_of_the_library():
         seen.append(break_even(risk_coverage(first), risk_coverage(second)))
         assert seen[-1] == (pytest.approx(wanted) if 0 < wanted < 1 else None)
     assert any(share is not None for share in seen)
-    assert float(risk_coverage(predictions_of(1))[-1]) == pytest.approx(1 - float(METRICS["accuracy"].function(predictions_of(1))))
+    assert float(risk_coverage(predictions_of(1))[-1]) == pytest.approx(
+        1 - float(METRICS["accuracy"].function(predictions_of(1)))
+    )
 
 
 def test_the_seeds_of_a_sweep_are_one_page(tmp_path):
@@ -417,9 +463,14 @@ def test_epsilon_is_told_from_training_predictions_alone(tmp_path, folder, singl
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, 400)
     logits = 0.02 * random.normal(size=(400, CLASSES))
-    logits[np.arange(400), labels] += np.log(1 + CLASSES * 0.9 / 0.1)  # where the smoothed loss is least at ε = 0.1
+    logits[np.arange(400), labels] += np.log(
+        1 + CLASSES * 0.9 / 0.1
+    )  # where the smoothed loss is least at ε = 0.1
     np.savez(tmp_path / "train.npz", logits=logits, labels=labels)
-    assert run(folder, "over.npz", "--train", str(tmp_path / "train.npz"), "--out", str(tmp_path / "page.html")) == 0
+    assert (
+        run(folder, "over.npz", "--train", str(tmp_path / "train.npz"), "--out", str(tmp_path / "page.html"))
+        == 0
+    )
     wanted = estimate_epsilon(torch.from_numpy(logits), torch.from_numpy(labels))
     ends = f"{float(wanted.value):.2f} [{float(wanted.low):.2f}, {float(wanted.high):.2f}]"
     assert abs(float(wanted.value) - 0.1) < 0.02
@@ -436,25 +487,39 @@ def test_a_p_norm_is_said_to_repair_what_it_repairs():
     evidence = 2.2 * random.normal(size=(700, 5))
     p = np.exp(evidence) / np.exp(evidence).sum(-1, keepdims=True)
     labels = (p.cumsum(-1) > random.random((700, 1))).argmax(-1)
-    scores = torch.from_numpy(evidence * np.exp(random.normal(size=(700, 1))))  # the size of a row's logits says nothing
+    scores = torch.from_numpy(
+        evidence * np.exp(random.normal(size=(700, 1)))
+    )  # the size of a row's logits says nothing
     predictions = Predictions.from_logits(scores, torch.from_numpy(labels))
     audit = Audit.of("", Saved(Path(), predictions, (), (), None), Resamples.draw(700, replicates=REPLICATES))
     said = " ".join(verdict.of_audit(audit))
     assert re.search(r"A p-norm repairs more: ECE [\d.]+ % → [\d.]+ %\.", said)
-    assert re.search(r"A p-norm of the logits would rank its errors better: AURC [\d.]+ ‰ → [\d.]+ ‰, change −", said)
+    assert re.search(
+        r"A p-norm of the logits would rank its errors better: AURC [\d.]+ ‰ → [\d.]+ ‰, change −", said
+    )
 
 
-# ---- edges -----------------------------------------------------------------------------------------------------------
+# ---- edges
+# --------------------------------------------------------------------------------------------------
 
 Z = 2 * np.random.default_rng(1).normal(size=(40, 3))
 SOFT = np.exp(Z / 3) / np.exp(Z / 3).sum(-1, keepdims=True)
 RULED_OUT = np.where(np.eye(3)[Z.argmin(-1)] > 0, -np.inf, Z)
 EDGES = {
     "one row": ({"logits": Z[:1], "labels": Z[:1].argmax(-1)}, "There is no error among 1 example"),
-    "all right": ({"logits": Z, "labels": Z.argmax(-1)}, "No temperature is best: the lower it is, the lower the loss"),
+    "all right": (
+        {"logits": Z, "labels": Z.argmax(-1)},
+        "No temperature is best: the lower it is, the lower the loss",
+    ),
     "two classes, saturated": ({"logits": 1e4 * Z[:, :2], "labels": Z.argmax(-1) % 2}, "overconfident"),
-    "all the same": ({"logits": np.zeros((40, 3)), "labels": np.arange(40) % 3}, "there is nothing to repair"),
-    "certain probabilities": ({"probabilities": np.eye(3)[Z.argmax(-1)], "labels": np.arange(40) % 3}, "says 100.0 %"),
+    "all the same": (
+        {"logits": np.zeros((40, 3)), "labels": np.arange(40) % 3},
+        "there is nothing to repair",
+    ),
+    "certain probabilities": (
+        {"probabilities": np.eye(3)[Z.argmax(-1)], "labels": np.arange(40) % 3},
+        "says 100.0 %",
+    ),
     "annotators, a class ruled out": ({"logits": RULED_OUT, "labels": SOFT}, "labels are distributions"),
 }
 
@@ -470,7 +535,8 @@ def test_edges_are_audited(tmp_path, case):
     assert ("Against the annotators" in found.text) == case.startswith("annotators")
 
 
-# ---- words -----------------------------------------------------------------------------------------------------------
+# ---- words
+# --------------------------------------------------------------------------------------------------
 
 
 def estimate(value, low, high):
@@ -486,7 +552,12 @@ def estimate(value, low, high):
         ("confidence_gap", (-0.068, -0.089, 0.0001), "−6.8 pp [−8.9, 0.0]", "−6.80 pp [−8.90, +0.01]"),
         ("nll", (0.2814, 0.2754, 0.2874), "0.281 [0.275, 0.287]", "+0.281 [+0.275, +0.287]"),
         ("nll", (float("inf"), float("inf"), float("inf")), "∞", "∞"),
-        ("nll", (12345678, 12345678, 12345678), "1.23e+07 [1.23e+07, 1.23e+07]", "+1.23e+07 [+1.23e+07, +1.23e+07]"),
+        (
+            "nll",
+            (12345678, 12345678, 12345678),
+            "1.23e+07 [1.23e+07, 1.23e+07]",
+            "+1.23e+07 [+1.23e+07, +1.23e+07]",
+        ),
         ("aurc", (0.0200, 0.0181, 0.0222), "20.0 ‰ [18.1, 22.2]", "+20.0 ‰ [+18.1, +22.2]"),
         ("fidelity", (float("nan"),) * 3, "not defined", "not defined"),
     ],
@@ -501,21 +572,34 @@ def test_zero_has_no_sign():
     assert number(0.0004, 1, 100, signed=True) == "0.0"
 
 
-# ---- the command line ------------------------------------------------------------------------------------------------
+# ---- the command line
+# ------------------------------------------------------------------------------------------------
 
 
 WRONG = {
     "a bad row": (["bad.csv"], "row 1 (rows count from 0): column logit_1 is nan"),
     "no file": (["absent.npz"], "absent.npz: there is no such file"),
     "three files": (["over.npz"] * 3, "3 files were given; one is audited, two are compared"),
-    "too many trains": (["over.npz", "--train", "a.npz", "--train", "b.npz"], "--train was given 2 times for 1 files"),
+    "too many trains": (
+        ["over.npz", "--train", "a.npz", "--train", "b.npz"],
+        "--train was given 2 times for 1 files",
+    ),
     "no folder": (["over.npz", "--out", "absent/page.html"], "there is no folder absent"),
     "a folder": (["over.npz", "--out", "."], "is a folder; give the name of a page in it"),
     "not ours": (["over.npz", "--out", "notes.html"], "notes.html exists and is no audit page"),
     "the file itself": (["over.npz", "--out", "over.npz"], "over.npz exists and is no audit page"),
-    "train of other classes": (["over.npz", "--train", "bad.npz"], "hold 1 models of 4 classes and 1 models of 2 classes"),
-    "train of probabilities": (["over.npz", "--train", "soft.npz"], "holds probabilities; the ε is told from logits"),
-    "train which tells nothing": (["over.npz", "--train", "flat.npz"], "flat.npz: no logit differs from another of its row"),
+    "train of other classes": (
+        ["over.npz", "--train", "bad.npz"],
+        "hold 1 models of 4 classes and 1 models of 2 classes",
+    ),
+    "train of probabilities": (
+        ["over.npz", "--train", "soft.npz"],
+        "holds probabilities; the ε is told from logits",
+    ),
+    "train which tells nothing": (
+        ["over.npz", "--train", "flat.npz"],
+        "flat.npz: no logit differs from another of its row",
+    ),
     "other labels": (["over.npz", "other.npz"], "differ in the label of row 3 (rows count from 0)"),
 }
 
@@ -558,8 +642,7 @@ def test_files_are_called_by_what_tells_them_apart(files, names):
 
 def test_help_tells_the_columns_without_loading_torch():
     code = (
-        "import sys; from lscal.audit.command import main\n"
-        "try: main(['--help'])\n"
+        "import sys; from lscal.audit.command import main\ntry: main(['--help'])\n"
         "except SystemExit: print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

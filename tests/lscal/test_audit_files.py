@@ -17,7 +17,9 @@ RNG = np.random.default_rng(3)
 LOGITS = (2 * RNG.normal(size=(N, K)) + 0.3).astype(np.float32)
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
 LABELS = np.array([2, 0, 1, 1, 0, 2, 1])
-SHARES = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1, 0, 0], [0, 0.5, 0.5], [0.3, 0.3, 0.4], [0, 0, 1], [0.6, 0.4, 0]])
+SHARES = np.array(
+    [[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1, 0, 0], [0, 0.5, 0.5], [0.3, 0.3, 0.4], [0, 0, 1], [0.6, 0.4, 0]]
+)
 
 
 def numbered(stem, values):
@@ -50,7 +52,11 @@ LAYOUTS = {
         "label",
     ),
     "parquet, lists": ("p.parquet", lambda name, values: {name: lists(values)}, "label"),
-    "csv": ("p.csv", lambda name, values: numbered({"logits": "logit", "probabilities": "probability"}[name], values), "label"),
+    "csv": (
+        "p.csv",
+        lambda name, values: numbered({"logits": "logit", "probabilities": "probability"}[name], values),
+        "label",
+    ),
 }
 
 
@@ -70,7 +76,13 @@ def test_every_format_holds_the_same(tmp_path: Path, layout: str, name: str):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_label_distributions_in_every_format(tmp_path: Path, layout: str):
     file, columns, label = LAYOUTS[layout]
-    shares = {"labels": SHARES} if label == "labels" else {"label": lists(SHARES)} if "lists" in layout else numbered("label", SHARES)
+    shares = (
+        {"labels": SHARES}
+        if label == "labels"
+        else {"label": lists(SHARES)}
+        if "lists" in layout
+        else numbered("label", SHARES)
+    )
     saved = read(write(tmp_path / file, **columns("logits", LOGITS), **shares))
     assert saved.predictions.distribution is not None
     assert np.array_equal(saved.predictions.distribution.numpy(), SHARES)
@@ -86,7 +98,12 @@ def test_more_than_ten_numbered_columns_keep_their_order(tmp_path: Path):
 def test_a_file_of_a_sweep_holds_its_seeds(tmp_path: Path):
     both = np.stack([LOGITS, LOGITS[::-1]])
     path = tmp_path / "test.npz"
-    named = {"seeds": np.array([10, 11]), "classes": np.array(["a", "b", "<c>"]), "epsilon": np.array(0.1), "temperature": np.ones(2)}
+    named = {
+        "seeds": np.array([10, 11]),
+        "classes": np.array(["a", "b", "<c>"]),
+        "epsilon": np.array(0.1),
+        "temperature": np.ones(2),
+    }
     np.savez(path, logits=both, labels=LABELS, **named)
     saved = read(path)
     assert saved.predictions.member == (2,)
@@ -154,8 +171,14 @@ def with_label(row, label):
 
 MODELS = np.stack([LOGITS, LOGITS])
 ARRAYS = {
-    "nan": ({"logits": with_value(LOGITS, 4, 2, np.nan)}, "row 4 (rows count from 0): array logits, class 2 is nan"),
-    "inf": ({"logits": with_value(LOGITS, 6, 0, np.inf)}, "row 6 (rows count from 0): array logits, class 0 is inf"),
+    "nan": (
+        {"logits": with_value(LOGITS, 4, 2, np.nan)},
+        "row 4 (rows count from 0): array logits, class 2 is nan",
+    ),
+    "inf": (
+        {"logits": with_value(LOGITS, 6, 0, np.inf)},
+        "row 6 (rows count from 0): array logits, class 0 is inf",
+    ),
     "nan in a model": (
         {"logits": np.stack([LOGITS, with_value(LOGITS, 3, 1, np.nan)])},
         "row 3 (rows count from 0), model 1: array logits, class 1",
@@ -164,17 +187,26 @@ ARRAYS = {
         {"logits": np.where(np.arange(N)[:, None] == 5, -np.inf, LOGITS)},
         "row 5 (rows count from 0): every logit is -inf",
     ),
-    "label too high": ({"labels": with_label(3, 12)}, "row 3 (rows count from 0): array labels is 12; allowed are 0 to 2"),
+    "label too high": (
+        {"labels": with_label(3, 12)},
+        "row 3 (rows count from 0): array labels is 12; allowed are 0 to 2",
+    ),
     "label below 0": (
         {"labels": with_label(2, -100)},
-        "row 2 (rows count from 0): array labels is -100; allowed are 0 to 2. Do rows with this label not count? Then add --ignore-index -100",
+        (
+            "row 2 (rows count from 0): array labels is -100; allowed are 0 to 2. Do rows with this label not"
+            " count? Then add --ignore-index -100"
+        ),
     ),
     "label no whole number": (
         {"labels": LABELS + np.where(np.arange(N) == 5, 0.5, 0)},
         "row 5 (rows count from 0): array labels is 2.5; wanted whole numbers",
     ),
     "labels are words": ({"labels": np.array(list("abcabca"))}, "array labels holds <U1; wanted numbers"),
-    "shares": ({"labels": with_value(SHARES, 3, 0, 0.5)}, "row 3 (rows count from 0): array labels add up to 1.5"),
+    "shares": (
+        {"labels": with_value(SHARES, 3, 0, 0.5)},
+        "row 3 (rows count from 0): array labels add up to 1.5",
+    ),
     "share below 0": (
         {"labels": SHARES + np.where(np.arange(N) == 2, 1.0, 0.0)[:, None] * np.array([0.5, -0.5, 0])},
         "row 2 (rows count from 0): array labels add up to 1, the least is -0.5",
@@ -185,16 +217,25 @@ ARRAYS = {
     "no rows": ({"logits": LOGITS[:0], "labels": LABELS[:0]}, "there are no rows"),
     "no models": ({"logits": MODELS[:0]}, "there are no models"),
     "complex": ({"logits": LOGITS + 1j}, "array logits holds complex"),
-    "objects": ({"logits": LOGITS.astype(object)}, "array logits cannot be read: Object arrays cannot be loaded"),
+    "objects": (
+        {"logits": LOGITS.astype(object)},
+        "array logits cannot be read: Object arrays cannot be loaded",
+    ),
     "class names": ({"classes": np.array(["a", "b"])}, "there are 2 names in classes for 3 classes"),
-    "not probabilities": ({"logits": None, "probabilities": LOGITS}, "row 0 (rows count from 0): array probabilities, class"),
+    "not probabilities": (
+        {"logits": None, "probabilities": LOGITS},
+        "row 0 (rows count from 0): array probabilities, class",
+    ),
     "sum of probabilities": (
         {"logits": None, "probabilities": PROBABILITIES * np.where(np.arange(N) == 4, 0.5, 1)[:, None]},
         "row 4 (rows count from 0): array probabilities add up to 0.5 instead of 1",
     ),
     "no scores": (
         {"logits": None, "scores": LOGITS},
-        "there are neither logits nor probabilities; wanted an array logits or probabilities; it has labels, scores",
+        (
+            "there are neither logits nor probabilities; wanted an array logits or probabilities; it has"
+            " labels, scores"
+        ),
     ),
     "no labels": ({"labels": None, "label": LABELS}, "there is no array labels; it has logits, label"),
 }
@@ -203,7 +244,11 @@ ARRAYS = {
 @pytest.mark.parametrize("case", ARRAYS)
 def test_bad_arrays_are_refused(tmp_path: Path, case: str):
     changed, message = ARRAYS[case]
-    arrays = {name: values for name, values in ({"logits": LOGITS, "labels": LABELS} | changed).items() if values is not None}
+    arrays = {
+        name: values
+        for name, values in ({"logits": LOGITS, "labels": LABELS} | changed).items()
+        if values is not None
+    }
     path = write(tmp_path / "p.npz", **arrays)
     with pytest.raises(WrongFile, match=re.escape(message)) as error:
         read(path)
@@ -216,11 +261,23 @@ def with_none(values, row):
 
 FEW = numbered("logit", LOGITS)
 COLUMNS = {
-    "empty cell": (FEW | {"logit_1": with_none(LOGITS[:, 1], 3)}, "row 3 (rows count from 0): column logit_1 is empty"),
-    "empty label": (FEW | {"label": with_none(LABELS, 6)}, "row 6 (rows count from 0): column label is empty"),
-    "nan": (FEW | {"logit_2": with_value(LOGITS, 5, 2, np.nan)[:, 2]}, "row 5 (rows count from 0): column logit_2 is nan"),
+    "empty cell": (
+        FEW | {"logit_1": with_none(LOGITS[:, 1], 3)},
+        "row 3 (rows count from 0): column logit_1 is empty",
+    ),
+    "empty label": (
+        FEW | {"label": with_none(LABELS, 6)},
+        "row 6 (rows count from 0): column label is empty",
+    ),
+    "nan": (
+        FEW | {"logit_2": with_value(LOGITS, 5, 2, np.nan)[:, 2]},
+        "row 5 (rows count from 0): column logit_2 is nan",
+    ),
     "words": (FEW | {"label": list("abcabca")}, "column label holds string; wanted numbers"),
-    "a gap": ({"logit_0": LOGITS[:, 0], "logit_2": LOGITS[:, 2]}, "column logit_1 is missing; the columns go on to logit_2"),
+    "a gap": (
+        {"logit_0": LOGITS[:, 0], "logit_2": LOGITS[:, 2]},
+        "column logit_1 is missing; the columns go on to logit_2",
+    ),
     "no label": (
         FEW | {"label": None, "target": LABELS},
         "there is no column label, and no label_0, label_1, …; it has logit_0, logit_1, logit_2, target",
@@ -237,10 +294,19 @@ COLUMNS = {
     ),
     "lists of words": ({"logits": [["a", "b"]] * 7}, "column logits holds string; wanted numbers"),
     "lists of lists": ({"logits": [[[1.0], [2.0]]] * 7}, "column logits holds list<"),
-    "lists and columns": (FEW | {"logits": list(LOGITS)}, "there are logits and logit_0, …; leave out one of the two"),
-    "two forms of label": (FEW | numbered("label", SHARES), "there are label and label_0, …; leave out one of the two"),
+    "lists and columns": (
+        FEW | {"logits": list(LOGITS)},
+        "there are logits and logit_0, …; leave out one of the two",
+    ),
+    "two forms of label": (
+        FEW | numbered("label", SHARES),
+        "there are label and label_0, …; leave out one of the two",
+    ),
     "both kinds": (FEW | numbered("probability", PROBABILITIES), "holds both logits and probabilities"),
-    "label too high": (FEW | {"label": with_label(3, 12)}, "row 3 (rows count from 0): column label is 12; allowed are 0 to 2"),
+    "label too high": (
+        FEW | {"label": with_label(3, 12)},
+        "row 3 (rows count from 0): column label is 12; allowed are 0 to 2",
+    ),
     "one column": ({"logit_0": LOGITS[:, 0]}, "A single logit z is the two logits 0 and z"),
 }
 
@@ -262,9 +328,15 @@ TEXTS = {
         "logit_0,logit_1,label\n1,2,0\n1,2,1\n1,2\n",
         "row 2 (rows count from 0): CSV parse error: Expected 3 columns, got 2: 1,2",
     ),
-    "nothing between commas": ("logit_0,logit_1,label\n1,2,0\n1,,1\n", "row 1 (rows count from 0): column logit_1 is empty"),
+    "nothing between commas": (
+        "logit_0,logit_1,label\n1,2,0\n1,,1\n",
+        "row 1 (rows count from 0): column logit_1 is empty",
+    ),
     "nan": ("logit_0,logit_1,label\n1,2,0\n1,nan,1\n", "row 1 (rows count from 0): column logit_1 is nan"),
-    "nan label": ("logit_0,logit_1,label\n1,2,0\n1,2,nan\n", "row 1 (rows count from 0): column label is nan; wanted whole numbers"),
+    "nan label": (
+        "logit_0,logit_1,label\n1,2,0\n1,2,nan\n",
+        "row 1 (rows count from 0): column label is nan; wanted whole numbers",
+    ),
     "empty": ("", "Empty CSV file"),
     "a header alone": ("logit_0,logit_1,label\n", "there are no rows"),
     "semicolons": ("logit_0;logit_1;label\n1;2;0\n", "it has logit_0;logit_1;label"),
@@ -289,7 +361,10 @@ def test_bytes_of_no_format_are_refused(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("name", ["p.npz", "p.parquet", "p.safetensors"])
 def test_half_a_file_is_refused(tmp_path: Path, name: str):
-    path = write(tmp_path / name, **({"logits": LOGITS, "labels": LABELS} if name != "p.parquet" else {**FEW, "label": LABELS}))
+    path = write(
+        tmp_path / name,
+        **({"logits": LOGITS, "labels": LABELS} if name != "p.parquet" else {**FEW, "label": LABELS}),
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(WrongFile, match=re.escape(str(path))):
         read(path)
@@ -341,7 +416,11 @@ SAME = {"logits": LOGITS, "labels": LABELS}
     ("first", "second", "message"),
     [
         (SAME, {"labels": with_label(4, 1)}, "differ in the label of row 4 (rows count from 0): 0 and 1"),
-        (SAME, {"logits": LOGITS[:-1], "labels": LABELS[:-1]}, "hold 7 rows of 3 classes and 6 rows of 3 classes"),
+        (
+            SAME,
+            {"logits": LOGITS[:-1], "labels": LABELS[:-1]},
+            "hold 7 rows of 3 classes and 6 rows of 3 classes",
+        ),
         (SAME, {"logits": np.stack([LOGITS, LOGITS])}, "hold 1 and 2 models"),
         (SAME, {"labels": SHARES}, "one has label distributions, the other single labels"),
         (
@@ -352,7 +431,10 @@ SAME = {"logits": LOGITS, "labels": LABELS}
     ],
 )
 def test_other_examples_are_not_compared(tmp_path: Path, first: dict, second: dict, message: str):
-    saved = [read(write(tmp_path / name, **(SAME | arrays))) for name, arrays in (("a.npz", first), ("b.npz", second))]
+    saved = [
+        read(write(tmp_path / name, **(SAME | arrays)))
+        for name, arrays in (("a.npz", first), ("b.npz", second))
+    ]
     with pytest.raises(WrongFile, match=re.escape(message)):
         same_examples(*saved)
 
@@ -366,5 +448,8 @@ def test_rows_that_do_not_count_are_compared_by_their_place(tmp_path: Path):
 
 
 def test_label_distributions_rounded_to_float32_are_the_same(tmp_path: Path):
-    saved = [read(write(tmp_path / f"{dtype}.npz", logits=LOGITS, labels=SHARES.astype(dtype))) for dtype in ("f4", "f8")]
+    saved = [
+        read(write(tmp_path / f"{dtype}.npz", logits=LOGITS, labels=SHARES.astype(dtype)))
+        for dtype in ("f4", "f8")
+    ]
     same_examples(*saved)

@@ -28,7 +28,8 @@ def equal(first: BinnedStatistics, second: BinnedStatistics, atol: float = 1e-12
     return torch.equal(first.count, second.count) and torch.equal(first.correct, second.correct)
 
 
-# ---- equal width ---------------------------------------------------------------------------------------------------------
+# ---- equal width
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bins", [15, 4, 1])
@@ -41,19 +42,25 @@ def test_every_bin_agrees_with_the_oracle(predictions: Predictions, bins: int):
         confidence, correct = predictions.confidence[member].numpy(), predictions.correct[member].numpy()
         rows = torch.stack([statistics.count, statistics.confidence, statistics.correct], -1)[member]
         np.testing.assert_allclose(rows.numpy(), oracles.binned(confidence, correct, bins), atol=1e-13)
-        assert float(statistics.calibration_error()[member]) == pytest.approx(oracles.ece(confidence, correct, bins), abs=1e-14)
+        assert float(statistics.calibration_error()[member]) == pytest.approx(
+            oracles.ece(confidence, correct, bins), abs=1e-14
+        )
 
 
 @pytest.mark.parametrize("bins", range(1, 101))
 def test_edges_in_exact_arithmetic(bins: int):
-    """At each edge i/B as a float64, and one number below and above it: the bin is that of the exact fractions."""
+    """At each edge i/B as a float64, and one number below and above it: the bin is that of the exact
+    fractions.
+    """
     edges = np.arange(bins + 1) / bins
     values = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])
     exact = [Fraction(edge) for edge in edges[:-1]]
     expected = [bisect(exact, Fraction(value)) - 1 for value in values]
     assert equal_width(torch.from_numpy(values), bins).tolist() == expected
     for value in (0.0, 1.0, 5e-324, float(np.nextafter(1, 0))):
-        assert equal_width(torch.tensor([value], dtype=torch.float64), bins).item() == (bins - 1 if value > 0.5 else 0)
+        assert equal_width(torch.tensor([value], dtype=torch.float64), bins).item() == (
+            bins - 1 if value > 0.5 else 0
+        )
 
 
 @pytest.mark.parametrize("bins", [3, 10, 15, 49, 98, 1000])
@@ -73,7 +80,9 @@ def test_float32_values_are_taken_as_the_numbers_they_are():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 def test_one_is_in_the_last_bin(dtype: torch.dtype):
-    statistics = BinnedStatistics.of(torch.tensor([1.0, 0.97, 1.0, 0.22], dtype=dtype), torch.tensor([True, False, True, True]))
+    statistics = BinnedStatistics.of(
+        torch.tensor([1.0, 0.97, 1.0, 0.22], dtype=dtype), torch.tensor([True, False, True, True])
+    )
     assert statistics.count.tolist() == [0, 0, 0, 1] + [0] * 10 + [3]
     assert float(statistics.confidence[14]) == pytest.approx(2.97, abs=1e-3)
     assert float(statistics.correct[14]) == 2
@@ -88,7 +97,10 @@ def test_one_model_has_no_member_dimension(predictions: Predictions):
 def test_two_member_dimensions(predictions: Predictions):
     confidence = torch.stack([predictions.confidence, predictions.confidence.sqrt()])
     correct = torch.stack([predictions.correct, ~predictions.correct])
-    grid, alone = BinnedStatistics.of(confidence, correct), BinnedStatistics.of(confidence[1, 2], correct[1, 2])
+    grid, alone = (
+        BinnedStatistics.of(confidence, correct),
+        BinnedStatistics.of(confidence[1, 2], correct[1, 2]),
+    )
     assert grid.count.shape == (2, 3, 15)
     assert torch.equal(grid.count[1, 2], alone.count)
     assert_close(grid.confidence[1, 2], alone.confidence, atol=1e-13, rtol=0)
@@ -102,7 +114,9 @@ def test_rates_in_the_place_of_flags(predictions: Predictions):
     assert_close(statistics.correct.sum(-1), rate.sum(-1))
     for member in range(3):
         rows = oracles.binned(predictions.confidence[member].numpy(), rate[member].numpy())
-        np.testing.assert_allclose(statistics.correct[member].numpy(), [hits for _, _, hits in rows], atol=1e-13)
+        np.testing.assert_allclose(
+            statistics.correct[member].numpy(), [hits for _, _, hits in rows], atol=1e-13
+        )
 
 
 def test_large_inputs_are_binned_in_parts(predictions: Predictions, monkeypatch: pytest.MonkeyPatch):
@@ -115,11 +129,16 @@ def test_large_inputs_are_binned_in_parts(predictions: Predictions, monkeypatch:
 
 def test_strided_columns(predictions: Predictions):
     whole = BinnedStatistics.of(predictions.confidence, predictions.correct)
-    assert equal(BinnedStatistics.of(predictions.confidence.T.contiguous().T, predictions.correct.T.contiguous().T), whole)
+    assert equal(
+        BinnedStatistics.of(predictions.confidence.T.contiguous().T, predictions.correct.T.contiguous().T),
+        whole,
+    )
 
 
 def test_empty_bins_count_for_nothing():
-    statistics = BinnedStatistics.of(torch.tensor([0.31, 0.32, 0.88], dtype=torch.float64), torch.tensor([True, False, False]))
+    statistics = BinnedStatistics.of(
+        torch.tensor([0.31, 0.32, 0.88], dtype=torch.float64), torch.tensor([True, False, False])
+    )
     filled = statistics.count > 0
     assert filled.nonzero().flatten().tolist() == [4, 13]
     assert not statistics.confidence[~filled].any()
@@ -143,7 +162,8 @@ def test_bounds_of_the_error():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(1.5, r"1\.5"), (-0.25, r"-0\.25"), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")]
+    ("value", "shown"),
+    [(1.5, r"1\.5"), (-0.25, r"-0\.25"), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")],
 )
 def test_what_is_no_confidence(value: float, shown: str):
     confidence = torch.full((2, 9), 0.7, dtype=torch.float64)
@@ -159,7 +179,8 @@ def test_too_few_bins(bins: int):
         BinnedStatistics.of(torch.tensor([0.4]), torch.tensor([True]), bins)
 
 
-# ---- equal mass ----------------------------------------------------------------------------------------------------------
+# ---- equal mass
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bins", [15, 7, 1])
@@ -175,7 +196,9 @@ def test_equal_mass_agrees_with_the_oracle(predictions: Predictions, bins: int):
 
 
 def test_equal_confidences_share_a_bin():
-    """40 % of the confidences are equal, and some are 1.0: no bin boundary runs through them, whatever their order."""
+    """40 % of the confidences are equal, and some are 1.0: no bin boundary runs through them, whatever their
+    order.
+    """
     generator = torch.Generator().manual_seed(3)
     confidence = torch.rand(300, generator=generator, dtype=torch.float64)
     confidence[:120], confidence[120:160] = 0.6, 1.0
@@ -188,12 +211,16 @@ def test_equal_confidences_share_a_bin():
         assert len(place[confidence == value].unique()) == 1
     assert statistics.count.sum() == 300
     assert (statistics.count == 0).any()
-    assert float(statistics.calibration_error()) == pytest.approx(oracles.equal_mass_ece(confidence.numpy(), correct.numpy()), abs=1e-14)
+    assert float(statistics.calibration_error()) == pytest.approx(
+        oracles.equal_mass_ece(confidence.numpy(), correct.numpy()), abs=1e-14
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_all_confidences_equal(value: float):
-    statistics = BinnedStatistics.equal_mass(torch.full((20,), value, dtype=torch.float64), torch.arange(20) < 13)
+    statistics = BinnedStatistics.equal_mass(
+        torch.full((20,), value, dtype=torch.float64), torch.arange(20) < 13
+    )
     assert sorted(statistics.count.tolist()) == [0] * 14 + [20]
     assert float(statistics.calibration_error()) == pytest.approx(abs(value - 0.65), abs=1e-15)
 
@@ -232,13 +259,18 @@ def test_members_may_share_bounds(predictions: Predictions):
     assert at_edges.count.tolist() == [1, 1, 1, 2]
 
 
-# ---- merging -------------------------------------------------------------------------------------------------------------
+# ---- merging
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cuts", [(40,), (1, 2, 90)])
 def test_parts_add_up_to_the_whole(predictions: Predictions, cuts: tuple[int, ...]):
     whole = BinnedStatistics.of(predictions.confidence, predictions.correct)
-    parts = zip(torch.tensor_split(predictions.confidence, cuts, -1), torch.tensor_split(predictions.correct, cuts, -1), strict=True)
+    parts = zip(
+        torch.tensor_split(predictions.confidence, cuts, -1),
+        torch.tensor_split(predictions.correct, cuts, -1),
+        strict=True,
+    )
     first, *rest = [BinnedStatistics.of(confidence, correct) for confidence, correct in parts]
     merged = sum(rest, start=first)
     assert equal(merged, whole)
@@ -250,7 +282,9 @@ def test_statistics_of_other_bins_do_not_add_up(predictions: Predictions):
     whole = BinnedStatistics.of(confidence, correct)
     mass = BinnedStatistics.equal_mass(confidence, correct)
     others = [BinnedStatistics.of(confidence, correct, 14), mass]
-    with pytest.raises(ValueError, match=r"^these statistics have other bins; only statistics of the same bins add up$"):
+    with pytest.raises(
+        ValueError, match=r"^these statistics have other bins; only statistics of the same bins add up$"
+    ):
         mass + BinnedStatistics.equal_mass(confidence[:, 1:], correct[:, 1:])
     for other in others:
         for pair in ((whole, other), (other, whole)):
@@ -261,7 +295,9 @@ def test_statistics_of_other_bins_do_not_add_up(predictions: Predictions):
 def test_pooling_is_binning_the_members_as_one(predictions: Predictions):
     grid = torch.stack([predictions.confidence, predictions.confidence.sqrt()])
     correct = torch.stack([predictions.correct, ~predictions.correct])
-    assert equal(BinnedStatistics.of(grid, correct).pooled(), BinnedStatistics.of(grid.flatten(), correct.flatten()))
+    assert equal(
+        BinnedStatistics.of(grid, correct).pooled(), BinnedStatistics.of(grid.flatten(), correct.flatten())
+    )
     bounds = equal_mass_bounds(grid.flatten())
     pooled = BinnedStatistics.of(grid, correct, bounds=bounds).pooled()
     assert equal(pooled, BinnedStatistics.equal_mass(grid.flatten(), correct.flatten()))
@@ -269,7 +305,9 @@ def test_pooling_is_binning_the_members_as_one(predictions: Predictions):
 
 
 def test_members_with_bins_of_their_own_cannot_be_pooled(predictions: Predictions):
-    with pytest.raises(ValueError, match=r"^the members' bins have edges of their own; pool the examples, then bin them$"):
+    with pytest.raises(
+        ValueError, match=r"^the members' bins have edges of their own; pool the examples, then bin them$"
+    ):
         BinnedStatistics.equal_mass(predictions.confidence, predictions.correct).pooled()
 
 
@@ -306,7 +344,8 @@ def test_sums_by_index():
     assert tally(index[0], 3, torch.tensor([True, False, True])).tolist() == [0, 0, 2]
 
 
-# ---- the cell bootstrap --------------------------------------------------------------------------------------------------
+# ---- the cell bootstrap
+# --------------------------------------------------------------------------------------------------
 
 
 def test_resamples_have_the_moments_of_the_multinomial(predictions: Predictions):
@@ -328,7 +367,10 @@ def test_resamples_have_the_moments_of_the_multinomial(predictions: Predictions)
     filled = whole.count > 0
     means = (whole.confidence / whole.count)[filled]
     assert_close(
-        (drawn.confidence[:, filled] - drawn.count[:, filled] * means).abs().max(), torch.zeros((), dtype=torch.float64), atol=1e-12, rtol=0
+        (drawn.confidence[:, filled] - drawn.count[:, filled] * means).abs().max(),
+        torch.zeros((), dtype=torch.float64),
+        atol=1e-12,
+        rtol=0,
     )
     assert not drawn.count[:, ~filled].any()
 
@@ -343,10 +385,14 @@ def test_resampling_is_reproducible(predictions: Predictions):
 def test_resampled_bins_spread_like_those_of_redrawn_examples(predictions: Predictions):
     """The cell bootstrap of ECE against redrawing the examples: the same mean and spread."""
     confidence, correct = predictions.confidence[2], predictions.correct[2]
-    cells = BinnedStatistics.of(confidence, correct, 15 * 64).resampled(4000).coarsened(64).calibration_error()
+    cells = (
+        BinnedStatistics.of(confidence, correct, 15 * 64).resampled(4000).coarsened(64).calibration_error()
+    )
     rows = torch.randint(101, (4000, 101), generator=torch.Generator().manual_seed(4))
     redrawn = BinnedStatistics.of(confidence[rows], correct[rows]).calibration_error()
-    assert float(cells.mean()) == pytest.approx(float(redrawn.mean()), abs=4 * float(redrawn.std()) * math.sqrt(2 / 4000))
+    assert float(cells.mean()) == pytest.approx(
+        float(redrawn.mean()), abs=4 * float(redrawn.std()) * math.sqrt(2 / 4000)
+    )
     assert float(cells.std()) == pytest.approx(float(redrawn.std()), rel=0.06)
     assert float(redrawn.std()) > 0.01
 
@@ -360,12 +406,19 @@ def test_resampled_bins_keep_their_bounds(predictions: Predictions):
 
 
 def test_one_cell_is_always_drawn():
-    statistics = BinnedStatistics.of(torch.full((9,), 0.7, dtype=torch.float64), torch.ones(9, dtype=torch.bool))
+    statistics = BinnedStatistics.of(
+        torch.full((9,), 0.7, dtype=torch.float64), torch.ones(9, dtype=torch.bool)
+    )
     drawn = statistics.resampled(7)
     assert equal(drawn, BinnedStatistics(*(getattr(statistics, part).expand(7, 15) for part in PARTS)))
 
 
 def test_only_whole_counts_can_be_resampled():
-    rates = BinnedStatistics.of(torch.tensor([0.3, 0.8], dtype=torch.float64), torch.tensor([0.5, 0.25], dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"^the counts of right predictions are not whole; resample the examples, see `Resamples`$"):
+    rates = BinnedStatistics.of(
+        torch.tensor([0.3, 0.8], dtype=torch.float64), torch.tensor([0.5, 0.25], dtype=torch.float64)
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"^the counts of right predictions are not whole; resample the examples, see `Resamples`$",
+    ):
         rates.resampled(3)

@@ -134,7 +134,9 @@ def test_two_classes_and_narrow_types(method: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_missing_class_keeps_a_chance(method: str):
-    """Class 2 of 4 is in no example the calibrator has seen, and is in a later one which the model is sure of."""
+    """Class 2 of 4 is in no example the calibrator has seen, and is in a later one which the model is sure
+    of.
+    """
     logits, labels = drawn(seed=6, classes=4)
     calibrator = CALIBRATORS[method].fit(logits[labels != 2], labels[labels != 2])
     assert calibrator(logits).isfinite().all()
@@ -186,16 +188,31 @@ def test_saturated_and_tied_logits(method: str):
         ("{", "not a calibrator in JSON"),
         ("[1, 2]", 'wanted a JSON object with a "method"'),
         ('{"value": 2.0}', 'wanted a JSON object with a "method"'),
-        ('{"method": "temprature", "value": 2.0}', r"no calibrator named 'temprature'; there are bbq, beta, .*, p_norm, temperature, vector$"),
+        (
+            '{"method": "temprature", "value": 2.0}',
+            r"no calibrator named 'temprature'; there are bbq, beta, .*, p_norm, temperature, vector$",
+        ),
         ('{"method": "temperature", "value": 2.0}', "temperature has the fields converged, value; got value"),
-        ('{"method": "temperature", "value": NaN, "converged": true}', "holds NaN; allowed are finite numbers"),
-        ('{"method": "temperature", "value": "2", "converged": true}', "value holds str; allowed are numbers, or true and false"),
+        (
+            '{"method": "temperature", "value": NaN, "converged": true}',
+            "holds NaN; allowed are finite numbers",
+        ),
+        (
+            '{"method": "temperature", "value": "2", "converged": true}',
+            "value holds str; allowed are numbers, or true and false",
+        ),
         ('{"method": "temperature", "value": [2, true], "converged": true}', "value holds bool and int"),
-        ('{"method": "temperature", "value": [[2], [3, 4]], "converged": true}', "the lists of value are not all of the same length"),
+        (
+            '{"method": "temperature", "value": [[2], [3, 4]], "converged": true}',
+            "the lists of value are not all of the same length",
+        ),
         ('{"method": "temperature", "value": [2.0], "converged": true}', r"value \(1,\) and converged \(\)"),
         ('{"method": "temperature", "value": 2.0, "converged": 1}', "numbers in converged"),
         ('{"method": "temperature", "value": -2.0, "converged": true}', "outside of 0.01 to 1000"),
-        ('{"method": "p_norm", "p": 0.5, "temperature": 2.0, "converged": true}', "neither 0 nor a number of at least 1"),
+        (
+            '{"method": "p_norm", "p": 0.5, "temperature": 2.0, "converged": true}',
+            "neither 0 nor a number of at least 1",
+        ),
         ('{"method": "p_norm", "p": 2, "temperature": 0.0, "converged": true}', "temperature outside of"),
         ('{"method": "p_norm", "p": 2, "temperature": 1.0, "converged": 0}', "numbers in converged"),
         ('{"method": "p_norm", "p": [2], "temperature": 1.0, "converged": true}', "wanted the same for all"),
@@ -204,9 +221,18 @@ def test_saturated_and_tied_logits(method: str):
         ('{"method": "vector", "scale": [1, 2], "bias": [1, 0], "converged": 1}', "numbers in converged"),
         ('{"method": "beta", "weights": [[1, 2]], "bias": [0, 0]}', r"wanted \(\.\.\., K, 2\)"),
         ('{"method": "beta", "weights": [[1, 2], [1, 1e999]], "bias": [0, 0]}', "not finite"),
-        ('{"method": "isotonic", "knots": [[0.5, 0.2]], "values": [[0, 1]], "uniform": 0.1}', "knots which do not ascend"),
-        ('{"method": "isotonic", "knots": [[0.2, 0.5]], "values": [[0, 1.5]], "uniform": 0.1}', "values outside of 0 to 1"),
-        ('{"method": "isotonic", "knots": [[0.2, 0.5]], "values": [[0, 1]], "uniform": [0.1]}', r"wanted \(\.\.\., K, J\)"),
+        (
+            '{"method": "isotonic", "knots": [[0.5, 0.2]], "values": [[0, 1]], "uniform": 0.1}',
+            "knots which do not ascend",
+        ),
+        (
+            '{"method": "isotonic", "knots": [[0.2, 0.5]], "values": [[0, 1.5]], "uniform": 0.1}',
+            "values outside of 0 to 1",
+        ),
+        (
+            '{"method": "isotonic", "knots": [[0.2, 0.5]], "values": [[0, 1]], "uniform": [0.1]}',
+            r"wanted \(\.\.\., K, J\)",
+        ),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
@@ -227,7 +253,12 @@ def p_norm_oracle(logits: np.ndarray, labels: np.ndarray, p: float) -> tuple[flo
         length = (np.abs(moved[allowed]) ** p).sum() ** (1 / p) / len(row) ** (1 / p) if p else 1.0
         rows.append(moved / length)
     rows = np.array(rows)
-    best = minimize_scalar(lambda s: oracles.nll(rows * math.exp(s), labels), bounds=(-6, 4), method="bounded", options={"xatol": 1e-10})
+    best = minimize_scalar(
+        lambda s: oracles.nll(rows * math.exp(s), labels),
+        bounds=(-6, 4),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
     return math.exp(-best.x), rows * math.exp(best.x)
 
 
@@ -241,7 +272,10 @@ def test_p_norm_takes_the_order_of_least_aurc(member: int):
     fitted = PNorm.fit(population, labels)
     model, answers = population[member].numpy(), labels.numpy()
     candidates = {p: p_norm_oracle(model, answers, p) for p in ORDERS}
-    risks = {p: oracles.aurc(oracles.confidence(calibrated), oracles.correct(model, answers)) for p, (_, calibrated) in candidates.items()}
+    risks = {
+        p: oracles.aurc(oracles.confidence(calibrated), oracles.correct(model, answers))
+        for p, (_, calibrated) in candidates.items()
+    }
     best = min(risks, key=lambda p: risks[p])
     assert float(fitted.p[member]) == best
     assert float(fitted.temperature[member]) == pytest.approx(candidates[best][0], rel=1e-6)
@@ -259,7 +293,8 @@ def test_p_norm_keeps_every_answer(logits: Tensor, labels: Tensor):
 @pytest.mark.parametrize("p", ORDERS)
 def test_norms_of_masked_equal_and_huge_rows(p: float):
     rows = torch.tensor(
-        [[1.0, -2.0, 3.0, -INF], [0.0, 0.0, 0.0, 0.0], [1e200, -1e200, 0.0, 0.0], [5.0, -INF, -INF, -INF]], dtype=torch.float64
+        [[1.0, -2.0, 3.0, -INF], [0.0, 0.0, 0.0, 0.0], [1e200, -1e200, 0.0, 0.0], [5.0, -INF, -INF, -INF]],
+        dtype=torch.float64,
     )
     lengths = norm(centred(rows), torch.tensor(p, dtype=torch.float64))
     if p == 0:
@@ -297,7 +332,9 @@ def test_vector_scaling_minimises_its_objective():
         return float(total)
 
     ours = np.concatenate([fitted.scale.numpy(), fitted.bias.numpy()])
-    other = minimize(objective, np.concatenate([np.ones(4), np.zeros(4)]), method="BFGS", options={"gtol": 1e-6})
+    other = minimize(
+        objective, np.concatenate([np.ones(4), np.zeros(4)]), method="BFGS", options={"gtol": 1e-6}
+    )
     assert bool(fitted.converged)
     np.testing.assert_allclose(ours, other.x, atol=1e-4)
     assert objective(ours) <= other.fun + 1e-9
@@ -316,7 +353,10 @@ def test_vector_scaling_does_not_depend_on_a_constant_per_row():
 def test_vector_scaling_undoes_scales_and_biases_of_classes():
     logits, labels = drawn(seed=15, examples=6000, classes=3)
     truth = logits / 2.5
-    scale, bias = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64), torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64)
+    scale, bias = (
+        torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64),
+        torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64),
+    )
     bent = (truth - truth.mean(-1, keepdim=True)) * scale + bias
     bent -= bent.mean(-1, keepdim=True)
     before, after = (
@@ -368,7 +408,9 @@ def test_isotonic_agrees_with_pooling_adjacent_violators(classes: int):
 
 @pytest.mark.parametrize("method", NETCALS)
 @pytest.mark.parametrize("classes", [2, 4])
-def test_agrees_with_netcal_where_netcal_is_right(method: str, classes: int, capfd: pytest.CaptureFixture[str]):
+def test_agrees_with_netcal_where_netcal_is_right(
+    method: str, classes: int, capfd: pytest.CaptureFixture[str]
+):
     """float64, every class present. netcal gives a vector for K = 2: the probability of class 1."""
     module, name = NETCALS[method].split(".")
     with warnings.catch_warnings():
@@ -383,7 +425,9 @@ def test_agrees_with_netcal_where_netcal_is_right(method: str, classes: int, cap
     calibrator = CALIBRATORS[method].fit(logits, labels)
     found = calibrator(fresh).softmax(-1).numpy()
     share = float(calibrator.uniform) if isinstance(calibrator, OneVsRest) else 0.0
-    np.testing.assert_allclose(found, mixed(expected, share), atol=1e-6)  # netcal weighs BBQ's histograms in float32
+    np.testing.assert_allclose(
+        found, mixed(expected, share), atol=1e-6
+    )  # netcal weighs BBQ's histograms in float32
     capfd.readouterr()
 
 
@@ -409,7 +453,10 @@ def test_a_row_whose_curves_are_all_zero_keeps_its_probabilities():
 def test_a_step_is_two_knots():
     knots, values = steps(np.array([0.25, 0.5]), np.array([0.1, 0.7, 0.4]))
     points = [0.0, 0.25, float(np.nextafter(0.25, 1)), 0.4, 0.5, float(np.nextafter(0.5, 1)), 1.0]
-    at = interpolate(*(torch.from_numpy(side)[None] for side in (knots, values)), torch.tensor([points], dtype=torch.float64))
+    at = interpolate(
+        *(torch.from_numpy(side)[None] for side in (knots, values)),
+        torch.tensor([points], dtype=torch.float64),
+    )
     assert at.tolist() == [[0.1, 0.1, 0.7, 0.7, 0.7, 0.4, 0.4]]
 
 
@@ -426,7 +473,9 @@ def test_curves_of_unequal_length_are_filled_up():
 def test_other_logits_than_it_was_fitted_on():
     logits, labels = drawn(seed=22)
     fitted = Isotonic.fit(logits, labels)
-    with pytest.raises(ValueError, match=r"^isotonic was fitted on \(\.\.\., N, K\) of \('N', 3\); got \(90, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"^isotonic was fitted on \(\.\.\., N, K\) of \('N', 3\); got \(90, 2\)$"
+    ):
         fitted(logits[:, :2])
 
 
@@ -475,13 +524,15 @@ import logging, random, sys, threading, warnings
 import numpy as np, torch, matplotlib as mpl
 import lscal.calibrators
 assert not [name for name in ("netcal", "pyro", "sklearn", "matplotlib.pyplot") if name in sys.modules]
-logits = torch.tensor([[2.0, 0.1, 0.3], [0.2, 1.5, 0.1], [0.3, 0.2, 0.9], [1.1, 0.4, 0.2], [0.1, 0.8, 0.9], [0.5, 0.4, 0.1]] * 3)
+logits = torch.tensor([[2.0, 0.1, 0.3], [0.2, 1.5, 0.1], [0.3, 0.2, 0.9], [1.1, 0.4, 0.2],
+                       [0.1, 0.8, 0.9], [0.5, 0.4, 0.1]] * 3)
 labels = torch.tensor([0, 1, 2, 0, 1, 2] * 3)
 def state():
     rc = {name: str(value) for name, value in dict.items(mpl.rcParams)}
     drawn = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist())
     threads = (torch.get_num_threads(), [thread.name for thread in threading.enumerate()])
-    return rc, list(warnings.filters), logging.root.level, list(logging.root.handlers), drawn, torch.get_default_dtype(), threads
+    return (rc, list(warnings.filters), logging.root.level, list(logging.root.handlers), drawn,
+            torch.get_default_dtype(), threads)
 torch.set_num_threads(2)
 before = state()
 for method in ("beta", "histogram", "bbq"):
@@ -506,7 +557,11 @@ def test_beta_is_the_formula():
     logits, labels = drawn(seed=24)
     fitted = Beta.fit(logits, labels)
     p = oracles.softmax(logits.numpy())
-    scores = fitted.weights.numpy()[:, 0] * np.log(p) - fitted.weights.numpy()[:, 1] * np.log(1 - p) + fitted.bias.numpy()
+    scores = (
+        fitted.weights.numpy()[:, 0] * np.log(p)
+        - fitted.weights.numpy()[:, 1] * np.log(1 - p)
+        + fitted.bias.numpy()
+    )
     np.testing.assert_allclose(fitted(logits).numpy(), scores, atol=1e-9)
     assert (fitted.weights >= 0).all()
     assert F.cross_entropy(fitted(logits), labels) < F.cross_entropy(logits, labels)

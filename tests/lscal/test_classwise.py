@@ -46,7 +46,9 @@ def test_sparse_sums_are_the_dense_ones(classes: int, blocks: int):
 def test_probabilities_at_the_edges_of_bins():
     """1/15 and its neighbours are where sums are kept in two places."""
     edges = np.arange(1, 8) / 15
-    values = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 1), [0.0666, np.nextafter(0.0666, 0), 0.0, 1e-9]])
+    values = np.concatenate(
+        [edges, np.nextafter(edges, 0), np.nextafter(edges, 1), [0.0666, np.nextafter(0.0666, 0), 0.0, 1e-9]]
+    )
     p = torch.from_numpy(np.stack([values, 1 - values], -1))
     labels = torch.arange(len(p)) % 2
     block = torch.zeros_like(labels)
@@ -59,14 +61,18 @@ def test_two_member_dimensions():
     grid = torch.stack([logits, logits.roll(1, -1)])
     values = classwise_ece(Predictions.from_logits(grid, labels))
     assert values.shape == (2, 3)
-    assert float(values[1, 2]) == pytest.approx(float(classwise_ece(Predictions.from_logits(grid[1, 2], labels))), abs=1e-15)
+    assert float(values[1, 2]) == pytest.approx(
+        float(classwise_ece(Predictions.from_logits(grid[1, 2], labels))), abs=1e-15
+    )
 
 
 def test_a_hundred_classes_of_which_most_never_occur():
     logits, labels = population(seed=33, examples=37, classes=100)
     assert len(labels.unique()) < 35
     values = classwise_ece(Predictions.from_logits(logits, labels))
-    np.testing.assert_allclose(values.numpy(), [oracles.classwise_ece(z.numpy(), labels.numpy()) for z in logits], atol=1e-14)
+    np.testing.assert_allclose(
+        values.numpy(), [oracles.classwise_ece(z.numpy(), labels.numpy()) for z in logits], atol=1e-14
+    )
 
 
 def test_probability_given_to_a_class_which_does_not_occur_is_wrong():
@@ -81,7 +87,9 @@ def test_a_certain_and_right_model_has_no_error():
     labels = torch.arange(12) % 4
     logits[torch.arange(12), labels] = 0.3
     assert float(classwise_ece(Predictions.from_logits(logits, labels))) == 0
-    assert float(classwise_ece(Predictions.from_logits(logits, (labels + 1) % 4))) == pytest.approx(2 * 4 / 4 / 5)
+    assert float(classwise_ece(Predictions.from_logits(logits, (labels + 1) % 4))) == pytest.approx(
+        2 * 4 / 4 / 5
+    )
 
 
 def test_parts_of_any_size(monkeypatch: pytest.MonkeyPatch):
@@ -111,7 +119,9 @@ def test_the_positive_class_of_two():
     statistics = one_class(Predictions.from_logits(logits, labels), 1)
     for member in range(3):
         p = oracles.softmax(logits[member].numpy())[:, 1]
-        assert float(statistics.calibration_error()[member]) == pytest.approx(oracles.ece(p, labels.numpy() == 1), abs=1e-14)
+        assert float(statistics.calibration_error()[member]) == pytest.approx(
+            oracles.ece(p, labels.numpy() == 1), abs=1e-14
+        )
     assert statistics.count[:, :7].sum() > 0  # below one half, where the top label never is
 
 

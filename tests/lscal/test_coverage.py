@@ -16,7 +16,9 @@ Simulated = tuple[dict[tuple[str, str], float], dict[tuple[str, str], Estimate]]
 def simulated() -> Simulated:
     """True values, and the estimates of 80 data sets of 400 examples."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: on a busy machine two threads only wait for one another
+    torch.set_num_threads(
+        1
+    )  # the matrices are small: on a busy machine two threads only wait for one another
     truth = coverage.true_values(100_000, 6.0, torch.Generator().manual_seed(1))
     found = coverage.simulate(DATA_SETS, 400, NAMES, spread=6.0, random_state=2)
     torch.set_num_threads(threads)
@@ -55,7 +57,9 @@ def test_a_calibrated_model_is_not_told_that_it_is_off(simulated):
 
 
 def test_the_raw_ece_of_a_calibrated_model_is_far_from_the_truth(simulated):
-    """What the debiased one is for; it also shows that these tests notice an interval which does not cover."""
+    """What the debiased one is for; it also shows that these tests notice an interval which does not
+    cover.
+    """
     _, found = simulated
     assert (found["ece", coverage.CALIBRATED].low > 0).double().mean() > 0.9
 
@@ -81,7 +85,9 @@ def test_the_population_formulas_are_those_of_the_metrics():
 
     models = coverage.data_sets(1, 3000, 6.0, torch.Generator().manual_seed(4))
     own = models[coverage.FIRST]
-    columns = torch.stack([part[0].double() for part in (own.confidence, own.correct, own.nll, own.brier, own.log_confidence)])
+    columns = torch.stack(
+        [part[0].double() for part in (own.confidence, own.correct, own.nll, own.brier, own.log_confidence)]
+    )
     values = coverage.of_population(columns)
     for name in ("accuracy", "nll", "brier", "confidence_gap", "aurc", "augrc"):
         assert values[name] == pytest.approx(float(metrics.METRICS[name].function(own)), rel=1e-3), name

@@ -37,14 +37,22 @@ def test_each_example_is_left_out_of_its_own_fit(logits: Tensor, labels: Tensor,
 
     def fitted(labels: Tensor) -> Tensor:
         predictions = Predictions.from_logits(logits, labels)
-        return crossfit.temperature(predictions).confidence if kind == "temperature" else crossfit.isotonic(predictions)
+        return (
+            crossfit.temperature(predictions).confidence
+            if kind == "temperature"
+            else crossfit.isotonic(predictions)
+        )
 
     before = fitted(labels)
     for held, others in crossfit.folds(101)[1:4:2]:
         place = held[3]
         changed = labels.clone()
         # a wrong answer becomes right for some member
-        changed[place] = logits[1, place].argmax() if logits[1, place].argmax() != labels[place] else (labels[place] + 1) % 7
+        changed[place] = (
+            logits[1, place].argmax()
+            if logits[1, place].argmax() != labels[place]
+            else (labels[place] + 1) % 7
+        )
         after = fitted(changed)
         assert torch.equal(after[:, held], before[:, held])
         moved = (after != before).any(0)
@@ -55,8 +63,12 @@ def test_temperature_of_the_other_folds(logits: Tensor, labels: Tensor):
     found = crossfit.temperature(Predictions.from_logits(logits, labels))
     for member in range(3):
         expected = oracles.recalibrated(logits[member].numpy(), labels.numpy())
-        np.testing.assert_allclose(found.nll[member].numpy(), oracles.nlls(expected, labels.numpy()), atol=1e-6)
-        np.testing.assert_array_equal(found.correct[member].numpy(), oracles.correct(logits[member].numpy(), labels.numpy()))
+        np.testing.assert_allclose(
+            found.nll[member].numpy(), oracles.nlls(expected, labels.numpy()), atol=1e-6
+        )
+        np.testing.assert_array_equal(
+            found.correct[member].numpy(), oracles.correct(logits[member].numpy(), labels.numpy())
+        )
 
 
 def test_temperature_after_another_map_and_a_mask(logits: Tensor, labels: Tensor):
@@ -68,7 +80,9 @@ def test_temperature_after_another_map_and_a_mask(logits: Tensor, labels: Tensor
 
 def test_temperature_of_probabilities(logits: Tensor, labels: Tensor):
     from_p = crossfit.temperature(Predictions.from_probabilities(logits.softmax(-1), labels))
-    assert_close(from_p.nll, crossfit.temperature(Predictions.from_logits(logits, labels)).nll, atol=1e-8, rtol=0)
+    assert_close(
+        from_p.nll, crossfit.temperature(Predictions.from_logits(logits, labels)).nll, atol=1e-8, rtol=0
+    )
 
 
 def test_temperature_is_fitted_on_a_part_of_many_examples(monkeypatch: pytest.MonkeyPatch):
@@ -91,8 +105,14 @@ def test_isotonic_accuracy_of_the_other_folds(examples: int):
     assert ((found >= 0) & (found <= 1)).all()
     for member in range(3):
         right = predictions.correct[member].numpy()
-        spread = float(found[member].var(correction=0)) / (right.mean() * (1 - right.mean())) if 0 < right.mean() < 1 else np.nan
-        assert spread == pytest.approx(oracles.fidelity(oracles.log_confidence(logits[member].numpy()), right), abs=1e-12, nan_ok=True)
+        spread = (
+            float(found[member].var(correction=0)) / (right.mean() * (1 - right.mean()))
+            if 0 < right.mean() < 1
+            else np.nan
+        )
+        assert spread == pytest.approx(
+            oracles.fidelity(oracles.log_confidence(logits[member].numpy()), right), abs=1e-12, nan_ok=True
+        )
 
 
 def test_isotonic_tells_saturated_confidences_apart():

@@ -12,7 +12,15 @@ LEVELS = (0.01, 0.3, 0.6, 0.9, 0.95, 0.99, 0.999)
 
 @pytest.mark.parametrize(
     ("examples", "confidence", "accuracy"),
-    [(30, 0.995, 0.995), (30, 0.9, 0.92), (30, 0.9, 0.895), (100, 0.95, 0.95), (100, 0.95, 0.97), (300, 0.98, 0.93), (1000, 0.5, 0.5)],
+    [
+        (30, 0.995, 0.995),
+        (30, 0.9, 0.92),
+        (30, 0.9, 0.895),
+        (100, 0.95, 0.95),
+        (100, 0.95, 0.97),
+        (300, 0.98, 0.93),
+        (1000, 0.5, 0.5),
+    ],
 )
 def test_the_interval_holds_the_truth_where_all_examples_lie_in_one_bin(examples, confidence, accuracy):
     statistics, probability = coverage.one_bin(examples, confidence, accuracy)
@@ -35,7 +43,9 @@ def test_one_bin_has_nearly_its_exact_limits(examples, confidence):
         least = max(0.0, confidence - limits.high, limits.low - confidence)
         most = max(confidence - limits.low, limits.high - confidence)
         half = (limits.high - limits.low) / 2
-        assert own == pytest.approx((least, most), abs=0.15 * half), count  # near 0 a folded normal variable is taken by mean and variance
+        assert own == pytest.approx((least, most), abs=0.15 * half), (
+            count
+        )  # near 0 a folded normal variable is taken by mean and variance
         if abs(count / examples - confidence) > 4 * half:
             assert own == pytest.approx((least, most), rel=1e-6), count
 
@@ -72,5 +82,9 @@ def test_members_are_judged_alone_and_empty_bins_are_nothing():
     low, high = debiased_error(statistics, 0.95)
     assert low.shape == (2, 2)
     filled = statistics.count[1, 0] > 0
-    alone = BinnedStatistics(*(part[1, 0, filled] for part in (statistics.count, statistics.confidence, statistics.correct)))
-    assert [float(part) for part in debiased_error(alone, 0.95)] == pytest.approx([float(low[1, 0]), float(high[1, 0])])
+    alone = BinnedStatistics(
+        *(part[1, 0, filled] for part in (statistics.count, statistics.confidence, statistics.correct))
+    )
+    assert [float(part) for part in debiased_error(alone, 0.95)] == pytest.approx(
+        [float(low[1, 0]), float(high[1, 0])]
+    )

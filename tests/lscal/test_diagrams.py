@@ -42,17 +42,23 @@ def statistics(predictions: Predictions) -> BinnedStatistics:
 def gappy() -> Reliability:
     """Two filled bins of fifteen: the fifth, underconfident, and the fourteenth, overconfident."""
     confidence = torch.tensor([0.31, 0.32, 0.88, 0.90, 0.91], dtype=torch.float64)
-    return Reliability.of("gappy", BinnedStatistics.of(confidence, torch.tensor([True, False, False, True, False])))
+    return Reliability.of(
+        "gappy", BinnedStatistics.of(confidence, torch.tensor([True, False, False, True, False]))
+    )
 
 
-# ---- reliability -----------------------------------------------------------------------------------------------------
+# ---- reliability
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("member", [0, 1, 2])
 def test_the_data_agree_with_the_oracle(logits: Tensor, labels: Tensor, member: int):
     predictions = Predictions.from_logits(logits[member], labels)
     reliability = Reliability.of("one", BinnedStatistics.of(predictions.confidence, predictions.correct))
-    confidence, correct = oracles.confidence(logits[member].numpy()), oracles.correct(logits[member].numpy(), labels.numpy())
+    confidence, correct = (
+        oracles.confidence(logits[member].numpy()),
+        oracles.correct(logits[member].numpy(), labels.numpy()),
+    )
     rows = oracles.binned(confidence, correct)
     assert reliability.title == "one"
     assert reliability.binning == "equal width"
@@ -67,7 +73,9 @@ def test_the_data_agree_with_the_oracle(logits: Tensor, labels: Tensor, member: 
         assert (low, high) == pytest.approx(wanted, abs=1e-13)
 
 
-def test_a_population_is_pooled_but_for_its_error(statistics: BinnedStatistics, logits: Tensor, labels: Tensor):
+def test_a_population_is_pooled_but_for_its_error(
+    statistics: BinnedStatistics, logits: Tensor, labels: Tensor
+):
     reliability = Reliability.of("all", statistics)
     confidence = np.concatenate([oracles.confidence(z.numpy()) for z in logits])
     correct = np.concatenate([oracles.correct(z.numpy(), labels.numpy()) for z in logits])
@@ -78,17 +86,23 @@ def test_a_population_is_pooled_but_for_its_error(statistics: BinnedStatistics, 
     assert reliability.count == tuple(count for count, _, _ in rows)
     assert reliability.accuracy == pytest.approx(tuple(r / n if n else None for n, _, r in rows), abs=1e-13)
     assert reliability.gap == pytest.approx(confidence.mean() - correct.mean(), abs=1e-13)
-    members = [oracles.ece(oracles.confidence(z.numpy()), oracles.correct(z.numpy(), labels.numpy())) for z in logits]
+    members = [
+        oracles.ece(oracles.confidence(z.numpy()), oracles.correct(z.numpy(), labels.numpy())) for z in logits
+    ]
     assert reliability.error == pytest.approx(np.mean(members), abs=1e-13)
     assert abs(reliability.error - oracles.ece(confidence, correct)) > 0.01
 
 
 def test_the_region_of_a_population_is_that_of_its_different_examples(statistics: BinnedStatistics):
     reliability = Reliability.of("all", statistics)
-    for n, c, low, high in zip(reliability.count, reliability.confidence, reliability.low, reliability.high, strict=True):
+    for n, c, low, high in zip(
+        reliability.count, reliability.confidence, reliability.low, reliability.high, strict=True
+    ):
         if c is not None:
             different = max(1, round(n / 3))
-            assert (low, high) == pytest.approx(tuple(stats.binom.ppf(tail, different, c) / different for tail in (0.025, 0.975)))
+            assert (low, high) == pytest.approx(
+                tuple(stats.binom.ppf(tail, different, c) / different for tail in (0.025, 0.975))
+            )
 
 
 def test_bins_of_equal_mass_keep_ties_together_and_some_are_empty():
@@ -97,7 +111,12 @@ def test_bins_of_equal_mass_keep_ties_together_and_some_are_empty():
     reliability = Reliability.of("mass", BinnedStatistics.equal_mass(confidence, correct, 7))
     filled = reliability.filled
     assert reliability.binning == "equal mass"
-    assert [(b.left, b.count, b.accuracy) for b in filled] == [(0, 1, 0), (0.5, 4, 0.5), (0.8, 1, 1), (0.9, 1, 1)]
+    assert [(b.left, b.count, b.accuracy) for b in filled] == [
+        (0, 1, 0),
+        (0.5, 4, 0.5),
+        (0.8, 1, 1),
+        (0.9, 1, 1),
+    ]
     assert len(reliability.count) == 7
     assert "equal-mass ECE" in reliability.notes[0]
 
@@ -133,12 +152,19 @@ def test_a_bin_which_is_always_wrong_is_not_empty():
 def test_kept_bins_give_the_same_diagram(statistics: BinnedStatistics):
     whole = Reliability.of("all", statistics)
     kept = Reliability.of_bins(
-        "all", count=whole.count, confidence=whole.confidence, accuracy=whole.accuracy, gap=whole.gap, error=whole.error, members=3
+        "all",
+        count=whole.count,
+        confidence=whole.confidence,
+        accuracy=whole.accuracy,
+        gap=whole.gap,
+        error=whole.error,
+        members=3,
     )
     assert kept == whole
 
 
-# ---- consistency -----------------------------------------------------------------------------------------------------
+# ---- consistency
+# --------------------------------------------------------------------------------------------------
 
 
 def binomial_quantile(tail: float, n: int, p: float) -> float:
@@ -160,7 +186,10 @@ def test_the_region_of_a_bin_is_that_of_the_binomial_distribution():
 
 def test_the_region_of_large_bins_agrees_with_scipy():
     generator = np.random.default_rng(3)
-    counts, chances = generator.integers(1, 2_000_000, 500).tolist(), (1 - generator.random(500) ** 4).tolist()
+    counts, chances = (
+        generator.integers(1, 2_000_000, 500).tolist(),
+        (1 - generator.random(500) ** 4).tolist(),
+    )
     low, high = consistency.binomial(counts, chances)
     assert np.array_equal(low, stats.binom.ppf(0.025, counts, chances) / counts)
     assert np.array_equal(high, stats.binom.ppf(0.975, counts, chances) / counts)
@@ -178,7 +207,9 @@ def test_the_smooth_region_holds_a_calibrated_model_as_often_as_it_says(top: flo
     chances = top - spread * generator.random(160) ** 3
     weights = np.exp(-(np.linspace(-2, 2, 160) ** 2))
     share = weights / weights.sum()
-    (low,), (high,) = consistency.smooth([float(share @ chances)], [float(share**2 @ (chances * (1 - chances)))])
+    (low,), (high,) = consistency.smooth(
+        [float(share @ chances)], [float(share**2 @ (chances * (1 - chances)))]
+    )
     seen = (generator.random((20_000, 160)) < chances) @ share
     assert 0.935 < np.mean((low <= seen) & (seen <= high)) < 0.99
     assert np.mean(seen < low) < 0.04
@@ -190,16 +221,25 @@ def test_one_example_may_be_right_or_wrong():
     assert (low, high) == ((0.0,), (1.0,))
 
 
-# ---- smooth reliability ----------------------------------------------------------------------------------------------
+# ---- smooth reliability
+# ----------------------------------------------------------------------------------------------
 
 
 def smoothed(confidence, right, bandwidth, points=200):
-    """Weighted means one point and one example at a time: (weight, confidence, accuracy, variance of the accuracy)."""
+    """Weighted means one point and one example at a time: (weight, confidence, accuracy, variance of the
+    accuracy).
+    """
     rows = []
     for t in np.linspace(0, 1, points):
-        weight = sum(np.exp(-0.5 * ((t - sign * confidence - shift) / bandwidth) ** 2) for sign in (1, -1) for shift in (-2, 0, 2))
+        weight = sum(
+            np.exp(-0.5 * ((t - sign * confidence - shift) / bandwidth) ** 2)
+            for sign in (1, -1)
+            for shift in (-2, 0, 2)
+        )
         share = weight / weight.sum()
-        rows.append((weight.sum(), share @ confidence, share @ right, share**2 @ (confidence * (1 - confidence))))
+        rows.append(
+            (weight.sum(), share @ confidence, share @ right, share**2 @ (confidence * (1 - confidence)))
+        )
     return rows
 
 
@@ -227,11 +267,15 @@ def test_the_smooth_curve_agrees_with_the_oracle(predictions: Predictions):
 
 def test_a_smooth_curve_pools_members_whose_region_is_that_of_one(predictions: Predictions):
     one = SmoothReliability.of("one", predictions.confidence[1], predictions.correct[1], error=0.05)
-    thrice = SmoothReliability.of("three", predictions.confidence[[1, 1, 1]], predictions.correct[[1, 1, 1]], error=0.05)
+    thrice = SmoothReliability.of(
+        "three", predictions.confidence[[1, 1, 1]], predictions.correct[[1, 1, 1]], error=0.05
+    )
     assert thrice.examples == 3 * one.examples
     assert thrice.notes[1].startswith("101 examples × 3 members · ")
     for name in ("confidence", "accuracy", "low", "high"):
-        same = [(a, b) for a, b in zip(getattr(one, name), getattr(thrice, name), strict=True) if a is not None]
+        same = [
+            (a, b) for a, b in zip(getattr(one, name), getattr(thrice, name), strict=True) if a is not None
+        ]
         assert len(same) > 20
         assert [b for _, b in same] == pytest.approx([a for a, _ in same], abs=1e-12)
 
@@ -252,13 +296,16 @@ def test_a_gap_between_examples_is_no_part_of_the_curve():
 
 def test_a_single_example_is_drawn_smooth():
     (run,) = SmoothReliability.of("one", torch.tensor([0.6123]), torch.tensor([True]), error=0.3877).runs
-    assert all(point.confidence == pytest.approx(0.6123) and point.accuracy == pytest.approx(1) for point in run)
+    assert all(
+        point.confidence == pytest.approx(0.6123) and point.accuracy == pytest.approx(1) for point in run
+    )
     assert {(point.low, point.high) for point in run} == {(0.0, 1.0)}
     with pytest.raises(ValueError, match="no examples"):
         SmoothReliability.of("none", torch.zeros(0), torch.zeros(0, dtype=torch.bool), error=0.1)
 
 
-# ---- the others ------------------------------------------------------------------------------------------------------
+# ---- the others
+# --------------------------------------------------------------------------------------------------
 
 
 def test_right_and_wrong_are_counted_per_bin(predictions: Predictions, statistics: BinnedStatistics):
@@ -268,7 +315,9 @@ def test_right_and_wrong_are_counted_per_bin(predictions: Predictions, statistic
     assert histogram.right == tuple(right for _, _, right in rows)
     assert histogram.wrong == tuple(count - right for count, _, right in rows)
     assert histogram.edges == pytest.approx([i / 15 for i in range(16)], abs=1e-15)
-    assert histogram.notes == (f"{correct.sum()} right, {303 - correct.sum()} wrong · accuracy {correct.mean():.1%}",)
+    assert histogram.notes == (
+        f"{correct.sum()} right, {303 - correct.sum()} wrong · accuracy {correct.mean():.1%}",
+    )
 
 
 def test_short_curves_are_kept_whole(predictions: Predictions):
@@ -278,7 +327,9 @@ def test_short_curves_are_kept_whole(predictions: Predictions):
     assert diagram.curves[0].coverage == pytest.approx([(i + 1) / 101 for i in range(101)])
     assert diagram.curves[0].risk == pytest.approx(risk.numpy().mean(0))
     assert diagram.curves[1].risk == pytest.approx(risk[0].numpy())
-    assert diagram.curves[1].aurc == pytest.approx(float(selective.aurc(predictions.log_confidence, predictions.correct)[0]))
+    assert diagram.curves[1].aurc == pytest.approx(
+        float(selective.aurc(predictions.log_confidence, predictions.correct)[0])
+    )
 
 
 @pytest.mark.parametrize("examples", [201, 1009, 50_021])
@@ -336,12 +387,16 @@ def test_of_many_classes_the_worst_are_shown_first():
     logits, labels = population(seed=4, examples=60, classes=23)
     p = logits[2].softmax(-1).T
     grid = ClasswiseReliability.of("many", BinnedStatistics.of(p, labels == torch.arange(23).unsqueeze(-1)))
-    errors = {str(k): oracles.ece(oracles.softmax(logits[2].numpy())[:, k], labels.numpy() == k) for k in range(23)}
+    errors = {
+        str(k): oracles.ece(oracles.softmax(logits[2].numpy())[:, k], labels.numpy() == k) for k in range(23)
+    }
     assert [diagram.title for diagram in grid.diagrams] == sorted(errors, key=lambda name: -errors[name])[:20]
     assert grid.error == pytest.approx(np.mean(list(errors.values())), abs=1e-12)
     assert grid.classes == 23
     with pytest.raises(ValueError, match="2 names for 23 classes"):
-        ClasswiseReliability.of("many", BinnedStatistics.of(p, labels == torch.arange(23).unsqueeze(-1)), ["a", "b"])
+        ClasswiseReliability.of(
+            "many", BinnedStatistics.of(p, labels == torch.arange(23).unsqueeze(-1)), ["a", "b"]
+        )
 
 
 def test_the_drop_is_that_of_each_example(logits: Tensor, labels: Tensor):
@@ -364,12 +419,19 @@ def test_the_drop_is_that_of_each_example(logits: Tensor, labels: Tensor):
     for fall in drop.falls:
         i = fall.index
         assert (fall.before, fall.after) == pytest.approx((first[i], second[i]))
-        assert (fall.label, fall.predicted_before, fall.predicted_after) == (names[truth[i]], names[was[i]], names[now[i]])
+        assert (fall.label, fall.predicted_before, fall.predicted_after) == (
+            names[truth[i]],
+            names[was[i]],
+            names[now[i]],
+        )
         assert fall.state == states[i]
 
 
 def test_what_rises_is_no_fall(logits: Tensor, labels: Tensor):
-    lower, higher = Predictions.from_logits(logits[0], labels), Predictions.from_logits(logits[0] * 1.5, labels)
+    lower, higher = (
+        Predictions.from_logits(logits[0], labels),
+        Predictions.from_logits(logits[0] * 1.5, labels),
+    )
     assert ConfidenceDrop.of("rise", ("a", "b"), lower, higher).falls == ()
 
 
@@ -378,14 +440,21 @@ def test_a_masked_example_keeps_the_others_places(logits: Tensor, labels: Tensor
     before, after = (Predictions.from_logits(z, labels, mask=mask) for z in (logits[2], logits[0]))
     drop = ConfidenceDrop.of("drop", ("a", "b"), before, after)
     assert [point.index for point in drop.points] == [i for i in range(101) if i % 3]
-    unmasked = ConfidenceDrop.of("drop", ("a", "b"), Predictions.from_logits(logits[2], labels), Predictions.from_logits(logits[0], labels))
+    unmasked = ConfidenceDrop.of(
+        "drop",
+        ("a", "b"),
+        Predictions.from_logits(logits[2], labels),
+        Predictions.from_logits(logits[0], labels),
+    )
     by_index = {point.index: point for point in unmasked.points}
     assert all(by_index[point.index] == point for point in drop.points)
     assert all(fall.index % 3 for fall in drop.falls)
     same = torch.zeros_like(labels)
     other = Predictions.from_logits(logits[0], same, mask=mask.roll(1))
     with pytest.raises(ValueError, match="same examples"):
-        ConfidenceDrop.of("drop", ("a", "b"), Predictions.from_logits(logits[2], same, mask=mask.roll(2)), other)
+        ConfidenceDrop.of(
+            "drop", ("a", "b"), Predictions.from_logits(logits[2], same, mask=mask.roll(2)), other
+        )
 
 
 def test_many_examples_are_sampled_evenly_and_alike():
@@ -409,7 +478,8 @@ def test_populations_and_other_labels_are_refused(predictions: Predictions, logi
         ConfidenceDrop.of("drop", ("a", "b"), one, Predictions.from_logits(logits[0], labels.flip(0)))
 
 
-# ---- all of them -----------------------------------------------------------------------------------------------------
+# ---- all of them
+# --------------------------------------------------------------------------------------------------
 
 
 def test_data_are_what_json_can_hold(
@@ -422,7 +492,9 @@ def test_data_are_what_json_can_hold(
         SmoothReliability.of("s", predictions.confidence, predictions.correct, 0.03),
         ConfidenceHistogram.of("h", statistics),
         RiskCoverage.of("r", {"a": risk}, 0.5),
-        ClasswiseReliability.of("c", BinnedStatistics.of(logits[0].softmax(-1).T, labels == torch.arange(7).unsqueeze(-1))),
+        ClasswiseReliability.of(
+            "c", BinnedStatistics.of(logits[0].softmax(-1).T, labels == torch.arange(7).unsqueeze(-1))
+        ),
         ConfidenceDrop.of("d", ("a", "b"), one, two),
     ):
         data = asdict(diagram)

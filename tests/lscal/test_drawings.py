@@ -47,7 +47,9 @@ def gappy() -> Reliability:
 def holed() -> SmoothReliability:
     """A curve of two parts, below the diagonal and above it."""
     confidence = torch.tensor([0.7, 0.72, 0.74, 0.2, 0.22], dtype=torch.float64)
-    return SmoothReliability.of(TITLE, confidence, torch.tensor([False, False, True, True, True]), error=0.021)
+    return SmoothReliability.of(
+        TITLE, confidence, torch.tensor([False, False, True, True, True]), error=0.021
+    )
 
 
 @cache
@@ -59,13 +61,19 @@ def predictions(classes: int = 7) -> list[Predictions]:
 @cache
 def histogram() -> ConfidenceHistogram:
     confidence = torch.tensor([0.31, 0.32, 0.88, 0.90, 0.91], dtype=torch.float64)
-    return ConfidenceHistogram.of(TITLE, BinnedStatistics.of(confidence, torch.tensor([True, False, False, False, False])))
+    return ConfidenceHistogram.of(
+        TITLE, BinnedStatistics.of(confidence, torch.tensor([True, False, False, False, False]))
+    )
 
 
 @cache
 def curves() -> RiskCoverage:
     risks = [selective.risk_coverage(one.log_confidence, one.correct) for one in predictions()]
-    return RiskCoverage.of(TITLE, {"ε = 0": risks[0], "<a> & $b$ with a name too long for the legend of a narrow figure": risks[2]}, 0.61)
+    return RiskCoverage.of(
+        TITLE,
+        {"ε = 0": risks[0], "<a> & $b$ with a name too long for the legend of a narrow figure": risks[2]},
+        0.61,
+    )
 
 
 @cache
@@ -80,7 +88,9 @@ def grid(classes: int = 7) -> ClasswiseReliability:
 def drop() -> ConfidenceDrop:
     under, _, over = predictions()
     names = ["cat", "<dog>", "a class of a long name", "$e$", "f", "g & h", "i"]
-    return ConfidenceDrop.of(TITLE, ("ε = 0", "a_file_of_a_very_long_name_for_ε=0.1_and_seed=3.parquet"), over, under, names)
+    return ConfidenceDrop.of(
+        TITLE, ("ε = 0", "a_file_of_a_very_long_name_for_ε=0.1_and_seed=3.parquet"), over, under, names
+    )
 
 
 DIAGRAMS = [gappy, holed, histogram, curves, grid, drop]
@@ -88,7 +98,9 @@ DIAGRAMS = [gappy, holed, histogram, curves, grid, drop]
 
 def patches(axes: Axes) -> list[np.ndarray]:
     """The rectangles of each filled shape as rows (left, bottom, right, top), from the lowest layer up."""
-    shapes = sorted((patch for patch in axes.patches if isinstance(patch, PathPatch)), key=lambda patch: patch.zorder)
+    shapes = sorted(
+        (patch for patch in axes.patches if isinstance(patch, PathPatch)), key=lambda patch: patch.zorder
+    )
     corners = [patch.get_path().vertices.reshape(-1, 5, 2) for patch in shapes]
     for each in corners:  # by the shoelace formula, the area is that of a rectangle
         x, y = each[..., 0], each[..., 1]
@@ -97,7 +109,8 @@ def patches(axes: Axes) -> list[np.ndarray]:
     return [np.concatenate([each.min(1), each.max(1)], -1) for each in corners]
 
 
-# ---- Matplotlib: the data --------------------------------------------------------------------------------------------
+# ---- Matplotlib: the data
+# --------------------------------------------------------------------------------------------
 
 
 def test_regions_gaps_and_counts_are_those_of_the_filled_bins():
@@ -105,7 +118,9 @@ def test_regions_gaps_and_counts_are_those_of_the_filled_bins():
     upper, lower = diagram.draw().axes
     first, second = diagram.filled
     region, *gaps = patches(upper)
-    np.testing.assert_allclose(region, [(4 / 15, first.low, 5 / 15, first.high), (13 / 15, second.low, 14 / 15, second.high)])
+    np.testing.assert_allclose(
+        region, [(4 / 15, first.low, 5 / 15, first.high), (13 / 15, second.low, 14 / 15, second.high)]
+    )
     over, over_hatch, under, under_hatch = gaps
     np.testing.assert_allclose(over, [(13 / 15, 0.5, 14 / 15, (30 * 0.88 + 10 * 0.9) / 40)])
     np.testing.assert_allclose(under, [(4 / 15, 0.315, 5 / 15, 0.5)])
@@ -120,7 +135,9 @@ def test_the_accuracy_is_a_line_and_a_dot_full_where_outside_the_region():
     diagram = gappy()
     upper, _ = diagram.draw().axes
     (steps,) = (collection for collection in upper.collections if isinstance(collection, LineCollection))
-    np.testing.assert_allclose(steps.get_segments(), [[(4 / 15, 0.5), (5 / 15, 0.5)], [(13 / 15, 0.5), (14 / 15, 0.5)]])
+    np.testing.assert_allclose(
+        steps.get_segments(), [[(4 / 15, 0.5), (5 / 15, 0.5)], [(13 / 15, 0.5), (14 / 15, 0.5)]]
+    )
     ends, inside, outside = upper.lines
     assert ends.get_xydata().tolist() == [[0, 0], [1, 1]]
     assert inside.get_xydata() == pytest.approx(np.array([[0.315, 0.5]]))
@@ -153,7 +170,9 @@ def test_the_smooth_curve_is_broken_where_no_example_is_near():
     _, *lines = upper.lines
     assert len(lines) == len(diagram.runs) == 2
     for line, run in zip(lines, diagram.runs, strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), [(point.confidence, point.accuracy) for point in run])
+        np.testing.assert_array_equal(
+            line.get_xydata(), [(point.confidence, point.accuracy) for point in run]
+        )
     region, *_ = upper.collections
     outline = {tuple(vertex) for vertex in region.get_paths()[0].vertices}
     assert {(point.confidence, point.low) for point in diagram.runs[0]} <= outline
@@ -216,7 +235,9 @@ def test_examples_are_points_and_falls_are_listed():
     assert drawn == sorted((point.before, point.after) for point in diagram.points)
     assert len({state.get_marker() for state in states}) == 4
     assert rings.get_xydata().tolist() == [[fall.before, fall.after] for fall in diagram.falls]
-    assert [tuple(line.get_xdata()) for line in listed.lines[::3]] == [(fall.before, fall.after) for fall in diagram.falls]
+    assert [tuple(line.get_xdata()) for line in listed.lines[::3]] == [
+        (fall.before, fall.after) for fall in diagram.falls
+    ]
     texts = " ".join(text.get_text() for text in figure.texts)
     assert all(f"{fall.index}: " in texts for fall in diagram.falls)
     one, two = predictions()[:2]
@@ -224,10 +245,14 @@ def test_examples_are_points_and_falls_are_listed():
     assert len(ConfidenceDrop.of("same", ("a", "b"), one, one).draw().axes) == 1
 
 
-# ---- Matplotlib: the look --------------------------------------------------------------------------------------------
+# ---- Matplotlib: the look
+# --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("make", "width"), [(make, width) for make in DIAGRAMS for width in (400, 900)] + [(lambda: grid(23), 400)])
+@pytest.mark.parametrize(
+    ("make", "width"),
+    [(make, width) for make in DIAGRAMS for width in (400, 900)] + [(lambda: grid(23), 400)],
+)
 def test_nothing_is_cut_and_no_text_covers_another(make, width):
     figure = make().draw("light", width)
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -279,7 +304,9 @@ def test_an_svg_is_one_small_element_in_which_hatching_is_seen(make):
     assert root.attrib["aria-label"] == "a <picture> & more"
     assert len(content) < 200_000
     for pattern in root.iter("{http://www.w3.org/2000/svg}pattern"):
-        behind, lines = (next(pattern.iter(f"{{http://www.w3.org/2000/svg}}{tag}")) for tag in ("rect", "path"))
+        behind, lines = (
+            next(pattern.iter(f"{{http://www.w3.org/2000/svg}}{tag}")) for tag in ("rect", "path")
+        )
         assert behind.attrib["fill"] not in lines.attrib["style"]
 
 
@@ -325,12 +352,23 @@ def test_texts_are_wrapped_and_shortened_to_their_room():
     assert cut.endswith("…")
     assert TITLE.startswith(cut[:-1])
     assert 85 < style.text_width(cut) <= 100
-    assert [style.compact(n) for n in (1, 950, 1200, 30_000, 2_000_000, 3e9)] == ["1", "950", "1.2k", "30k", "2M", "3G"]
+    assert [style.compact(n) for n in (1, 950, 1200, 30_000, 2_000_000, 3e9)] == [
+        "1",
+        "950",
+        "1.2k",
+        "30k",
+        "2M",
+        "3G",
+    ]
 
 
 def test_dollars_are_no_formula():
     figure = RiskCoverage.of("$a$ and $b$", {"$c$": torch.tensor([0.1, 0.2])}).draw()
     renderer = FigureCanvasAgg(figure).get_renderer()
-    plain = Figure(dpi=100).text(0, 0, "\\$a\\$ and \\$b\\$", fontsize=9, fontweight="bold").get_window_extent(renderer)
+    plain = (
+        Figure(dpi=100)
+        .text(0, 0, "\\$a\\$ and \\$b\\$", fontsize=9, fontweight="bold")
+        .get_window_extent(renderer)
+    )
     assert figure.texts[0].get_window_extent(renderer).width == plain.width
     assert figure.legends[0].get_texts()[0].get_text().startswith("\\$c\\$")

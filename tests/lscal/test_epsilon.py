@@ -15,12 +15,17 @@ from sweeps.training.smoothing_kinds import Noise
 INF = math.inf
 
 
-def overlapping(seed: int, examples: int = 400, classes: int = 6, features: int = 5, noise: float = 0.8) -> tuple[Tensor, Tensor]:
+def overlapping(
+    seed: int, examples: int = 400, classes: int = 6, features: int = 5, noise: float = 0.8
+) -> tuple[Tensor, Tensor]:
     """Points around the centres of classes which overlap, the first class twice as often as the others."""
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.randint(classes + 1, (examples,), generator=generator) - 1).clamp(min=0)
     centres = torch.randn(classes, features, generator=generator, dtype=torch.float64)
-    return centres[labels] + noise * torch.randn(examples, features, generator=generator, dtype=torch.float64), labels
+    return (
+        centres[labels] + noise * torch.randn(examples, features, generator=generator, dtype=torch.float64),
+        labels,
+    )
 
 
 def at_rest(inputs: Tensor, labels: Tensor, epsilon: float, classes: int) -> Tensor:
@@ -34,7 +39,13 @@ def at_rest(inputs: Tensor, labels: Tensor, epsilon: float, classes: int) -> Ten
         log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
         return -(target * log_p).sum() / len(x), (x.T @ (np.exp(log_p) - target) / len(x)).ravel()
 
-    found = minimize(loss, np.zeros(x.shape[1] * classes), jac=True, method="L-BFGS-B", options={"ftol": 0, "gtol": 1e-9, "maxiter": 5000})
+    found = minimize(
+        loss,
+        np.zeros(x.shape[1] * classes),
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 0, "gtol": 1e-9, "maxiter": 5000},
+    )
     return torch.from_numpy(x @ found.x.reshape(x.shape[1], classes))
 
 
@@ -47,9 +58,13 @@ def by_confidence(logits: Tensor) -> float:
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.45])
 def test_ideal_logits_tell_their_epsilon(epsilon: float, classes: int):
-    """Every example at the confidence which the loss wants, with logits of the label ln(1 + K(1-ε)/ε) above the others."""
+    """Every example at the confidence which the loss wants, with logits of the label ln(1 + K(1-ε)/ε) above
+    the others.
+    """
     labels = torch.arange(40) % classes
-    logits = 1.3 + math.log(1 + classes * (1 - epsilon) / epsilon) * nn.functional.one_hot(labels, classes).to(torch.float64)
+    logits = 1.3 + math.log(1 + classes * (1 - epsilon) / epsilon) * nn.functional.one_hot(
+        labels, classes
+    ).to(torch.float64)
     found = estimate_epsilon(logits, labels)
     assert float(found.value) == pytest.approx(epsilon, abs=1e-12)
     assert float(found.misfit) < 1e-12
@@ -67,20 +82,29 @@ def test_a_model_at_rest_tells_its_epsilon_however_often_it_errs(classes: int, e
 
 
 def test_what_trained_networks_tell():
-    """Perceptrons trained for 25 epochs on classes which overlap: as often wrong as real ones, and not quite at rest."""
+    """Perceptrons trained for 25 epochs on classes which overlap: as often wrong as real ones, and not quite
+    at rest.
+    """
     epsilons = (0.0, 0.1, 0.3)
     inputs, labels = overlapping(seed=2, examples=900, features=6, noise=0.9)
     inputs = inputs.float()
     members = [Member(epsilon, 0, learning_rate=5e-3, weight_decay=1e-2) for epsilon in epsilons]
     noises = {"uniform": Noise(torch.full((6,), 1 / 6, dtype=torch.float64))}
-    population = FusedPopulation(members, lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 6)), noises, torch.device("cpu"))
+    population = FusedPopulation(
+        members,
+        lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 6)),
+        noises,
+        torch.device("cpu"),
+    )
     generator = torch.Generator().manual_seed(3)
     epochs, steps = 25, 900 // 50
     for epoch in range(epochs):
         order = torch.randperm(900, generator=generator).reshape(1, steps, 50)
         for step in range(steps):
             rows = order[:, step]
-            population.step(inputs[rows], labels[rows], learning_rate_at(epoch * steps + step, epochs * steps))
+            population.step(
+                inputs[rows], labels[rows], learning_rate_at(epoch * steps + step, epochs * steps)
+            )
     logits = population.logits(inputs)
     found = estimate_epsilon(logits, labels)
     assert found.value.shape == (3,)
@@ -111,7 +135,9 @@ def oracle(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]
         at_one.append(one)
     a, b = sum(at_zero) / examples, sum(at_one) / examples
     epsilon = float((a * b).sum() / (b * b).sum())
-    scores = [((zero - epsilon * one) * b).sum() / (b * b).sum() for zero, one in zip(at_zero, at_one, strict=True)]
+    scores = [
+        ((zero - epsilon * one) * b).sum() / (b * b).sum() for zero, one in zip(at_zero, at_one, strict=True)
+    ]
     misfit = math.sqrt(((a - epsilon * b) ** 2).sum() / (b * b).sum())
     return epsilon, misfit, math.sqrt(sum(score**2 for score in scores)) / examples
 
@@ -133,19 +159,25 @@ def test_agrees_with_the_oracle(masked: bool, logits: Tensor, labels: Tensor):
     assert found.value.max() - found.value.min() > 0.2
 
 
-def test_two_member_dimensions_narrow_types_and_chunks(logits: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch):
+def test_two_member_dimensions_narrow_types_and_chunks(
+    logits: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
+):
     grid = torch.stack([logits, logits / 3])
     found = estimate_epsilon(grid.half(), labels.to(torch.int8))
     assert found.value.shape == found.low.shape == found.high.shape == found.misfit.shape == (2, 3)
     assert found.value.dtype == torch.float64
-    assert_close(found.value[1, 2], estimate_epsilon((logits[2] / 3).half().double(), labels).value, atol=1e-12, rtol=0)
+    assert_close(
+        found.value[1, 2], estimate_epsilon((logits[2] / 3).half().double(), labels).value, atol=1e-12, rtol=0
+    )
     monkeypatch.setattr("lscal.epsilon.ELEMENTS", 70)
     assert_close(estimate_epsilon(grid.half(), labels).low, found.low, atol=1e-12, rtol=0)
 
 
 def test_a_constant_added_to_a_row_changes_nothing(logits: Tensor, labels: Tensor):
     moved = logits + torch.linspace(-5, 9, 101, dtype=torch.float64).unsqueeze(-1)
-    assert_close(estimate_epsilon(moved, labels).value, estimate_epsilon(logits, labels).value, atol=1e-10, rtol=0)
+    assert_close(
+        estimate_epsilon(moved, labels).value, estimate_epsilon(logits, labels).value, atol=1e-10, rtol=0
+    )
 
 
 def test_sharper_logits_tell_less_smoothing(logits: Tensor, labels: Tensor):

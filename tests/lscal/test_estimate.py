@@ -34,7 +34,8 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-# ---- Estimate ------------------------------------------------------------------------------------------------------------
+# ---- Estimate
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_interval_is_the_quantiles_moved_onto_the_value():
@@ -108,7 +109,9 @@ def test_a_difference_of_intervals():
     for rho in (0.0, 0.6, -0.4):
         found = first.less(second, number(rho))
         half = math.sqrt(1 + 0.25 - 2 * rho * 0.5)
-        assert [float(part) for part in (found.value, found.low, found.high)] == pytest.approx([2, 2 - half, 2 + half])
+        assert [float(part) for part in (found.value, found.low, found.high)] == pytest.approx(
+            [2, 2 - half, 2 + half]
+        )
     itself = first.less(first, number(1.0))
     assert [float(part) for part in (itself.value, itself.low, itself.high)] == [0, 0, 0]
 
@@ -116,11 +119,14 @@ def test_a_difference_of_intervals():
 def test_correlations():
     first, noise = normal(5000, 2), normal(5000, 2, seed=3)
     second = torch.stack([0.6 * first[:, 0] + 0.8 * noise[:, 0], -2 * first[:, 1]], -1)
-    assert_close(correlation(first, second), torch.tensor([0.6, -1.0], dtype=torch.float64), atol=0.03, rtol=0)
+    assert_close(
+        correlation(first, second), torch.tensor([0.6, -1.0], dtype=torch.float64), atol=0.03, rtol=0
+    )
     assert correlation(first, torch.ones_like(first)).tolist() == [0, 0]
 
 
-# ---- drawing -------------------------------------------------------------------------------------------------------------
+# ---- drawing
+# --------------------------------------------------------------------------------------------------
 
 
 def test_drawing_is_reproducible():
@@ -156,7 +162,9 @@ def test_blocks_are_equal_parts(examples: int):
 
 @pytest.mark.parametrize("count", [1, 40, 3000])
 def test_a_group_is_drawn_as_one(count: int):
-    groups = torch.arange(count).repeat_interleave(3)[torch.randperm(3 * count, generator=torch.Generator().manual_seed(2))]
+    groups = torch.arange(count).repeat_interleave(3)[
+        torch.randperm(3 * count, generator=torch.Generator().manual_seed(2))
+    ]
     resamples = Resamples.draw(3 * count, groups=7 * groups, replicates=2)
     of_group = [set(resamples.block[groups == group].tolist()) for group in range(min(count, 50))]
     assert all(len(blocks) == 1 for blocks in of_group)
@@ -165,7 +173,10 @@ def test_a_group_is_drawn_as_one(count: int):
 
 
 def test_examples_that_are_groups_of_their_own_are_drawn_as_without_groups():
-    plain, grouped = Resamples.draw(31, replicates=50), Resamples.draw(31, groups=torch.arange(31), replicates=50)
+    plain, grouped = (
+        Resamples.draw(31, replicates=50),
+        Resamples.draw(31, groups=torch.arange(31), replicates=50),
+    )
     assert torch.equal(plain.block, grouped.block)
     assert torch.equal(plain.weights, grouped.weights)
 
@@ -175,7 +186,9 @@ def test_copies_of_an_example_make_nothing_more_certain(predictions: Predictions
     four = Predictions.from_logits(predictions.scores[..., copied, :], predictions.labels[copied])
     once = Resamples.draw(predictions.examples)
     together = Resamples.draw(len(copied), groups=copied)
-    found = [resamples.of(own, ["nll"])["nll"].std(0) for resamples, own in ((once, predictions), (together, four))]
+    found = [
+        resamples.of(own, ["nll"])["nll"].std(0) for resamples, own in ((once, predictions), (together, four))
+    ]
     assert_close(found[1], found[0], rtol=0.1, atol=0)
     alone = Resamples.draw(len(copied)).of(four, ["nll"])["nll"].std(0)
     assert_close(2 * alone, found[0], rtol=0.15, atol=0)
@@ -198,7 +211,8 @@ def test_resamples_of_other_examples(predictions: Predictions):
         Resamples.draw(100).of(predictions)
 
 
-# ---- estimates of every metric -------------------------------------------------------------------------------------------
+# ---- estimates of every metric
+# -------------------------------------------------------------------------------------------
 
 
 def test_every_metric_has_an_interval_about_its_value(predictions: Predictions):
@@ -223,7 +237,9 @@ def test_distributions_get_their_metrics(logits: Tensor, labels: Tensor):
 
 
 def test_chosen_metrics_and_level(predictions: Predictions):
-    narrow, wide = (estimates(predictions, ["nll", "debiased_ece", "ece"], level=level) for level in (0.5, 0.99))
+    narrow, wide = (
+        estimates(predictions, ["nll", "debiased_ece", "ece"], level=level) for level in (0.5, 0.99)
+    )
     assert list(narrow) == ["nll", "debiased_ece", "ece"]
     for name in narrow:
         assert (narrow[name].level, wide[name].level) == (0.5, 0.99)
@@ -250,41 +266,72 @@ def test_members_do_not_depend_on_each_other(predictions: Predictions, logits: T
         for name, replicates in alone.items():
             assert replicates.shape == (60,)
             tolerance = 1e-8 if name in FITTED else 1e-12
-            assert_close(together[name][:, member], replicates, atol=tolerance, rtol=tolerance, equal_nan=True)
+            assert_close(
+                together[name][:, member], replicates, atol=tolerance, rtol=tolerance, equal_nan=True
+            )
 
 
-@pytest.mark.parametrize("kind", ["plain", "masked", "calibrated", "calibrated float32", "distributions", "grid"])
-def test_many_members_are_scored_in_groups(logits: Tensor, labels: Tensor, kind: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "kind", ["plain", "masked", "calibrated", "calibrated float32", "distributions", "grid"]
+)
+def test_many_members_are_scored_in_groups(
+    logits: Tensor, labels: Tensor, kind: str, monkeypatch: pytest.MonkeyPatch
+):
     """As few at a time as fit in memory, with the same results."""
     if kind == "grid":
         logits = torch.stack([logits, logits.roll(1, -1)])
     if kind == "calibrated float32":
         logits = logits.float()
-    answers = 0.4 / 7 + 0.6 * torch.nn.functional.one_hot(labels, 7).double() if kind == "distributions" else labels
+    answers = (
+        0.4 / 7 + 0.6 * torch.nn.functional.one_hot(labels, 7).double() if kind == "distributions" else labels
+    )
     mask = torch.arange(101) % 3 != 0 if kind in {"masked", "calibrated"} else None
     predictions = Predictions.from_logits(logits, answers, mask=mask)
     if "calibrated" in kind:
-        predictions = predictions.calibrated(lambda z: z * torch.linspace(0.7, 1.4, 3, dtype=torch.float64).reshape(3, 1, 1))
+        predictions = predictions.calibrated(
+            lambda z: z * torch.linspace(0.7, 1.4, 3, dtype=torch.float64).reshape(3, 1, 1)
+        )
     resamples = Resamples.draw(predictions.examples, replicates=30)
     names = (
-        None if kind == "plain" else ["accuracy", "nll", "ece", "debiased_ece", "classwise_ece", "smooth_ece", "aurc", "brier_refinement"]
+        None
+        if kind == "plain"
+        else [
+            "accuracy",
+            "nll",
+            "ece",
+            "debiased_ece",
+            "classwise_ece",
+            "smooth_ece",
+            "aurc",
+            "brier_refinement",
+        ]
     )
     expected = estimates(predictions, names, resamples=resamples)
     itself = differences(predictions, predictions, ["nll", "ece"], resamples=resamples)
     monkeypatch.setattr(predictions_module, "TOGETHER", 2 * predictions.examples)
-    assert [part.member for part in predictions.parts()] == ([(2,), (2,), (2,)] if kind == "grid" else [(2,), (1,)])
+    assert [part.member for part in predictions.parts()] == (
+        [(2,), (2,), (2,)] if kind == "grid" else [(2,), (1,)]
+    )
     found = estimates(predictions, names, resamples=resamples)
     assert list(found) == list(expected)
     tolerance = 1e-5 if kind == "calibrated float32" else 1e-8
     for name, estimate in found.items():
         for part in ("value", "low", "high"):
-            assert_close(getattr(estimate, part), getattr(expected[name], part), atol=tolerance, rtol=tolerance, equal_nan=True)
+            assert_close(
+                getattr(estimate, part),
+                getattr(expected[name], part),
+                atol=tolerance,
+                rtol=tolerance,
+                equal_nan=True,
+            )
     for name, estimate in differences(predictions, predictions, ["nll", "ece"], resamples=resamples).items():
         assert torch.equal(estimate.value, itself[name].value)
         assert_close(estimate.low, itself[name].low, atol=1e-12, rtol=0)
 
 
-def test_replicates_are_the_same_whichever_part_they_fall_in(predictions: Predictions, monkeypatch: pytest.MonkeyPatch):
+def test_replicates_are_the_same_whichever_part_they_fall_in(
+    predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+):
     resamples = Resamples.draw(101, replicates=40, random_state=2)
     whole = resamples.of(predictions)
     monkeypatch.setattr(module, "AT_ONCE", 3 * 128 * 3 * 7)
@@ -299,8 +346,14 @@ def test_means_have_their_textbook_spread(examples: int):
     """Examples by themselves, and in blocks."""
     logits, labels = population(seed=71, examples=examples, classes=3)
     predictions = Predictions.from_logits(logits, labels)
-    replicates = Resamples.draw(examples, replicates=2000, random_state=1).of(predictions, ["accuracy", "nll", "brier"])
-    for name, column in (("accuracy", predictions.correct.double()), ("nll", predictions.nll), ("brier", predictions.brier)):
+    replicates = Resamples.draw(examples, replicates=2000, random_state=1).of(
+        predictions, ["accuracy", "nll", "brier"]
+    )
+    for name, column in (
+        ("accuracy", predictions.correct.double()),
+        ("nll", predictions.nll),
+        ("brier", predictions.brier),
+    ):
         error = column.std(-1) / math.sqrt(examples)
         assert_close(replicates[name].std(0), error, rtol=0.1, atol=0)
         assert ((replicates[name].mean(0) - column.mean(-1)).abs() < 5 * error / math.sqrt(2000)).all()
@@ -322,7 +375,10 @@ def test_the_order_of_the_examples_changes_nothing_but_noise():
     order = torch.randperm(250, generator=torch.Generator().manual_seed(1))
     resamples = Resamples.draw(250, replicates=1500)
     names = sorted(set(RESAMPLED) - FITTED)
-    drawn = [resamples.of(Predictions.from_logits(z, y), names) for z, y in ((logits, labels), (logits[:, order], labels[order]))]
+    drawn = [
+        resamples.of(Predictions.from_logits(z, y), names)
+        for z, y in ((logits, labels), (logits[:, order], labels[order]))
+    ]
     for name in names:
         one, two = (replicates[name] for replicates in drawn)
         assert_close(one.std(0), two.std(0), rtol=0.12, atol=1e-12)
@@ -345,7 +401,9 @@ def test_infinite_losses(logits: Tensor, labels: Tensor):
 def test_very_few_examples(examples: int):
     """Whatever is defined has an interval within its range; nothing fails."""
     logits, labels = population(seed=74 + examples, examples=examples, classes=3)
-    for name, estimate in estimates(Predictions.from_logits(logits, labels), resamples=Resamples.draw(examples, replicates=80)).items():
+    for name, estimate in estimates(
+        Predictions.from_logits(logits, labels), resamples=Resamples.draw(examples, replicates=80)
+    ).items():
         defined = torch.isfinite(estimate.value)
         inside = (estimate.low <= estimate.value + 1e-12) & (estimate.value <= estimate.high + 1e-12)
         assert (inside | ~defined | torch.isnan(estimate.low)).all(), name
@@ -354,7 +412,10 @@ def test_very_few_examples(examples: int):
 def test_all_right_and_all_alike():
     logits = torch.zeros(2, 30, 3, dtype=torch.float64)
     logits[1, :, 0] = 900.0
-    found = estimates(Predictions.from_logits(logits, torch.zeros(30, dtype=torch.int64)), resamples=Resamples.draw(30, replicates=60))
+    found = estimates(
+        Predictions.from_logits(logits, torch.zeros(30, dtype=torch.int64)),
+        resamples=Resamples.draw(30, replicates=60),
+    )
     assert found["accuracy"].value.tolist() == found["accuracy"].high.tolist() == [1, 1]
     assert found["accuracy"].low.tolist() == pytest.approx([30 / (30 + 1.959964**2)] * 2)
     assert found["nll"].low.tolist() == pytest.approx([math.log(3), 0])
@@ -362,7 +423,8 @@ def test_all_right_and_all_alike():
     assert torch.isnan(found["misclassification_auroc"].low).all()
 
 
-# ---- intervals of their own ----------------------------------------------------------------------------------------------
+# ---- intervals of their own
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("right", "examples"), [(0, 9), (9, 9), (5, 9), (1, 1), (970, 1000)])
@@ -370,18 +432,28 @@ def test_all_right_and_all_alike():
 def test_accuracy_has_wilsons_interval(right: int, examples: int, level: float):
     labels = (torch.arange(examples) >= right).long()
     logits = torch.tensor([[1.5, 0.2]], dtype=torch.float64).expand(examples, 2)
-    found = estimates(Predictions.from_logits(logits, labels), ["accuracy"], resamples=Resamples.draw(examples, replicates=5), level=level)
+    found = estimates(
+        Predictions.from_logits(logits, labels),
+        ["accuracy"],
+        resamples=Resamples.draw(examples, replicates=5),
+        level=level,
+    )
     expected = binomtest(right, examples).proportion_ci(level, method="wilson")
     estimate = found["accuracy"]
-    assert (float(estimate.low), float(estimate.high)) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (float(estimate.low), float(estimate.high)) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
     assert float(estimate.low) <= float(estimate.value) <= float(estimate.high)
 
 
-# ---- differences ---------------------------------------------------------------------------------------------------------
+# ---- differences
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_model_does_not_differ_from_itself(predictions: Predictions):
-    for name, estimate in differences(predictions, predictions, resamples=Resamples.draw(101, replicates=60)).items():
+    for name, estimate in differences(
+        predictions, predictions, resamples=Resamples.draw(101, replicates=60)
+    ).items():
         assert not estimate.value.any(), name
         if METRICS[name].limits is None:
             assert not estimate.low.any(), name
@@ -408,7 +480,9 @@ def test_differences_are_of_the_same_resamples(predictions: Predictions, logits:
         assert_close(back.low, -estimate.high, atol=1e-12, rtol=0)
 
 
-def test_differences_of_all_metrics_and_to_another_number_of_classes(predictions: Predictions, labels: Tensor):
+def test_differences_of_all_metrics_and_to_another_number_of_classes(
+    predictions: Predictions, labels: Tensor
+):
     other = Predictions.from_logits(normal(3, 101, 9), labels)
     found = differences(predictions, other, resamples=Resamples.draw(101, replicates=40))
     assert list(found) == [metric.name for metric in applicable(predictions)]
@@ -426,9 +500,16 @@ def test_one_model_less_a_population(predictions: Predictions, logits: Tensor, l
 
 
 @pytest.mark.parametrize("members", [(), (2,), (1, 3)])
-def test_member_dimensions_which_do_not_fit(predictions: Predictions, logits: Tensor, labels: Tensor, members: tuple[int, ...]):
+def test_member_dimensions_which_do_not_fit(
+    predictions: Predictions, logits: Tensor, labels: Tensor, members: tuple[int, ...]
+):
     other = Predictions.from_logits(logits[0].expand(*members, 101, 7), labels)
-    with pytest.raises(ValueError, match=r"^the two have member dimensions \(.*\) and \(3,\); wanted the same, or 1 for one against each$"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"^the two have member dimensions \(.*\) and \(3,\); wanted the same, or 1 for one against each$"
+        ),
+    ):
         differences(other, predictions, ["nll"])
 
 
@@ -438,12 +519,21 @@ def test_only_what_both_have_is_compared(predictions: Predictions, logits: Tenso
 
 
 def test_other_labels_are_no_pair(predictions: Predictions, logits: Tensor, labels: Tensor):
-    for other in (Predictions.from_logits(logits, labels.flip(0)), Predictions.from_logits(logits[:, 1:], labels[1:])):
-        with pytest.raises(ValueError, match=r"^the two have other labels; a paired difference is of the same examples in the same order$"):
+    for other in (
+        Predictions.from_logits(logits, labels.flip(0)),
+        Predictions.from_logits(logits[:, 1:], labels[1:]),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=(
+                r"^the two have other labels; a paired difference is of the same examples in the same order$"
+            ),
+        ):
             differences(predictions, other)
 
 
-# ---- seeds × examples ----------------------------------------------------------------------------------------------------
+# ---- seeds × examples
+# --------------------------------------------------------------------------------------------------
 
 
 def halves(estimate: Estimate) -> list[float]:
@@ -468,11 +558,15 @@ def test_seeds_alone_give_students_interval(seeds: int):
 
 
 def test_seeds_which_differ_no_more_than_their_examples_explain():
-    """Seeds that move together on resamples and do not differ: the examples alone; moving apart explains that they differ."""
+    """Seeds that move together on resamples and do not differ: the examples alone; moving apart explains that
+    they differ.
+    """
     common, own = normal(4000, 1), normal(4000, 5, seed=2)
     alike = Estimate.crossed(torch.full((5,), 0.3, dtype=torch.float64), 0.3 + 0.1 * common.expand(4000, 5))
     assert halves(alike) == pytest.approx([0.196, 0.196], rel=0.04)
-    apart = Estimate.crossed(torch.tensor([0.35, 0.25, 0.3, 0.28, 0.32], dtype=torch.float64), 0.3 + 0.1 * own)
+    apart = Estimate.crossed(
+        torch.tensor([0.35, 0.25, 0.3, 0.28, 0.32], dtype=torch.float64), 0.3 + 0.1 * own
+    )
     assert halves(apart) == pytest.approx([0.196 / math.sqrt(5)] * 2, rel=0.04)
 
 
@@ -502,7 +596,9 @@ SEEDS, EXAMPLES, SIMULATIONS = 4, 150, 120
 
 
 def two_models(generator: torch.Generator, advantage: float) -> list[Predictions]:
-    """Two models on the same examples, each with effects of its seeds and of seed × example; the second is better by `advantage`."""
+    """Two models on the same examples, each with effects of its seeds and of seed × example; the second is
+    better by `advantage`.
+    """
     difficulty = torch.randn(EXAMPLES, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (EXAMPLES,), generator=generator)
     models = []
@@ -510,7 +606,11 @@ def two_models(generator: torch.Generator, advantage: float) -> list[Predictions
         by_seed = 0.3 * torch.randn(SEEDS, 1, generator=generator, dtype=torch.float64)
         own = 0.8 * torch.randn(SEEDS, EXAMPLES, generator=generator, dtype=torch.float64)
         margin = 0.9 + better + difficulty + by_seed + own
-        models.append(Predictions.from_logits(0.4 + margin.unsqueeze(-1) * torch.nn.functional.one_hot(labels, 3), labels))
+        models.append(
+            Predictions.from_logits(
+                0.4 + margin.unsqueeze(-1) * torch.nn.functional.one_hot(labels, 3), labels
+            )
+        )
     return models
 
 
@@ -529,7 +629,9 @@ def simulated(advantage: float, simulations: int) -> dict[str, list[Estimate]]:
 
 
 def test_intervals_of_no_difference_cover_zero():
-    """Seeds × examples under the null: at least 92 in 100 of the 95 % intervals cover 0, and not by being wide."""
+    """Seeds × examples under the null: at least 92 in 100 of the 95 % intervals cover 0, and not by being
+    wide.
+    """
     for name, seen in simulated(advantage=0.0, simulations=SIMULATIONS).items():
         covered = sum(float(estimate.low) <= 0 <= float(estimate.high) for estimate in seen) / SIMULATIONS
         spread = np.std([float(estimate.value) for estimate in seen])
@@ -544,7 +646,9 @@ def test_intervals_of_a_large_difference_do_not_cover_zero():
 
 
 def test_the_parts_of_a_crossed_variance():
-    """Seeds differ by 0.03 beyond the examples, single seeds' examples by 0.02, all seeds' examples together by 0.01."""
+    """Seeds differ by 0.03 beyond the examples, single seeds' examples by 0.02, all seeds' examples together
+    by 0.01.
+    """
     seeds, replicates = 400, 1000
     common = 0.01 * normal(replicates, 1)
     drawn = common + 0.02 * normal(replicates, seeds, seed=3)
@@ -552,7 +656,9 @@ def test_the_parts_of_a_crossed_variance():
     found = Crossed.of(by_seed, by_seed + drawn)
     assert float(found.examples) == pytest.approx(0.01, rel=0.06)
     assert float(found.seeds) == pytest.approx(math.hypot(0.03, 0.02), rel=0.08)
-    assert float(found.error) == pytest.approx(float((found.examples.square() + found.seeds.square() / seeds).sqrt()))
+    assert float(found.error) == pytest.approx(
+        float((found.examples.square() + found.seeds.square() / seeds).sqrt())
+    )
     alone = Crossed.of(by_seed[:1], (by_seed + drawn)[:, :1])
     assert float(alone.seeds) == 0.0
     assert float(alone.examples) == pytest.approx(float(alone.error))

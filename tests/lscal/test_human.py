@@ -72,7 +72,9 @@ def test_masked_examples_do_not_count(logits: Tensor, labels: Tensor, name: str)
 
 def test_scipy_agrees(logits: Tensor, labels: Tensor):
     q, p = annotators(labels, 7).numpy(), logits[1].softmax(-1).numpy()
-    assert float(value("kl", logits[1], annotators(labels, 7))) == pytest.approx(entropy(q, p, axis=1).mean(), abs=1e-12)
+    assert float(value("kl", logits[1], annotators(labels, 7))) == pytest.approx(
+        entropy(q, p, axis=1).mean(), abs=1e-12
+    )
     distance = float(value("jensen_shannon", logits[1], annotators(labels, 7)))
     assert distance == pytest.approx((jensenshannon(q, p, axis=1) ** 2).mean(), abs=1e-12)
 
@@ -86,7 +88,9 @@ def test_certain_labels_give_the_ordinary_metric(logits: Tensor, labels: Tensor,
         np.testing.assert_allclose(value(name, logits, onehot).numpy(), expected.numpy(), atol=1e-13)
     else:
         at_label = logits.softmax(-1).gather(-1, labels.expand(3, -1).unsqueeze(-1)).squeeze(-1)
-        divergence = (math.log(2) - ((1 + at_label) * (1 + at_label).log() - at_label * at_label.log()) / 2).mean(-1)
+        divergence = (
+            math.log(2) - ((1 + at_label) * (1 + at_label).log() - at_label * at_label.log()) / 2
+        ).mean(-1)
         expected = {"total_variation": 1 - at_label.mean(-1), "jensen_shannon": divergence}[name]
         np.testing.assert_allclose(value(name, logits, onehot).numpy(), expected.numpy(), atol=1e-12)
 
@@ -127,7 +131,10 @@ def test_the_range_is_kept(name: str):
     for scale in (0, 1, 30, 1000):
         q = torch.distributions.Dirichlet(torch.full((4,), 0.05)).sample((50,)).double()
         q = q / q.sum(-1, keepdim=True)
-        for logits in (scale * torch.randn(50, 4, generator=generator), scale * torch.randn(50, 4, generator=generator).double()):
+        for logits in (
+            scale * torch.randn(50, 4, generator=generator),
+            scale * torch.randn(50, 4, generator=generator).double(),
+        ):
             found = float(value(name, logits, q))
             assert METRICS[name].low <= found <= METRICS[name].high
 
@@ -135,7 +142,10 @@ def test_the_range_is_kept(name: str):
 @every
 def test_class_indices_are_not_enough(logits: Tensor, labels: Tensor, name: str):
     predictions = Predictions.from_logits(logits, labels)
-    with pytest.raises(ValueError, match=rf"^{name} compares with label distributions; give labels of shape \(N, K\) instead of \(N,\)$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{name} compares with label distributions; give labels of shape \(N, K\) instead of \(N,\)$",
+    ):
         METRICS[name].function(predictions)
     assert name not in [own.name for own in applicable(predictions)]
 

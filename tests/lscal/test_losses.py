@@ -10,7 +10,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.testing import assert_close
 
-from lscal.losses import confidence_penalised_cross_entropy, margin_smoothed_cross_entropy, smoothed_cross_entropy
+from lscal.losses import (
+    confidence_penalised_cross_entropy,
+    margin_smoothed_cross_entropy,
+    smoothed_cross_entropy,
+)
 from lscal.smoothing import Smoothing, check_labels, epsilon_all_classes, similarity
 
 EPSILONS = torch.tensor([0.0, 0.1, 0.37], dtype=torch.float64)
@@ -20,15 +24,20 @@ PRIOR = torch.tensor([0.05, 0.3, 0.11, 0.2, 0.04, 0.07, 0.23], dtype=torch.float
 LOSSES = [
     pytest.param(lambda z, y, **extras: smoothed_cross_entropy(z, y, 0.23, **extras), id="smoothed"),
     pytest.param(lambda z, y, **extras: margin_smoothed_cross_entropy(z, y, 0.4, 0.9, **extras), id="margin"),
-    pytest.param(lambda z, y, **extras: confidence_penalised_cross_entropy(z, y, 0.31, **extras), id="confidence penalty"),
+    pytest.param(
+        lambda z, y, **extras: confidence_penalised_cross_entropy(z, y, 0.31, **extras),
+        id="confidence penalty",
+    ),
 ]
 every_loss = pytest.mark.parametrize("loss", LOSSES)
 
 
 def written_out(logits, labels, epsilon, u=None, wrong_classes=False):
-    """The loss of each example of one model, its target written out class by class, and the gradient of their sum.
+    """The loss of each example of one model, its target written out class by class, and the gradient of their
+    sum.
 
-    `epsilon` is a number or one per class, `u` is (K,), (K, K) with a row for each label, or a list of one per example.
+    `epsilon` is a number or one per class, `u` is (K,), (K, K) with a row for each label, or a list of one
+    per example.
     """
     losses, gradients = [], []
     for i, (row, label) in enumerate(zip(logits.tolist(), labels.tolist(), strict=True)):
@@ -36,11 +45,21 @@ def written_out(logits, labels, epsilon, u=None, wrong_classes=False):
         top = max(row)
         total = sum(math.exp(value - top) for value in row)
         mass = epsilon if isinstance(epsilon, float) else float(epsilon[label])
-        mine = [1 / len(row)] * len(row) if u is None else u[i] if isinstance(u, list) else u if u.ndim == 1 else u[label]
+        mine = (
+            [1 / len(row)] * len(row)
+            if u is None
+            else u[i]
+            if isinstance(u, list)
+            else u
+            if u.ndim == 1
+            else u[label]
+        )
         mine = [float(mine[k]) * (allowed[k] and not (wrong_classes and k == label)) for k in range(len(row))]
         target = [mass * value / sum(mine) if sum(mine) else 0.0 for value in mine]
         target[label] += 1 - mass if sum(mine) else 1
-        losses.append(-sum(target[k] * (row[k] - top - math.log(total)) for k in range(len(row)) if target[k]))
+        losses.append(
+            -sum(target[k] * (row[k] - top - math.log(total)) for k in range(len(row)) if target[k])
+        )
         gradients.append([math.exp(row[k] - top) / total - target[k] for k in range(len(row))])
     return torch.tensor(losses, dtype=torch.float64), torch.tensor(gradients, dtype=torch.float64)
 
@@ -57,7 +76,9 @@ def assert_is_written_out(logits, labels, mass, u=None, wrong_classes=False, **a
 
 @pytest.fixture
 def masked_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits of one model, with 0 to 5 of 7 classes masked, differently in each row, the label's never."""
+    """The logits of one model, with 0 to 5 of 7 classes masked, differently in each row, the label's
+    never.
+    """
     generator = torch.Generator().manual_seed(3)
     masked = torch.rand(101, 7, generator=generator) < torch.linspace(0, 0.9, 101).unsqueeze(-1)
     masked[torch.arange(101), labels] = False
@@ -74,7 +95,9 @@ def own_labels(labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.37, 0.9])
 @pytest.mark.parametrize("member", [0, 1, 2])
-def test_value_and_gradient_are_those_of_torch(logits: Tensor, labels: Tensor, member: int, epsilon: float, dtype: torch.dtype):
+def test_value_and_gradient_are_those_of_torch(
+    logits: Tensor, labels: Tensor, member: int, epsilon: float, dtype: torch.dtype
+):
     ours = logits[member].to(dtype).requires_grad_()
     torchs = logits[member].to(dtype).requires_grad_()
     loss = smoothed_cross_entropy(ours, labels, epsilon)
@@ -96,7 +119,9 @@ def test_without_smoothing_it_is_cross_entropy(logits: Tensor, labels: Tensor):
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.37])
 def test_agrees_with_the_soft_target_written_out(logits: Tensor, labels: Tensor, epsilon: float):
     expected = oracles.smoothed_cross_entropy(logits[2].numpy(), labels.numpy(), epsilon)
-    np.testing.assert_allclose(smoothed_cross_entropy(logits[2], labels, epsilon).numpy(), expected, atol=1e-13)
+    np.testing.assert_allclose(
+        smoothed_cross_entropy(logits[2], labels, epsilon).numpy(), expected, atol=1e-13
+    )
 
 
 def test_a_population_is_its_members(logits: Tensor, own_labels: Tensor):
@@ -110,7 +135,9 @@ def test_a_population_is_its_members(logits: Tensor, own_labels: Tensor):
 def test_members_may_share_their_labels_and_epsilon(logits: Tensor, labels: Tensor):
     together = smoothed_cross_entropy(logits, labels, 0.2)
     for member in range(3):
-        assert_close(together[member], smoothed_cross_entropy(logits[member], labels, 0.2), atol=1e-14, rtol=0)
+        assert_close(
+            together[member], smoothed_cross_entropy(logits[member], labels, 0.2), atol=1e-14, rtol=0
+        )
 
 
 def test_members_do_not_reach_into_each_others_gradient(logits: Tensor, own_labels: Tensor):
@@ -135,8 +162,12 @@ def test_class_prior_noise_is_its_soft_target(logits: Tensor, own_labels: Tensor
     loss = smoothed_cross_entropy(logits, own_labels, EPSILONS, noise)
     for member, epsilon in enumerate(EPSILONS.tolist()):
         target = (1 - epsilon) * F.one_hot(own_labels[member], 7).double() + epsilon * noise
-        assert_close(loss[member], F.cross_entropy(logits[member], target, reduction="none"), atol=1e-13, rtol=0)
-        expected = oracles.smoothed_cross_entropy(logits[member].numpy(), own_labels[member].numpy(), epsilon, noise.numpy())
+        assert_close(
+            loss[member], F.cross_entropy(logits[member], target, reduction="none"), atol=1e-13, rtol=0
+        )
+        expected = oracles.smoothed_cross_entropy(
+            logits[member].numpy(), own_labels[member].numpy(), epsilon, noise.numpy()
+        )
         np.testing.assert_allclose(loss[member].numpy(), expected, atol=1e-13)
 
 
@@ -149,7 +180,10 @@ def test_float64_noise_does_not_widen_float32_logits(logits: Tensor, labels: Ten
 
 def test_equal_noise_is_the_default(logits: Tensor, labels: Tensor):
     noise = Smoothing(0.1).noise(labels, 7)
-    assert_close(smoothed_cross_entropy(logits, labels, EPSILONS, noise), smoothed_cross_entropy(logits, labels, EPSILONS))
+    assert_close(
+        smoothed_cross_entropy(logits, labels, EPSILONS, noise),
+        smoothed_cross_entropy(logits, labels, EPSILONS),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -157,7 +191,9 @@ def test_half_precision_is_computed_in_float32(logits: Tensor, labels: Tensor, d
     half = logits.to(dtype).requires_grad_()
     loss = smoothed_cross_entropy(half, labels, EPSILONS)
     assert loss.dtype == torch.float32
-    assert_close(loss.double(), smoothed_cross_entropy(half.detach().double(), labels, EPSILONS), atol=1e-5, rtol=1e-5)
+    assert_close(
+        loss.double(), smoothed_cross_entropy(half.detach().double(), labels, EPSILONS), atol=1e-5, rtol=1e-5
+    )
     loss.mean().backward()
     assert half.grad is not None
     assert half.grad.dtype == dtype
@@ -187,7 +223,8 @@ def test_linear_in_epsilon(logits: Tensor, labels: Tensor):
 
 
 @pytest.mark.parametrize(
-    ("classes", "confidence", "gap", "floor"), [(10, 0.91, 4.511, 0.5003), (2, 0.95, 2.944, 0.1985), (100, 0.901, 6.804, 0.7778)]
+    ("classes", "confidence", "gap", "floor"),
+    [(10, 0.91, 4.511, 0.5003), (2, 0.95, 2.944, 0.1985), (100, 0.901, 6.804, 0.7778)],
 )
 def test_the_minimum_is_where_the_closed_form_says(classes: int, confidence: float, gap: float, floor: float):
     """At ε = 0.1: p* = 1-ε(K-1)/K, the gap ln(1+K(1-ε)/ε), and the entropy of the target as the loss."""
@@ -217,7 +254,9 @@ def test_never_below_the_entropy_of_the_target(logits: Tensor, labels: Tensor):
 @pytest.mark.parametrize("wrong_classes", [False, True])
 @pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize("masked", [None, False, True])
-def test_every_target_is_the_one_written_out(logits, masked_logits, labels, shape, wrong_classes, per_class, masked):
+def test_every_target_is_the_one_written_out(
+    logits, masked_logits, labels, shape, wrong_classes, per_class, masked
+):
     """`masked` None has no masked classes, False has none and says so."""
     rows = similarity(torch.outer(PRIOR, torch.linspace(-4, 9, 7, dtype=torch.float64)), 0.6)
     teacher = (0.3 * logits[2].flip(0)).softmax(-1)
@@ -272,7 +311,9 @@ def test_members_may_have_teachers_of_their_own(logits: Tensor, own_labels: Tens
 def test_a_hard_teacher_moves_the_mass_to_its_class(logits: Tensor, labels: Tensor):
     other = (labels + 3) % 7
     loss = smoothed_cross_entropy(logits[0], labels, 0.25, noise_per_example=F.one_hot(other, 7).double())
-    expected = 0.75 * F.cross_entropy(logits[0], labels, reduction="none") + 0.25 * F.cross_entropy(logits[0], other, reduction="none")
+    expected = 0.75 * F.cross_entropy(logits[0], labels, reduction="none") + 0.25 * F.cross_entropy(
+        logits[0], other, reduction="none"
+    )
     assert_close(loss, expected, atol=1e-13, rtol=0)
 
 
@@ -281,8 +322,13 @@ def test_the_conventions_are_each_other_at_the_converted_epsilon(classes: int):
     logits = torch.linspace(-2, 5, 3 * classes, dtype=torch.float64).reshape(3, classes).sin() * 4
     labels = torch.tensor([1, 0, classes - 1])
     wrong = smoothed_cross_entropy(logits, labels, 0.09, convention="wrong_classes")
-    assert_close(wrong, smoothed_cross_entropy(logits, labels, epsilon_all_classes(0.09, classes)), atol=1e-13, rtol=0)
-    assert_close(wrong, F.cross_entropy(logits, labels, label_smoothing=0.09 * classes / (classes - 1), reduction="none"))
+    assert_close(
+        wrong, smoothed_cross_entropy(logits, labels, epsilon_all_classes(0.09, classes)), atol=1e-13, rtol=0
+    )
+    assert_close(
+        wrong,
+        F.cross_entropy(logits, labels, label_smoothing=0.09 * classes / (classes - 1), reduction="none"),
+    )
 
 
 # Traps of other implementations, by the trap
@@ -303,13 +349,17 @@ def test_trap_weighted_mean_divides_by_the_weights_of_the_labels(loss, logits: T
     mean = loss(logits, own_labels, class_weights=WEIGHTS, reduction="mean")
     for member in range(3):
         weights = [float(WEIGHTS[label]) for label in own_labels[member].tolist()]
-        expected = sum(weight * value for weight, value in zip(weights, each[member].tolist(), strict=True)) / sum(weights)
+        expected = sum(
+            weight * value for weight, value in zip(weights, each[member].tolist(), strict=True)
+        ) / sum(weights)
         assert float(mean[member]) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("ignore_index", [-100, 3, 255])
-def test_without_smoothing_weights_and_ignore_index_are_those_of_torch(logits: Tensor, labels: Tensor, weights, ignore_index: int):
+def test_without_smoothing_weights_and_ignore_index_are_those_of_torch(
+    logits: Tensor, labels: Tensor, weights, ignore_index: int
+):
     labels = torch.where(torch.arange(101) % 4 == 1, ignore_index, labels)
     extras = {"ignore_index": ignore_index, "reduction": "mean"}
     ours, torchs = logits[0].clone().requires_grad_(), logits[0].clone().requires_grad_()
@@ -331,14 +381,21 @@ def test_trap_ignore_index_with_smoothing(logits: Tensor, labels: Tensor, ignore
     assert not loss[~kept].any()
     assert 20 < kept.sum() < 85
     mean = smoothed_cross_entropy(logits[2], labels, 0.2, ignore_index=ignore_index, reduction="mean")
-    assert_close(mean, F.cross_entropy(logits[2], labels, label_smoothing=0.2, ignore_index=ignore_index), atol=1e-13, rtol=0)
+    assert_close(
+        mean,
+        F.cross_entropy(logits[2], labels, label_smoothing=0.2, ignore_index=ignore_index),
+        atol=1e-13,
+        rtol=0,
+    )
 
 
 @every_loss
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_trap_all_ignored_is_nan(loss, logits: Tensor, weights, reduction: str):
-    """torch's mean is 0/0. Beside a member with examples, one without gives 0 and leaves the other as it is."""
+    """torch's mean is 0/0. Beside a member with examples, one without gives 0 and leaves the other as it
+    is.
+    """
     logits.requires_grad_()
     labels = torch.full((3, 101), -100)
     labels[1, ::3] = 4
@@ -399,7 +456,9 @@ def test_a_masked_label_costs_inf(loss):
 
 def test_where_all_of_the_noise_is_masked_the_label_keeps_its_mass():
     logits = torch.tensor([[0.3, -torch.inf, 1.2, 0.4]], dtype=torch.float64, requires_grad=True)
-    loss = smoothed_cross_entropy(logits, torch.tensor([2]), 0.4, torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64))
+    loss = smoothed_cross_entropy(
+        logits, torch.tensor([2]), 0.4, torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    )
     loss.sum().backward()
     hard = logits.detach().clone().requires_grad_()
     expected = F.cross_entropy(hard, torch.tensor([2]), reduction="none")
@@ -414,7 +473,12 @@ def test_trap_negative_epsilon_silently_means_hard_labels(logits: Tensor, labels
         smoothed_cross_entropy(logits[1], labels, -0.4)
     assert_is_written_out(logits[1], labels, -0.4, epsilon=-0.4, negative_epsilon=True)
     hard, soft = (smoothed_cross_entropy(logits[1], labels, epsilon) for epsilon in (0.0, 0.4))
-    assert_close(smoothed_cross_entropy(logits[1], labels, -0.4, negative_epsilon=True), 2 * hard - soft, atol=1e-12, rtol=0)
+    assert_close(
+        smoothed_cross_entropy(logits[1], labels, -0.4, negative_epsilon=True),
+        2 * hard - soft,
+        atol=1e-12,
+        rtol=0,
+    )
 
 
 @every_loss
@@ -448,14 +512,25 @@ def test_autocast_does_not_lower_the_precision_of_noise(logits: Tensor, labels: 
     logits = logits.float()
     rows = similarity(logits[2, :7].double(), 1.0)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = [smoothed_cross_entropy(logits, labels, 0.4, noise, masked=masked) for noise in (PRIOR, rows) for masked in (True, False)]
-    outside = [smoothed_cross_entropy(logits, labels, 0.4, noise, masked=masked) for noise in (PRIOR, rows) for masked in (True, False)]
+        inside = [
+            smoothed_cross_entropy(logits, labels, 0.4, noise, masked=masked)
+            for noise in (PRIOR, rows)
+            for masked in (True, False)
+        ]
+    outside = [
+        smoothed_cross_entropy(logits, labels, 0.4, noise, masked=masked)
+        for noise in (PRIOR, rows)
+        for masked in (True, False)
+    ]
     assert_close(inside, outside, atol=0, rtol=0)
 
 
 def test_trap_a_tensor_of_epsilon_fails_under_vmap(logits: Tensor, own_labels: Tensor):
     """`F.cross_entropy` calls `.item()` on it. Here all that differs between members may be mapped over."""
-    weights, per_class = torch.stack([WEIGHTS, WEIGHTS.flip(0), PRIOR]), torch.stack([PER_CLASS, PER_CLASS / 2, PRIOR])
+    weights, per_class = (
+        torch.stack([WEIGHTS, WEIGHTS.flip(0), PRIOR]),
+        torch.stack([PER_CLASS, PER_CLASS / 2, PRIOR]),
+    )
     noise = torch.stack([PRIOR, PRIOR.flip(0), PRIOR.roll(2)])
     rows = torch.stack([similarity(logits[i, :7], 1.0) for i in range(3)])
     own_labels[:, 5:9] = -100
@@ -466,7 +541,14 @@ def test_trap_a_tensor_of_epsilon_fails_under_vmap(logits: Tensor, own_labels: T
 
     def by_class(z: Tensor, y: Tensor, epsilon: Tensor, u: Tensor, w: Tensor) -> Tensor:
         return smoothed_cross_entropy(
-            z, y, noise=u, epsilon_per_class=epsilon, class_weights=w, ignore_index=-100, reduction="mean", convention="wrong_classes"
+            z,
+            y,
+            noise=u,
+            epsilon_per_class=epsilon,
+            class_weights=w,
+            ignore_index=-100,
+            reduction="mean",
+            convention="wrong_classes",
         )
 
     for loss, arguments in (
@@ -476,7 +558,9 @@ def test_trap_a_tensor_of_epsilon_fails_under_vmap(logits: Tensor, own_labels: T
     ):
         mapped = torch.func.vmap(torch.func.grad_and_value(loss))(logits, own_labels, *arguments)
         for member in range(3):
-            alone = torch.func.grad_and_value(loss)(logits[member], own_labels[member], *(argument[member] for argument in arguments))
+            alone = torch.func.grad_and_value(loss)(
+                logits[member], own_labels[member], *(argument[member] for argument in arguments)
+            )
             assert_close([value[member] for value in mapped], list(alone), atol=1e-14, rtol=0)
             assert alone[0].isfinite().all()
 
@@ -501,7 +585,10 @@ def test_a_byte_is_not_ignored_because_it_wraps_round():
 @every_loss
 def test_tokens_are_examples(loss, logits: Tensor, labels: Tensor):
     """Sequences of a batch, padded to their longest; the mean over all of the tokens flattens them."""
-    tokens, targets = logits[:, :60].reshape(3, 4, 15, 7), torch.stack([labels[:60], labels[41:], labels[20:80]]).reshape(3, 4, 15)
+    tokens, targets = (
+        logits[:, :60].reshape(3, 4, 15, 7),
+        torch.stack([labels[:60], labels[41:], labels[20:80]]).reshape(3, 4, 15),
+    )
     targets[0, 2, 9:] = targets[2, 1, 3:] = -100
     each = loss(tokens, targets, ignore_index=-100)
     assert each.shape == (3, 4, 15)
@@ -510,7 +597,9 @@ def test_tokens_are_examples(loss, logits: Tensor, labels: Tensor):
     mean = loss(tokens.flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="mean")
     assert float(mean) == pytest.approx(float(flat.sum()) / (180 - 6 - 12), abs=1e-13)
     per_sequence = loss(tokens, targets, ignore_index=-100, reduction="mean")
-    assert_close(per_sequence[0, 2], loss(tokens[0, 2, :9], targets[0, 2, :9], reduction="mean"), atol=1e-13, rtol=0)
+    assert_close(
+        per_sequence[0, 2], loss(tokens[0, 2, :9], targets[0, 2, :9], reduction="mean"), atol=1e-13, rtol=0
+    )
 
 
 @every_loss
@@ -538,7 +627,9 @@ def test_gradients_are_those_of_differences(loss, masked_logits: Tensor, labels:
 
 @every_loss
 def test_saturated_logits(loss):
-    """A difference of 2000 is beyond what float64 can exponentiate; offsets of 1e4 leave float32 its accuracy."""
+    """A difference of 2000 is beyond what float64 can exponentiate; offsets of 1e4 leave float32 its
+    accuracy.
+    """
     far = torch.tensor([[2000.0, -3.0, 0.5], [-2000.0, 1.0, 0.0]], dtype=torch.float64, requires_grad=True)
     values = loss(far, torch.tensor([0, 0]))
     values.sum().backward()
@@ -565,8 +656,12 @@ def test_margin_smoothing_lets_a_logit_go_once_it_is_within_the_margin():
 
     def pull(margin: float) -> list[float]:
         """What the penalty alone adds to the gradient."""
-        with_penalty = torch.func.grad(lambda z: margin_smoothed_cross_entropy(z, torch.tensor([0]), 0.8, margin).sum())(logits)
-        without = torch.func.grad(lambda z: margin_smoothed_cross_entropy(z, torch.tensor([0]), 0.0, margin).sum())(logits)
+        with_penalty = torch.func.grad(
+            lambda z: margin_smoothed_cross_entropy(z, torch.tensor([0]), 0.8, margin).sum()
+        )(logits)
+        without = torch.func.grad(
+            lambda z: margin_smoothed_cross_entropy(z, torch.tensor([0]), 0.0, margin).sum()
+        )(logits)
         return (with_penalty - without)[0].tolist()
 
     assert pull(3.0) == pytest.approx([0.4, 0, -0.2, -0.2], abs=1e-14)
@@ -579,7 +674,9 @@ def test_the_confidence_penalty_is_the_entropy_of_the_prediction(logits: Tensor,
     loss = confidence_penalised_cross_entropy(logits, own_labels, penalty)
     strengths = penalty.tolist() if isinstance(penalty, Tensor) else [penalty] * 3
     for member, strength in enumerate(strengths):
-        entropy = [-sum(p * math.log(p) for p in row) for row in oracles.softmax(logits[member].numpy()).tolist()]
+        entropy = [
+            -sum(p * math.log(p) for p in row) for row in oracles.softmax(logits[member].numpy()).tolist()
+        ]
         hard = oracles.smoothed_cross_entropy(logits[member].numpy(), own_labels[member].numpy(), 0.0)
         np.testing.assert_allclose(loss[member].numpy(), hard - strength * np.array(entropy), atol=1e-12)
 
@@ -589,17 +686,29 @@ def test_the_confidence_penalty_is_the_entropy_of_the_prediction(logits: Tensor,
     [
         ({"epsilon": 1.0}, r"^epsilon is 1.0; allowed is 0 <= epsilon < 1$"),
         ({"epsilon": math.nan}, r"^epsilon is nan;"),
-        ({"epsilon": -math.inf, "negative_epsilon": True}, r"^epsilon is -inf; allowed is -inf < epsilon < 1$"),
+        (
+            {"epsilon": -math.inf, "negative_epsilon": True},
+            r"^epsilon is -inf; allowed is -inf < epsilon < 1$",
+        ),
         ({}, "wanted either epsilon or epsilon_per_class"),
         ({"epsilon": 0.1, "epsilon_per_class": PER_CLASS}, "wanted either epsilon or epsilon_per_class"),
-        ({"epsilon": 0.1, "noise": PRIOR, "noise_per_example": torch.ones(101, 7)}, "both noise and noise_per_example came"),
+        (
+            {"epsilon": 0.1, "noise": PRIOR, "noise_per_example": torch.ones(101, 7)},
+            "both noise and noise_per_example came",
+        ),
         ({"epsilon": 0.1, "noise": PRIOR[:1]}, r"noise has shape \(1,\); wanted \(7,\), or \(7, 7\)"),
         ({"epsilon": 0.1, "noise": torch.ones(101, 7)}, r"noise has shape \(101, 7\)"),
         ({"epsilon": 0.1, "noise_per_example": torch.ones(7, 7)}, r"noise_per_example has shape \(7, 7\)"),
-        ({"epsilon": 0.1, "class_weights": WEIGHTS[:6]}, r"values per class have shape \(6,\); wanted \(7,\)"),
+        (
+            {"epsilon": 0.1, "class_weights": WEIGHTS[:6]},
+            r"values per class have shape \(6,\); wanted \(7,\)",
+        ),
         ({"epsilon_per_class": torch.ones(9)}, r"values per class have shape \(9,\); wanted \(7,\)"),
         ({"epsilon": torch.ones(2, 3)}, r"has shape \(2, 3\) for logits \(3, 101, 7\)"),
-        ({"epsilon": 0.1, "convention": "wrong"}, "there is no convention 'wrong'; wanted 'all_classes' or 'wrong_classes'"),
+        (
+            {"epsilon": 0.1, "convention": "wrong"},
+            "there is no convention 'wrong'; wanted 'all_classes' or 'wrong_classes'",
+        ),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -629,14 +738,16 @@ def test_penalties_out_of_range_are_told(logits: Tensor, labels: Tensor, value: 
 
 COMPILED = """
 import torch
-from lscal.losses import confidence_penalised_cross_entropy, margin_smoothed_cross_entropy, smoothed_cross_entropy
+from lscal.losses import confidence_penalised_cross_entropy, margin_smoothed_cross_entropy
+from lscal.losses import smoothed_cross_entropy
 
 def losses(z, y, epsilon, rows, weights):
     extras = {"class_weights": weights, "ignore_index": -1}
     return (
         smoothed_cross_entropy(z, y.clamp(min=0), epsilon),
         smoothed_cross_entropy(z, y, 0.3, rows, convention="wrong_classes", reduction="mean", **extras),
-        torch.func.vmap(lambda z, epsilon: smoothed_cross_entropy(z, y, epsilon, rows[0], ignore_index=-1))(z, epsilon),
+        torch.func.vmap(
+            lambda z, epsilon: smoothed_cross_entropy(z, y, epsilon, rows[0], ignore_index=-1))(z, epsilon),
         margin_smoothed_cross_entropy(z, y, epsilon, 0.5, **extras),
         confidence_penalised_cross_entropy(z, y, epsilon, **extras),
     )
@@ -657,5 +768,7 @@ assert plain.grad.isfinite().all()
 
 
 def test_compiled_whole_it_is_the_same():
-    """In a process of its own, since shapes are checked in this one. By hand: the same with the backend "inductor"."""
+    """In a process of its own, since shapes are checked in this one. By hand: the same with the backend
+    "inductor".
+    """
     subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED.replace("BACKEND", "eager")], check=True)

@@ -50,13 +50,20 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_packages_of_other_projects_are_not_taken_for_ours(tmp_path):
-    """Given a package `sweeps` of somebody else's that is found first, when a sweep is asked for, then it is said and nothing of it is imported."""
+    """Given a package `sweeps` of somebody else's that is found first, when a sweep is asked for, then it is
+    said and nothing of it is imported.
+    """
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "__init__.py").write_text("")
     (tmp_path / "sweeps" / "command.py").write_text("raise SystemExit(7)")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(
-        [sys.executable, "-m", "lscal", "run"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lscal", "run"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "the package 'sweeps' is that of another project" in done.stderr
@@ -64,6 +71,9 @@ def test_packages_of_other_projects_are_not_taken_for_ours(tmp_path):
 
 
 def test_help_waits_for_nothing_heavy():
-    code = "import sys; from lscal.__main__ import main; main([]); print(sorted({'torch', 'numpy', 'mlflow', 'optuna'} & set(sys.modules)))"
+    code = (
+        "import sys; from lscal.__main__ import main; main([]); print(sorted({'torch', 'numpy', 'mlflow',"
+        " 'optuna'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -42,7 +42,9 @@ def value(name: str, logits: Tensor, labels: Tensor) -> Tensor:
 def saturated(examples: int = 60) -> tuple[Tensor, Tensor]:
     """Gaps of 40 to 1000 between the two highest of four logits, mostly right."""
     generator = torch.Generator().manual_seed(3)
-    gaps = torch.linspace(40, 1000, examples, dtype=torch.float64)[torch.randperm(examples, generator=generator)]
+    gaps = torch.linspace(40, 1000, examples, dtype=torch.float64)[
+        torch.randperm(examples, generator=generator)
+    ]
     predicted = torch.randint(4, (examples,), generator=generator)
     rest = -3 * torch.rand(examples, 4, generator=generator, dtype=torch.float64)
     logits = rest.scatter_add(1, predicted.unsqueeze(-1), gaps.unsqueeze(-1)) + 0.3
@@ -83,12 +85,21 @@ def without_class_three() -> tuple[Tensor, Tensor]:
 
 CASES = {
     "three models": lambda: population(seed=20),
-    "a grid of models": lambda: (torch.stack([population(21, 61)[0], population(21, 61)[0].roll(1, -1)]), population(21, 61)[1]),
+    "a grid of models": lambda: (
+        torch.stack([population(21, 61)[0], population(21, 61)[0].roll(1, -1)]),
+        population(21, 61)[1],
+    ),
     "two classes": lambda: population(seed=22, examples=97, classes=2),
     "a hundred classes": lambda: population(seed=23, examples=37, classes=100),
     "a missing class": without_class_three,
-    "one example": lambda: (torch.tensor([[0.3, -0.4, 1.9, 0.2, 0.6]], dtype=torch.float64), torch.tensor([2])),
-    "one wrong example": lambda: (torch.tensor([[0.3, -0.4, 1.9, 0.2, 0.6]], dtype=torch.float64), torch.tensor([0])),
+    "one example": lambda: (
+        torch.tensor([[0.3, -0.4, 1.9, 0.2, 0.6]], dtype=torch.float64),
+        torch.tensor([2]),
+    ),
+    "one wrong example": lambda: (
+        torch.tensor([[0.3, -0.4, 1.9, 0.2, 0.6]], dtype=torch.float64),
+        torch.tensor([0]),
+    ),
     "two examples": lambda: population(seed=24, examples=2, classes=3),
     "seven examples": lambda: population(seed=29, examples=7, classes=3),
     "ties": tied,
@@ -109,7 +120,9 @@ def case(which: str) -> tuple[Whole, Tensor, Tensor]:
 
 def expected_of(name: str, logits: Tensor, labels: Tensor) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # inf - inf
-        values = [oracles.METRICS[name](z.numpy(), labels.numpy()) for z in logits.reshape(-1, *logits.shape[-2:])]
+        values = [
+            oracles.METRICS[name](z.numpy(), labels.numpy()) for z in logits.reshape(-1, *logits.shape[-2:])
+        ]
     return np.reshape(values, logits.shape[:-2])
 
 
@@ -125,7 +138,9 @@ def test_agrees_with_the_oracle(which: str):
         assert values.shape == logits.shape[:-2], name
         assert values.dtype == torch.float64, name
         tolerance = oracles.TOLERANCES.get(name, 1e-12)
-        np.testing.assert_allclose(values.numpy(), expected_of(name, logits, labels), atol=tolerance, rtol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            values.numpy(), expected_of(name, logits, labels), atol=tolerance, rtol=tolerance, err_msg=name
+        )
 
 
 @every
@@ -147,7 +162,9 @@ def test_float32_agrees_with_the_oracle(logits: Tensor, labels: Tensor):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_counts_as_the_numbers_it_holds(logits: Tensor, labels: Tensor, dtype: torch.dtype):
-    narrow, same = (Whole(Predictions.from_logits(own, labels)) for own in (logits.to(dtype), logits.to(dtype).float()))
+    narrow, same = (
+        Whole(Predictions.from_logits(own, labels)) for own in (logits.to(dtype), logits.to(dtype).float())
+    )
     for name in ON_LABELS:
         assert torch.equal(METRICS[name].function(narrow), METRICS[name].function(same)), name
 
@@ -165,7 +182,9 @@ def test_the_range_is_kept(name: str):
 def test_the_order_of_the_examples_does_not_matter(name: str):
     order = torch.randperm(130, generator=torch.Generator().manual_seed(8))
     logits, labels = tied()
-    assert_close(value(name, logits[order], labels[order]), value(name, logits, labels), atol=1e-13, rtol=1e-13)
+    assert_close(
+        value(name, logits[order], labels[order]), value(name, logits, labels), atol=1e-13, rtol=1e-13
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(ON_LABELS) - FITTED - OF_SMALL_SAMPLES))
@@ -175,7 +194,9 @@ def test_duplicated_examples_change_no_mean(name: str, logits: Tensor, labels: T
 
 
 @pytest.mark.parametrize("size", [20, 70])
-def test_the_size_of_blocks_does_not_matter(logits: Tensor, labels: Tensor, size: int, monkeypatch: pytest.MonkeyPatch):
+def test_the_size_of_blocks_does_not_matter(
+    logits: Tensor, labels: Tensor, size: int, monkeypatch: pytest.MonkeyPatch
+):
     whole = Whole(Predictions.from_logits(logits, labels))
     expected = {name: METRICS[name].function(whole) for name in ON_LABELS}
     read = Predictions.blocks
@@ -216,11 +237,15 @@ def test_over_and_underconfidence_sum_to_the_ece(logits: Tensor, labels: Tensor)
 
 def test_augrc_is_made_of_accuracy_and_auroc(logits: Tensor, labels: Tensor):
     a, auroc = value("accuracy", logits, labels), value("misclassification_auroc", logits, labels)
-    assert_close(value("augrc", logits, labels), (1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2, atol=1e-14, rtol=0)
+    assert_close(
+        value("augrc", logits, labels), (1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2, atol=1e-14, rtol=0
+    )
 
 
 def test_a_calibrated_model_shows_the_ece_foretold():
-    """Labels drawn from the confidences themselves: the mean ECE over worlds is what `calibrated_ece` says of each."""
+    """Labels drawn from the confidences themselves: the mean ECE over worlds is what `calibrated_ece` says of
+    each.
+    """
     generator = torch.Generator().manual_seed(9)
     z = 2 * torch.randn(1500, 2, generator=generator, dtype=torch.float64)
     right = torch.rand(400, 1500, generator=generator) < z.softmax(-1).amax(-1)
@@ -250,7 +275,9 @@ def test_p_values():
 
 
 def test_aurc_tells_saturated_confidences_apart():
-    """Where every confidence is 1.0, the ranking comes from their logarithm: here the wrong answer is the least sure."""
+    """Where every confidence is 1.0, the ranking comes from their logarithm: here the wrong answer is the
+    least sure.
+    """
     logits = torch.tensor([[47.0, 0.2], [41.0, 0.2], [62.0, 0.2]], dtype=torch.float64)
     assert oracles.confidence(logits.numpy()).tolist() == [1.0, 1.0, 1.0]
     for own in (logits, logits.float()):
@@ -276,7 +303,15 @@ def test_an_increasing_map_of_confidence_leaves_the_ranking(scale: float):
     logits, labels = population(seed=26, classes=2)
     predictions = Predictions.from_logits(scale * logits, labels)
     softer = predictions.calibrated(lambda z: z / 7)
-    for name in ("fidelity", "aurc", "e_aurc", "augrc", "misclassification_auroc", "risk_at_coverage", "coverage_at_risk"):
+    for name in (
+        "fidelity",
+        "aurc",
+        "e_aurc",
+        "augrc",
+        "misclassification_auroc",
+        "risk_at_coverage",
+        "coverage_at_risk",
+    ):
         assert_close(METRICS[name].function(softer), METRICS[name].function(predictions), atol=1e-12, rtol=0)
 
 
@@ -286,7 +321,9 @@ def test_fidelity_of_a_useful_and_a_useless_confidence():
     z = torch.stack([torch.zeros(600, dtype=torch.float64), torch.where(sure, 3.0, 0.4).double()], -1)
     labels = torch.where(sure, 1, 0)  # the sure ones are right, the others wrong
     assert float(value("fidelity", z, labels)) == pytest.approx(1, abs=1e-12)
-    assert float(value("fidelity", z, torch.randint(2, (600,), generator=generator))) == pytest.approx(0, abs=0.01)
+    assert float(value("fidelity", z, torch.randint(2, (600,), generator=generator))) == pytest.approx(
+        0, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("name", ["misclassification_auroc", "fidelity"])
@@ -297,8 +334,8 @@ def test_nothing_to_rank_is_not_a_number(name: str, right: bool):
 
 @every
 def test_the_better_model_is_on_the_better_side(logits: Tensor, labels: Tensor, name: str):
-    """Given a model that is nearly always right and sure, but for its least sure answers, against the overconfident one,
-    or the underconfident one."""
+    """Given a model that is nearly always right and sure, but for its least sure answers, against the
+    overconfident one, or the underconfident one."""
     wrong = torch.arange(101) < 2
     margin = torch.where(wrong, -0.5, 6.0).unsqueeze(-1)
     good = margin * torch.nn.functional.one_hot(labels, 7).to(torch.float64) + 0.05 * logits[1]
@@ -312,7 +349,15 @@ def test_the_better_model_is_on_the_better_side(logits: Tensor, labels: Tensor, 
         assert (ours > others) == (better == "higher")
 
 
-HIGHER = {"accuracy", "top_k_accuracy", "worst_class_accuracy", "spherical", "misclassification_auroc", "coverage_at_risk", "fidelity"}
+HIGHER = {
+    "accuracy",
+    "top_k_accuracy",
+    "worst_class_accuracy",
+    "spherical",
+    "misclassification_auroc",
+    "coverage_at_risk",
+    "fidelity",
+}
 
 
 def test_directions():
@@ -334,7 +379,12 @@ def test_a_decorated_function_is_a_metric(logits: Tensor, labels: Tensor):
         function = metric("higher", -5, 0)(mean_log_confidence)
         registered = METRICS["mean_log_confidence"]
         assert replace(registered) == registered
-        assert (registered.better, registered.function, registered.low, registered.high) == ("higher", function, -5, 0)
+        assert (registered.better, registered.function, registered.low, registered.high) == (
+            "higher",
+            function,
+            -5,
+            0,
+        )
         assert function.__doc__ == "Of a test."
         predictions = Predictions.from_logits(logits, labels)
         assert_close(function(predictions), predictions.log_confidence.mean(-1), atol=1e-14, rtol=0)

@@ -1,7 +1,7 @@
 """lscal against netcal, torchmetrics, scikit-learn, relplot, probmetrics and uncertainty-calibration.
 
-Where the definitions agree the numbers must be equal, on awkward inputs too. Where they differ, one test pins down both numbers and
-says why; docs/statistics.md has the table.
+Where the definitions agree the numbers must be equal, on awkward inputs too. Where they differ, one test pins
+down both numbers and says why; docs/statistics.md has the table.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,9 @@ CASES = {
     "two of seven classes": absent(drawn(9, 600, 7), 0, 2, 3, 4, 6),
     "one class missing": absent(drawn(10, 500, 5), 1),
     "one example": Case(torch.tensor([[0.3, 1.9, -0.7]], dtype=torch.float64), torch.tensor([1])),
-    "one wrong example of two classes": Case(torch.tensor([[0.2, 1.1]], dtype=torch.float64), torch.tensor([0])),
+    "one wrong example of two classes": Case(
+        torch.tensor([[0.2, 1.1]], dtype=torch.float64), torch.tensor([0])
+    ),
 }
 SATURATED = {"saturated", "underflow"}
 """Cases with a confidence of exactly 1."""
@@ -98,7 +100,11 @@ def close(ours: Tensor, theirs: Any, tolerance: float = 1e-9) -> bool:
 
 def torchmetrics_error(probabilities: Tensor, labels: Tensor, norm: str = "l1") -> float:
     functional = pytest.importorskip("torchmetrics.functional.classification")
-    return float(functional.multiclass_calibration_error(probabilities, labels, probabilities.shape[-1], n_bins=15, norm=norm))
+    return float(
+        functional.multiclass_calibration_error(
+            probabilities, labels, probabilities.shape[-1], n_bins=15, norm=norm
+        )
+    )
 
 
 def netcal_error(metric: str, case: Case, **options: Any) -> float:
@@ -115,7 +121,9 @@ def probmetrics_value(name: str, probabilities: Tensor, labels: Tensor) -> float
 
 def relplot_smooth(case: Case) -> float:
     relplot = pytest.importorskip("relplot")
-    return float(relplot.smECE(*relplot.multiclass_logits_to_confidences(case.logits.numpy(), case.labels.numpy())))
+    return float(
+        relplot.smECE(*relplot.multiclass_logits_to_confidences(case.logits.numpy(), case.labels.numpy()))
+    )
 
 
 def kumar() -> Any:
@@ -128,7 +136,8 @@ def kumars_bins(own: Predictions) -> Any:
     return kumar().bin(data, kumar().get_equal_prob_bins(own.confidence, 15))
 
 
-# ---- equal -------------------------------------------------------------------------------------------------------------
+# ---- equal
+# --------------------------------------------------------------------------------------------------
 
 
 @besides(FEW_LABELS)
@@ -150,7 +159,9 @@ def test_netcals_ace_is_the_mean_over_filled_bins(name: str):
 @pytest.mark.parametrize("name", ["ten classes", "thirty-seven classes", "underconfident"])
 def test_equal_mass_ece_is_netcals_without_ties(name: str):
     case = CASES[name]
-    whole = len(case.labels) // 15 * 15  # netcal cuts between examples: where the bins cannot be equal it cuts elsewhere
+    whole = (
+        len(case.labels) // 15 * 15
+    )  # netcal cuts between examples: where the bins cannot be equal it cuts elsewhere
     case = Case(case.logits[:whole], case.labels[:whole])
     assert close(metrics.equal_mass_ece(case.predictions), netcal_error("ECE", case, equal_intervals=False))
 
@@ -160,7 +171,9 @@ def test_classwise_ece_is_the_mean_of_netcals_positive_class_errors(name: str):
     from netcal.metrics import ECE
 
     case = CASES[name]
-    columns = [ECE(15).measure(case.arrays[0][:, k], (case.labels == k).long().numpy()) for k in range(case.classes)]
+    columns = [
+        ECE(15).measure(case.arrays[0][:, k], (case.labels == k).long().numpy()) for k in range(case.classes)
+    ]
     assert close(metrics.classwise_ece(case.predictions), np.mean(columns))
 
 
@@ -203,7 +216,9 @@ def test_auroc_and_augrc_are_scikit_learns(name: str):
     auroc = sklearn.roc_auc_score(own.correct.numpy(), own.ranking.numpy())
     accuracy = float(own.correct.double().mean())
     assert close(metrics.misclassification_auroc(own), auroc)
-    assert close(metrics.augrc(own), (1 - auroc) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2)  # Traub et al. 2024
+    assert close(
+        metrics.augrc(own), (1 - auroc) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2
+    )  # Traub et al. 2024
 
 
 @pytest.mark.parametrize("name", ["ten classes", "two classes", "underconfident"])
@@ -226,7 +241,14 @@ def test_smooth_ece_is_relplots(name: str):
 
 @pytest.mark.parametrize(
     ("seed", "examples", "classes", "scale"),
-    [(1027, 2, 6, 1.6), (1040, 3, 6, 1.6), (1007, 5, 2, 6.0), (1002, 8, 3, 6.0), (1000, 13, 2, 6.0), (1019, 13, 2, 6.0)],
+    [
+        (1027, 2, 6, 1.6),
+        (1040, 3, 6, 1.6),
+        (1007, 5, 2, 6.0),
+        (1002, 8, 3, 6.0),
+        (1000, 13, 2, 6.0),
+        (1019, 13, 2, 6.0),
+    ],
 )
 def test_smooth_ece_of_few_examples_is_relplots(seed: int, examples: int, classes: int, scale: float):
     """The draws of 1440 in which another mesh moves the last halving of the bandwidth the furthest."""
@@ -237,7 +259,13 @@ def test_smooth_ece_of_few_examples_is_relplots(seed: int, examples: int, classe
 @pytest.mark.parametrize("name", ["ten classes", "thirty-seven classes", "underconfident", "tied"])
 def test_probmetrics_agrees_where_every_class_occurs(name: str):
     case = CASES[name]
-    values = {"ece-15": metrics.ece, "rmsce-15": metrics.rmsce, "mce-15": metrics.mce, "logloss": metrics.nll, "brier": metrics.brier}
+    values = {
+        "ece-15": metrics.ece,
+        "rmsce-15": metrics.rmsce,
+        "mce-15": metrics.mce,
+        "logloss": metrics.nll,
+        "brier": metrics.brier,
+    }
     for theirs, ours in values.items():
         assert close(ours(case.predictions), probmetrics_value(theirs, case.probabilities, case.labels), 2e-5)
     assert float(metrics.smooth_ece(case.predictions)) == pytest.approx(
@@ -277,7 +305,9 @@ def test_temperature_is_that_of_netcal_and_scikit_learn(scale: float):
     netcals = TemperatureScaling()
     netcals.fit(probabilities, labels)
     assert 1 / float(np.squeeze(netcals.temperature)) == pytest.approx(ours, rel=1e-3)
-    scikit_learns = CalibratedClassifierCV(FrozenEstimator(Logits(5)), method="temperature").fit(case.logits.numpy(), labels)
+    scikit_learns = CalibratedClassifierCV(FrozenEstimator(Logits(5)), method="temperature").fit(
+        case.logits.numpy(), labels
+    )
     assert 1 / scikit_learns.calibrated_classifiers_[0].calibrators[0].beta_ == pytest.approx(ours, rel=1e-3)
 
 
@@ -287,8 +317,12 @@ def test_temperature_is_that_of_probmetrics(scale: float):
     calibrators = pytest.importorskip("probmetrics.calibrators")
     distributions = pytest.importorskip("probmetrics.distributions")
     case = drawn(11, 640, 5, scale)
-    fitted = calibrators.get_calibrator("temp-scaling").fit_torch(distributions.CategoricalLogits(case.logits), case.labels)
-    assert 1 / fitted.invtemp_ == pytest.approx(float(Temperature.fit(case.logits, case.labels).value), rel=1e-6)
+    fitted = calibrators.get_calibrator("temp-scaling").fit_torch(
+        distributions.CategoricalLogits(case.logits), case.labels
+    )
+    assert 1 / fitted.invtemp_ == pytest.approx(
+        float(Temperature.fit(case.logits, case.labels).value), rel=1e-6
+    )
 
 
 def test_distances_to_label_distributions_are_scipys():
@@ -337,12 +371,18 @@ def test_calibration_and_refinement_are_close_to_probmetrics(name: str):
         "calib-err_brier_ts-mix_cv-5": metrics.brier_calibration,
     }
     for theirs, own in ours.items():  # other folds, and they mix a little uniform probability in
-        assert float(own(case.predictions)) == pytest.approx(probmetrics_value(theirs, case.probabilities, case.labels), abs=5e-3)
+        assert float(own(case.predictions)) == pytest.approx(
+            probmetrics_value(theirs, case.probabilities, case.labels), abs=5e-3
+        )
 
 
-# ---- different, and why ------------------------------------------------------------------------------------------------
+# ---- different, and why
+# ------------------------------------------------------------------------------------------------
 
-QUARTERS = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.2, 0.5, 0.1], [0.9, 0.1, 0.0, 0.0]], dtype=torch.float64)
+QUARTERS = torch.tensor(
+    [[0.7, 0.1, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.2, 0.5, 0.1], [0.9, 0.1, 0.0, 0.0]],
+    dtype=torch.float64,
+)
 QUARTER_LABELS = torch.tensor([0, 1, 2, 0])
 
 
@@ -350,7 +390,11 @@ QUARTER_LABELS = torch.tensor([0, 1, 2, 0])
 def test_torchmetrics_takes_a_rounded_probability_for_logits(rounded: float):
     probabilities = QUARTERS.clone()
     probabilities[3] = torch.tensor([rounded if rounded > 1 else 1.0, 0.0, 0.0, min(rounded, 0.0)])
-    assert close(metrics.ece(Predictions.from_probabilities(probabilities, QUARTER_LABELS)), (0.3 + 0.4 + 0.5) / 4, 1e-6)
+    assert close(
+        metrics.ece(Predictions.from_probabilities(probabilities, QUARTER_LABELS)),
+        (0.3 + 0.4 + 0.5) / 4,
+        1e-6,
+    )
     # softmax of the whole batch
     softmaxed = metrics.ece(Predictions.from_logits(probabilities, QUARTER_LABELS))
     assert torchmetrics_error(probabilities, QUARTER_LABELS) == pytest.approx(float(softmaxed), abs=1e-6)
@@ -363,7 +407,11 @@ def test_torchmetrics_and_netcal_score_what_cannot_be_scored():
     broken = QUARTERS.clone()
     broken[1] = torch.nan
     assert 0 < torchmetrics_error(broken, QUARTER_LABELS) < 1
-    for nonsense, labels in [(broken, QUARTER_LABELS), (10 * QUARTERS, QUARTER_LABELS), (QUARTERS, QUARTER_LABELS + 2)]:
+    for nonsense, labels in [
+        (broken, QUARTER_LABELS),
+        (10 * QUARTERS, QUARTER_LABELS),
+        (QUARTERS, QUARTER_LABELS + 2),
+    ]:
         assert np.isfinite(ECE(15).measure(nonsense.numpy(), labels.numpy()))
         with pytest.raises(ValueError, match="allowed|sum"):
             Predictions.from_probabilities(nonsense, labels)
@@ -378,7 +426,9 @@ def test_torchmetrics_and_relplot_give_a_confidence_of_one_a_bin_of_its_own():
     assert close(metrics.ece(own), 0.025)  # mean confidence .975, accuracy .95
     assert torchmetrics_error(probabilities, labels) == pytest.approx((0.1 + 0.05) / 2, abs=1e-6)
     relplot = pytest.importorskip("relplot.metrics")
-    assert relplot.binnedECE(confidence.numpy(), own.correct.numpy(), nbins=15) == pytest.approx((0.1 + 0.05) / 2)
+    assert relplot.binnedECE(confidence.numpy(), own.correct.numpy(), nbins=15) == pytest.approx(
+        (0.1 + 0.05) / 2
+    )
 
 
 def test_others_take_two_classes_for_the_positive_class():
@@ -426,13 +476,17 @@ def test_equal_mass_bins_cut_by_position_depend_on_the_order():
 
 
 def test_probmetrics_drops_classes_without_examples():
-    probabilities = torch.tensor([[0.5, 0.1, 0.4], [0.15, 0.35, 0.5], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
+    probabilities = torch.tensor(
+        [[0.5, 0.1, 0.4], [0.15, 0.35, 0.5], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64
+    )
     probabilities = torch.cat([probabilities / 2, torch.full((4, 1), 0.5, dtype=torch.float64)], -1)
     labels = torch.tensor([0, 2, 1, 1])
     # the class without examples is the top one throughout: confidence .5, never right
     assert close(metrics.ece(Predictions.from_probabilities(probabilities, labels)), 0.5)
     # of what remains: .5, .5, .6, .8 in the bins of .467, .6 and .8, and the third is wrong
-    assert probmetrics_value("ece-15", probabilities, labels) == pytest.approx((2 * 0.5 + 0.6 + 0.2) / 4, abs=1e-6)
+    assert probmetrics_value("ece-15", probabilities, labels) == pytest.approx(
+        (2 * 0.5 + 0.6 + 0.2) / 4, abs=1e-6
+    )
 
 
 def test_scikit_learn_halves_the_brier_score_of_two_classes():
@@ -444,7 +498,9 @@ def test_scikit_learn_halves_the_brier_score_of_two_classes():
 def test_scikit_learn_cuts_a_log_loss_at_36():
     case = Case(torch.tensor([[0.0, 800.0, 30.0]], dtype=torch.float64), torch.tensor([0]))
     assert close(metrics.nll(case.predictions), 800)
-    assert sklearn.log_loss([0], case.probabilities.numpy(), labels=[0, 1, 2]) == pytest.approx(-np.log(np.finfo(float).eps))
+    assert sklearn.log_loss([0], case.probabilities.numpy(), labels=[0, 1, 2]) == pytest.approx(
+        -np.log(np.finfo(float).eps)
+    )
     assert float(metrics.nll(Predictions.from_probabilities(case.probabilities, case.labels))) == float("inf")
 
 
@@ -460,15 +516,21 @@ def test_scikit_learn_breaks_ties_at_the_fifth_place_by_position():
 def test_kumars_bins_include_their_upper_edge():
     confidence = torch.tensor([0.6, 0.62], dtype=torch.float64)  # .6 is 9/15
     probabilities = torch.stack([confidence, 1 - confidence], -1)
-    assert close(metrics.ece(Predictions.from_probabilities(probabilities, torch.tensor([0, 1]))), 0.11)  # one bin: |1.22 - 1| / 2
+    assert close(
+        metrics.ece(Predictions.from_probabilities(probabilities, torch.tensor([0, 1]))), 0.11
+    )  # one bin: |1.22 - 1| / 2
     utils = kumar()
     assert utils.get_ece(probabilities.numpy(), np.array([0, 1])) == pytest.approx((0.4 + 0.62) / 2)
 
 
 def test_kumars_debiased_ece_is_another_estimate():
-    """They take off the plug-in's bias were the observed gaps the true ones; ours looks for the gaps whose ECE is the observed one."""
+    """They take off the plug-in's bias were the observed gaps the true ones; ours looks for the gaps whose
+    ECE is the observed one.
+    """
     own = CASES["two classes"].predictions
-    binned = [rows for rows in kumars_bins(own) if len(rows) > 1]  # they refuse a bin of fewer than two examples
+    binned = [
+        rows for rows in kumars_bins(own) if len(rows) > 1
+    ]  # they refuse a bin of fewer than two examples
     assert sum(map(len, binned)) == own.examples
     np.random.seed(0)
     assert kumar().normal_debiased_ce(binned) == pytest.approx(0.0434, abs=0.001)

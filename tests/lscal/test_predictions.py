@@ -15,7 +15,17 @@ from lscal.metrics import METRICS
 from lscal.predictions import Predictions, row_max
 
 INF, NAN = math.inf, math.nan
-COLUMNS = ["confidence", "correct", "log_confidence", "ranking", "nll", "brier", "spherical", "rank", "predicted"]
+COLUMNS = [
+    "confidence",
+    "correct",
+    "log_confidence",
+    "ranking",
+    "nll",
+    "brier",
+    "spherical",
+    "rank",
+    "predicted",
+]
 every = pytest.mark.parametrize("name", COLUMNS)
 
 
@@ -36,7 +46,9 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize(("examples", "classes"), [(101, 7), (1, 2), (97, 2), (40, 63), (40, 64), (40, 65), (1031, 3), (2053, 10)])
+@pytest.mark.parametrize(
+    ("examples", "classes"), [(101, 7), (1, 2), (97, 2), (40, 63), (40, 64), (40, 65), (1031, 3), (2053, 10)]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
 def test_columns_agree_with_the_oracle(examples: int, classes: int, dtype: torch.dtype, tolerance: float):
     logits, labels = population(seed=41, examples=examples, classes=classes)
@@ -78,10 +90,13 @@ def test_half_precision_is_scored_in_float32(logits: Tensor, labels: Tensor, dty
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8])
 def test_labels_of_any_integer_type(logits: Tensor, labels: Tensor, dtype: torch.dtype):
-    assert torch.equal(Predictions.from_logits(logits, labels.to(dtype)).nll, Predictions.from_logits(logits, labels).nll)
+    assert torch.equal(
+        Predictions.from_logits(logits, labels.to(dtype)).nll, Predictions.from_logits(logits, labels).nll
+    )
 
 
-# ---- layout of memory ----------------------------------------------------------------------------------------------------
+# ---- layout of memory
+# --------------------------------------------------------------------------------------------------
 
 
 def with_strides(logits: Tensor) -> dict[str, Tensor]:
@@ -141,7 +156,9 @@ def test_the_input_is_left_alone(logits: Tensor, labels: Tensor):
 
 @pytest.mark.parametrize("size", [50, 707, 1500])
 @pytest.mark.parametrize("kind", ["logits", "masked", "probabilities", "calibrated"])
-def test_the_size_of_blocks_does_not_matter(logits: Tensor, labels: Tensor, size: int, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_size_of_blocks_does_not_matter(
+    logits: Tensor, labels: Tensor, size: int, kind: str, monkeypatch: pytest.MonkeyPatch
+):
     def made() -> Predictions:
         if kind == "probabilities":
             return Predictions.from_probabilities(logits.softmax(-1), labels)
@@ -175,7 +192,12 @@ def test_blocks_read_each_example_of_each_member_once(logits: Tensor, labels: Te
 
 
 def test_the_limits_on_blocks_are_used(logits: Tensor, labels: Tensor):
-    sizes = [block.numel() for *_, block in Predictions.from_logits(torch.zeros(3, 90_000, 7), torch.zeros(90_000).long()).blocks()]
+    sizes = [
+        block.numel()
+        for *_, block in Predictions.from_logits(
+            torch.zeros(3, 90_000, 7), torch.zeros(90_000).long()
+        ).blocks()
+    ]
     assert module.BLOCK / 2 < max(sizes) <= module.BLOCK
     assert sum(sizes) == 3 * 90_000 * 7
 
@@ -200,7 +222,8 @@ def test_a_file_larger_than_memory_is_scored_batch_by_batch(tmp_path: Path, logi
     mapped = np.load(tmp_path / "logits.npy", mmap_mode="r+")
     whole = Predictions.from_logits(logits[1].float(), labels)
     parts = [
-        Predictions.from_logits(torch.from_numpy(mapped[start : start + 40]), labels[start : start + 40]) for start in range(0, 101, 40)
+        Predictions.from_logits(torch.from_numpy(mapped[start : start + 40]), labels[start : start + 40])
+        for start in range(0, 101, 40)
     ]
     assert sum(part.examples for part in parts) == 101
     for name in COLUMNS:
@@ -208,13 +231,21 @@ def test_a_file_larger_than_memory_is_scored_batch_by_batch(tmp_path: Path, logi
     nll = sum(part.examples * METRICS["nll"].function(part) for part in parts) / 101
     assert_close(nll, METRICS["nll"].function(whole), atol=1e-14, rtol=0)
     first, *rest = [BinnedStatistics.of(part.confidence, part.correct) for part in parts]
-    assert_close(sum(rest, start=first).calibration_error(), METRICS["ece"].function(whole), atol=1e-15, rtol=0)
+    assert_close(
+        sum(rest, start=first).calibration_error(), METRICS["ece"].function(whole), atol=1e-15, rtol=0
+    )
     bounds = equal_mass_bounds(whole.confidence)
     first, *rest = [BinnedStatistics.of(part.confidence, part.correct, bounds=bounds) for part in parts]
-    assert_close(sum(rest, start=first).calibration_error(), METRICS["equal_mass_ece"].function(whole), atol=1e-15, rtol=0)
+    assert_close(
+        sum(rest, start=first).calibration_error(),
+        METRICS["equal_mass_ece"].function(whole),
+        atol=1e-15,
+        rtol=0,
+    )
 
 
-# ---- extremes ------------------------------------------------------------------------------------------------------------
+# ---- extremes
+# --------------------------------------------------------------------------------------------------
 
 
 def test_saturated_confidences_are_told_apart_by_their_logarithm():
@@ -222,17 +253,23 @@ def test_saturated_confidences_are_told_apart_by_their_logarithm():
     predictions = Predictions.from_logits(logits, torch.tensor([1, 0, 0]))
     assert predictions.confidence.tolist() == [1.0, 1.0, 1.0]
     others = [math.exp(-38) + math.exp(-39), math.exp(-50) + math.exp(-48), math.exp(-300.1)]
-    assert predictions.log_confidence.tolist() == pytest.approx([-math.log1p(other) for other in others], rel=1e-12, abs=0)
+    assert predictions.log_confidence.tolist() == pytest.approx(
+        [-math.log1p(other) for other in others], rel=1e-12, abs=0
+    )
     assert predictions.nll[1] == pytest.approx(50)
 
 
-@pytest.mark.parametrize(("dtype", "gaps"), [(torch.float32, [17, 20, 40, 60, 80]), (torch.float64, [37, 40, 100, 300, 700])])
+@pytest.mark.parametrize(
+    ("dtype", "gaps"), [(torch.float32, [17, 20, 40, 60, 80]), (torch.float64, [37, 40, 100, 300, 700])]
+)
 def test_the_logarithm_of_saturated_confidences(dtype: torch.dtype, gaps: list[int]):
     logits = torch.zeros(len(gaps), 4, dtype=dtype)
     logits[:, 2] = torch.tensor(gaps, dtype=dtype)
     predictions = Predictions.from_logits(logits, torch.full((len(gaps),), 2))
     assert predictions.confidence.min() > 1 - 2e-7
-    assert predictions.log_confidence.tolist() == pytest.approx([-math.log1p(3 * math.exp(-gap)) for gap in gaps], rel=1e-5, abs=0)
+    assert predictions.log_confidence.tolist() == pytest.approx(
+        [-math.log1p(3 * math.exp(-gap)) for gap in gaps], rel=1e-5, abs=0
+    )
     assert_close(predictions.nll, -predictions.log_confidence, rtol=1e-6, atol=0)
 
 
@@ -243,27 +280,38 @@ def test_saturated_confidences_are_ranked_by_their_gap(dtype: torch.dtype):
     logits = torch.zeros(len(gaps), 4, dtype=dtype)
     logits[:, 2] = gaps
     predictions = Predictions.from_logits(logits, torch.full((len(gaps),), 2))
-    assert predictions.ranking.tolist() == pytest.approx((gaps.double() - math.log(3)).tolist(), rel=1e-6, abs=4e-6)
+    assert predictions.ranking.tolist() == pytest.approx(
+        (gaps.double() - math.log(3)).tolist(), rel=1e-6, abs=4e-6
+    )
     assert (predictions.ranking.diff() > 0).all()
 
 
 def test_certainty_ranks_above_all():
     logits = torch.tensor([[0.3, -INF, -INF], [0.3, 0.1, -INF], [2000.0, 0.0, -INF]], dtype=torch.float64)
-    assert Predictions.from_logits(logits, torch.zeros(3, dtype=torch.int64)).ranking.tolist() == pytest.approx([INF, 0.2, 2000])
+    assert Predictions.from_logits(
+        logits, torch.zeros(3, dtype=torch.int64)
+    ).ranking.tolist() == pytest.approx([INF, 0.2, 2000])
     p = torch.tensor([[0.0, 1.0], [0.2, 0.8]], dtype=torch.float64)
-    assert Predictions.from_probabilities(p, torch.zeros(2, dtype=torch.int64)).ranking.tolist() == pytest.approx([INF, math.log(4)])
+    assert Predictions.from_probabilities(
+        p, torch.zeros(2, dtype=torch.int64)
+    ).ranking.tolist() == pytest.approx([INF, math.log(4)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [0.01, 1, 10])
 def test_the_order_of_the_classes_splits_no_ties(dtype: torch.dtype, scale: float):
-    """The same numbers in another order have sums that round differently; a quarter of such rows used to be no ties."""
+    """The same numbers in another order have sums that round differently; a quarter of such rows used to be
+    no ties.
+    """
     generator = torch.Generator().manual_seed(12)
     rows = (scale * torch.randn(150, 10, generator=generator, dtype=torch.float64)).to(dtype)
     orders = [torch.randperm(10, generator=generator) for _ in range(4)]
     logits = torch.stack([rows[:, order] for order in orders])
     labels = torch.zeros(150, dtype=torch.int64)
-    both = [Predictions.from_logits(logits, labels), Predictions.from_probabilities(logits.softmax(-1), labels)]
+    both = [
+        Predictions.from_logits(logits, labels),
+        Predictions.from_probabilities(logits.softmax(-1), labels),
+    ]
     for predictions in both if scale < 10 else both[:1]:  # the sum of probabilities near 1 is noise itself
         split = (predictions.ranking != predictions.ranking[0]).any(0).double().mean()
         assert float(split) <= (0.07 if dtype == torch.float32 else 0)
@@ -283,7 +331,10 @@ def test_extremes_of_the_ranges():
 def test_a_constant_added_to_all_logits_changes_nothing(logits: Tensor, labels: Tensor, shift: float):
     rounded = (logits * 64).round() / 64
     for name in COLUMNS:
-        assert_close(column(name, Predictions.from_logits(rounded + shift, labels)), column(name, Predictions.from_logits(rounded, labels)))
+        assert_close(
+            column(name, Predictions.from_logits(rounded + shift, labels)),
+            column(name, Predictions.from_logits(rounded, labels)),
+        )
 
 
 def test_scores_are_never_negative():
@@ -314,7 +365,9 @@ def test_a_masked_class_has_probability_zero():
 
 
 def test_a_masked_label_is_infinitely_surprising():
-    predictions = Predictions.from_logits(torch.tensor([[1.2, -INF, 0.4]], dtype=torch.float64), torch.tensor([1]))
+    predictions = Predictions.from_logits(
+        torch.tensor([[1.2, -INF, 0.4]], dtype=torch.float64), torch.tensor([1])
+    )
     p = oracles.softmax(np.array([[1.2, 0.4]]))[0]
     assert predictions.nll.tolist() == [INF]
     assert predictions.brier.tolist() == pytest.approx([1 + (p**2).sum()])
@@ -322,7 +375,8 @@ def test_a_masked_label_is_infinitely_surprising():
     assert predictions.rank.tolist() == [2]
 
 
-# ---- ties ----------------------------------------------------------------------------------------------------------------
+# ---- ties
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 64, 100])
@@ -348,12 +402,15 @@ def test_two_equal_probabilities_which_sum_to_more_than_one(dtype: torch.dtype):
     assert predictions.correct.tolist() == [False, True, False]
 
 
-# ---- probabilities -------------------------------------------------------------------------------------------------------
+# ---- probabilities
+# --------------------------------------------------------------------------------------------------
 
 
 @every
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
-def test_probabilities_are_scored_like_their_logits(logits: Tensor, labels: Tensor, name: str, dtype: torch.dtype, tolerance: float):
+def test_probabilities_are_scored_like_their_logits(
+    logits: Tensor, labels: Tensor, name: str, dtype: torch.dtype, tolerance: float
+):
     values = column(name, Predictions.from_probabilities(logits.softmax(-1).to(dtype), labels))
     expected = column(name, Predictions.from_logits(logits, labels))
     if name == "ranking":
@@ -393,7 +450,10 @@ def test_equal_probabilities_at_the_top_are_ties():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_saturated_probabilities_are_told_apart_by_the_others(dtype: torch.dtype):
     below = 1 - torch.finfo(dtype).eps / 2
-    p = torch.tensor([[1.0, 1e-30, 1e-20], [1.0, 1e-30, 1e-25], [1.0, 0.0, 0.0], [below, 0.0, 0.0], [0.9, 0.1, 0.0]], dtype=dtype)
+    p = torch.tensor(
+        [[1.0, 1e-30, 1e-20], [1.0, 1e-30, 1e-25], [1.0, 0.0, 0.0], [below, 0.0, 0.0], [0.9, 0.1, 0.0]],
+        dtype=dtype,
+    )
     predictions = Predictions.from_probabilities(p, torch.zeros(5, dtype=torch.int64))
     assert predictions.ranking.argsort().tolist() == [4, 3, 0, 1, 2]
     assert (predictions.log_confidence.diff()[:2] >= 0).all()
@@ -409,7 +469,8 @@ def test_log_probabilities_pass_through_a_calibrator(logits: Tensor, labels: Ten
     assert_close(Predictions.from_probabilities(expected, labels).brier, softened.brier, atol=1e-13, rtol=0)
 
 
-# ---- calibrated ----------------------------------------------------------------------------------------------------------
+# ---- calibrated
+# --------------------------------------------------------------------------------------------------
 
 
 @every
@@ -417,22 +478,32 @@ def test_a_map_is_applied_while_reading(logits: Tensor, labels: Tensor, name: st
     by_class = torch.linspace(0.5, 1.5, 7, dtype=torch.float64)
     mapped = Predictions.from_logits(logits, labels, mask=labels != 2).calibrated(lambda z: z * by_class)
     assert torch.equal(
-        column(name, mapped), column(name, Predictions.from_logits((logits * by_class)[:, labels != 2], labels[labels != 2]))
+        column(name, mapped),
+        column(name, Predictions.from_logits((logits * by_class)[:, labels != 2], labels[labels != 2])),
     )
 
 
 def test_one_map_after_another(logits: Tensor, labels: Tensor):
-    twice = Predictions.from_logits(logits, labels).calibrated(lambda z: z + torch.arange(7)).calibrated(lambda z: z / 2)
-    assert_close(twice.nll, Predictions.from_logits((logits + torch.arange(7)) / 2, labels).nll, atol=1e-14, rtol=0)
+    twice = (
+        Predictions.from_logits(logits, labels)
+        .calibrated(lambda z: z + torch.arange(7))
+        .calibrated(lambda z: z / 2)
+    )
+    assert_close(
+        twice.nll, Predictions.from_logits((logits + torch.arange(7)) / 2, labels).nll, atol=1e-14, rtol=0
+    )
 
 
 def test_a_map_is_told_its_rows(logits: Tensor, labels: Tensor):
     shift = torch.linspace(0, 5, 101, dtype=torch.float64)
     by_row = Predictions.from_logits(logits, labels).mapped(lambda z, rows: z * shift[rows].unsqueeze(-1))
-    assert_close(by_row.nll, Predictions.from_logits(logits * shift.unsqueeze(-1), labels).nll, atol=1e-14, rtol=0)
+    assert_close(
+        by_row.nll, Predictions.from_logits(logits * shift.unsqueeze(-1), labels).nll, atol=1e-14, rtol=0
+    )
 
 
-# ---- examples which do not count -----------------------------------------------------------------------------------------
+# ---- examples which do not count
+# -----------------------------------------------------------------------------------------
 
 
 @every
@@ -446,14 +517,19 @@ def test_a_mask_is_leaving_out(logits: Tensor, labels: Tensor, name: str):
     assert torch.equal(column(name, masked), column(name, without))
 
 
-@pytest.mark.parametrize(("dtype", "ignored"), [(torch.int64, -100), (torch.int8, -1), (torch.uint8, 255), (torch.int32, 3)])
+@pytest.mark.parametrize(
+    ("dtype", "ignored"), [(torch.int64, -100), (torch.int8, -1), (torch.uint8, 255), (torch.int32, 3)]
+)
 def test_an_ignored_label_is_left_out(logits: Tensor, labels: Tensor, dtype: torch.dtype, ignored: int):
     counts = labels != 3
     expected = Predictions.from_logits(logits[:, counts], labels[counts])
     labels = labels.to(dtype)
     labels[~counts] = ignored
     logits[:, ~counts] = NAN
-    for made in (Predictions.from_logits, lambda z, y, **options: Predictions.from_probabilities(z.softmax(-1), y, **options)):
+    for made in (
+        Predictions.from_logits,
+        lambda z, y, **options: Predictions.from_probabilities(z.softmax(-1), y, **options),
+    ):
         predictions = made(logits, labels, ignore_index=ignored)
         assert torch.equal(predictions.labels, expected.labels)
         assert_close(predictions.nll, expected.nll, atol=1e-13, rtol=0)
@@ -472,10 +548,16 @@ def test_mask_and_ignored_label_add_up(logits: Tensor, labels: Tensor):
 
 
 def test_a_mask_of_all_examples_is_none(logits: Tensor, labels: Tensor):
-    assert Predictions.from_logits(logits, labels, mask=torch.ones(101, dtype=torch.bool), ignore_index=-100).keep is None
+    assert (
+        Predictions.from_logits(
+            logits, labels, mask=torch.ones(101, dtype=torch.bool), ignore_index=-100
+        ).keep
+        is None
+    )
 
 
-# ---- distributions -------------------------------------------------------------------------------------------------------
+# ---- distributions
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_label_of_a_distribution_is_its_most_probable_class(logits: Tensor, labels: Tensor):
@@ -501,11 +583,15 @@ def test_the_label_of_a_distribution_is_its_most_probable_class(logits: Tensor, 
 def test_what_is_no_distribution(row: list[float], message: str):
     q = torch.full((5, 3), 1 / 3, dtype=torch.float64)
     q[3], q[0] = torch.tensor(row, dtype=torch.float64), NAN
-    with pytest.raises(ValueError, match=rf"^the label distribution of row 3 {message} a row sums to 1 and holds nothing negative$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^the label distribution of row 3 {message} a row sums to 1 and holds nothing negative$",
+    ):
         Predictions.from_logits(torch.zeros(5, 3), q, mask=torch.arange(5) > 0)
 
 
-# ---- errors --------------------------------------------------------------------------------------------------------------
+# ---- errors
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -522,7 +608,10 @@ def test_what_is_no_distribution(row: list[float], message: str):
     ],
 )
 def test_shapes_which_do_not_fit(scores: tuple[int, ...], labels: tuple[int, ...], shown: str):
-    message = rf"^logits have shape {shown} of torch.int64; wanted \(..., N, K\), and \(N,\) integers or an \(N, K\) float distribution$"
+    message = (
+        rf"^logits have shape {shown} of torch.int64; wanted \(..., N, K\), and \(N,\) integers or an \(N,"
+        r" K\) float distribution$"
+    )
     with pytest.raises(ValueError, match=message):
         Predictions.from_logits(torch.ones(scores), torch.zeros(labels, dtype=torch.int64))
 
@@ -530,7 +619,9 @@ def test_shapes_which_do_not_fit(scores: tuple[int, ...], labels: tuple[int, ...
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (2, 5, 3)])
 def test_a_distribution_which_does_not_fit(shape: tuple[int, ...]):
-    with pytest.raises(ValueError, match=r"^probabilities have shape \(5, 3\) and labels \(.*\) of torch.float32; wanted"):
+    with pytest.raises(
+        ValueError, match=r"^probabilities have shape \(5, 3\) and labels \(.*\) of torch.float32; wanted"
+    ):
         Predictions.from_probabilities(torch.full((5, 3), 1 / 3), torch.ones(shape))
 
 
@@ -545,21 +636,31 @@ def test_numbers_of_the_wrong_type():
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (4, 1), (4, 0)])
 def test_nothing_to_score(shape: tuple[int, ...]):
     *_, examples, classes = shape
-    message = rf"^there are {examples} examples of {classes} classes; wanted at least 1 example and 2 classes$"
+    message = (
+        rf"^there are {examples} examples of {classes} classes; wanted at least 1 example and 2 classes$"
+    )
     with pytest.raises(ValueError, match=message):
         Predictions.from_logits(torch.ones(shape), torch.zeros(examples, dtype=torch.int64))
 
 
 def test_no_member():
-    with pytest.raises(ValueError, match=r"^logits have shape \(2, 0, 4, 3\); wanted at least 1 member in every leading dimension$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^logits have shape \(2, 0, 4, 3\); wanted at least 1 member in every leading dimension$",
+    ):
         Predictions.from_logits(torch.ones(2, 0, 4, 3), torch.zeros(4, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(("value", "shown"), [(NAN, "nan"), (INF, "inf")])
 @pytest.mark.parametrize("place", [(1, 44, 5), (0, 0, 0), (2, 100, 6)])
-def test_a_logit_which_is_no_number(logits: Tensor, labels: Tensor, value: float, shown: str, place: tuple[int, int, int]):
+def test_a_logit_which_is_no_number(
+    logits: Tensor, labels: Tensor, value: float, shown: str, place: tuple[int, int, int]
+):
     logits[place] = value
-    message = rf"^the logit at \({place[0]}, {place[1]}, {place[2]}\) is {shown}; allowed are finite numbers and -inf$"
+    message = (
+        rf"^the logit at \({place[0]}, {place[1]}, {place[2]}\) is {shown}; allowed are finite numbers and"
+        r" -inf$"
+    )
     with pytest.raises(ValueError, match=message):
         Predictions.from_logits(logits, labels)
 
@@ -580,7 +681,9 @@ def test_a_wrong_logit_far_into_the_data():
 
 def test_a_row_of_masked_classes(logits: Tensor, labels: Tensor):
     logits[2, 7] = -INF
-    with pytest.raises(ValueError, match=r"^every logit of row \(2, 7\) is -inf; at least one class must be possible$"):
+    with pytest.raises(
+        ValueError, match=r"^every logit of row \(2, 7\) is -inf; at least one class must be possible$"
+    ):
         Predictions.from_logits(logits, labels)
 
 
@@ -612,13 +715,18 @@ def test_what_are_no_probabilities(row: list[float], message: str):
 
 
 def test_logits_given_for_probabilities(logits: Tensor, labels: Tensor):
-    with pytest.raises(ValueError, match=r"^the probabilities of row \(0, 0\) sum to .* Are these logits\? Then use from_logits$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^the probabilities of row \(0, 0\) sum to .* Are these logits\? Then use from_logits$",
+    ):
         Predictions.from_probabilities(logits, labels)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_masks_which_do_not_fit(logits: Tensor, labels: Tensor):
-    with pytest.raises(ValueError, match=r"^the mask is torch.bool of shape \(100,\); wanted torch.bool of shape \(101,\)$"):
+    with pytest.raises(
+        ValueError, match=r"^the mask is torch.bool of shape \(100,\); wanted torch.bool of shape \(101,\)$"
+    ):
         Predictions.from_logits(logits, labels, mask=torch.ones(100, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"^the mask is torch.float32 of shape \(101,\); wanted torch.bool"):
         Predictions.from_logits(logits, labels, mask=torch.ones(101))
@@ -632,5 +740,8 @@ def test_nothing_counts(logits: Tensor, labels: Tensor):
 
 
 def test_an_ignored_label_needs_class_indices(logits: Tensor):
-    with pytest.raises(ValueError, match=r"^ignore_index goes with class indices; leave out rows of label distributions with mask$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^ignore_index goes with class indices; leave out rows of label distributions with mask$",
+    ):
         Predictions.from_logits(logits, torch.full((101, 7), 1 / 7), ignore_index=-100)

@@ -68,8 +68,13 @@ def test_refinement_does_not_change_with_temperature(report: Report):
         assert_close(report.calibrated[name], report.raw[name], atol=1e-6, rtol=0)
 
 
-def test_the_statistics_are_the_binned_predictions(report: Report, logits: Tensor, labels: Tensor, calibrator: Temperature):
-    for statistics, z in ((report.statistics, logits[:, HALF:]), (report.statistics_calibrated, calibrator(logits)[:, HALF:])):
+def test_the_statistics_are_the_binned_predictions(
+    report: Report, logits: Tensor, labels: Tensor, calibrator: Temperature
+):
+    for statistics, z in (
+        (report.statistics, logits[:, HALF:]),
+        (report.statistics_calibrated, calibrator(logits)[:, HALF:]),
+    ):
         predictions = Predictions.from_logits(z, labels[HALF:])
         expected = BinnedStatistics.of(predictions.confidence, predictions.correct)
         assert torch.equal(statistics.count, expected.count)
@@ -106,8 +111,16 @@ def test_resamples_give_intervals(logits: Tensor, labels: Tensor, calibrator: Te
 
 
 def test_chosen_metrics(logits: Tensor, labels: Tensor, calibrator: Temperature):
-    chosen = Report.of(logits, labels, calibrator, names=["ece", "nll"], resamples=Resamples.draw(101, replicates=20))
-    assert list(chosen.raw) == list(chosen.calibrated) == list(chosen.raw_estimates) == list(chosen.calibrated_estimates) == ["ece", "nll"]
+    chosen = Report.of(
+        logits, labels, calibrator, names=["ece", "nll"], resamples=Resamples.draw(101, replicates=20)
+    )
+    assert (
+        list(chosen.raw)
+        == list(chosen.calibrated)
+        == list(chosen.raw_estimates)
+        == list(chosen.calibrated_estimates)
+        == ["ece", "nll"]
+    )
     with pytest.raises(ValueError, match=r"^no metric named 'eece'; there are accuracy, "):
         Report.of(logits, labels, calibrator, names=["eece"])
 

@@ -8,7 +8,17 @@ from populations import population
 from torch import Tensor
 
 from lscal.predictions import Predictions
-from lscal.selective import area, aurc, break_even, coverage_at, groups_of, least_area, risk_at, risk_coverage, tie_groups
+from lscal.selective import (
+    area,
+    aurc,
+    break_even,
+    coverage_at,
+    groups_of,
+    least_area,
+    risk_at,
+    risk_coverage,
+    tie_groups,
+)
 
 TIED = torch.tensor([0.7, 0.4, 0.9, 0.7, 0.4, 0.7, 0.2], dtype=torch.float64)
 RIGHT = torch.tensor([True, False, True, False, True, False, False])
@@ -18,7 +28,9 @@ def drawn(trial: int) -> tuple[Tensor, Tensor]:
     """Up to 40 examples whose confidences are a few small integers, so that most are tied."""
     generator = torch.Generator().manual_seed(trial)
     examples = int(torch.randint(1, 41, (1,), generator=generator))
-    confidence = torch.randint(int(torch.randint(1, 12, (1,), generator=generator)), (examples,), generator=generator).double()
+    confidence = torch.randint(
+        int(torch.randint(1, 12, (1,), generator=generator)), (examples,), generator=generator
+    ).double()
     return confidence, torch.rand(examples, generator=generator) < torch.rand(1, generator=generator)
 
 
@@ -44,7 +56,9 @@ def test_ties_are_the_mean_over_all_orders():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_position_does_not_matter(seed: int):
     order = torch.randperm(7, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(risk_coverage(TIED[order], RIGHT[order]), risk_coverage(TIED, RIGHT), atol=1e-15, rtol=0)
+    torch.testing.assert_close(
+        risk_coverage(TIED[order], RIGHT[order]), risk_coverage(TIED, RIGHT), atol=1e-15, rtol=0
+    )
 
 
 def test_tied_curves_and_areas_by_brute_force():
@@ -68,10 +82,19 @@ def test_risk_and_coverage_by_brute_force():
         for k in range(1, examples + 1):
             assert float(risk_at(groups, k / examples)) == pytest.approx(risks[k - 1], abs=1e-12)
             assert float(risk_at(groups, (k - 0.4) / examples)) == pytest.approx(risks[k - 1], abs=1e-12)
-        for risk in {0.0, 0.01, 0.37, 1.0, *(value for own in set(risks) for value in (own, own + 1e-4, own - 1e-4))}:
+        for risk in {
+            0.0,
+            0.01,
+            0.37,
+            1.0,
+            *(value for own in set(risks) for value in (own, own + 1e-4, own - 1e-4)),
+        }:
             if 0 <= risk <= 1:
                 reached = max([k for k in range(1, examples + 1) if risks[k - 1] <= risk + 1e-10], default=0)
-                assert float(coverage_at(groups, risk)) == pytest.approx(reached / examples, abs=1e-12), (trial, risk)
+                assert float(coverage_at(groups, risk)) == pytest.approx(reached / examples, abs=1e-12), (
+                    trial,
+                    risk,
+                )
 
 
 def test_members_by_themselves():
@@ -82,7 +105,9 @@ def test_members_by_themselves():
     for function in (area, least_area, lambda own: risk_at(own, 0.8), lambda own: coverage_at(own, 0.3)):
         values = function(groups)
         assert values.shape == (2, 3)
-        assert float(values[1, 2]) == pytest.approx(float(function(groups_of(confidence[1, 2], correct[1, 2]))), abs=1e-15)
+        assert float(values[1, 2]) == pytest.approx(
+            float(function(groups_of(confidence[1, 2], correct[1, 2]))), abs=1e-15
+        )
     assert risk_coverage(confidence, correct).shape == (2, 3, 30)
 
 
@@ -117,11 +142,15 @@ def test_an_increasing_transformation_changes_nothing(logits: Tensor, labels: Te
 def test_full_coverage_is_the_error_rate(logits: Tensor, labels: Tensor):
     predictions = Predictions.from_logits(logits, labels)
     error = (~predictions.correct).to(torch.float64).mean(-1)
-    torch.testing.assert_close(risk_coverage(predictions.confidence, predictions.correct)[:, -1], error, atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        risk_coverage(predictions.confidence, predictions.correct)[:, -1], error, atol=1e-14, rtol=0
+    )
 
 
 def test_no_ranking_gives_the_error_rate():
-    assert risk_coverage(torch.full((7,), 0.6, dtype=torch.float64), RIGHT).tolist() == pytest.approx([4 / 7] * 7)
+    assert risk_coverage(torch.full((7,), 0.6, dtype=torch.float64), RIGHT).tolist() == pytest.approx(
+        [4 / 7] * 7
+    )
 
 
 def test_a_perfect_ranking_is_best_and_its_reverse_is_worst():
@@ -160,13 +189,16 @@ def test_a_risk_out_of_range(risk: float):
         coverage_at(groups_of(TIED, RIGHT), risk)
 
 
-# ---- break-even ----------------------------------------------------------------------------------------------------------
+# ---- break-even
+# --------------------------------------------------------------------------------------------------
 
 
 def model(confidence: list[float], right: list[bool]) -> Predictions:
     """Two classes; the label is always 0."""
     gaps = torch.tensor(confidence, dtype=torch.float64) * torch.where(torch.tensor(right), 1, -1)
-    return Predictions.from_logits(torch.stack([gaps, torch.zeros_like(gaps)], -1) + 0.3, torch.zeros(len(right), dtype=torch.int64))
+    return Predictions.from_logits(
+        torch.stack([gaps, torch.zeros_like(gaps)], -1) + 0.3, torch.zeros(len(right), dtype=torch.int64)
+    )
 
 
 T, F = True, False
@@ -178,15 +210,25 @@ T, F = True, False
         # risks 0 1/2 1/3 1/4 against 0 0 1/3 2/4: behind at two of four examples, ahead from the third on
         (([4, 3, 2, 1], [T, F, T, T]), ([4, 3, 2, 1], [T, T, F, F]), 2 / 4),
         (([4, 3, 2, 1], [F, T, T, T]), ([4, 3, 2, 1], [T, T, F, F]), 2 / 4),
-        (([4, 3, 2, 1], [T, T, T, F]), ([4, 3, 2, 1], [T, F, T, T]), 0),  # equal at full coverage, and nowhere behind
+        (
+            ([4, 3, 2, 1], [T, T, T, F]),
+            ([4, 3, 2, 1], [T, F, T, T]),
+            0,
+        ),  # equal at full coverage, and nowhere behind
         (([4, 3, 2, 1], [T, T, T, F]), ([4, 3, 2, 1], [T, F, T, F]), 0),
         (([4, 3, 2, 1], [T, F, T, F]), ([4, 3, 2, 1], [T, T, T, F]), 1),
         (([4, 3, 2, 1], [F, F, F, T]), ([4, 3, 2, 1], [T, F, T, F]), 1),
-        (([3, 3, 3, 3], [T, F, T, F]), ([4, 3, 2, 1], [F, T, F, T]), 0),  # 1/2 throughout against 1 1/2 2/3 1/2
+        (
+            ([3, 3, 3, 3], [T, F, T, F]),
+            ([4, 3, 2, 1], [F, T, F, T]),
+            0,
+        ),  # 1/2 throughout against 1 1/2 2/3 1/2
         (([4, 3, 2, 1], [F, T, F, T]), ([3, 3, 3, 3], [T, F, T, F]), 3 / 4),
     ],
 )
-def test_break_even_by_hand(first: tuple[list[float], list[bool]], second: tuple[list[float], list[bool]], expected: float):
+def test_break_even_by_hand(
+    first: tuple[list[float], list[bool]], second: tuple[list[float], list[bool]], expected: float
+):
     assert float(break_even(model(*first), model(*second))) == pytest.approx(expected)
 
 
@@ -201,6 +243,8 @@ def test_break_even_of_members():
     assert values.shape == (3,)
     for member in range(3):
         one, two = (Predictions.from_logits(logits[i], labels) for i in (member, (member - 1) % 3))
-        curves = [np.array(oracles.risks(own.log_confidence.numpy(), own.correct.numpy())) for own in (one, two)]
+        curves = [
+            np.array(oracles.risks(own.log_confidence.numpy(), own.correct.numpy())) for own in (one, two)
+        ]
         behind = np.flatnonzero(curves[0] > curves[1] + 1e-12)
         assert float(values[member]) == pytest.approx((behind.max() + 1) / 101 if len(behind) else 0)

@@ -49,13 +49,18 @@ def test_members_by_themselves(logits: Tensor, labels: Tensor):
     values = smooth_ece(Predictions.from_logits(torch.stack([logits, logits.roll(1, 1)]), labels))
     assert values.shape == (2, 3)
     for member in range(3):
-        assert float(values[0, member]) == pytest.approx(float(smooth_ece(Predictions.from_logits(logits[member], labels))), abs=1e-14)
+        assert float(values[0, member]) == pytest.approx(
+            float(smooth_ece(Predictions.from_logits(logits[member], labels))), abs=1e-14
+        )
 
 
 def test_without_bins_nothing_jumps():
     """A confidence which crosses the edge of a bin moves the ECE by a leap; smooth ECE hardly notices."""
     right = torch.tensor([True, False, True, True])
-    below, above = (two_classes(torch.tensor([0.6 + step, 0.62, 0.9, 0.7], dtype=torch.float64), right) for step in (-1e-9, 1e-9))
+    below, above = (
+        two_classes(torch.tensor([0.6 + step, 0.62, 0.9, 0.7], dtype=torch.float64), right)
+        for step in (-1e-9, 1e-9)
+    )
     assert abs(float(ece(below) - ece(above))) > 0.05
     assert abs(float(smooth_ece(below) - smooth_ece(above))) < 1e-6
 
@@ -71,7 +76,9 @@ def test_smoothing_is_the_sum_over_images(sigma: float):
         values[place] = mass
         for image in {place, -place, 2 * smooth.MESH - place}:
             lag = abs(grid - image) / smooth.MESH
-            expected += mass * np.where(lag <= 0.5, np.exp(-0.5 * (lag / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma), 0)
+            expected += mass * np.where(
+                lag <= 0.5, np.exp(-0.5 * (lag / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma), 0
+            )
     found = smooth.smoothed(values, torch.tensor(sigma, dtype=torch.float64))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-11 * abs(expected).max())
 

@@ -36,7 +36,13 @@ def test_class_prior_is_the_share_of_each_class():
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_class_prior_counts_labels_of_any_integer_type(dtype: torch.dtype):
-    assert Smoothing(0.2, "class_prior").noise(torch.tensor([4, 0, 0, 2], dtype=dtype), 5).tolist() == [0.5, 0, 0.25, 0, 0.25]
+    assert Smoothing(0.2, "class_prior").noise(torch.tensor([4, 0, 0, 2], dtype=dtype), 5).tolist() == [
+        0.5,
+        0,
+        0.25,
+        0,
+        0.25,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,9 @@ def test_epsilon_outside_its_range_is_an_error(epsilon: float):
 
 
 def test_an_unknown_distribution_is_an_error_which_names_those_there_are():
-    with pytest.raises(ValueError, match=r"^no noise distribution named 'unifrom'; there are class_prior, uniform$"):
+    with pytest.raises(
+        ValueError, match=r"^no noise distribution named 'unifrom'; there are class_prior, uniform$"
+    ):
         Smoothing(0.1, "unifrom")
 
 
@@ -129,7 +137,9 @@ def test_similarity_is_the_softmax_of_each_row(temperature: float, dtype: torch.
 
 def test_similarity_of_the_logarithm_of_a_confusion_matrix_is_its_rows():
     noise = similarity(CONFUSION.double().log(), 1.0)
-    np.testing.assert_allclose(noise.numpy(), CONFUSION.numpy() / CONFUSION.numpy().sum(1, keepdims=True), atol=1e-15)
+    np.testing.assert_allclose(
+        noise.numpy(), CONFUSION.numpy() / CONFUSION.numpy().sum(1, keepdims=True), atol=1e-15
+    )
 
 
 def test_similarity_tends_to_uniform_and_to_the_nearest():
@@ -159,7 +169,10 @@ def test_shapes_of_no_distribution_are_an_error():
     with pytest.raises(ValueError, match=r"^similarities have shape \(3, 4\); wanted \(K, K\)$"):
         similarity(torch.zeros(3, 4), 1.0)
     for shape in [(3, 4), (2, 2, 2), ()]:
-        with pytest.raises(ValueError, match=r"^the table has shape .*; wanted \(K,\), or \(K, K\) with a row for each label$"):
+        with pytest.raises(
+            ValueError,
+            match=r"^the table has shape .*; wanted \(K,\), or \(K, K\) with a row for each label$",
+        ):
             table(torch.ones(shape))
 
 
@@ -175,7 +188,10 @@ def test_a_table_is_what_was_given(rows: list[float]):
     [
         ([0.5, -0.1, 0.6], r"^the table holds -0.1; allowed is 0 to 1$"),
         ([0.5, math.nan, 0.5], r"^the table holds nan; allowed is 0 to 1$"),
-        ([3.0, 1.0, 4.0], r"^a row of the table sums to 8; wanted 1. Divide each row by its sum if that is what is meant$"),
+        (
+            [3.0, 1.0, 4.0],
+            r"^a row of the table sums to 8; wanted 1. Divide each row by its sum if that is what is meant$",
+        ),
         ([0.5, math.inf, 0.5], r"^a row of the table sums to inf; wanted 1"),
     ],
 )
@@ -210,18 +226,28 @@ def test_labels_are_looked_at_in_every_integer_type(dtype: torch.dtype):
     check_labels(torch.tensor([[3, 0], [2, 9]], dtype=dtype), 10)
     check_labels(torch.tensor([3, 99, 0], dtype=dtype), 4, ignore_index=99)
     with pytest.raises(
-        ValueError, match=r"^the label at \(1, 1\) is 9; allowed is 0 to 8, the number of classes less one, and 99 for those to ignore$"
+        ValueError,
+        match=(
+            r"^the label at \(1, 1\) is 9; allowed is 0 to 8, the number of classes less one, and 99 for"
+            r" those to ignore$"
+        ),
     ):
         check_labels(torch.tensor([[3, 99], [2, 9]], dtype=dtype), 9, ignore_index=99)
 
 
-@pytest.mark.parametrize(("classes", "wrong", "confidence"), [(10, 0.09, 0.91), (2, 0.05, 0.95), (100, 0.099, 0.901)])
-def test_the_other_convention_leaves_the_optimal_confidence_to_the_label(classes: int, wrong: float, confidence: float):
+@pytest.mark.parametrize(
+    ("classes", "wrong", "confidence"), [(10, 0.09, 0.91), (2, 0.05, 0.95), (100, 0.099, 0.901)]
+)
+def test_the_other_convention_leaves_the_optimal_confidence_to_the_label(
+    classes: int, wrong: float, confidence: float
+):
     assert epsilon_wrong_classes(0.1, classes) == pytest.approx(wrong, abs=1e-15)
     assert 1 - epsilon_wrong_classes(0.1, classes) == pytest.approx(confidence, abs=1e-15)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_the_conventions_are_converted_there_and_back(classes: int):
-    assert epsilon_all_classes(epsilon_wrong_classes(0.17, classes), classes) == pytest.approx(0.17, abs=1e-15)
+    assert epsilon_all_classes(epsilon_wrong_classes(0.17, classes), classes) == pytest.approx(
+        0.17, abs=1e-15
+    )
     assert epsilon_all_classes(0.09, 10) == pytest.approx(0.1, abs=1e-15)

@@ -17,7 +17,15 @@ from lscal.summary import GROUPS, Blocks, Resampled, Whole
 INF = math.inf
 FITTED = {"nll_refinement", "nll_calibration", "brier_refinement", "brier_calibration", "fidelity"}
 """Metrics of something that was fitted on all examples once, and is not again on each resample."""
-RANKING = {"aurc", "e_aurc", "augrc", "misclassification_auroc", "risk_at_coverage", "coverage_at_risk", "ks_error"}
+RANKING = {
+    "aurc",
+    "e_aurc",
+    "augrc",
+    "misclassification_auroc",
+    "risk_at_coverage",
+    "coverage_at_risk",
+    "ks_error",
+}
 """Metrics of rank groups, of which there are no more than 128 on resamples."""
 APPROXIMATE = {"smooth_ece", "equal_mass_ece", "debiased_ece"}
 """Metrics which on resamples move along a tangent, keep their bounds, or stand for another."""
@@ -48,7 +56,12 @@ def blocks_of(whole: Whole, count: int | None = None) -> Blocks:
 
 def drawn(count: int, replicates: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(count)
-    return torch.stack([torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count) for _ in range(replicates)])
+    return torch.stack(
+        [
+            torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
+            for _ in range(replicates)
+        ]
+    )
 
 
 def close(name: str, found: Tensor, expected: Tensor, atol: float) -> None:
@@ -78,7 +91,11 @@ def test_weights_are_repetitions(members: int):
     for replicate, own in enumerate(weights):
         times = own[blocks.block]
         assert times.max() > 2
-        repeated = Whole(Predictions.from_logits(logits.repeat_interleave(times, -2), distribution.repeat_interleave(times, 0)))
+        repeated = Whole(
+            Predictions.from_logits(
+                logits.repeat_interleave(times, -2), distribution.repeat_interleave(times, 0)
+            )
+        )
         for name in set(METRICS) - FITTED - APPROXIMATE:
             function = METRICS[name].function
             close(name, function(resampled)[replicate], function(repeated), atol=1e-12)
@@ -92,7 +109,11 @@ def test_weights_of_blocks_are_repetitions_of_their_examples():
     assert any(own[blocks.block].sum() != 700 for own in weights)
     for replicate, own in enumerate(weights):
         times = own[blocks.block]
-        repeated = Whole(Predictions.from_logits(logits.repeat_interleave(times, -2), distribution.repeat_interleave(times, 0)))
+        repeated = Whole(
+            Predictions.from_logits(
+                logits.repeat_interleave(times, -2), distribution.repeat_interleave(times, 0)
+            )
+        )
         for name in set(METRICS) - FITTED - APPROXIMATE:
             function, tolerance = METRICS[name].function, 1 / 128 if name in RANKING else 1e-12
             close(name, function(resampled)[replicate], function(repeated), atol=tolerance)
@@ -136,15 +157,24 @@ def test_bins_of_equal_mass_keep_their_bounds():
     values = METRICS["equal_mass_ece"].function(Resampled(blocks, weights.double()))
     for row, own in zip(values, weights, strict=True):
         times = own[blocks.block]
-        confidence, correct = (column.repeat_interleave(times, -1) for column in (whole.own.confidence, whole.own.correct))
+        confidence, correct = (
+            column.repeat_interleave(times, -1) for column in (whole.own.confidence, whole.own.correct)
+        )
         bounds = equal_mass_bounds(whole.own.confidence)
-        assert_close(row, BinnedStatistics.of(confidence, correct, bounds=bounds).calibration_error(), atol=1e-13, rtol=0)
+        assert_close(
+            row,
+            BinnedStatistics.of(confidence, correct, bounds=bounds).calibration_error(),
+            atol=1e-13,
+            rtol=0,
+        )
 
 
 def test_smooth_ece_moves_along_its_tangent():
-    """Against smooth ECE of the repeated examples, with a bandwidth of its own: they spread alike and differ little.
+    """Against smooth ECE of the repeated examples, with a bandwidth of its own: they spread alike and differ
+    little.
 
-    The last model is nearly calibrated, where the bandwidth depends much on the data: without the slope it would move by a third more.
+    The last model is nearly calibrated, where the bandwidth depends much on the data: without the slope it
+    would move by a third more.
     """
     logits, labels = population(seed=700, examples=700)
     logits = torch.cat([logits, 0.75 * logits[1:2]])
@@ -154,14 +184,18 @@ def test_smooth_ece_moves_along_its_tangent():
     repetitions = [own[blocks.block] for own in weights]
     exact = torch.stack(
         [
-            METRICS["smooth_ece"].function(Predictions.from_logits(logits.repeat_interleave(times, -2), labels.repeat_interleave(times)))
+            METRICS["smooth_ece"].function(
+                Predictions.from_logits(logits.repeat_interleave(times, -2), labels.repeat_interleave(times))
+            )
             for times in repetitions
         ]
     )
     assert float(METRICS["smooth_ece"].function(whole)[3]) < 0.05
     assert ((values - exact).square().mean(0).sqrt() < 0.25 * exact.std(0)).all()
     moved, should = values - values.mean(0), exact - exact.mean(0)
-    assert_close((moved * should).sum(0) / moved.square().sum(0), torch.ones(4, dtype=torch.float64), atol=0.15, rtol=0)
+    assert_close(
+        (moved * should).sum(0) / moved.square().sum(0), torch.ones(4, dtype=torch.float64), atol=0.15, rtol=0
+    )
 
 
 def test_debiased_ece_stands_for_ece():
@@ -238,8 +272,12 @@ def test_sums_of_members_by_index():
         assert together.shape == (4, 2, 3, 4)
         for replicate, own in enumerate(weights):
             for i in range(4):
-                terms = torch.where(index == i, torch.ones(()).double() if values is None else values.double(), 0)
-                assert_close(together[replicate, ..., i], terms @ own[blocks.block].double(), atol=1e-11, rtol=0)
+                terms = torch.where(
+                    index == i, torch.ones(()).double() if values is None else values.double(), 0
+                )
+                assert_close(
+                    together[replicate, ..., i], terms @ own[blocks.block].double(), atol=1e-11, rtol=0
+                )
 
 
 def test_members_do_not_depend_on_each_other():
@@ -248,9 +286,19 @@ def test_members_do_not_depend_on_each_other():
     alone = Whole(Predictions.from_logits(logits[1, 2], distribution))
     weights = drawn(101).double()
     for name, metric in METRICS.items():
-        assert_close(metric.function(whole)[1, 2], metric.function(alone), atol=1e-9 if name in FITTED else 1e-14, rtol=0)
+        assert_close(
+            metric.function(whole)[1, 2],
+            metric.function(alone),
+            atol=1e-9 if name in FITTED else 1e-14,
+            rtol=0,
+        )
         drawn_together = metric.function(Resampled(blocks_of(whole), weights))[:, 1, 2]
-        assert_close(drawn_together, metric.function(Resampled(blocks_of(alone), weights)), atol=1e-9 if name in FITTED else 1e-13, rtol=0)
+        assert_close(
+            drawn_together,
+            metric.function(Resampled(blocks_of(alone), weights)),
+            atol=1e-9 if name in FITTED else 1e-13,
+            rtol=0,
+        )
 
 
 def test_the_mask_is_leaving_out():
@@ -269,24 +317,43 @@ def test_oracles_see_what_resamples_see():
     times = weights[2][blocks.block].numpy()
     z, labels = logits[1].numpy().repeat(times, 0), whole.own.labels.numpy().repeat(times)
     resampled = Resampled(blocks, weights.double())
-    for name in ("accuracy", "nll", "ece", "mce", "classwise_ece", "calibrated_ece", "ks_error", "aurc", "augrc", "spiegelhalter"):
-        assert float(METRICS[name].function(resampled)[2, 1]) == pytest.approx(oracles.METRICS[name](z, labels), abs=1e-11)
+    for name in (
+        "accuracy",
+        "nll",
+        "ece",
+        "mce",
+        "classwise_ece",
+        "calibrated_ece",
+        "ks_error",
+        "aurc",
+        "augrc",
+        "spiegelhalter",
+    ):
+        assert float(METRICS[name].function(resampled)[2, 1]) == pytest.approx(
+            oracles.METRICS[name](z, labels), abs=1e-11
+        )
 
 
 @pytest.mark.parametrize("kind", ["logits", "masked", "probabilities", "calibrated"])
 def test_tensors_are_made_where_the_predictions_are(kind: str, monkeypatch: pytest.MonkeyPatch):
-    """A tensor made on the default device would fail on a GPU. Here the default is the device which holds no data."""
+    """A tensor made on the default device would fail on a GPU. Here the default is the device which holds no
+    data.
+    """
     logits, labels = population(seed=62, examples=150)
     logits[0, :20] = logits[0, :20].round()
     distribution, mask = votes(labels, 7), torch.arange(150) % 5 != 0
     weights = drawn(150 if kind != "masked" else 120).double()
     parts = crossfit.folds(weights.shape[1])
-    monkeypatch.setattr(crossfit, "folds", lambda examples: parts)  # which are drawn on the CPU, and taken to the device
+    monkeypatch.setattr(
+        crossfit, "folds", lambda examples: parts
+    )  # which are drawn on the CPU, and taken to the device
     with torch.device("meta"):
         if kind == "probabilities":
             predictions = Predictions.from_probabilities(logits.softmax(-1), distribution)
         else:
-            predictions = Predictions.from_logits(logits, distribution, mask=mask if kind == "masked" else None)
+            predictions = Predictions.from_logits(
+                logits, distribution, mask=mask if kind == "masked" else None
+            )
         if kind == "calibrated":
             predictions = predictions.calibrated(lambda z: z / 2)
         whole = Whole(predictions)

@@ -9,7 +9,16 @@ from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from lscal.calibrators import Temperature
-from lscal.calibrators.temperature import HIGHEST, LOWEST, NARROW, SERIAL, SMALLEST_SAMPLE, cumulants, search, solve
+from lscal.calibrators.temperature import (
+    HIGHEST,
+    LOWEST,
+    NARROW,
+    SERIAL,
+    SMALLEST_SAMPLE,
+    cumulants,
+    search,
+    solve,
+)
 
 SCALES = [0.05, 0.2, 0.7, 1.0, 3.0, 12.0, 100.0]
 
@@ -46,7 +55,9 @@ def test_agrees_with_scipy(scale: float):
     def nll(log_temperature: float) -> float:
         return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
 
-    scipys = minimize_scalar(nll, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-10})
+    scipys = minimize_scalar(
+        nll, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-10}
+    )
     ours = float(Temperature.fit(logits, labels).value)
     assert ours == pytest.approx(math.exp(scipys.x), rel=1e-6)
     assert nll(math.log(ours)) <= scipys.fun + 1e-14
@@ -70,7 +81,12 @@ def test_a_smoothed_model_is_sharpened():
     assert confidence == pytest.approx(0.925)
     calibrated = Temperature.fit(logits, labels)
     assert float(calibrated.value) < 1
-    assert_close(calibrated(logits).softmax(-1).amax(-1), torch.full((200,), 0.95, dtype=torch.float64), atol=1e-10, rtol=0)
+    assert_close(
+        calibrated(logits).softmax(-1).amax(-1),
+        torch.full((200,), 0.95, dtype=torch.float64),
+        atol=1e-10,
+        rtol=0,
+    )
 
 
 def test_a_member_of_a_population_gets_what_it_gets_alone():
@@ -135,7 +151,10 @@ def test_more_examples_than_a_chunk(classes: int, dtype: torch.dtype):
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-9), (torch.float32, 1e-6)])
 def test_the_samples_only_say_where_to_start(start: float, dtype: torch.dtype, error: float):
     logits, labels = drawn(seed=15, examples=20 * SMALLEST_SAMPLE)
-    sharp, answers = (4 * logits).to(dtype), torch.where(torch.arange(len(labels)) % 7 == 0, logits.argmin(-1), labels)
+    sharp, answers = (
+        (4 * logits).to(dtype),
+        torch.where(torch.arange(len(labels)) % 7 == 0, logits.argmin(-1), labels),
+    )
     found = float(Temperature.fit(sharp, answers).value)
     s, inside = search(sharp, answers, start, tolerance=1e-20)
     assert inside
@@ -169,7 +188,9 @@ def test_the_cumulants_are_the_derivatives_of_the_nll():
     found = [at.expected - at.observed, at.variance, at.third, at.fourth]
     for order, (value, derivative) in enumerate(zip(found, derivatives[1:], strict=True), 1):
         assert value == pytest.approx(0.6**order * float(derivative.detach()), rel=1e-10)
-    assert at.observed == pytest.approx(0.6 * float((logits.gather(1, labels[:, None])[:, 0] - logits.amax(1)).mean()), rel=1e-12)
+    assert at.observed == pytest.approx(
+        0.6 * float((logits.gather(1, labels[:, None])[:, 0] - logits.amax(1)).mean()), rel=1e-12
+    )
 
 
 class LargestResult(TorchFunctionMode):
@@ -211,7 +232,12 @@ def test_a_masked_label_says_nothing_about_the_temperature(dtype: torch.dtype):
     others = torch.arange(len(labels)) % 9 != 0
     fitted = Temperature.fit(masked, labels)
     assert bool(fitted.converged)
-    assert_close(fitted.value, Temperature.fit(masked[others], labels[others]).value, atol=0, rtol=1e-6 if dtype == torch.float32 else 1e-9)
+    assert_close(
+        fitted.value,
+        Temperature.fit(masked[others], labels[others]).value,
+        atol=0,
+        rtol=1e-6 if dtype == torch.float32 else 1e-9,
+    )
 
 
 def test_no_label_that_is_possible():
@@ -223,8 +249,15 @@ def test_no_label_that_is_possible():
 def test_a_constant_added_to_a_row_changes_nothing(offset: float):
     logits, labels = drawn(seed=19)
     moved = 4 * logits + offset * torch.linspace(0.5, 1, len(labels), dtype=torch.float64).unsqueeze(-1)
-    assert_close(Temperature.fit(moved, labels).value, Temperature.fit(4 * logits, labels).value, atol=0, rtol=1e-9)
-    assert_close(Temperature.fit(moved.float(), labels).value, Temperature.fit(4 * logits, labels).value, atol=0, rtol=2e-3)
+    assert_close(
+        Temperature.fit(moved, labels).value, Temperature.fit(4 * logits, labels).value, atol=0, rtol=1e-9
+    )
+    assert_close(
+        Temperature.fit(moved.float(), labels).value,
+        Temperature.fit(4 * logits, labels).value,
+        atol=0,
+        rtol=2e-3,
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.05, 1.0, 20.0])
@@ -275,7 +308,9 @@ def test_a_minimum_out_of_range_is_not_converged(scale: float):
 @pytest.mark.parametrize("error", [1, 40])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_one_error_in_thousands_is_a_minimum(error: int, dtype: torch.dtype):
-    """Where the NLL is all but flat: nine thousand saturated answers, and one error by a little or by a lot."""
+    """Where the NLL is all but flat: nine thousand saturated answers, and one error by a little or by a
+    lot.
+    """
     logits = torch.tensor([[8.0, 0.0]] * 9000 + [[0.0, float(error)]], dtype=dtype)
     fitted = Temperature.fit(logits, torch.zeros(9001, dtype=torch.int64))
     wide = logits.double()

@@ -17,7 +17,9 @@ def oracle(image, choice, translate, cutout):
     if flip:
         image = image[:, :, ::-1]
     padded = np.pad(image, ((0, 0), (translate, translate), (translate, translate)), mode="reflect")
-    image = padded[:, translate + down : translate + down + height, translate + right : translate + right + width].copy()
+    image = padded[
+        :, translate + down : translate + down + height, translate + right : translate + right + width
+    ].copy()
     for r in range(row - cutout // 2, row - cutout // 2 + cutout):
         for c in range(column - cutout // 2, column - cutout // 2 + cutout):
             if 0 <= r < height and 0 <= c < width:
@@ -25,7 +27,9 @@ def oracle(image, choice, translate, cutout):
     return image
 
 
-@pytest.mark.parametrize("names", [("flip",), ("translate:6",), ("cutout:3",), ("cutout:7",), ALL, ("translate:1", "flip")])
+@pytest.mark.parametrize(
+    "names", [("flip",), ("translate:6",), ("cutout:3",), ("cutout:7",), ALL, ("translate:1", "flip")]
+)
 def test_as_one_image_after_the_other(names):
     augmentation = Augmentation.parse(names, SHAPE)
     images = torch.randn(2, 40, *SHAPE, generator=torch.Generator().manual_seed(5))
@@ -36,7 +40,9 @@ def test_as_one_image_after_the_other(names):
             choice = choices[seed, example].tolist()
             if not augmentation.flip:
                 choice[0] = 0
-            theirs = oracle(images[seed, example].numpy(), choice, augmentation.translate, augmentation.cutout)
+            theirs = oracle(
+                images[seed, example].numpy(), choice, augmentation.translate, augmentation.cutout
+            )
             assert (ours[seed, example].numpy() == theirs).all()
 
 
@@ -60,7 +66,13 @@ def test_choices_come_from_the_stream_for_augmentation():
     raw = torch.randint(2**31, (30, 5), generator=stream(6, 2, "augmentation"))
     drawn = Augmentation.parse(ALL, SHAPE).draw([6], 2, 30)[0]
     for numbers, (flip, down, right, row, column) in zip(raw.tolist(), drawn.tolist(), strict=True):
-        assert (flip, down + 3, right + 3, row, column) == (numbers[0] % 2, numbers[1] % 7, numbers[2] % 7, numbers[3] % 7, numbers[4] % 9)
+        assert (flip, down + 3, right + 3, row, column) == (
+            numbers[0] % 2,
+            numbers[1] % 7,
+            numbers[2] % 7,
+            numbers[3] % 7,
+            numbers[4] % 9,
+        )
 
 
 def test_every_choice_is_as_likely_as_another():
@@ -69,7 +81,9 @@ def test_every_choice_is_as_likely_as_another():
         counts = np.array([(choices[:, column] == value).sum() for value in values])
         assert counts.sum() == 20_000
         expected = 20_000 / len(values)
-        assert ((counts - expected) ** 2 / expected).sum() < 26.1  # 0.1 % of chi-squared with 8 degrees of freedom
+        assert (
+            (counts - expected) ** 2 / expected
+        ).sum() < 26.1  # 0.1 % of chi-squared with 8 degrees of freedom
 
 
 def test_an_image_is_augmented_alike_in_every_batch():
@@ -97,10 +111,19 @@ def test_reflection_does_not_repeat_the_border():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("flop",), r"no augmentation named 'flop'. Did you mean 'flip'\? There are: cutout, flip, translate."),
+        (
+            ("flop",),
+            r"no augmentation named 'flop'. Did you mean 'flip'\? There are: cutout, flip, translate.",
+        ),
         (("flip:2",), "'flip:2': 'flip' takes no pixels"),
         (("flip:",), "'flip:': 'flip' takes no pixels"),
-        (("translate",), "'translate': wanted 'translate:PIXELS' with a whole number from 1 to 6, for images of 7×9 pixels"),
+        (
+            ("translate",),
+            (
+                "'translate': wanted 'translate:PIXELS' with a whole number from 1 to 6, for images of 7×9"
+                " pixels"
+            ),
+        ),
         (("translate:x",), "'translate:x': wanted"),
         (("translate:-1",), "'translate:-1': wanted"),
         (("translate:0",), "'translate:0': wanted"),

@@ -43,7 +43,11 @@ def mapped(monkeypatch, tmp_path):
 
 
 def equal(ours, theirs):
-    return all(torch.equal(a, b) for left, right in zip(ours, theirs, strict=True) for a, b in zip(left, right, strict=True))
+    return all(
+        torch.equal(a, b)
+        for left, right in zip(ours, theirs, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )
 
 
 @pytest.mark.parametrize("limit", [None, STREAMED])
@@ -64,7 +68,9 @@ def test_batches_are_those_of_a_plain_loop(pets, limit, augment):
                 example = order[step * 64 + place]
                 assert rows[row, place] == example
                 image = split.inputs[example].double()
-                image = (image - torch.tensor(pets.mean)[:, None, None]) / torch.tensor(pets.deviation)[:, None, None]
+                image = (image - torch.tensor(pets.mean)[:, None, None]) / torch.tensor(pets.deviation)[
+                    :, None, None
+                ]
                 if augment:
                     image = augmentation(image[None, None].float(), choices[:, [example]])[0, 0].double()
                 assert labels[row, place] == split.labels[example]
@@ -106,12 +112,16 @@ def test_a_batch_larger_than_the_split_is_the_split(pets):
     feed = Feed.of(pets, Recipe(batch_size=10_000), CPU)
     ((inputs, labels, rows),) = feed.epoch([1], 0)
     assert feed.steps == 1
-    assert feed.batch == labels.shape[1] == rows.shape[1] == len(inputs[0]) == len(pets.splits["train"].labels)
+    assert (
+        feed.batch == labels.shape[1] == rows.shape[1] == len(inputs[0]) == len(pets.splits["train"].labels)
+    )
 
 
 def test_data_in_a_file_stay_there(mapped):
     streamed = Feed.of(mapped, Recipe(), CPU, STREAMED)
-    assert {split.stored.data_ptr() for split in streamed.dataset.splits.values()} == {mapped.splits["train"].stored.data_ptr()}
+    assert {split.stored.data_ptr() for split in streamed.dataset.splits.values()} == {
+        mapped.splits["train"].stored.data_ptr()
+    }
     assert mapped.splits["train"].rows is not None
 
 
@@ -150,7 +160,9 @@ class Watched(Split):
 
 def watched(dataset, broken=-1):
     train = dataset.splits["train"]
-    return replace(dataset, splits={**dataset.splits, "train": Watched(train.stored, train.labels, broken=broken)})
+    return replace(
+        dataset, splits={**dataset.splits, "train": Watched(train.stored, train.labels, broken=broken)}
+    )
 
 
 def feed_threads():
@@ -212,6 +224,8 @@ def test_on_a_gpu(pets, mapped, augment):
     recipe = Recipe(batch_size=16, augment=augment)
     resident = list(Feed.of(pets, recipe, device).epoch([2, 7], 1))
     assert equal(Feed.of(mapped, recipe, device, STREAMED).epoch([2, 7], 1), resident)
-    for (ours, labels, _), (theirs, their_labels, _) in zip(resident, Feed.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True):
+    for (ours, labels, _), (theirs, their_labels, _) in zip(
+        resident, Feed.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True
+    ):
         assert torch.equal(labels.cpu(), their_labels)
         torch.testing.assert_close(ours.cpu(), theirs)

@@ -87,7 +87,9 @@ def test_the_vocabulary_is_that_of_the_training_captions(folder, tmp_path):
     for name in FILES:
         table = parquet.read_table(folder / "multi30k" / name)
         if not name.startswith("train"):
-            table = pyarrow.table({column: [f"{text} qqq" for text in table[column].to_pylist()] for column in ("de", "en")})
+            table = pyarrow.table(
+                {column: [f"{text} qqq" for text in table[column].to_pylist()] for column in ("de", "en")}
+            )
         parquet.write_table(table, other / name)
     found = load("multi30k", str(tmp_path))
     assert found.vocabulary == load("multi30k", str(folder)).vocabulary
@@ -119,14 +121,19 @@ def test_the_loss_of_a_batch_of_sequences_is_the_mean_over_their_tokens(numbers,
     split, rows = numbers.splits["train"], torch.arange(5)[None]
     inputs, labels = numbers.prepare(split.stored[:5])[None], split.labels[:5][None]
     members = [Member(0.0, 3, 1e-3, 0.0), Member(0.2, 3, 1e-3, 0.0)]
-    noises = {"uniform": Noise(torch.full((len(numbers.classes),), 1 / len(numbers.classes), dtype=torch.float64))}
+    noises = {
+        "uniform": Noise(torch.full((len(numbers.classes),), 1 / len(numbers.classes), dtype=torch.float64))
+    }
     build = partial(ARCHITECTURES["translator"].module, numbers)
     population = LoopedPopulation(members, build, noises, torch.device("cpu"))
     logits = population.logits(inputs[0])
     losses = population.step(inputs, labels, 0.0, rows=rows)
     for place, member in enumerate(members):
         expected = functional.cross_entropy(
-            logits[place].flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=member.epsilon
+            logits[place].flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=member.epsilon,
         )
         assert float(losses[place]) == pytest.approx(float(expected), rel=1e-5)
 
@@ -143,7 +150,9 @@ def test_padding_of_the_source_changes_nothing(network):
 
 
 def test_a_token_is_predicted_from_those_before_it_only(network):
-    inputs = torch.tensor([[[3, 4, 5, 6, 0, 0], [2, 4, 4, 6, 5, 3]], [[6, 4, 0, 0, 0, 0], [2, 5, 6, 3, 3, 0]]])
+    inputs = torch.tensor(
+        [[[3, 4, 5, 6, 0, 0], [2, 4, 4, 6, 5, 3]], [[6, 4, 0, 0, 0, 0], [2, 5, 6, 3, 3, 0]]]
+    )
     changed = inputs.clone()
     changed[:, 1, 4:] = 1
     torch.testing.assert_close(network(inputs)[:, :4], network(changed)[:, :4])
@@ -151,7 +160,9 @@ def test_a_token_is_predicted_from_those_before_it_only(network):
 
 
 def test_step_by_step_is_the_same_as_at_once(network):
-    inputs = torch.tensor([[[3, 4, 5, 6, 0, 0], [2, 4, 4, 6, 5, 3]], [[6, 4, 0, 0, 0, 0], [2, 5, 6, 3, 3, 0]]])
+    inputs = torch.tensor(
+        [[[3, 4, 5, 6, 0, 0], [2, 4, 4, 6, 5, 3]], [[6, 4, 0, 0, 0, 0], [2, 5, 6, 3, 3, 0]]]
+    )
     whole = network(inputs)
     encoded, there = network.encode(inputs[:, 0])
     past = None
@@ -174,7 +185,11 @@ def test_a_wide_beam_finds_the_best_of_all_translations(network):
     network.embedding.weight.data *= 0.3  # flat enough for the likeliest first word not to be the best
     source = torch.tensor([[3, 5, 6, 4]])
     network.places = network.places[:4]
-    ends = [(*words, END) for length in range(3) for words in itertools.product([t for t in range(7) if t != END], repeat=length)]
+    ends = [
+        (*words, END)
+        for length in range(3)
+        for words in itertools.product([t for t in range(7) if t != END], repeat=length)
+    ]
     unfinished = list(itertools.product([t for t in range(7) if t != END], repeat=3))
     scored = {
         words: likelihood(network, source, words) / ((5 + sum(token != END for token in words)) / 6) ** 0.6
@@ -192,7 +207,9 @@ def test_a_beam_of_one_is_greedy(network):
         while len(tokens) < 5:
             target = torch.zeros(1, 6, dtype=torch.int64)
             target[0, : len(tokens) + 1] = torch.tensor([BEGIN, *tokens])
-            tokens.append(int(network(torch.stack([source[row : row + 1], target], 1))[0, len(tokens)].argmax()))
+            tokens.append(
+                int(network(torch.stack([source[row : row + 1], target], 1))[0, len(tokens)].argmax())
+            )
             if tokens[-1] == END:
                 break
         assert found[row] == [token for token in tokens if token != END]
@@ -205,9 +222,15 @@ def test_bleu_is_that_of_sacrebleu(cut):
         "Two dogs run, quickly, through the snow.",
         "A girl reads a book outside.",
     ]
-    ours = ["A man in a blue shirt stands on a ladder.", "Two dogs run through snow", "A girl is reading a book outside in the sun."][:cut]
+    ours = [
+        "A man in a blue shirt stands on a ladder.",
+        "Two dogs run through snow",
+        "A girl is reading a book outside in the sun.",
+    ][:cut]
     statistics = sentence_statistics(ours, references[:cut])
-    assert float(bleu(statistics.sum(0))) * 100 == pytest.approx(sacrebleu.BLEU().corpus_score(ours, [references[:cut]]).score, abs=1e-9)
+    assert float(bleu(statistics.sum(0))) * 100 == pytest.approx(
+        sacrebleu.BLEU().corpus_score(ours, [references[:cut]]).score, abs=1e-9
+    )
 
 
 def test_bleu_at_its_limits():
@@ -222,23 +245,26 @@ def test_a_network_which_cannot_translate_is_told(numbers):
         statistics_of(torch.nn.Linear(2, 2), numbers)
 
 
-def test_a_network_which_cannot_translate_is_refused_before_it_is_trained(folder, tmp_path, monkeypatch, capsys):
+def test_a_network_which_cannot_translate_is_refused_before_it_is_trained(
+    folder, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "unable.py").write_text(
-        "from torch import nn\n\n"
-        "class Unable(nn.Module):\n"
-        "    def __init__(self, vocabulary):\n"
+        "from torch import nn\n\nclass Unable(nn.Module):\n    def __init__(self, vocabulary):\n"
         "        super().__init__()\n"
         "        self.embedding, self.output = nn.Embedding(vocabulary, 4), nn.Linear(4, vocabulary)\n\n"
-        "    def forward(self, tokens):\n"
-        "        return self.output(self.embedding(tokens[:, 1]))\n\n"
-        "def unable(shape, classes, vocabulary):\n"
-        "    return Unable(vocabulary)\n"
+        "    def forward(self, tokens):\n        return self.output(self.embedding(tokens[:, 1]))\n\n"
+        "def unable(shape, classes, vocabulary):\n    return Unable(vocabulary)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert run.main(["--dataset", "multi30k", "--architecture", "unable:unable", "--data-dir", str(folder)]) == 2
+    assert (
+        run.main(["--dataset", "multi30k", "--architecture", "unable:unable", "--data-dir", str(folder)]) == 2
+    )
     told = capsys.readouterr().err
-    assert "multi30k is a translation, and a network for it needs the methods encode, sources and step beside forward" in told
+    assert (
+        "multi30k is a translation, and a network for it needs the methods encode, sources and step beside"
+        " forward" in told
+    )
     assert "piloting" not in told
 
 
@@ -255,7 +281,12 @@ def test_multi30k_tells_how_to_get_it(tmp_path):
 @pytest.mark.skipif(not (SHARED / "multi30k").is_dir(), reason="the Multi30k files are not there")
 def test_multi30k_as_it_is():
     found = load("multi30k", str(SHARED))
-    assert {name: len(found.splits[name].labels) for name in SPLITS} == {"train": 28608, "select": 507, "calibrate": 507, "test": 1000}
+    assert {name: len(found.splits[name].labels) for name in SPLITS} == {
+        "train": 28608,
+        "select": 507,
+        "calibrate": 507,
+        "test": 1000,
+    }
     assert len(found.vocabulary) == 2000
     assert len(found.splits["test"].targets) == 4000
     assert found.splits["test"].shown[0] == "A man in an orange hat starring at something."
@@ -264,7 +295,18 @@ def test_multi30k_as_it_is():
 def test_a_sweep_weighs_bleu(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = ["--trials", "2", "--seeds", "2", "--confirm-seeds", "2", "--epochs", "2", "--execution", "looped"]
+    small = [
+        "--trials",
+        "2",
+        "--seeds",
+        "2",
+        "--confirm-seeds",
+        "2",
+        "--epochs",
+        "2",
+        "--execution",
+        "looped",
+    ]
     words = ["multi30k/translator", *small, "--policy", "accuracy", "--json"]
     assert run.main([*words, "--data-dir", str(folder)]) == 0
     captured = capsys.readouterr()

@@ -55,10 +55,18 @@ def test_sound_data_have_no_doubts_but_their_size(bring):
     found = findings(bring(*drawn(3000)), planned(effect=0.02))
     assert {one.level for one in found} == {"fine"}
     low, high = Expected.of(1050, 0.02, None, 20).detectable
-    assert f"a gain in accuracy of {100 * low:.2f} to {100 * high:.2f} pp or more is found" in of(found, "test").text
+    assert (
+        f"a gain in accuracy of {100 * low:.2f} to {100 * high:.2f} pp or more is found"
+        in of(found, "test").text
+    )
     assert of(found, "test").text.endswith("That covers --effect 2")
-    assert of(findings(bring(*drawn(3000)), planned(effect=0.008)), "test").text.endswith("--effect 0.8 lies within this range")
-    assert "(6 seeds, 1 050 test examples)" in of(findings(bring(*drawn(3000)), planned(confirm_seeds=6)), "test").text
+    assert of(findings(bring(*drawn(3000)), planned(effect=0.008)), "test").text.endswith(
+        "--effect 0.8 lies within this range"
+    )
+    assert (
+        "(6 seeds, 1 050 test examples)"
+        in of(findings(bring(*drawn(3000)), planned(confirm_seeds=6)), "test").text
+    )
     assert "each is 4 numbers" in of(found, "examples").text
     small = findings(bring(*drawn()), planned())
     assert of(small, "small splits").level == of(small, "test").level == "doubt"
@@ -83,7 +91,9 @@ def test_repeated_examples_are_found_wherever_they_are(bring):
 
 def test_texts_are_compared_as_texts(bring):
     """Rare words are all the same token; texts which differ in them are not the same."""
-    texts = np.array([f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object)
+    texts = np.array(
+        [f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object
+    )
     data = bring(texts, np.arange(400) // 2 % 2, classes=2)
     train = data.splits["train"].shown
     found = {one.text.split()[0] for one in findings(data, planned()) if one.about == "duplicates"}
@@ -117,7 +127,8 @@ def test_numbers_which_are_not_finite_are_wrong(bring):
     assert "wrong" in {one.level for one in findings(bring(inputs, labels), planned())}
 
 
-# ---- Networks --------------------------------------------------------------------------------------------------------
+# ---- Networks
+# --------------------------------------------------------------------------------------------------
 
 
 class Broken(nn.Module):
@@ -198,10 +209,14 @@ def looked(bring, monkeypatch):
     """What is found of a network on data with four features and three classes."""
 
     def of_network(build, rate=1e-2):
-        monkeypatch.setitem(ARCHITECTURES, "own", Architecture("own", lambda shape, classes: build(), {}, version=f"{build}"))
+        monkeypatch.setitem(
+            ARCHITECTURES, "own", Architecture("own", lambda shape, classes: build(), {}, version=f"{build}")
+        )
         dataset = bring(*drawn(600))
         plan = resolve({"seeds": 2, "trials": 2})
-        return list(network.findings(plan, Task("made", "own", Recipe(epochs=1, learning_rate=rate)), dataset))
+        return list(
+            network.findings(plan, Task("made", "own", Recipe(epochs=1, learning_rate=rate)), dataset)
+        )
 
     return of_network
 
@@ -211,9 +226,19 @@ def looked(bring, monkeypatch):
     [
         (Broken, "network", "wrong", "KeyError: 'no such thing' (line "),
         (lambda: nn.Linear(7, 3), "network", "wrong", "own cannot take inputs of shape (4,)"),
-        (lambda: nn.Linear(4, 5), "output", "wrong", "has shape (32, 5); wanted (32, 3). The last layer has 5 outputs; wanted 3"),
+        (
+            lambda: nn.Linear(4, 5),
+            "output",
+            "wrong",
+            "has shape (32, 5); wanted (32, 3). The last layer has 5 outputs; wanted 3",
+        ),
         (lambda: Tuple(4, 3), "output", "wrong", "it returns tuple"),
-        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), "output", "wrong", "a softmax is at the end"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)),
+            "output",
+            "wrong",
+            "a softmax is at the end",
+        ),
         (lambda: nn.Sequential(nn.Linear(4, 3), nn.Sigmoid()), "output", "wrong", "a sigmoid is at the end?"),
         (OverBatch, "output", "wrong", "depends on the others in its batch"),
         (lambda: Chance(4, 3), "output", "wrong", "chance in evaluation mode"),
@@ -237,7 +262,15 @@ def test_what_is_wrong_with_a_network_is_said(looked, build, about, level, text)
 def test_a_network_which_is_right_has_no_doubts(looked):
     found = looked(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)))
     assert {one.level for one in found} == {"fine"}
-    assert [one.about for one in found] == ["parameters", "loss", "gradient", "learning", "fusing", "time", "export"]
+    assert [one.about for one in found] == [
+        "parameters",
+        "loss",
+        "gradient",
+        "learning",
+        "fusing",
+        "time",
+        "export",
+    ]
     assert of(found, "parameters").text.startswith("131; ")
     assert "log 3 = 1.10" in of(found, "loss").text
 
@@ -271,13 +304,20 @@ def refused(make, seed, inputs):
 
     with torch.no_grad():
         logits = build()(inputs)
-    return network.probabilities(build, inputs, logits, scalable=inputs is POINTS), bool(logits.min() >= 0 and logits.max() <= 1)
+    return network.probabilities(build, inputs, logits, scalable=inputs is POINTS), bool(
+        logits.min() >= 0 and logits.max() <= 1
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_perceptron_without_an_activation_at_its_end_is_never_refused(bias):
-    found = [refused(lambda seed=seed: deep(WIDTHS[seed % 8], bias=bias), seed, POINTS) for seed in range(INITIALISATIONS)]
-    assert sum(within for _, within in found) > 10  # by chance: those which one look at fresh logits cannot tell
+    found = [
+        refused(lambda seed=seed: deep(WIDTHS[seed % 8], bias=bias), seed, POINTS)
+        for seed in range(INITIALISATIONS)
+    ]
+    assert (
+        sum(within for _, within in found) > 10
+    )  # by chance: those which one look at fresh logits cannot tell
     assert [why for why, _ in found if why] == []
 
 
@@ -333,7 +373,8 @@ def test_a_rate_which_is_too_high_is_seen(looked):
     assert of(looked(lambda: nn.Linear(4, 3), rate=1e6), "learning").level == "wrong"
 
 
-# ---- The command -----------------------------------------------------------------------------------------------------
+# ---- The command
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -349,8 +390,7 @@ def directory(tmp_path, monkeypatch):
 
 def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
     (directory / "checked_nets.py").write_text(
-        "from torch import nn\n"
-        "def good(shape, classes): return nn.Linear(shape[0], classes)\n"
+        "from torch import nn\ndef good(shape, classes): return nn.Linear(shape[0], classes)\n"
         "def soft(shape, classes): return nn.Sequential(nn.Linear(shape[0], classes), nn.Softmax(-1))\n"
     )
     inputs, labels = drawn(600)
@@ -370,7 +410,8 @@ def test_a_sweep_refuses_what_would_mislead(directory):
     from sweeps.cli.run_plan import prepare
 
     (directory / "checked_soft.py").write_text(
-        "from torch import nn\ndef soft(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.Softmax(-1))\n"
+        "from torch import nn\ndef soft(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64,"
+        " classes), nn.Softmax(-1))\n"
     )
     plan = resolve({"architectures": {"soft": "checked_soft:soft"}, "tasks": ["digits/soft"]})
     with pytest.raises(WrongInput, match="a softmax is at the end"):

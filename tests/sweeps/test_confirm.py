@@ -54,9 +54,18 @@ def test_there_is_a_look_after_every_batch(seeds, expected):
 
 
 EXAMPLES = {"calibrate": 300, "test": 400}
-LABELS = {split: torch.randint(0, 3, (count,), generator=torch.Generator().manual_seed(count)) for split, count in EXAMPLES.items()}
+LABELS = {
+    split: torch.randint(0, 3, (count,), generator=torch.Generator().manual_seed(count))
+    for split, count in EXAMPLES.items()
+}
 DATASET = Dataset(
-    "made", {split: Split(torch.zeros(len(own), 1), own) for split, own in LABELS.items()}, ("a", "b", "c"), (0.0,), (1.0,), "x", "nowhere"
+    "made",
+    {split: Split(torch.zeros(len(own), 1), own) for split, own in LABELS.items()},
+    ("a", "b", "c"),
+    (0.0,),
+    (1.0,),
+    "x",
+    "nowhere",
 )
 
 
@@ -75,18 +84,37 @@ def members(epsilon, places, lead):
     risks = {"calibrate_calibrated": risks_of(raw.calibrated(temperature))}
     bins = {"test": Bins((400 * len(places),), (0.5,), (0.5,), 0.0, 0.0)}
     outcome = Outcome(
-        f"u{epsilon}", "made/up", "s", "confirm", 0, epsilon, 3, {"epsilon": epsilon}, tuple(places), {}, {}, (), bins, 1.0, "", risks=risks
+        f"u{epsilon}",
+        "made/up",
+        "s",
+        "confirm",
+        0,
+        epsilon,
+        3,
+        {"epsilon": epsilon},
+        tuple(places),
+        {},
+        {},
+        (),
+        bins,
+        1.0,
+        "",
+        risks=risks,
     )
     return outcome, logits
 
 
 def confirmed(leads, planned, diverges=()):
-    """Run a confirmation of ε -> lead, and tell which points were trained with which seeds. (ε, first seed) in `diverges` do."""
+    """Run a confirmation of ε -> lead, and tell which points were trained with which seeds. (ε, first seed)
+    in `diverges` do.
+    """
     asked = []
 
     def train(places, keys):
         asked.append((list(places), list(keys)))
-        return {key: members(float(key), places, leads[key]) for key in keys if (key, places[0]) not in diverges}
+        return {
+            key: members(float(key), places, leads[key]) for key in keys if (key, places[0]) not in diverges
+        }
 
     made = Confirmation(DATASET, Terms("accuracy"), planned, "0.0", replicates=100)
     confirm(made, {key: ["accuracy"] for key in leads if key != "0.0"}, train)
@@ -107,7 +135,9 @@ def test_a_finalist_with_fewer_seeds_is_paired_with_the_same_seeds_of_the_contro
     made, _ = confirmed({"0.0": 2.0, "0.1": 2.03, "0.2": 4.5}, 12)
     control, other = made.runs["0.0"], made.runs["0.2"]
     expected = other.values["accuracy"].values - control.values["accuracy"].values[:8]
-    assert made.comparisons()["0.2"].differences["accuracy"].value == pytest.approx(float(expected.mean()), abs=1e-9)
+    assert made.comparisons()["0.2"].differences["accuracy"].value == pytest.approx(
+        float(expected.mean()), abs=1e-9
+    )
 
 
 def test_without_finalists_the_control_gets_one_batch():
@@ -149,7 +179,9 @@ def test_everything_is_reviewed_where_calibrate_promises_nothing_cheaper():
     outcome, logits = members(0.0, range(4), 9.0)
     assert {risk for row in outcome.risks["calibrate_calibrated"] for risk in row} == {0.0}
     for known, decided in ((0, True), (300, False), (3000, True)):
-        made = Confirmation(DATASET, replace(Terms(), prices=Prices(wrong=1000.0, review=1.0)), 4, "0.0", replicates=100)
+        made = Confirmation(
+            DATASET, replace(Terms(), prices=Prices(wrong=1000.0, review=1.0)), 4, "0.0", replicates=100
+        )
         made.add({"0.0": (replace(outcome, calibrate_examples=known), logits)})
         comparison = made.comparisons()["0.0"]
         assert (comparison.coverage > 0) == decided
@@ -184,9 +216,13 @@ def test_what_people_say_is_compared_on_the_examples_where_it_is_known(monkeypat
     splits = DATASET.splits | {"test": replace(DATASET.splits["test"], human=human)}
     monkeypatch.setattr(f"{__name__}.DATASET", replace(DATASET, splits=splits))
     found, before = confirmed({"0.0": 2.0, "0.1": 4.0}, 4)[0].comparisons()["0.1"], made.comparisons()["0.1"]
-    assert {name: value for name, value in found.estimates.items() if name in before.estimates} == before.estimates
+    assert {
+        name: value for name, value in found.estimates.items() if name in before.estimates
+    } == before.estimates
     assert found.estimates.keys() - before.estimates.keys() == {
-        f"{name}{suffix}" for name in ("soft_nll", "jensen_shannon", "human_ece") for suffix in ("", "_calibrated")
+        f"{name}{suffix}"
+        for name in ("soft_nll", "jensen_shannon", "human_ece")
+        for suffix in ("", "_calibrated")
     }
     _, logits = members(0.1, range(4), 4.0)
     towards = Predictions.from_logits(logits["test"][:, known], human[known])

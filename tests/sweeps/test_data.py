@@ -83,11 +83,15 @@ def test_a_corrupt_file_is_told_with_both_checksums(tmp_path):
     folder = tmp_path / "fashion-mnist"
     folder.mkdir()
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"not what it should be"))
-    with pytest.raises(WrongInput, match="is corrupt: its MD5 is [0-9a-f]{32}, expected 8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
+    with pytest.raises(
+        WrongInput, match="is corrupt: its MD5 is [0-9a-f]{32}, expected 8d4fb7e6c68d591d4c3dfef9ec88bf0d"
+    ):
         load("fashion_mnist", str(tmp_path))
 
 
-@pytest.mark.skipif(not (SHARED / "fashion-mnist").exists(), reason="Fashion-MNIST is not there: set LSCAL_DATA")
+@pytest.mark.skipif(
+    not (SHARED / "fashion-mnist").exists(), reason="Fashion-MNIST is not there: set LSCAL_DATA"
+)
 def test_fashion_mnist_from_its_four_files():
     data = load("fashion_mnist", str(SHARED))
     assert {name: len(split.labels) for name, split in data.splits.items()} == {
@@ -113,8 +117,12 @@ def test_what_a_study_is_keyed_by_stays():
 def colours(examples=900):
     """Channels whose means and deviations differ, the last one constant."""
     generator = np.random.default_rng(2)
-    inputs = np.stack([generator.integers(low, high, (examples, 5, 4)) for low, high in ((0, 90), (40, 250), (255, 256))], 1)
-    return Source(inputs.astype(np.uint8), generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random")
+    inputs = np.stack(
+        [generator.integers(low, high, (examples, 5, 4)) for low, high in ((0, 90), (40, 250), (255, 256))], 1
+    )
+    return Source(
+        inputs.astype(np.uint8), generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random"
+    )
 
 
 def test_each_channel_is_standardised(monkeypatch):
@@ -125,14 +133,18 @@ def test_each_channel_is_standardised(monkeypatch):
     assert data.deviation == pytest.approx((*train.std((0, 2, 3))[:2], 1.0), rel=1e-12)
     prepared = data.prepare(data.splits["train"].inputs)
     torch.testing.assert_close(prepared.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
-    torch.testing.assert_close(prepared.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        prepared.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), rtol=1e-5, atol=0
+    )
     one = data.splits["train"].inputs[17]
     assert torch.equal(data.prepare(one), prepared[17])
 
 
 def test_prepare_leaves_float_inputs_as_they_are(monkeypatch):
     source = colours()
-    monkeypatch.setitem(DATASETS, "rows", lambda _: replace(source, inputs=source.inputs.reshape(900, -1).astype(np.float32)))
+    monkeypatch.setitem(
+        DATASETS, "rows", lambda _: replace(source, inputs=source.inputs.reshape(900, -1).astype(np.float32))
+    )
     data = load("rows")
     stored = data.splits["train"].inputs
     before = stored.clone()
@@ -157,7 +169,12 @@ def test_a_mapped_file_gives_the_same_and_is_not_copied(monkeypatch, tmp_path, m
     train = held.splits["train"].inputs.double().numpy()
     assert held.mean == pytest.approx(train.mean((0, 2, 3)), rel=1e-12)
     assert held.deviation[:2] == pytest.approx(train.std((0, 2, 3))[:2], rel=1e-12)
-    assert (mapped.digest, mapped.mean, mapped.deviation, mapped.shape) == (held.digest, held.mean, held.deviation, held.shape)
+    assert (mapped.digest, mapped.mean, mapped.deviation, mapped.shape) == (
+        held.digest,
+        held.mean,
+        held.deviation,
+        held.shape,
+    )
     for name in SPLITS:
         ours, theirs = mapped.splits[name], held.splits[name]
         assert ours.stored.data_ptr() == file.ctypes.data
@@ -193,7 +210,8 @@ TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
 
 
 @pytest.mark.parametrize(
-    ("folder", "column"), [("cifar10/data", "image"), ("cifar10/plain_text", "img"), ("cifar10", "image"), ("data", "image")]
+    ("folder", "column"),
+    [("cifar10/data", "image"), ("cifar10/plain_text", "img"), ("cifar10", "image"), ("data", "image")],
 )
 def test_cifar10_from_its_two_files(tmp_path, folder, column):
     pixels, images = pictures(1203, 0)  # more than a thread decodes at a time
@@ -211,7 +229,10 @@ def test_cifar10_from_its_two_files(tmp_path, folder, column):
 def test_cifar10_tells_how_to_get_it(tmp_path):
     with pytest.raises(WrongInput, match="huggingface.co/datasets/uoft-cs/cifar10"):
         load("cifar10")
-    with pytest.raises(WrongInput, match=r"cannot read .*cifar10/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR"):
+    with pytest.raises(
+        WrongInput,
+        match=r"cannot read .*cifar10/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR",
+    ):
         load("cifar10", str(tmp_path))
 
 
@@ -263,14 +284,20 @@ def test_people_label_the_test_images_of_cifar10(tmp_path):
     assert np.isnan(human[:6]).all()
     np.testing.assert_allclose(human[6:], counts / 50)
     write_columns(people, counts=list(counts[:2]))
-    with pytest.raises(WrongInput, match=r"has counts of shape \(2, 10\); wanted those of 10 classes for 3 test images"):
+    with pytest.raises(
+        WrongInput, match=r"has counts of shape \(2, 10\); wanted those of 10 classes for 3 test images"
+    ):
         DATASETS["cifar10"](tmp_path)
 
 
 def test_cifar10n_has_the_labels_of_workers_for_training_and_clean_ones_for_the_test(tmp_path):
     small_cifar10(tmp_path)
     with pytest.raises(
-        WrongInput, match=r"cifar10n/train-00000-of-00001.parquet: no such file. Get the labels from https://github.com/UCSC"
+        WrongInput,
+        match=(
+            r"cifar10n/train-00000-of-00001.parquet: no such file. Get the labels from"
+            r" https://github.com/UCSC"
+        ),
     ):
         DATASETS["cifar10n_worst"](tmp_path)
     wrong = {"aggregate": [0, 1, 2, 3, 4, 6], "random1": [0, 1, 2, 3, 5, 6], "worst": [9, 9, 9, 9, 9, 9]}

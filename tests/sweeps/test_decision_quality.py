@@ -1,4 +1,6 @@
-"""A small version of `benchmarks.decision`: simulated tasks whose true answer is known, decided as real sweeps are."""
+"""A small version of `benchmarks.decision`: simulated tasks whose true answer is known, decided as real
+sweeps are.
+"""
 
 import pytest
 

@@ -33,7 +33,9 @@ def nothing(_):
 
 @pytest.fixture(scope="module")
 def engine():
-    return replace(choose(resolve({"epochs": 4}).tasks[0], load("digits"), ("uniform",), CPU, 2, "fused"), way=FUSED)
+    return replace(
+        choose(resolve({"epochs": 4}).tasks[0], load("digits"), ("uniform",), CPU, 2, "fused"), way=FUSED
+    )
 
 
 def test_trained_members_have_curves_and_logits(engine):
@@ -47,10 +49,19 @@ def test_trained_members_have_curves_and_logits(engine):
     assert logits.shape == (9, 271, 10)
     predictions = Predictions.from_logits(logits, engine.dataset.splits["select"].labels)
     for name in ("accuracy", "nll", "ece"):
-        torch.testing.assert_close(trained.curves[f"select_{name}"][-1].double(), METRICS[name].function(predictions), atol=1e-6, rtol=1e-5)
-    temperature = Temperature.fit(engine.logits(trained, "calibrate"), engine.dataset.splits["calibrate"].labels)
+        torch.testing.assert_close(
+            trained.curves[f"select_{name}"][-1].double(),
+            METRICS[name].function(predictions),
+            atol=1e-6,
+            rtol=1e-5,
+        )
+    temperature = Temperature.fit(
+        engine.logits(trained, "calibrate"), engine.dataset.splits["calibrate"].labels
+    )
     expected = METRICS["nll"].function(predictions.calibrated(temperature))
-    torch.testing.assert_close(trained.curves["select_nll_calibrated"][-1].double(), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        trained.curves["select_nll_calibrated"][-1].double(), expected, atol=1e-6, rtol=1e-5
+    )
     assert trained.curves["select_nll_calibrated"][:-1].isnan().all()
     assert (trained.curves["train_loss"][-1] < trained.curves["train_loss"][0]).all()
 
@@ -66,12 +77,16 @@ def test_numbers_do_not_depend_on_how_many_cores_there_are(engine, way):
 
 
 def test_both_ways_agree(engine):
-    fused, looped = (one.logits(one.train(MEMBERS, nothing), "test") for one in (engine, replace(engine, way=LOOPED)))
+    fused, looped = (
+        one.logits(one.train(MEMBERS, nothing), "test") for one in (engine, replace(engine, way=LOOPED))
+    )
     torch.testing.assert_close(fused, looped, atol=1e-4, rtol=1e-4)
 
 
 def test_a_diverged_member_is_marked(engine):
-    trained = engine.train([Member(0.1, 0, 3e-3, 0.0), Member(0.1, 0, 1e38, 0.0), Member(0.2, 1, 3e-3, 0.0)], nothing)
+    trained = engine.train(
+        [Member(0.1, 0, 3e-3, 0.0), Member(0.1, 0, 1e38, 0.0), Member(0.2, 1, 3e-3, 0.0)], nothing
+    )
     assert trained.finite == (True, False, True)
 
 
@@ -113,7 +128,14 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
     """On the way that it began on, also over another number of cores; on the other way to rounding."""
 
     def shelf(members=MEMBERS):
-        return Shelf(tmp_path, {"one": members[:3], "two": members[3:]}, engine.identity, said.append, seconds=0, share=math.inf)
+        return Shelf(
+            tmp_path,
+            {"one": members[:3], "two": members[3:]},
+            engine.identity,
+            said.append,
+            seconds=0,
+            share=math.inf,
+        )
 
     said = []
     rungs = {2: lambda _: [row != 3 for row in range(9)]}
@@ -131,7 +153,12 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
     assert told == [18, 8, 8]
     assert resumed.epochs == whole.epochs
     one, two = engine.logits(whole, "test"), engine.logits(resumed, "test")
-    torch.testing.assert_close(one, two, equal_nan=True, **({"atol": 1e-4, "rtol": 1e-4} if other is LOOPED else {"atol": 0, "rtol": 0}))
+    torch.testing.assert_close(
+        one,
+        two,
+        equal_nan=True,
+        **({"atol": 1e-4, "rtol": 1e-4} if other is LOOPED else {"atol": 0, "rtol": 0}),
+    )
     assert not said
     assert shelf(MEMBERS[::-1]).read(()) is None
     assert "of another training" in said[0]
@@ -176,7 +203,11 @@ class Narrow(nn.Module):
 
     def __init__(self, shape, classes):
         super().__init__()
-        self.first, self.norm, self.last = nn.Linear(shape[-1] ** 2, 33), nn.BatchNorm1d(33), nn.Linear(33, classes)
+        self.first, self.norm, self.last = (
+            nn.Linear(shape[-1] ** 2, 33),
+            nn.BatchNorm1d(33),
+            nn.Linear(33, classes),
+        )
 
     def forward(self, inputs):
         return self.last(torch.relu(self.norm(self.first(inputs.flatten(1)))))
@@ -222,7 +253,11 @@ def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_l
 
 
 @pytest.mark.parametrize(
-    ("module", "why"), [(Narrow, "depends on a member's place among the others"), (Assigning, "buffer/mean is not updated in place")]
+    ("module", "why"),
+    [
+        (Narrow, "depends on a member's place among the others"),
+        (Assigning, "buffer/mean is not updated in place"),
+    ],
 )
 def test_a_module_whose_members_would_not_be_their_own_is_not_fused(brought, module, why):
     with pytest.raises(WrongInput, match=why):
@@ -243,7 +278,9 @@ def test_what_the_engine_is_given_is_checked(engine, tmp_path):
     with pytest.raises(ValueError, match="a rung told of 2 members; there are 9"):
         engine.train(MEMBERS, nothing, {1: lambda _: [True, False]})
     alone = engine.train(MEMBERS[:1], nothing)
-    assert torch.equal(engine.logits(alone, "test")[0], engine.logits(engine.train(MEMBERS, nothing), "test")[0])
+    assert torch.equal(
+        engine.logits(alone, "test")[0], engine.logits(engine.train(MEMBERS, nothing), "test")[0]
+    )
 
 
 def test_what_cannot_be_trained_is_told_before():
@@ -301,7 +338,9 @@ def test_measuring_keeps_its_budget_and_trains_no_more_members_than_there_are(en
     assert sizes_tried == [16]
     assert sizes(engine, "fused", 8, Execution(), None, 20_000)[0] == 32 * engine.way.lanes
     ways = [replace(FUSED, members=size) for size in (6, 2, 4)]
-    slow = replace(engine, feed=Slow(**{one.name: getattr(engine.feed, one.name) for one in fields(engine.feed)}))
+    slow = replace(
+        engine, feed=Slow(**{one.name: getattr(engine.feed, one.name) for one in fields(engine.feed)})
+    )
     started = time.perf_counter()
     assert fastest(slow, ways, 2, 6).members == 6
     assert time.perf_counter() - started < 6

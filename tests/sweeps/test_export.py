@@ -27,7 +27,9 @@ def images(channels, side):
     generator = torch.Generator().manual_seed(channels)
     splits = {}
     for name, examples in (("train", 66), ("select", 9), ("calibrate", 9), ("test", 23)):
-        stored = torch.randint(0, 256, (examples, channels, side, side), generator=generator, dtype=torch.uint8)
+        stored = torch.randint(
+            0, 256, (examples, channels, side, side), generator=generator, dtype=torch.uint8
+        )
         splits[name] = Split(stored, torch.arange(examples) % 3)
     mean, deviation = ((71.0, 12.5, 90.0), (60.0, 41.0, 77.0)) if channels == 3 else ((71.0,), (60.0,))
     return Dataset("fashion_mnist", splits, ("shirt", "shoe", "bag"), mean, deviation, "digest", "nowhere")
@@ -35,14 +37,25 @@ def images(channels, side):
 
 @pytest.fixture(
     scope="module",
-    params=[("digits/mlp", None, "fused"), ("fashion_mnist/cnn", 1, "looped"), ("fashion_mnist/cnn", 3, "fused")],
+    params=[
+        ("digits/mlp", None, "fused"),
+        ("fashion_mnist/cnn", 1, "looped"),
+        ("fashion_mnist/cnn", 3, "fused"),
+    ],
     ids=lambda param: "-".join(str(part) for part in param),
 )
 def trained(request):
     """An engine, what it trained, and its logits of *test*."""
     task, channels, kind = request.param
     dataset = load("digits") if channels is None else images(channels, 28 if channels == 1 else 12)
-    engine = choose(resolve({"tasks": [task], "epochs": 1, "batch_size": 33}).tasks[0], dataset, ("uniform",), CPU, 2, "looped")
+    engine = choose(
+        resolve({"tasks": [task], "epochs": 1, "batch_size": 33}).tasks[0],
+        dataset,
+        ("uniform",),
+        CPU,
+        2,
+        "looped",
+    )
     engine = replace(engine, way=Way(kind, "float32", 2, 4))
     found = engine.train(MEMBERS, lambda _: None)
     return engine, found, engine.logits(found, "test")
@@ -78,7 +91,16 @@ def test_a_program_takes_batches_of_any_size(trained):
         torch.testing.assert_close(program(stored[:examples]), model(stored[:examples]), rtol=1e-5, atol=1e-6)
     assert (made.dtype, made.shape, made.classes) == ("uint8", engine.dataset.shape, engine.dataset.classes)
     assert made.digest == replace(made).digest
-    assert len({made.digest, replace(made, about={"task": "another"}).digest, replace(made, program=b"another").digest}) == 3
+    assert (
+        len(
+            {
+                made.digest,
+                replace(made, about={"task": "another"}).digest,
+                replace(made, program=b"another").digest,
+            }
+        )
+        == 3
+    )
 
 
 def test_what_does_not_fit_is_said(trained):

@@ -34,7 +34,9 @@ def _as_before(monkeypatch, tmp_path):
 
 def images(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (80, 3, 32, 32), np.uint8)
-    monkeypatch.setitem(DATASETS, "made", lambda _: Source(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here"))
+    monkeypatch.setitem(
+        DATASETS, "made", lambda _: Source(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    )
     return load("made")
 
 
@@ -81,9 +83,16 @@ def bert(folder, padding):
     vocabulary = {word: index for index, word in enumerate([*marks, *WORDS])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
+    ).save_pretrained(folder)
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, pad_token_id=padding
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        pad_token_id=padding,
     )
     torch.manual_seed(3)
     model = transformers.BertForSequenceClassification(config)
@@ -99,7 +108,9 @@ def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monk
         logits("bert", texts(monkeypatch))
     dataset = texts(monkeypatch, "bert")
     module = initialised(partial(ARCHITECTURES["bert"].module, dataset), 0)
-    assert torch.equal(module.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
+    assert torch.equal(
+        module.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight
+    )
     ours = module.eval()(dataset.splits["train"].take(torch.arange(5)).long())
     import transformers
 
@@ -119,7 +130,12 @@ def test_models_of_transformers_from_a_configuration(monkeypatch):
     with open("bert.json", "w") as stream:
         json.dump({**config.to_dict(), "model_type": "bert"}, stream)
     vit = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=224, patch_size=8
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=224,
+        patch_size=8,
     )
     with open("vit.json", "w") as stream:
         json.dump({**vit.to_dict(), "model_type": "vit"}, stream)

@@ -77,7 +77,9 @@ def test_prefixes_of_wrappers_are_understood(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path):
     path = tmp_path / "other.safetensors"
     weights = mlp(5)
-    safetensors.torch.save_file({**weights, "5.weight": torch.zeros(7, 128), "6.scale": torch.zeros(3)} | {}, path)
+    safetensors.torch.save_file(
+        {**weights, "5.weight": torch.zeros(7, 128), "6.scale": torch.zeros(3)} | {}, path
+    )
     plan = resolve({"start_from": str(path)})
     with pytest.raises(WrongInput) as caught:
         network(plan.tasks[0], load("digits"))
@@ -85,7 +87,10 @@ def test_what_does_not_fit_is_named(tmp_path):
     assert "of another shape: 5.weight (7, 128) instead of (10, 128)" in str(caught.value)
     safetensors.torch.save_file({"1.weight": weights["1.weight"]}, tmp_path / "part.safetensors")
     with pytest.raises(WrongInput, match=r"not in the file: 1\.bias, 3\.weight, 3\.bias, 5\.weight, 5\.bias"):
-        initial_weights.take_over(network(replace(plan.tasks[0], start_from=None), load("digits")), str(tmp_path / "part.safetensors"))
+        initial_weights.take_over(
+            network(replace(plan.tasks[0], start_from=None), load("digits")),
+            str(tmp_path / "part.safetensors"),
+        )
 
 
 def test_a_pickle_is_not_read(tmp_path):
@@ -117,8 +122,13 @@ def test_a_worker_says_which_of_code_weights_and_data_is_another(file, tmp_path)
     assert joined.expected(digits.digest) == study.name
     without = join_study(storage, study.name, {})
     assert without.plan.start_from is None
-    assert f"begin with the weights {initial_weights.digest(file)}, those of this worker with fresh weights" in other_sweep(without, digits)
-    assert "the data of digits on this machine are not those" in other_sweep(joined, load("digits", train_examples=100))
+    assert (
+        f"begin with the weights {initial_weights.digest(file)}, those of this worker with fresh weights"
+        in other_sweep(without, digits)
+    )
+    assert "the data of digits on this machine are not those" in other_sweep(
+        joined, load("digits", train_examples=100)
+    )
     kept = json.loads(study.noted("plan"))
     study.note("plan", json.dumps({**kept, "code": "12345678"}))
     assert "the code of mlp on this machine is not that of the sweep" in other_sweep(joined, digits)

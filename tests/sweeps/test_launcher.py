@@ -36,8 +36,10 @@ time.sleep(600)
 """
 CONDUCTOR = f"""
 import sys, time
-from sweeps.workers.launch import Placement, Processes, Voice
-with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, Voice(lambda line: print(line, flush=True))) as workers:
+from sweeps.workers.launcher import Voice
+from sweeps.workers.processes import Placement, Processes
+speak = Voice(lambda line: print(line, flush=True))
+with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, speak) as workers:
     while True:
         workers.watch()
         time.sleep(0.1)
@@ -77,7 +79,10 @@ def count(said, text):
 
 def test_a_worker_runs_on_its_cores_in_a_session_of_its_own():
     said = []
-    source = "import os, time; print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid()); time.sleep(600)"
+    source = (
+        "import os, time; print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'], os.getsid(0) =="
+        " os.getpid()); time.sleep(600)"
+    )
     with workers(source, said) as launched:
         until(lambda: said, launched)
         assert launched.working() == 1
@@ -112,7 +117,7 @@ def test_workers_give_their_trials_back_before_they_end():
 
 
 def test_a_worker_which_does_not_stop_is_killed_with_what_it_started(monkeypatch):
-    monkeypatch.setattr("sweeps.workers.launcher.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("sweeps.workers.processes.STOP_SECONDS", 0.5)
     said = []
     source = """
 import signal, subprocess, sys, time
@@ -151,7 +156,10 @@ def test_a_second_ctrl_c_kills_at_once():
 def test_wrong_input_is_not_tried_again_and_what_was_wrong_is_said():
     said = []
     source = "import sys, time; print('error: the file is corrupt', file=sys.stderr); sys.exit(2)"
-    with workers(source, said) as launched, pytest.raises(NoWorkers, match="found its input wrong\n  error: the file is corrupt"):
+    with (
+        workers(source, said) as launched,
+        pytest.raises(NoWorkers, match="found its input wrong\n  error: the file is corrupt"),
+    ):
         until(lambda: False, launched)
     assert count(said, "worker 1: error: the file is corrupt") == 1
 
@@ -175,15 +183,21 @@ sys.exit(2)
 
 
 def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(monkeypatch):
-    monkeypatch.setattr(keeper, "DELAYS", (0.0, 0.1, 0.2, 0.3))
+    monkeypatch.setattr(supervisor, "DELAYS", (0.0, 0.1, 0.2, 0.3))
     said = []
-    with workers("raise RuntimeError('no such driver')", said) as launched, pytest.raises(NoWorkers) as caught:
+    with (
+        workers("raise RuntimeError('no such driver')", said) as launched,
+        pytest.raises(NoWorkers) as caught,
+    ):
         until(lambda: False, launched)
     assert "worker 1 ended with exit code 1, soon after its start, 5 times in a row" in str(caught.value)
     assert "RuntimeError: no such driver" in str(caught.value)
     assert [line for line in said if "started again" in line] == [
         "worker 1 ended with exit code 1; it is started again",
-        *(f"worker 1 ended with exit code 1; it is started again in {delay:g} s" for delay in (0.1, 0.2, 0.3)),
+        *(
+            f"worker 1 ended with exit code 1; it is started again in {delay:g} s"
+            for delay in (0.1, 0.2, 0.3)
+        ),
         "worker 1 ended with exit code 1, soon after its start, 5 times in a row; it is not started again",
     ]
     assert issubclass(NoWorkers, Failed)
@@ -224,7 +238,8 @@ def test_a_flood_of_output_never_holds_a_worker_up(tmp_path):
     done = tmp_path / "done"
     said = []
     source = (
-        f"import pathlib\nfor number in range(200_000): print('line', number)\nprint('x' * 200_000)\npathlib.Path({str(done)!r}).touch()"
+        "import pathlib\nfor number in range(200_000): print('line', number)\nprint('x' *"
+        f" 200_000)\npathlib.Path({str(done)!r}).touch()"
     )
     with workers(source, said) as launched:
         until(done.exists)  # nobody watches
@@ -240,7 +255,12 @@ def conductor(tmp_path):
     command = [sys.executable, "-c", CONDUCTOR, str(tmp_path / "worker.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     children = [int(process.stdout.readline().rpartition(" ")[2]) for _ in range(2)]
     assert all(runs(pid) for pid in children)
@@ -260,14 +280,23 @@ def test_ctrl_c_reaches_the_conductor_alone_which_asks_the_workers_to_stop(condu
     process, children = conductor
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, _ = process.communicate(timeout=20)
-    assert [line for line in output.splitlines() if line.startswith("worker")] == ["worker 1: SIGTERM", "worker 2: SIGTERM"]
+    assert [line for line in output.splitlines() if line.startswith("worker")] == [
+        "worker 1: SIGTERM",
+        "worker 2: SIGTERM",
+    ]
     assert not any(runs(pid) for pid in children)
 
 
 def test_no_password_is_on_a_command_line(tmp_path):
     url = f"postgresql+psycopg://lscal:{SECRET}@127.0.0.1:1/optuna"
     plan = resolve(
-        {"storage": url, "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1", "workers": 2, "device": "cpu", "state_dir": str(tmp_path)}
+        {
+            "storage": url,
+            "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1",
+            "workers": 2,
+            "device": "cpu",
+            "state_dir": str(tmp_path),
+        }
     )
     said = []
     launched = launcher(plan, "digits/mlp@12345678", said.append)
@@ -275,7 +304,10 @@ def test_no_password_is_on_a_command_line(tmp_path):
         assert one.arguments[:4] == ["-m", "sweeps.worker", "--study", "digits/mlp@12345678"]
         one.arguments = [
             "-c",
-            "import os, time; print(os.environ['OPTUNA_STORAGE'], os.environ['MLFLOW_TRACKING_URI']); time.sleep(600)",
+            (
+                "import os, time; print(os.environ['OPTUNA_STORAGE'], os.environ['MLFLOW_TRACKING_URI']);"
+                " time.sleep(600)"
+            ),
             *one.arguments,
         ]
     with launched:
@@ -333,7 +365,9 @@ def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatc
 
 def test_what_workers_write_as_json_stays_json(capsys):
     said = []
-    news = supervisor.News(('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; it is started again",), True, "")
+    news = supervisor.News(
+        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; it is started again",), True, ""
+    )
     assert Voice(said.append, json=True).tell(3, news) is news
     assert capsys.readouterr().err == '{"event": "joined"}\n'
     assert said == list(news.events)

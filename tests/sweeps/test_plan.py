@@ -59,7 +59,11 @@ def test_names_to_tune_may_come_without_ranges():
 
 
 def test_epsilon_may_be_below_zero_where_it_is_written():
-    for words in (["--epsilon", "-0.2:0.4"], ["--epsilon=-0.2:0.4"], ["--epsilon", "-.2:0.4", "--seeds", "3"]):
+    for words in (
+        ["--epsilon", "-0.2:0.4"],
+        ["--epsilon=-0.2:0.4"],
+        ["--epsilon", "-.2:0.4", "--seeds", "3"],
+    ):
         assert resolve(merge(vars(parser().parse_args(words)), {})).epsilon == (-0.2, 0.4)
     with pytest.raises(WrongInput, match="Did you mean --epsilon"):
         parser().parse_args(["--epsilom", "-0.2:0.4"])
@@ -123,7 +127,19 @@ def test_the_key_depends_on_science_alone():
         return key_of(plan.science(plan.tasks[0], "abc"))
 
     assert key() == key(trials=30, policy="accuracy", device="cpu", confirm_seeds=9)
-    assert len({key(), key(seeds=5), key(epochs=3), key(epsilon="0:0.3"), key(smoothing="class_prior"), key(train_examples=400)}) == 6
+    assert (
+        len(
+            {
+                key(),
+                key(seeds=5),
+                key(epochs=3),
+                key(epsilon="0:0.3"),
+                key(smoothing="class_prior"),
+                key(train_examples=400),
+            }
+        )
+        == 6
+    )
 
 
 def test_a_password_does_not_reach_the_yaml():

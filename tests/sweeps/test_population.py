@@ -20,17 +20,23 @@ STEPS = 6
 NOISES = {
     "uniform": Noise(torch.full((5,), 0.2, dtype=torch.float64)),
     "prior": Noise(torch.tensor([0.4, 0.1, 0.2, 0.25, 0.05], dtype=torch.float64)),
-    "similar": Noise(torch.tensor([[0.2, 0.3, 0.1, 0.25, 0.15]], dtype=torch.float64).repeat(5, 1).roll(1, 1)),
+    "similar": Noise(
+        torch.tensor([[0.2, 0.3, 0.1, 0.25, 0.15]], dtype=torch.float64).repeat(5, 1).roll(1, 1)
+    ),
 }
 KINDS = [FusedPopulation, LoopedPopulation]
 
 
 def perceptron():
-    return nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7), nn.Tanh(), nn.Linear(7, 5))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7), nn.Tanh(), nn.Linear(7, 5)
+    )
 
 
 def dropping():
-    return nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.Dropout(0.3), nn.ReLU(), nn.Dropout(0.1), nn.Linear(9, 5))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 9), nn.Dropout(0.3), nn.ReLU(), nn.Dropout(0.1), nn.Linear(9, 5)
+    )
 
 
 class Convolutional(nn.Module):
@@ -58,7 +64,10 @@ def batches(seeds, steps=STEPS):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for _ in range(steps):
         inputs = torch.stack([torch.randn(7, 1, 6, 6, generator=generator) for generator in generators])
-        yield inputs, torch.stack([torch.randint(0, 5, (7,), generator=generator) for generator in generators])
+        yield (
+            inputs,
+            torch.stack([torch.randint(0, 5, (7,), generator=generator) for generator in generators]),
+        )
 
 
 def trained(kind, members, make, optimiser="adamw", steps=STEPS):
@@ -74,13 +83,19 @@ def textbook(member, make, optimiser="adamw"):
     torch.manual_seed(member.seed)
     model = make()
     if optimiser == "adamw":
-        stepper = torch.optim.AdamW(model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay)
+        stepper = torch.optim.AdamW(
+            model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay
+        )
     else:
-        stepper = torch.optim.SGD(model.parameters(), member.learning_rate, 0.9, weight_decay=member.weight_decay, nesterov=True)
+        stepper = torch.optim.SGD(
+            model.parameters(), member.learning_rate, 0.9, weight_decay=member.weight_decay, nesterov=True
+        )
     noise = NOISES[member.smoothing].table.float()
     for step, (inputs, labels) in enumerate(batches([member.seed])):
         onehot = nn.functional.one_hot(labels[0], 5).float()
-        target = (1 - member.epsilon) * onehot + member.epsilon * (noise if noise.ndim == 1 else noise[labels[0]])
+        target = (1 - member.epsilon) * onehot + member.epsilon * (
+            noise if noise.ndim == 1 else noise[labels[0]]
+        )
         stepper.param_groups[0]["lr"] = member.learning_rate * learning_rate_at(step, STEPS)
         stepper.zero_grad()
         nn.functional.cross_entropy(model(inputs[0]), target).backward()
@@ -116,19 +131,25 @@ def one_thread():
 def test_every_member_is_trained_as_by_the_textbook_loop(kind, optimiser, make, tolerance):
     population, _ = trained(kind, MEMBERS, make, optimiser)
     for row, member in zip(population.logits(IMAGES), MEMBERS, strict=True):
-        torch.testing.assert_close(row, textbook(member, make, optimiser)(IMAGES).detach(), atol=tolerance, rtol=1e-4)
+        torch.testing.assert_close(
+            row, textbook(member, make, optimiser)(IMAGES).detach(), atol=tolerance, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_normalisation_has_the_statistics_of_each_member(kind):
-    make = lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))  # noqa: E731
+    make = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5)
+    )
     population, _ = trained(kind, MEMBERS, make, "sgd")
     state = population.state()
     for row, member in enumerate(MEMBERS):
         model = textbook(member, make, "sgd")
         for name, expected in model.named_buffers():
             torch.testing.assert_close(state[f"buffer/{name}"][row], expected, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(population.logits(IMAGES)[row], model.eval()(IMAGES).detach(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            population.logits(IMAGES)[row], model.eval()(IMAGES).detach(), atol=1e-4, rtol=1e-4
+        )
     assert (state["buffer/1.num_batches_tracked"] == STEPS).all()
     assert len(state["buffer/1.running_mean"].unique(dim=0)) == len(MEMBERS)
 
@@ -156,7 +177,9 @@ def test_a_member_is_bitwise_the_same_in_any_company(make, optimiser):
 
 
 def test_wide_members_too():
-    make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 64), nn.ReLU(), nn.Linear(64, 33), nn.GELU(), nn.Linear(33, 5))  # noqa: E731
+    make = lambda: nn.Sequential(  # noqa: E731
+        nn.Flatten(), nn.Linear(36, 64), nn.ReLU(), nn.Linear(64, 33), nn.GELU(), nn.Linear(33, 5)
+    )
     state = trained(FusedPopulation, MEMBERS, make)[0].state()
     alone = trained(FusedPopulation, MEMBERS[4:5], make)[0].state()
     assert all(torch.equal(values[0], state[name][4]) for name, values in alone.items())
@@ -218,7 +241,13 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00not json")
     with pytest.raises(WrongInput, match=r"broken is no checkpoint of a training: .* Delete it"):
         Checkpoint.read(path)
-    saved = Checkpoint("these", (0,), {"steps": torch.ones(1), "momentum/a": torch.ones(1)}, {}, torch.ones(1, dtype=torch.int64))
+    saved = Checkpoint(
+        "these",
+        (0,),
+        {"steps": torch.ones(1), "momentum/a": torch.ones(1)},
+        {},
+        torch.ones(1, dtype=torch.int64),
+    )
     saved.check("these", ["steps", "momentum/a"])
     with pytest.raises(WrongInput, match="of another training: these; this one is those"):
         saved.check("those", ["steps", "momentum/a"])
@@ -239,7 +268,10 @@ def test_dropout_drops_by_the_seed_and_keeps_the_mean(kind):
         kept = torch.rand(40, 25, generator=generator) >= 0.25
         seen[seed] = kept.float().mean(1) / 0.75
     losses = population.step(inputs, labels, 1.0)
-    expected = [nn.functional.cross_entropy(logits_of(seen[member.seed]), labels[0], label_smoothing=member.epsilon) for member in members]
+    expected = [
+        nn.functional.cross_entropy(logits_of(seen[member.seed]), labels[0], label_smoothing=member.epsilon)
+        for member in members
+    ]
     torch.testing.assert_close(losses, torch.stack(expected).detach(), atol=1e-6, rtol=1e-5)
     assert population.logits(inputs[0]).unique().numel() <= 5  # nothing is dropped in evaluation
 
@@ -276,7 +308,9 @@ def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeats_them_by_s
     torch.rand(100)
     part = trained(LoopedPopulation, MEMBERS[3:], Noisy)[0].state()
     assert all(torch.equal(values, whole[name][3:]) for name, values in part.items())
-    assert not torch.allclose(whole["parameter/last.weight"][0], textbook(MEMBERS[0], Noisy).last.weight, atol=1e-3)
+    assert not torch.allclose(
+        whole["parameter/last.weight"][0], textbook(MEMBERS[0], Noisy).last.weight, atol=1e-3
+    )
     with pytest.raises(RuntimeError, match="random"):
         trained(FusedPopulation, MEMBERS, Noisy)
 
@@ -296,7 +330,9 @@ class Viewing(nn.Module):
 
 def volumes():
     """A convolution over volumes: its parameters have five dimensions."""
-    return nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 4, (1, 3, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 4, (1, 3, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5)
+    )
 
 
 class ByKeyword(nn.Module):
@@ -385,7 +421,13 @@ def test_a_gradient_is_clipped_to_the_members_own_norm():
     before = FusedPopulation([free, clipped], perceptron, NOISES, CPU, "sgd").state()
     after = trained(FusedPopulation, [free, clipped], perceptron, "sgd", steps=1)[0].state()
     moved = [
-        math.sqrt(sum(float((after[name][row] - before[name][row]).square().sum()) for name in after if name.startswith("parameter")))
+        math.sqrt(
+            sum(
+                float((after[name][row] - before[name][row]).square().sum())
+                for name in after
+                if name.startswith("parameter")
+            )
+        )
         for row in range(2)
     ]
     rate = learning_rate_at(0, STEPS) * 1.9  # Nesterov's first step is 1 + 0.9 gradients

@@ -25,7 +25,9 @@ EPOCHS, SEEDS = 8, 3
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of which the first wave has finished, with an accuracy that no network reaches; the second one is queued."""
+    """A study of which the first wave has finished, with an accuracy that no network reaches; the second one
+    is queued.
+    """
     plan = resolve({"trials": 6, "seeds": SEEDS, "epochs": EPOCHS, "policy": "accuracy"})
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
     opened, _ = open_study(storage, plan, plan.tasks[0], "digest")
@@ -58,7 +60,10 @@ def finished(study, trial, generator):
         bins={},
         seconds=1.0,
         finished="2026-11-21T00:00:00+00:00",
-        by_seed={"accuracy": tuple(map(tuple, accuracy.tolist())), "nll_calibrated": tuple(map(tuple, nll.tolist()))},
+        by_seed={
+            "accuracy": tuple(map(tuple, accuracy.tolist())),
+            "nll_calibrated": tuple(map(tuple, nll.tolist())),
+        },
     )
 
 
@@ -88,7 +93,14 @@ def ladder(study, say=print):
 @pytest.mark.usefixtures("worth_it")
 def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine, tmp_path):
     said, handed, advanced = [], [], []
-    work(study, engine, tmp_path, lambda outcome, logits, files: handed.append((outcome, logits)), advanced.append, said.append)
+    work(
+        study,
+        engine,
+        tmp_path,
+        lambda outcome, logits, files: handed.append((outcome, logits)),
+        advanced.append,
+        said.append,
+    )
     states = [trial.state for trial in study.trials()]
     assert states == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED] * 2
     assert len(study.outcomes()) == 4
@@ -146,9 +158,14 @@ def test_more_trials_leave_the_first_waves_as_they_were():
 
 @pytest.mark.usefixtures("worth_it")
 def test_a_verdict_depends_on_earlier_waves_alone(study):
-    """Given that a trial of the same wave has finished or not, when a trial is judged, then the verdict is the same; one of the first wave goes on."""
+    """Given that a trial of the same wave has finished or not, when a trial is judged, then the verdict is
+    the same; one of the first wave goes on.
+    """
     fifth, sixth = study.ask(2)
-    curve = Curve(fifth.point["epsilon"], {"accuracy": torch.full((2, SEEDS), 0.9), "nll_calibrated": torch.full((2, SEEDS), 0.4)})
+    curve = Curve(
+        fifth.point["epsilon"],
+        {"accuracy": torch.full((2, SEEDS), 0.9), "nll_calibrated": torch.full((2, SEEDS), 0.4)},
+    )
     before = ladder(study).verdict(fifth.point, curve)
     assert not before.keep
     study.tell(sixth, finished(study, sixth, torch.Generator().manual_seed(9)))
@@ -163,7 +180,12 @@ def test_the_error_of_the_veto_is_that_of_a_relative_difference(study):
     outcomes = study.outcomes()
 
     def error(told):
-        return ladder(study).error([(outcome, packed(told[outcome.epsilon]) if outcome.epsilon in told else None) for outcome in outcomes])
+        return ladder(study).error(
+            [
+                (outcome, packed(told[outcome.epsilon]) if outcome.epsilon in told else None)
+                for outcome in outcomes
+            ]
+        )
 
     assert error({}) == error({0.0: losses}) == error({0.1: losses}) == 0
     assert error({0.0: losses, 0.2: losses + change, 0.1: losses + 0.5 * change}) == pytest.approx(

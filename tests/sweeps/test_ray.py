@@ -86,14 +86,30 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     said = []
     try:
-        nodes = {name: cluster.add_node(num_cpus=1, num_gpus=1, env_vars={"NODE": name}) for name in ("first", "second")}
-        stores = {"OPTUNA_STORAGE": f"sqlite:///{tasks}/o.db", "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:1"}
-        workers = Ray(cluster.address, "auto", "auto", 0.5, [str(tasks / "trainer.py"), str(tasks)], stores, Voice(said.append))
+        nodes = {
+            name: cluster.add_node(num_cpus=1, num_gpus=1, env_vars={"NODE": name})
+            for name in ("first", "second")
+        }
+        stores = {
+            "OPTUNA_STORAGE": f"sqlite:///{tasks}/o.db",
+            "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:1",
+        }
+        workers = Ray(
+            cluster.address,
+            "auto",
+            "auto",
+            0.5,
+            [str(tasks / "trainer.py"), str(tasks)],
+            stores,
+            Voice(said.append),
+        )
         add(tasks, 10)
         with workers:
             until(lambda: workers.working() == 4, workers.watch)  # two on each node
             until(lambda: nodes.keys() == set(finished(tasks).values()), workers.watch)
-            lines = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+            lines = subprocess.run(
+                ["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True
+            ).stdout
             assert "trainer.py" in lines
             assert SECRET not in lines
             cluster.remove_node(nodes["second"], allow_graceful=False)
@@ -127,7 +143,9 @@ with Ray(None, 2, "cpu", None, sys.argv[1:], {}, Voice(lambda line: print(line, 
 
 def below(pid):
     """All processes which descend from one."""
-    lines = subprocess.run(["ps", "ax", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["ps", "ax", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     children = [int(child) for child, parent in map(str.split, lines) if int(parent) == pid]
     return children + [one for child in children for one in below(child)]
 
@@ -147,7 +165,12 @@ def conductor(tasks):
 @pytest.mark.slow
 @NEEDS_RAY
 def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, conductor):
-    until(lambda: sorted((tasks / "said.txt").read_text().splitlines()) == [f"worker {number}: joins on here" for number in (1, 2)])
+    until(
+        lambda: (
+            sorted((tasks / "said.txt").read_text().splitlines())
+            == [f"worker {number}: joins on here" for number in (1, 2)]
+        )
+    )
     add(tasks, 2)
     until(lambda: len(list((tasks / "doing").iterdir())) == 2)
     names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in below(conductor.pid)}
@@ -155,7 +178,9 @@ def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, con
     raylets = [pid for pid, name in names.items() if name.partition("\0")[0].endswith("/raylet")]
     assert (len(workers), len(raylets)) == (2, 1)
     conductor.kill()
-    until(lambda: not any(map(runs, [*workers, *raylets])))  # Ray's own agents look for a while for the one they reported to
+    until(
+        lambda: not any(map(runs, [*workers, *raylets]))
+    )  # Ray's own agents look for a while for the one they reported to
 
 
 def runs(pid):
@@ -195,7 +220,10 @@ def test_a_database_in_a_file_is_refused_where_other_machines_work():
         refuse_files({"OPTUNA_STORAGE": url}, set())
         with pytest.raises(WrongInput, match=r"node-7 cannot share; give --storage postgresql\+psycopg://"):
             refuse_files({"OPTUNA_STORAGE": url}, {"node-7"})
-    refuse_files({"OPTUNA_STORAGE": "postgresql+psycopg://me@db/optuna", "MLFLOW_TRACKING_URI": "http://mlflow:5000"}, {"node-7"})
+    refuse_files(
+        {"OPTUNA_STORAGE": "postgresql+psycopg://me@db/optuna", "MLFLOW_TRACKING_URI": "http://mlflow:5000"},
+        {"node-7"},
+    )
 
 
 def test_paths_mean_the_same_from_any_folder(tmp_path, monkeypatch):

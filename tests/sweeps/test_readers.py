@@ -66,7 +66,9 @@ def refused(*words):
 
 def rows(data):
     """All inputs and labels, split by split."""
-    return torch.cat([data.splits[name].inputs for name in SPLITS]), torch.cat([data.splits[name].labels for name in SPLITS])
+    return torch.cat([data.splits[name].inputs for name in SPLITS]), torch.cat(
+        [data.splits[name].labels for name in SPLITS]
+    )
 
 
 def write_csv(path, header, lines):
@@ -82,7 +84,9 @@ def patients(n=120, seed=3):
     sick = np.where((ages > 50) ^ (draw.random(n) < 0.1), "yes", "no")
     return [
         [f"P{row:04d}", "" if row % 10 == 0 else age, colour, f"seen on ward {row} today", label]
-        for row, (age, colour, label) in enumerate(zip(ages.tolist(), colours.tolist(), sick.tolist(), strict=True))
+        for row, (age, colour, label) in enumerate(
+            zip(ages.tolist(), colours.tolist(), sick.tolist(), strict=True)
+        )
     ]
 
 
@@ -104,7 +108,10 @@ def test_a_table_becomes_features_and_says_what_it_guessed():
     assert set(filled.tolist()) == {float(np.median(known))}  # of the training examples alone
     expected = sorted((float(line[1] or filled[0]), line[2], line[4]) for line in lines)
     colour = [("blue", "green", "red")[int(place)] for place in inputs[:, 2:].argmax(1)]
-    assert sorted(zip(inputs[:, 0].tolist(), colour, [data.classes[label] for label in labels], strict=True)) == expected
+    assert (
+        sorted(zip(inputs[:, 0].tolist(), colour, [data.classes[label] for label in labels], strict=True))
+        == expected
+    )
     said = " / ".join(data.notes)
     for sentence in (
         "the label is the column 'class'",
@@ -118,13 +125,19 @@ def test_a_table_becomes_features_and_says_what_it_guessed():
 
 def test_columns_can_be_named():
     write_csv("patients.csv", HEADER, patients())
-    data = loaded("patients.csv", "--label-column", "colour", "--input-columns", "age,class", "--name", "colours")
+    data = loaded(
+        "patients.csv", "--label-column", "colour", "--input-columns", "age,class", "--name", "colours"
+    )
     assert data.name == "colours"
     assert data.classes == ("blue", "green", "red")
     assert data.features == ("age", "age is missing", "class = no", "class = yes")
     assert "there is no column" not in " ".join(data.notes)
-    assert "--label-column: no column named 'colours'. Did you mean 'colour'" in refused("patients.csv", "--label-column", "colours")
-    assert "it is the label or the split" in refused("patients.csv", "--label-column", "class", "--input-columns", "class")
+    assert "--label-column: no column named 'colours'. Did you mean 'colour'" in refused(
+        "patients.csv", "--label-column", "colours"
+    )
+    assert "it is the label or the split" in refused(
+        "patients.csv", "--label-column", "class", "--input-columns", "class"
+    )
 
 
 def test_a_table_without_a_likely_label_lists_its_columns():
@@ -135,10 +148,16 @@ def test_a_table_without_a_likely_label_lists_its_columns():
     assert "Ergebnis (string, 2 different values)" in told
 
 
-@pytest.mark.parametrize(("separator", "packed", "encoding"), [(";", False, "utf-8"), ("\t", True, "utf-8-sig"), (",", False, "latin-1")])
+@pytest.mark.parametrize(
+    ("separator", "packed", "encoding"),
+    [(";", False, "utf-8"), ("\t", True, "utf-8-sig"), (",", False, "latin-1")],
+)
 def test_separators_encodings_and_compression(separator, packed, encoding):
     text = "\n".join(
-        [separator.join(["größe", "label"]), *(separator.join([str(row / 7), "groß" if row % 2 else "klein"]) for row in range(60))]
+        [
+            separator.join(["größe", "label"]),
+            *(separator.join([str(row / 7), "groß" if row % 2 else "klein"]) for row in range(60)),
+        ]
     )
     raw = text.encode(encoding)
     name = "t.csv.gz" if packed else "t.csv"
@@ -152,7 +171,9 @@ def test_separators_encodings_and_compression(separator, packed, encoding):
 
 def test_labels_are_counted_where_they_are_missing_and_quantities_are_refused():
     draw = np.random.default_rng(1)
-    write_csv("a.csv", ["x", "y"], [[draw.normal(), "" if row % 9 == 0 else row % 3 + 5] for row in range(180)])
+    write_csv(
+        "a.csv", ["x", "y"], [[draw.normal(), "" if row % 9 == 0 else row % 3 + 5] for row in range(180)]
+    )
     data = loaded("a.csv")
     assert data.classes == ("5", "6", "7")
     assert "20 of 180 examples have no label and are left out (20 of train)" in data.notes
@@ -168,7 +189,10 @@ def test_labels_are_counted_where_they_are_missing_and_quantities_are_refused():
 
 def test_numbers_which_cannot_be_are_named():
     write_csv("a.csv", ["height", "y"], [["inf" if row == 17 else row, row % 2] for row in range(60)])
-    assert "the column 'height' has 1 values which are infinite or above 3e38, the first in row 17" in refused("a.csv")
+    assert (
+        "the column 'height' has 1 values which are infinite or above 3e38, the first in row 17"
+        in refused("a.csv")
+    )
 
 
 def test_dates_as_numbers_keep_their_differences():
@@ -181,14 +205,24 @@ def test_a_column_divides_the_examples():
     lines = [[row, "abc"[row % 3], ("train", "train", "dev", "test")[row // 3 % 4]] for row in range(240)]
     write_csv("parted.csv", ["x", "y", "fold"], lines)
     data = loaded("parted.csv", "--input-columns", "x")
-    assert {name: len(split.labels) for name, split in data.splits.items()} == {"train": 120, "select": 30, "calibrate": 30, "test": 60}
-    assert sorted(data.splits["test"].inputs[:, 0].tolist()) == [line[0] for line in lines if line[2] == "test"]
+    assert {name: len(split.labels) for name, split in data.splits.items()} == {
+        "train": 120,
+        "select": 30,
+        "calibrate": 30,
+        "test": 60,
+    }
+    assert sorted(data.splits["test"].inputs[:, 0].tolist()) == [
+        line[0] for line in lines if line[2] == "test"
+    ]
     assert "'fold' says which examples" in " ".join(data.notes)
     assert "has the values 0, 1, 10, 100" in refused("parted.csv", "--split-column", "x")
 
 
 def test_rare_classes_are_refused_by_name_or_left_out():
-    lines = [[row, f"class {row % 4}" if row < 200 else "a rare one" if row < 203 else "class 1 alone"] for row in range(204)]
+    lines = [
+        [row, f"class {row % 4}" if row < 200 else "a rare one" if row < 203 else "class 1 alone"]
+        for row in range(204)
+    ]
     write_csv("rare.csv", ["x", "label"], lines)
     told = refused("rare.csv")
     assert "2 of 6 classes" in told
@@ -203,7 +237,10 @@ def test_rare_classes_are_refused_by_name_or_left_out():
 
 def test_small_classes_with_a_test_of_their_own_get_larger_parts_to_select_on():
     examples = Examples(
-        np.arange(30 * 18, dtype=np.float32)[:, None], [row % 18 for row in range(540)], ["train"] * 360 + ["test"] * 180, "here"
+        np.arange(30 * 18, dtype=np.float32)[:, None],
+        [row % 18 for row in range(540)],
+        ["train"] * 360 + ["test"] * 180,
+        "here",
     )
     source = source_of(examples, drop_rare=False)
     assert (source.validation, source.test) == (108, 180)
@@ -215,7 +252,10 @@ def test_small_classes_with_a_test_of_their_own_get_larger_parts_to_select_on():
 def write_texts(path, n=400):
     words = ["storm", "goal", "bank", "vote", "song"]
     draw = np.random.default_rng(5)
-    texts = [" ".join([*draw.choice(["the", "a", "of", "in", "and"], 9), words[row % 5], f"no {row}"]) for row in range(n)]
+    texts = [
+        " ".join([*draw.choice(["the", "a", "of", "in", "and"], 9), words[row % 5], f"no {row}"])
+        for row in range(n)
+    ]
     write_csv(path, ["no", "text", "topic"], [[row, text, words[row % 5]] for row, text in enumerate(texts)])
     return texts
 
@@ -227,13 +267,18 @@ def test_texts_become_tokens_and_get_a_network_for_them():
     data = load("news")
     assert {"storm", "goal", "bank", "vote", "song"} <= set(data.vocabulary)
     assert sorted(text for split in data.splits.values() for text in split.shown) == sorted(texts)
-    write_csv("pairs.csv", ["first", "second", "label"], [[f"the cat {row}", f"a dog, not {row}", row % 2] for row in range(100)])
+    write_csv(
+        "pairs.csv",
+        ["first", "second", "label"],
+        [[f"the cat {row}", f"a dog, not {row}", row % 2] for row in range(100)],
+    )
     assert "several columns of texts" in refused("pairs.csv")
     shown = loaded("pairs.csv", "--input-columns", "first,second").splits["train"].shown
     assert all(" | a dog, not " in text for text in shown)
 
 
-# ---- Images ----------------------------------------------------------------------------------------------------------
+# ---- Images
+# --------------------------------------------------------------------------------------------------
 
 
 def picture(row, size=(9, 7), mode="RGB"):
@@ -268,7 +313,12 @@ def test_a_folder_of_images_by_class(tmp_path):
 def test_a_folder_with_its_own_splits(tmp_path):
     write_pictures(tmp_path / "pets", 20, val=10, test=8)
     data = loaded("pets")
-    assert {name: len(split.labels) for name, split in data.splits.items()} == {"train": 60, "select": 15, "calibrate": 15, "test": 24}
+    assert {name: len(split.labels) for name, split in data.splits.items()} == {
+        "train": 60,
+        "select": 15,
+        "calibrate": 15,
+        "test": 24,
+    }
 
 
 def test_images_of_all_kinds_come_to_one(tmp_path):
@@ -333,7 +383,8 @@ def test_100_classes_of_50_images(tmp_path):
         assert torch.bincount(split.labels).min() >= 7
 
 
-# ---- Parquet, arrays, sound ------------------------------------------------------------------------------------------
+# ---- Parquet, arrays, sound
+# ------------------------------------------------------------------------------------------
 
 
 def packed(image):
@@ -355,9 +406,15 @@ def write_parquet(path, count, names, first=0):
 
 
 def test_the_layout_of_hugging_face(tmp_path):
-    write_parquet(tmp_path / "birds" / "data" / "train-00000-of-00002.parquet", 60, ["tit", "owl", "auk", "emu"])
-    write_parquet(tmp_path / "birds" / "data" / "train-00001-of-00002.parquet", 40, ["tit", "owl", "auk", "emu"], 60)
-    write_parquet(tmp_path / "birds" / "data" / "test-00000-of-00001.parquet", 30, ["tit", "owl", "auk", "emu"], 100)
+    write_parquet(
+        tmp_path / "birds" / "data" / "train-00000-of-00002.parquet", 60, ["tit", "owl", "auk", "emu"]
+    )
+    write_parquet(
+        tmp_path / "birds" / "data" / "train-00001-of-00002.parquet", 40, ["tit", "owl", "auk", "emu"], 60
+    )
+    write_parquet(
+        tmp_path / "birds" / "data" / "test-00000-of-00001.parquet", 30, ["tit", "owl", "auk", "emu"], 100
+    )
     data = loaded("birds")
     assert data.classes == ("tit", "owl", "auk")  # there is no emu
     assert data.shape == (3, 7, 9)
@@ -376,8 +433,12 @@ def test_lists_in_a_table_are_arrays(tmp_path):
     plan = plan_of("--dataset", "signals.parquet")
     assert [task.name for task in plan.tasks] == ["signals/mlp"]
     inputs, labels = rows(load("signals"))
-    assert sorted(inputs[labels == 1].flatten().tolist()) == pytest.approx(sorted(values[1::2].ravel().tolist()))
-    ragged = pyarrow.table({"signal": [[0.0] * (1 + row % 2) for row in range(60)], "label": [row % 2 for row in range(60)]})
+    assert sorted(inputs[labels == 1].flatten().tolist()) == pytest.approx(
+        sorted(values[1::2].ravel().tolist())
+    )
+    ragged = pyarrow.table(
+        {"signal": [[0.0] * (1 + row % 2) for row in range(60)], "label": [row % 2 for row in range(60)]}
+    )
     parquet.write_table(ragged, "ragged.parquet")
     assert "different lengths (1, 2)" in refused("ragged.parquet")
 
@@ -386,7 +447,13 @@ def test_arrays_by_their_usual_names():
     draw = np.random.default_rng(4)
     pixels = draw.integers(0, 256, (90, 6, 5, 3), np.uint8)
     labels = draw.permutation(np.arange(90) % 2)
-    np.savez("a.npz", train_images=pixels[:60], train_labels=labels[:60, None], test_images=pixels[60:], test_labels=labels[60:, None])
+    np.savez(
+        "a.npz",
+        train_images=pixels[:60],
+        train_labels=labels[:60, None],
+        test_images=pixels[60:],
+        test_labels=labels[60:, None],
+    )
     data = loaded("a.npz")
     assert data.shape == (3, 6, 5)
     assert torch.equal(data.splits["test"].inputs, torch.from_numpy(pixels[60:]).permute(0, 3, 1, 2))
@@ -407,9 +474,15 @@ def loaded_onehot(draw):
 @pytest.mark.parametrize(
     ("arrays", "why"),
     [
-        ({"a": np.zeros((9, 2)), "b": np.zeros(9)}, "which arrays of x.npz are inputs and labels? It has a (9, 2) float64, b (9,) float64"),
+        (
+            {"a": np.zeros((9, 2)), "b": np.zeros(9)},
+            "which arrays of x.npz are inputs and labels? It has a (9, 2) float64, b (9,) float64",
+        ),
         ({"x": np.zeros((9, 2)), "y": np.zeros(8)}, "9 inputs in 'x' and 8 labels in 'y'"),
-        ({"x": np.full((9, 2), np.nan), "y": np.arange(9) % 2}, "18 numbers which are NaN or infinite, the first in row 0"),
+        (
+            {"x": np.full((9, 2), np.nan), "y": np.arange(9) % 2},
+            "18 numbers which are NaN or infinite, the first in row 0",
+        ),
         ({"x": np.array([{"a": 1}] * 9, object), "y": np.arange(9)}, "holds Python objects"),
         ({"x": np.zeros((9, 2)), "y": np.full((9, 4), 0.3)}, "no distributions over classes"),
     ],
@@ -441,12 +514,16 @@ def test_recordings_become_spectrograms(tmp_path):
     inputs, labels = rows(data)
     assert inputs.shape[1:3] == (1, 32)
     loudest = inputs[:, 0, :, 5].argmax(1)
-    assert loudest[labels == data.classes.index("low")].max() < loudest[labels == data.classes.index("high")].min()
+    assert (
+        loudest[labels == data.classes.index("low")].max()
+        < loudest[labels == data.classes.index("high")].min()
+    )
     (tmp_path / "tones" / "low" / "x.wav").write_bytes(b"RIFF....")
     assert "low/x.wav" in refused("tones")
 
 
-# ---- Functions -------------------------------------------------------------------------------------------------------
+# ---- Functions
+# --------------------------------------------------------------------------------------------------
 
 
 CODE = """
@@ -460,7 +537,8 @@ X = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
 
 def pair(): return X, Y
-def mapping(data_dir): return {"x_train": torch.tensor(X[:60]), "y_train": Y[:60], "x_test": X[60:], "y_test": Y[60:]}
+def mapping(data_dir):
+    return {"x_train": torch.tensor(X[:60]), "y_train": Y[:60], "x_test": X[60:], "y_test": Y[60:]}
 def source(): return Source(X, Y, ("no", "yes"), 20, "here")
 def high(): return Source(X, Y + 1, ("no", "yes"), 20, "here")
 def number(): return 3
@@ -469,7 +547,8 @@ def dataset(): return torch.utils.data.TensorDataset(torch.tensor(X), torch.tens
 def net(shape, classes): return nn.Linear(shape[0], classes)
 class Net(nn.Linear):
     def __init__(self, num_classes, in_features=6): super().__init__(in_features, num_classes)
-def tokens(num_classes, vocab_size): return nn.Sequential(nn.EmbeddingBag(vocab_size, 8), nn.Linear(8, num_classes))
+def tokens(num_classes, vocab_size):
+    return nn.Sequential(nn.EmbeddingBag(vocab_size, 8), nn.Linear(8, num_classes))
 def strange(shape, classes, depth): return nn.Linear(shape[0], classes)
 def nothing(shape, classes): return None
 @architecture(recipes={"*": Recipe(epochs=3)})
@@ -539,7 +618,10 @@ def test_architectures_are_called_by_the_names_of_their_parameters(module):
 
 @pytest.mark.parametrize(
     ("function", "why"),
-    [("strange", "what is depth? Wanted a function (shape, classes)"), ("nothing", "returned NoneType; wanted a torch.nn.Module")],
+    [
+        ("strange", "what is depth? Wanted a function (shape, classes)"),
+        ("nothing", "returned NoneType; wanted a torch.nn.Module"),
+    ],
 )
 def test_architectures_which_cannot_be_used(module, function, why):
     with pytest.raises(WrongInput) as caught:
@@ -555,13 +637,22 @@ def test_a_decorated_architecture_has_its_recipe_and_does_not_take_the_place_of_
     assert ARCHITECTURES["mlp"] is ours
 
 
-# ---- Plans and workers -----------------------------------------------------------------------------------------------
+# ---- Plans and workers
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_plan_with_what_is_brought_is_repeated_by_its_yaml(module, tmp_path):
     write_csv("patients.csv", HEADER, patients())
     plan = plan_of(
-        *("--dataset", "patients.csv", "--label-column", "class", "--input-columns", "age", "--drop-rare-classes"),
+        *(
+            "--dataset",
+            "patients.csv",
+            "--label-column",
+            "class",
+            "--input-columns",
+            "age",
+            "--drop-rare-classes",
+        ),
         *("--architecture", f"{module}:net", "--architecture", "mlp"),
     )
     assert [task.name for task in plan.tasks] == ["patients/net", "patients/mlp"]
@@ -585,7 +676,16 @@ def test_the_words_of_a_worker_bring_the_same(module, tmp_path, monkeypatch):
     from sweeps.cli.worker import parser as of_worker
 
     write_csv("patients.csv", HEADER, patients())
-    plan = plan_of("--dataset", "patients.csv", "--input-columns", "age,colour", "--name", "p", "--architecture", f"{module}:net")
+    plan = plan_of(
+        "--dataset",
+        "patients.csv",
+        "--input-columns",
+        "age,colour",
+        "--name",
+        "p",
+        "--architecture",
+        f"{module}:net",
+    )
     here = load("p").digest
     given = words(plan.datasets, plan.architectures, "p/net")
     (tmp_path / "elsewhere").mkdir()
@@ -629,9 +729,13 @@ def test_names_are_made_of_paths_and_give_way_to_ours(tmp_path):
 
 
 def test_what_a_study_needs_and_is_not_brought_says_how(tmp_path):
-    with pytest.raises(WrongInput, match=r"no dataset named 'pets'.*on each worker too: --dataset PATH --name pets"):
+    with pytest.raises(
+        WrongInput, match=r"no dataset named 'pets'.*on each worker too: --dataset PATH --name pets"
+    ):
         resolve({"tasks": ["pets/mlp"]})
-    with pytest.raises(WrongInput, match=r"no architecture named 'net'.*--architecture net=package.module:function"):
+    with pytest.raises(
+        WrongInput, match=r"no architecture named 'net'.*--architecture net=package.module:function"
+    ):
         resolve({"tasks": ["digits/net"]})
 
 
@@ -657,7 +761,9 @@ def test_small_data_get_a_recipe_with_enough_steps(module):
     recipe = recipe_for(Recipe(), "patients", "mlp", None, None)
     assert (recipe.batch_size, recipe.epochs) == (16, 60)  # 42 training examples
     assert recipe_for(Recipe(), "digits", "mlp", None, None) == Recipe()
-    large = Examples(np.zeros((60_000, 1), np.float32), [row % 2 for row in range(60_000)], ["train"] * 60_000, "here")
+    large = Examples(
+        np.zeros((60_000, 1), np.float32), [row % 2 for row in range(60_000)], ["train"] * 60_000, "here"
+    )
     DATASETS["patients"].kept = source_of(large, drop_rare=False)
     assert recipe_for(Recipe(), "patients", "mlp", None, None) == Recipe()
     assert suited("patients", None) == "mlp"
@@ -672,9 +778,13 @@ def test_openml_without_a_network_says_how_to_bring_the_file(monkeypatch):
 
 
 def test_a_file_of_openml(tmp_path):
-    head = "@relation pets\n@attribute weight numeric\n@attribute fur {long,short}\n@attribute class {cat,dog}\n@data\n"
+    head = (
+        "@relation pets\n@attribute weight numeric\n@attribute fur {long,short}\n"
+        "@attribute class {cat,dog}\n@data\n"
+    )
     lines = [
-        f"{'?' if row == 5 else row / 4},{'?' if row == 6 else ('long', 'short')[row % 2]},{('cat', 'dog')[row // 2 % 2]}"
+        f"{'?' if row == 5 else row / 4},{'?' if row == 6 else ('long', 'short')[row % 2]},"
+        f"{('cat', 'dog')[row // 2 % 2]}"
         for row in range(80)
     ]
     (tmp_path / "pets.arff").write_text(head + "\n".join(lines))

@@ -1,4 +1,6 @@
-"""The recorder and its scribe, two real processes: nothing waits for MLflow, and nothing is lost when either of them dies."""
+"""The recorder and its scribe, two real processes: nothing waits for MLflow, and nothing is lost when either
+of them dies.
+"""
 
 import os
 import signal
@@ -27,7 +29,10 @@ def dataset():
 def logits_of(dataset, number):
     """Made-up logits of two seeds."""
     random = torch.Generator().manual_seed(number)
-    return {split: torch.randn(2, len(dataset.splits[split].labels), 10, generator=random) for split in ("calibrate", "select")}
+    return {
+        split: torch.randn(2, len(dataset.splits[split].labels), 10, generator=random)
+        for split in ("calibrate", "select")
+    }
 
 
 def outcome(number):
@@ -36,10 +41,14 @@ def outcome(number):
 
 def children(uri):
     client = MlflowClient(uri, uri)
-    return client, client.search_runs([client.get_experiment_by_name(FOUND.task).experiment_id], "tags.role = 'trial'")
+    return client, client.search_runs(
+        [client.get_experiment_by_name(FOUND.task).experiment_id], "tags.role = 'trial'"
+    )
 
 
-def test_a_sweep_is_recorded_published_and_read_back_also_when_the_scribe_is_killed(dataset, tmp_path, monkeypatch):
+def test_a_sweep_is_recorded_published_and_read_back_also_when_the_scribe_is_killed(
+    dataset, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     uri, said = f"sqlite:///{tmp_path}/mlflow.db", []
     with Recorder(uri, tmp_path / "box") as recorder:
@@ -65,7 +74,9 @@ def test_a_sweep_is_recorded_published_and_read_back_also_when_the_scribe_is_kil
     assert client.get_run(run_id).data.metrics["recommended_epsilon"] == 0.1
     assert link.startswith("#/experiments/")
     for run in found:
-        assert "reliability/select.png" in [file.path for file in client.list_artifacts(run.info.run_id, "reliability")]
+        assert "reliability/select.png" in [
+            file.path for file in client.list_artifacts(run.info.run_id, "reliability")
+        ]
 
 
 def test_without_mlflow_nothing_waits_and_all_is_kept(dataset, tmp_path):
@@ -88,7 +99,12 @@ def test_without_mlflow_nothing_waits_and_all_is_kept(dataset, tmp_path):
         assert left.entries == 4
         assert f"python -m tracking.replay --tracking-uri {uri} --outbox {tmp_path / 'box'}" in left.sentence
         assert any("does not answer" in line for line in said)
-    pictures = [path for entry in Outbox(tmp_path / "box").entries() for path in entry.read()[1] if path.endswith(".png")]
+    pictures = [
+        path
+        for entry in Outbox(tmp_path / "box").entries()
+        for path in entry.read()[1]
+        if path.endswith(".png")
+    ]
     assert sorted(pictures) == ["overview.png", "reliability.png", *["reliability/select.png"] * 3]
 
 
@@ -110,7 +126,9 @@ if __name__ == "__main__":
 def test_a_worker_that_is_killed_leaves_its_entries_to_others_and_no_process(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     (tmp_path / "killed.py").write_text(KILLED)
-    path = os.pathsep.join(str(place) for place in (Path(__file__).parent, Path(__file__).parents[1], Path(__file__).parents[2]))
+    path = os.pathsep.join(
+        str(place) for place in (Path(__file__).parent, Path(__file__).parents[1], Path(__file__).parents[2])
+    )
     done = subprocess.run(
         [sys.executable, str(tmp_path / "killed.py"), uri, str(tmp_path / "box")],
         env={**os.environ, "PYTHONPATH": path},

@@ -1,4 +1,6 @@
-"""The patient store: a database which is away for a moment is waited for, and what is wrong is told at once."""
+"""The patient store: a database which is away for a moment is waited for, and what is wrong is told at
+once.
+"""
 
 import inspect
 import re
@@ -97,4 +99,6 @@ def test_every_call_of_optunas_cache_is_patient():
     source = inspect.getsource(optuna.storages._cached_storage._CachedStorage)
     called = set(re.findall(r"self\._backend\.(\w+)", source))
     assert len(called) > 15
-    assert [name for name in sorted(called) if not hasattr(getattr(PatientStorage, name), "__wrapped__")] == ["_get_best_trial_id"]
+    assert [name for name in sorted(called) if not hasattr(getattr(PatientStorage, name), "__wrapped__")] == [
+        "_get_best_trial_id"
+    ]

@@ -29,7 +29,9 @@ ACCURATE = Claim("accuracy")
 
 
 def curves(end, slowness=0.0, noise=0.001, seed=5, seeds=SEEDS, epsilons=EPSILONS, metric="accuracy"):
-    """Trials that approach `end(ε)` exponentially, the larger ε the slower, with noise shared by no two of them."""
+    """Trials that approach `end(ε)` exponentially, the larger ε the slower, with noise shared by no two of
+    them.
+    """
     generator = np.random.default_rng(seed)
     progress = np.arange(1, EPOCHS + 1)[:, None] / EPOCHS
     found = []
@@ -70,9 +72,11 @@ def test_what_cannot_win_is_dropped_and_the_reason_says_why():
     assert last.risk <= 0.01
     assert last.predicted["accuracy"].low < 0.8375 < last.predicted["accuracy"].high < best
     interval = last.predicted["accuracy"]
-    assert last.reason == (
-        f"ε = 0.35 is dropped: predicted accuracy {100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}], "
-        f"best so far {100 * best:.2f} % at ε = 0.1; the chance that it changes the recommendation is {100 * last.risk:.1f} %."
+    assert (
+        last.reason
+        == f"ε = 0.35 is dropped: predicted accuracy {100 * interval.value:.2f} % [{100 * interval.low:.2f},"
+        f" {100 * interval.high:.2f}], best so far {100 * best:.2f} % at ε = 0.1; the chance that it"
+        f" changes the recommendation is {100 * last.risk:.1f} %."
     )
 
 
@@ -93,8 +97,12 @@ def test_nothing_is_dropped_before_three_trials_have_finished(finished):
 def test_nothing_is_dropped_before_the_control_has_finished_or_with_one_seed():
     trials = curves(lambda epsilon: 0.85 - epsilon)
     assert all(verdict.keep for verdict in judge(trials[1:], 4, risk=1.0))
-    assert all(verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=1), 4, risk=1.0))
-    assert not any(verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=2), 4, risk=1.0))
+    assert all(
+        verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=1), 4, risk=1.0)
+    )
+    assert not any(
+        verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=2), 4, risk=1.0)
+    )
 
 
 def test_a_trial_with_nan_goes_on_to_its_failure_and_leaves_the_others_verdicts_alone():
@@ -119,7 +127,8 @@ def test_the_risk_is_that_of_all_dropped_trials_together():
 
 def test_a_policy_that_vetoes_worse_probabilities_drops_what_only_accuracy_would_keep():
     trials = both(
-        curves(lambda epsilon: 0.85 + 0.1 * epsilon), curves(lambda epsilon: 0.4 + 0.3 * epsilon, seed=6, metric="nll_calibrated")
+        curves(lambda epsilon: 0.85 + 0.1 * epsilon),
+        curves(lambda epsilon: 0.4 + 0.3 * epsilon, seed=6, metric="nll_calibrated"),
     )
     accuracy = Claim("accuracy", proven=True)
     assert judge(trials, 4, [accuracy])[-1].keep
@@ -131,7 +140,8 @@ def test_a_policy_that_vetoes_worse_probabilities_drops_what_only_accuracy_would
 
 def test_a_trial_is_kept_for_any_claim():
     trials = both(
-        curves(lambda epsilon: 0.85 - 0.2 * epsilon), curves(lambda epsilon: 0.4 - 0.2 * epsilon, seed=6, metric="nll_calibrated")
+        curves(lambda epsilon: 0.85 - 0.2 * epsilon),
+        curves(lambda epsilon: 0.4 - 0.2 * epsilon, seed=6, metric="nll_calibrated"),
     )
     sharpest = Claim("nll_calibrated", sign=-1)
     assert [verdict.keep for verdict in judge(trials, 4, [ACCURATE])] == [False] * 4
@@ -161,7 +171,9 @@ def test_curves_that_do_not_fit_are_refused():
 
 def test_trials_are_cut_out_of_the_engines_curves():
     values = torch.arange(12.0).reshape(2, 6)
-    low, high = Curve.of_members([0.1, 0.3], {"select_accuracy": values, "select_nll_calibrated": -values, "train_loss": values})
+    low, high = Curve.of_members(
+        [0.1, 0.3], {"select_accuracy": values, "select_nll_calibrated": -values, "train_loss": values}
+    )
     assert (low.epsilon, high.epsilon) == (0.1, 0.3)
     assert set(low.values) == {"accuracy", "nll_calibrated"}
     assert high.values["accuracy"].tolist() == [[3, 4, 5], [9, 10, 11]]
@@ -170,7 +182,23 @@ def test_trials_are_cut_out_of_the_engines_curves():
 
 def outcome(epsilon, values):
     seeds = tuple(range(len(values)))
-    return Outcome("u", "t", "s", "screen", 0, epsilon, 10, {}, seeds, {"select/accuracy": tuple(values)}, {}, (), {}, 1.0, "now")
+    return Outcome(
+        "u",
+        "t",
+        "s",
+        "screen",
+        0,
+        epsilon,
+        10,
+        {},
+        seeds,
+        {"select/accuracy": tuple(values)},
+        {},
+        (),
+        {},
+        1.0,
+        "now",
+    )
 
 
 def most_accurate(outcomes):
@@ -179,7 +207,9 @@ def most_accurate(outcomes):
 
 
 def middle_near_best(outcomes):
-    """ε = 0 where it is within one standard error of the best, by its paired gain; else of the best and its neighbours the one nearest to the middle."""
+    """ε = 0 where it is within one standard error of the best, by its paired gain; else of the best and its
+    neighbours the one nearest to the middle.
+    """
     best, control = most_accurate(outcomes), next(one for one in outcomes if one.epsilon == 0)
     gains = best.differences("select/accuracy", control)
     bar = best.mean("select/accuracy") - spread(gains) / len(gains) ** 0.5 - 1e-9
@@ -192,27 +222,38 @@ def middle_near_best(outcomes):
     while last + 1 < len(along) and along[last + 1].mean("select/accuracy") >= bar:
         last += 1
     middle = (along[first].epsilon + along[last].epsilon) / 2
-    return min(along[first : last + 1], key=lambda one: (round(abs(one.epsilon - middle), 9), abs(one.epsilon)))
+    return min(
+        along[first : last + 1], key=lambda one: (round(abs(one.epsilon - middle), 9), abs(one.epsilon))
+    )
 
 
 @pytest.mark.parametrize(("near", "policy"), [(False, most_accurate), (True, middle_near_best)])
 def test_candidates_are_the_best_trials_ties_included(near, policy):
     generator = torch.Generator().manual_seed(4)
-    finals = torch.randint(3, 8, (200, 6, 3), generator=generator).double() / 8  # eighths: sums are exact, and many tie
+    finals = (
+        torch.randint(3, 8, (200, 6, 3), generator=generator).double() / 8
+    )  # eighths: sums are exact, and many tie
     epsilons = torch.tensor([0.2, 0.0, 0.3, -0.12, 0.1, -0.25], dtype=torch.float64)
     chosen = candidate(finals, epsilons, near)
     for draw, index in zip(finals, chosen.tolist(), strict=True):
-        outcomes = [outcome(float(epsilon), values.tolist()) for epsilon, values in zip(epsilons, draw, strict=True)]
+        outcomes = [
+            outcome(float(epsilon), values.tolist()) for epsilon, values in zip(epsilons, draw, strict=True)
+        ]
         assert policy(outcomes).epsilon == float(epsilons[index])
     assert len(set(chosen.tolist())) > 2
 
 
 def test_dropping_matters_where_the_candidate_before_or_after_would_be_adopted():
     finals = torch.tensor([[0.9, 0.8, 0.7]] * 3 + [[0.8, 0.9, 0.7]]).unsqueeze(-1)
-    passes = torch.tensor([[True, False, False], [False, True, False], [False, False, True], [True, False, True]])
+    passes = torch.tensor(
+        [[True, False, False], [False, True, False], [False, False, True], [True, False, True]]
+    )
     epsilons, kept = torch.tensor([0.3, 0.2, 0.0]), torch.tensor([False, True, True])
     alone = [End(2, epsilons, {"accuracy": finals}, [ACCURATE], [passes]).change(kept)]
-    alone += [End(2, epsilons, {"accuracy": finals[[draw]]}, [ACCURATE], [passes[[draw]]]).change(kept) for draw in range(4)]
+    alone += [
+        End(2, epsilons, {"accuracy": finals[[draw]]}, [ACCURATE], [passes[[draw]]]).change(kept)
+        for draw in range(4)
+    ]
     assert alone == [0.5, 1.0, 1.0, 0.0, 0.0]
 
 
@@ -224,7 +265,9 @@ def test_a_gain_is_adopted_as_often_as_its_error_says():
     gains = (own[1] - own[0]).numpy()
     error = gains.std(ddof=1) / 2
     assert found[0] == 0
-    assert float(found[1]) == pytest.approx(norm.sf((1.96 * error - gains.mean()) / (math.sqrt(2) * error)), abs=0.01)
+    assert float(found[1]) == pytest.approx(
+        norm.sf((1.96 * error - gains.mean()) / (math.sqrt(2) * error)), abs=0.01
+    )
     assert bool(adopted(Claim("accuracy"), finals, 0, luck).all())
 
 
@@ -232,7 +275,9 @@ def test_a_veto_weighs_the_errors_of_seeds_and_of_examples():
     own = torch.tensor([[0.30, 0.34, 0.32], [0.32, 0.32, 0.35]], dtype=torch.float64)
     finals = {"accuracy": own.expand(40_000, -1, -1), "nll": own.expand(40_000, -1, -1)}
     luck = torch.randn(2, 40_000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    found = adopted(Claim("accuracy", vetoes=(Veto("nll", 0.05, error=0.02),)), finals, 0, luck).double().mean(0)
+    found = (
+        adopted(Claim("accuracy", vetoes=(Veto("nll", 0.05, error=0.02),)), finals, 0, luck).double().mean(0)
+    )
     rise = (own[1] - own[0]).numpy() / 0.32
     spread = math.sqrt(2 * (rise.var(ddof=1) / 3 + 0.02**2))
     assert float(found[1]) == pytest.approx(norm.cdf((0.05 - rise.mean()) / spread), abs=0.01)
@@ -261,22 +306,32 @@ def test_conditioning_agrees_with_the_joint_normal_distribution():
     generator = np.random.default_rng(2)
     root = generator.normal(size=(5, 7))
     prior, noise, known = root @ root.T, 0.3, np.array([0.4, -1.0, 2.0])
-    mean, covariance, fit = condition(torch.from_numpy(prior), torch.from_numpy(known), torch.tensor(noise, dtype=torch.float64))
+    mean, covariance, fit = condition(
+        torch.from_numpy(prior), torch.from_numpy(known), torch.tensor(noise, dtype=torch.float64)
+    )
     inverse = np.linalg.inv(prior[2:, 2:] + noise * np.eye(3))
     np.testing.assert_allclose(mean, prior[:2, 2:] @ inverse @ known)
     np.testing.assert_allclose(covariance, prior[:2, :2] - prior[:2, 2:] @ inverse @ prior[2:, :2])
-    _, _, other = condition(2 * torch.from_numpy(prior), torch.from_numpy(known), torch.tensor(noise, dtype=torch.float64))
-    logs = [multivariate_normal(cov=scale * prior[2:, 2:] + noise * np.eye(3)).logpdf(known) for scale in (1, 2)]
+    _, _, other = condition(
+        2 * torch.from_numpy(prior), torch.from_numpy(known), torch.tensor(noise, dtype=torch.float64)
+    )
+    logs = [
+        multivariate_normal(cov=scale * prior[2:, 2:] + noise * np.eye(3)).logpdf(known) for scale in (1, 2)
+    ]
     assert float(fit - other) == pytest.approx(logs[0] - logs[1])
 
 
 def test_where_gains_are_alike_an_end_is_the_level_of_the_later_half_plus_the_seeds_gain():
     generator = np.random.default_rng(9)
     levels, gains = generator.uniform(0.5, 0.8, size=(5, 1, 3)), np.array([0.05, 0.02, 0.09])
-    early = levels + 0.001 * np.array([-50, -40, -1, 0, 1])[:, None]  # the first two of five epochs do not count
+    early = (
+        levels + 0.001 * np.array([-50, -40, -1, 0, 1])[:, None]
+    )  # the first two of five epochs do not count
     then = np.concatenate([early[2:], np.full((3, 3, 3), 0.3), levels[2:] + gains], 1)
     epsilons = torch.tensor([0.12, 0.3, 0.0, 0.1, 0.2], dtype=torch.float64)
-    drawn = predict(torch.from_numpy(early[:2]), torch.from_numpy(then), epsilons, torch.Generator().manual_seed(0))
+    drawn = predict(
+        torch.from_numpy(early[:2]), torch.from_numpy(then), epsilons, torch.Generator().manual_seed(0)
+    )
     assert drawn.shape == (DRAWS, 2, 3)
     np.testing.assert_allclose(drawn.mean(0), levels[:2, 0] + gains, atol=1e-5)
     assert float(drawn.std(0).max()) < 1e-4
@@ -286,7 +341,9 @@ def test_intervals_hold_the_ends_of_data_made_as_the_model_says():
     generator = np.random.default_rng(1)
     hits, widths = [], []
     for number in range(80):
-        trials = curves(lambda epsilon: 0.85 + 0.05 * math.sqrt(epsilon), slowness=2.0, noise=0.01, seed=number, seeds=4)
+        trials = curves(
+            lambda epsilon: 0.85 + 0.05 * math.sqrt(epsilon), slowness=2.0, noise=0.01, seed=number, seeds=4
+        )
         finished = int(generator.integers(3, 6))
         for trial, verdict in zip(trials[finished:], judge(trials, finished), strict=True):
             interval = verdict.predicted["accuracy"]
@@ -297,9 +354,17 @@ def test_intervals_hold_the_ends_of_data_made_as_the_model_says():
 
 
 def test_seeds_scatter_in_the_draws_as_in_the_finished_trials():
-    trials = [trial.values["accuracy"] for trial in curves(lambda _: 0.85, noise=0.01, seeds=40, epsilons=(0.1, *EPSILONS))]
+    trials = [
+        trial.values["accuracy"]
+        for trial in curves(lambda _: 0.85, noise=0.01, seeds=40, epsilons=(0.1, *EPSILONS))
+    ]
     then = torch.stack(trials[1:])
-    drawn = predict(trials[0][None, :RUNG], then, torch.tensor((0.1, *EPSILONS), dtype=torch.float64), torch.Generator().manual_seed(0))
+    drawn = predict(
+        trials[0][None, :RUNG],
+        then,
+        torch.tensor((0.1, *EPSILONS), dtype=torch.float64),
+        torch.Generator().manual_seed(0),
+    )
     gains = then[:, -1] - then[:, RUNG // 2 : RUNG].mean(1)
     scatter = float((drawn[:, 0] - drawn[:, 0].mean(0)).std(1).mean())
     assert scatter == pytest.approx(0.01 * math.sqrt(1.2 * 9 / 8), rel=0.06)

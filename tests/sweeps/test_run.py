@@ -44,7 +44,11 @@ def run(folder, *arguments, timeout=240):
 
 
 def environment():
-    clean = {key: value for key, value in os.environ.items() if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA")
+    }
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "90"}
 
 
@@ -136,7 +140,10 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
             continue
         splits = ("select", "test") if one.data.tags["stage"] == "confirm" else ("select",)
         for split in splits:
-            file = np.load(io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")), allow_pickle=False)
+            file = np.load(
+                io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")),
+                allow_pickle=False,
+            )
             labels = file["labels"]
             assert float(file["epsilon"]) == pytest.approx(float(one.data.params["epsilon"]))
             per_seed = []
@@ -152,14 +159,18 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
                         aurc,
                     )
                 )
-            for name, value in zip(("accuracy", "nll", "ece", "aurc"), np.mean(per_seed, axis=0), strict=True):
-                near = (
-                    3e-5 if name == "aurc" else 1e-5
-                )  # metrics are logged to five digits; confidences equal to float32 are ties to us, and not to the oracle
+            for name, value in zip(
+                ("accuracy", "nll", "ece", "aurc"), np.mean(per_seed, axis=0), strict=True
+            ):
+                # metrics are logged to five digits; confidences equal to float32 are ties to us alone
+                near = 3e-5 if name == "aurc" else 1e-5
                 assert one.data.metrics[f"{split}/{name}"] == pytest.approx(value, abs=near), (split, name)
                 checked += 1
         held_out = [
-            np.load(io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")), allow_pickle=False)
+            np.load(
+                io.BytesIO(artifact(folder, client, one.info.run_id, f"logits/{split}.npz")),
+                allow_pickle=False,
+            )
             for split in ("calibrate", "select")
         ]
         right = np.concatenate([file["logits"].argmax(-1) == file["labels"] for file in held_out], 1)
@@ -183,12 +194,17 @@ def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tm
 
 
 def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
-    """Given a published ε of the same data and recipe, when the task is swept, then it is a finalist; not with another recipe, nor with --fresh."""
+    """Given a published ε of the same data and recipe, when the task is swept, then it is a finalist; not
+    with another recipe, nor with --fresh.
+    """
     plan = resolve({"epochs": 4})
     found = made(epsilon=0.23)
     training = plan.training(plan.tasks[0], load("digits").digest)
     record = replace(found.recommendations["safe"], point={"epsilon": 0.23}, training=training)
-    publish(MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), replace(found, recommendations={**found.recommendations, "safe": record}))
+    publish(
+        MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"),
+        replace(found, recommendations={**found.recommendations, "safe": record}),
+    )
     said = "ε = 0.23, which is published for this task, is confirmed beside the candidates"
     tried = run(tmp_path, *SMALL)
     assert tried.returncode == 0, tried.stderr
@@ -259,7 +275,11 @@ def test_the_same_command_trains_nothing_again_and_more_trials_add_the_rest(swep
     more = run(folder, "--trials", "4", "--seeds", "2", "--epochs", "4", "--reopen-test")
     assert "3 trials are finished, 1 are to do" in more.stderr + more.stdout
     assert "screening digits/mlp: 8 of 8 member-epochs" in more.stderr
-    studies = [name for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db") if "/" not in name.partition("@")[2]]
+    studies = [
+        name
+        for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db")
+        if "/" not in name.partition("@")[2]
+    ]
     assert len(studies) == 1
 
 
@@ -293,7 +313,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_command_goes_on(tmp_path):
 
 
 def study_in(folder):
-    (name,) = (name for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db") if "/" not in name.partition("@")[2])
+    (name,) = (
+        name
+        for name in optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db")
+        if "/" not in name.partition("@")[2]
+    )
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/optuna.db")
 
 
@@ -314,8 +338,29 @@ def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path)
 
 
 def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
-    small = ("--trials", "6", "--seeds", "2", "--epochs", "2", "--confirm-seeds", "2", "--epsilon", "-0.1:0.3")
-    done = run(tmp_path, *small, "--smoothing", "online@decay,class_prior", "--tune", "weight_decay", "--policy", "accuracy", "--json")
+    small = (
+        "--trials",
+        "6",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2",
+        "--confirm-seeds",
+        "2",
+        "--epsilon",
+        "-0.1:0.3",
+    )
+    done = run(
+        tmp_path,
+        *small,
+        "--smoothing",
+        "online@decay,class_prior",
+        "--tune",
+        "weight_decay",
+        "--policy",
+        "accuracy",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert set(record["point"]) == {"epsilon", "weight_decay", "smoothing"}
@@ -324,7 +369,9 @@ def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
     found = client.search_runs([client.get_experiment_by_name("digits/mlp").experiment_id])
     screened = [one.data.params for one in found if one.data.tags.get("stage") == "screen"]
     assert len(screened) == 6
-    assert sorted(float(one["epsilon"]) for one in screened).count(0) == 2  # the recipe's weight decay, and another one
+    assert (
+        sorted(float(one["epsilon"]) for one in screened).count(0) == 2
+    )  # the recipe's weight decay, and another one
     assert {one["smoothing"] for one in screened if float(one["epsilon"]) == 0} == {"online@decay"}
     assert all(0.0025 <= float(one["weight_decay"]) <= 0.04 for one in screened)
     assert float(next(one for one in screened if float(one["weight_decay"]) == 0.01)["epsilon"]) == 0
@@ -401,4 +448,6 @@ def test_outcomes_are_in_the_study(swept):
     for trial in study_in(folder).trials:
         if trial.state.name == "COMPLETE":
             outcome = Outcome.from_json(trial.user_attrs["outcome"])
-            assert trial.values == pytest.approx([outcome.mean("select/accuracy"), outcome.mean("select/ece")])
+            assert trial.values == pytest.approx(
+                [outcome.mean("select/accuracy"), outcome.mean("select/ece")]
+            )

@@ -29,7 +29,9 @@ EXAMPLES = STEPS * BATCH
 
 
 def made():
-    """A small data set: 5 classes which lie one beside the other, of unequal size; some examples were labelled by people."""
+    """A small data set: 5 classes which lie one beside the other, of unequal size; some examples were
+    labelled by people.
+    """
     generator = torch.Generator().manual_seed(7)
     labels = torch.multinomial(torch.tensor([0.4, 0.1, 0.2, 0.2, 0.1]), EXAMPLES, True, generator=generator)
     inputs = 0.8 * labels[:, None] + torch.randn(EXAMPLES, 6, generator=generator)
@@ -37,12 +39,22 @@ def made():
     human[::3] = torch.nan
     split = Split(inputs, labels, human=human)
     names = ("a", "b", "c", "d", "e")
-    return Dataset("made", dict.fromkeys(("train", "select", "calibrate", "test"), split), names, (0.0,), (1.0,), "digest", "here")
+    return Dataset(
+        "made",
+        dict.fromkeys(("train", "select", "calibrate", "test"), split),
+        names,
+        (0.0,),
+        (1.0,),
+        "digest",
+        "here",
+    )
 
 
 DATASET = made()
 LABELS = DATASET.splits["train"].labels
-EACH = torch.rand(EXAMPLES, CLASSES, generator=torch.Generator().manual_seed(3), dtype=torch.float64).softmax(1)
+EACH = torch.rand(EXAMPLES, CLASSES, generator=torch.Generator().manual_seed(3), dtype=torch.float64).softmax(
+    1
+)
 
 
 def no_teacher():
@@ -72,7 +84,17 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def every(files):
     """All kinds, and both schedules: by name, what members need."""
-    names = [*files.values(), "uniform", "class_prior", "similarity", "human", "online", "margin", "confidence_penalty", "uniform@decay"]
+    names = [
+        *files.values(),
+        "uniform",
+        "class_prior",
+        "similarity",
+        "human",
+        "online",
+        "margin",
+        "confidence_penalty",
+        "uniform@decay",
+    ]
     return {name: noise(name) for name in [*names, "online@warm_up", f"{files['examples']}@decay"]}
 
 
@@ -102,7 +124,11 @@ def train(population, first=0, last=EPOCHS):
     for epoch in range(first, last):
         population.begin(epoch)
         for step, (inputs, labels, rows) in enumerate(FEED.epoch(population.seeds, epoch), epoch * STEPS):
-            losses.append(population.step(inputs, labels, learning_rate_at(step, EPOCHS * STEPS), step / (EPOCHS * STEPS), rows))
+            losses.append(
+                population.step(
+                    inputs, labels, learning_rate_at(step, EPOCHS * STEPS), step / (EPOCHS * STEPS), rows
+                )
+            )
     return torch.stack(losses)
 
 
@@ -192,13 +218,20 @@ def test_equal_rows_per_example_are_a_table(kind, tmp_path, files):
 
 def test_each_example_has_its_own_distribution():
     """The loss of the first step, by hand."""
-    one = FusedPopulation([member("each", 0.3, 1), member("each", 0.1, 2)], network, {"each": Noise(noise("uniform").table, EACH)}, CPU)
+    one = FusedPopulation(
+        [member("each", 0.3, 1), member("each", 0.1, 2)],
+        network,
+        {"each": Noise(noise("uniform").table, EACH)},
+        CPU,
+    )
     inputs, labels, rows = next(FEED.epoch(one.seeds, 0))
     before = [torch.stack([one.logits(batch)[row] for batch in inputs])[row] for row in range(2)]
     losses = one.step(inputs, labels, 0.0, 0.0, rows)
     for row, epsilon in enumerate((0.3, 0.1)):
         target = (1 - epsilon) * nn.functional.one_hot(LABELS[rows[row]], CLASSES) + epsilon * EACH[rows[row]]
-        torch.testing.assert_close(losses[row], nn.functional.cross_entropy(before[row], target.float()), **ROUNDED)
+        torch.testing.assert_close(
+            losses[row], nn.functional.cross_entropy(before[row], target.float()), **ROUNDED
+        )
     with pytest.raises(ValueError, match="wanted the rows"):
         one.step(inputs, labels, 0.0)
 
@@ -211,7 +244,10 @@ def test_what_people_say_counts_where_they_were_asked():
     assert torch.equal(found[1::3], human[1::3])
     sure = replace(DATASET, splits={"train": replace(DATASET.splits["train"], human=onehot.double())})
     noises = {"human": noise("human", sure), "uniform": noise("uniform")}
-    same(*(trained(FusedPopulation, [one], noises)[0] for one in (member("human"), member("uniform", 0.0))), **ROUNDED)
+    same(
+        *(trained(FusedPopulation, [one], noises)[0] for one in (member("human"), member("uniform", 0.0))),
+        **ROUNDED,
+    )
 
 
 def test_a_teacher_is_softened_by_its_temperature(files):
@@ -234,8 +270,12 @@ def test_mass_goes_to_classes_which_are_taken_for_the_label():
     for label in range(CLASSES):
         assert found[label, [(label + 1) % CLASSES, (label - 1) % CLASSES]].sum() > 0.7
     assert torch.equal(found, noise("similarity", circle).table)
-    rare = replace(circle, splits={"train": Split(inputs, labels.where(torch.arange(400) != 3, 4).where(labels != 3, 2))})
-    assert torch.equal(noise("similarity", rare).table[3], torch.tensor([0.25, 0.25, 0.25, 0, 0.25], dtype=torch.float64))
+    rare = replace(
+        circle, splits={"train": Split(inputs, labels.where(torch.arange(400) != 3, 4).where(labels != 3, 2))}
+    )
+    assert torch.equal(
+        noise("similarity", rare).table[3], torch.tensor([0.25, 0.25, 0.25, 0, 0.25], dtype=torch.float64)
+    )
 
 
 def test_given_similarities_leave_the_label_out(files):
@@ -258,7 +298,9 @@ def test_similarity_of_texts_is_that_of_their_words():
     assert found[1, 0] > 0.8
 
 
-@pytest.mark.parametrize(("name", "shares"), [("uniform@decay", lambda t: 1 - t), ("uniform@warm_up", lambda t: min(1, 2 * t))])
+@pytest.mark.parametrize(
+    ("name", "shares"), [("uniform@decay", lambda t: 1 - t), ("uniform@warm_up", lambda t: min(1, 2 * t))]
+)
 @pytest.mark.parametrize("kind", KINDS_OF_POPULATION)
 def test_a_schedule_moves_epsilon(kind, name, shares):
     population = kind([member(name, 0.4)], network, {name: noise(name)}, CPU)
@@ -336,7 +378,10 @@ def test_a_training_goes_on_from_a_checkpoint_to_the_same_bits(kind, every, tmp_
 def test_a_negative_epsilon_pushes_away():
     for kind in KINDS_OF_POPULATION:
         population = kind(
-            [member("uniform", -0.2), member("human", -0.1)], network, {"uniform": noise("uniform"), "human": noise("human")}, CPU
+            [member("uniform", -0.2), member("human", -0.1)],
+            network,
+            {"uniform": noise("uniform"), "human": noise("human")},
+            CPU,
         )
         inputs, labels, rows = next(FEED.epoch([1], 0))
         logits = population.logits(inputs[0])[0]
@@ -347,11 +392,14 @@ def test_a_negative_epsilon_pushes_away():
         member("uniform", 1.0)
 
 
-# ---- names and files ---------------------------------------------------------------------------------------------------
+# ---- names and files
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_name_has_a_kind_a_file_and_a_schedule():
-    assert parsed("table:folder/a@b.npy@warm_up") == replace(parsed("table:x.npy"), file="folder/a@b.npy", schedule="warm_up")
+    assert parsed("table:folder/a@b.npy@warm_up") == replace(
+        parsed("table:x.npy"), file="folder/a@b.npy", schedule="warm_up"
+    )
     assert parsed("table:a@b.csv").file == "a@b.csv"
     assert all(parsed(name).kind == name for name in DISTRIBUTIONS)
     assert all(parsed(name).kind == name for name, kind in KINDS.items() if kind.file != "must")
@@ -382,13 +430,19 @@ def test_what_does_not_fit_is_named(name, numbers, message, tmp_path):
 def test_files_which_cannot_be_read_are_named(tmp_path):
     (tmp_path / "words.csv").write_text("cat,dog\n0.5,0.5\n")
     (tmp_path / "empty.npy").write_bytes(b"")
-    for file, message in (("nowhere.npy", "No such file"), ("words.csv", "something else than numbers"), ("empty.npy", "something else")):
+    for file, message in (
+        ("nowhere.npy", "No such file"),
+        ("words.csv", "something else than numbers"),
+        ("empty.npy", "something else"),
+    ):
         with pytest.raises(WrongInput, match=message):
             noise(f"table:{tmp_path}/{file}")
 
 
 def test_sequences_and_strangers_are_refused(files):
-    sequences = replace(DATASET, splits={"train": Split(torch.zeros(64, 3, 6), LABELS[:, None].expand(-1, 3))})
+    sequences = replace(
+        DATASET, splits={"train": Split(torch.zeros(64, 3, 6), LABELS[:, None].expand(-1, 3))}
+    )
     for name in ("human", "teacher", "similarity", files["examples"]):
         with pytest.raises(WrongInput, match="sequences of labels"):
             noise(name, sequences)
@@ -410,7 +464,8 @@ def test_another_content_of_a_file_is_another_study(tmp_path):
     assert len(keys) == 2
 
 
-# ---- engine ------------------------------------------------------------------------------------------------------------
+# ---- engine
+# --------------------------------------------------------------------------------------------------
 
 
 def test_an_engine_trains_a_teacher_once_and_members_by_it(monkeypatch):

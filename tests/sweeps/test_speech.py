@@ -20,7 +20,9 @@ from sweeps.errors import WrongInput
 SHARED = Path(os.environ.get("LSCAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 SILENCE = float(np.log(FLOOR))
-RATE, WINDOW, HOP, MELS, FRAMES = (getattr(SPECTROGRAM, name) for name in ("rate", "window", "hop", "bands", "frames"))
+RATE, WINDOW, HOP, MELS, FRAMES = (
+    getattr(SPECTROGRAM, name) for name in ("rate", "window", "hop", "bands", "frames")
+)
 
 
 def tone(hertz, seconds, loudness=1.0):
@@ -42,7 +44,10 @@ def packed(samples, rate=RATE, channels=1):
 
 
 def test_each_frequency_has_its_band():
-    centres = [float(band @ torch.linspace(0, RATE / 2, WINDOW // 2 + 1) / band.sum()) for band in SPECTROGRAM.filters]
+    centres = [
+        float(band @ torch.linspace(0, RATE / 2, WINDOW // 2 + 1) / band.sum())
+        for band in SPECTROGRAM.filters
+    ]
     assert centres == sorted(centres)
     loudest = [int(seen(tone(hertz, 0.5))[:, 5].argmax()) for hertz in (200, 500, 1000, 2000, 3000)]
     for band, hertz in zip(loudest, (200, 500, 1000, 2000, 3000), strict=True):
@@ -80,12 +85,19 @@ def write(folder, rows, test_rows):
     for name, own in zip(FILES, (rows, test_rows), strict=True):
         sounds, labels, speakers = zip(*own, strict=True)
         audio = [{"bytes": sound, "path": None} for sound in sounds]
-        parquet.write_table(pyarrow.table({"audio": audio, "label": list(labels), "speaker": list(speakers)}), folder / name)
+        parquet.write_table(
+            pyarrow.table({"audio": audio, "label": list(labels), "speaker": list(speakers)}), folder / name
+        )
 
 
 def test_the_test_split_is_the_official_one_or_speakers_nobody_heard(tmp_path):
-    sounds = {name: packed(tone(hertz, 0.2)) for name, hertz in (("ann", 300), ("bob", 600), ("cleo", 900), ("dan", 1200))}
-    rows = [(sounds[speaker], label, speaker) for label in (0, 1) for speaker in ("dan", "ann", "cleo", "bob")]
+    sounds = {
+        name: packed(tone(hertz, 0.2))
+        for name, hertz in (("ann", 300), ("bob", 600), ("cleo", 900), ("dan", 1200))
+    }
+    rows = [
+        (sounds[speaker], label, speaker) for label in (0, 1) for speaker in ("dan", "ann", "cleo", "bob")
+    ]
     write(tmp_path / "fsdd" / "data", rows[:5], rows[5:])
     official, by_speaker = DATASETS["fsdd"](tmp_path), DATASETS["fsdd_by_speaker"](tmp_path)
     assert official.shown[-official.test :] == ("spoken by ann", "spoken by cleo", "spoken by bob")
@@ -96,7 +108,9 @@ def test_the_test_split_is_the_official_one_or_speakers_nobody_heard(tmp_path):
         for row, shown in enumerate(source.shown):
             expected = seen(samples_of(Path("x"), 0, sounds[shown.removeprefix("spoken by ")]))
             assert np.array_equal(source.inputs[row, 0], expected.numpy())
-    assert sorted(zip(official.labels, official.shown, strict=True)) == sorted(zip(by_speaker.labels, by_speaker.shown, strict=True))
+    assert sorted(zip(official.labels, official.shown, strict=True)) == sorted(
+        zip(by_speaker.labels, by_speaker.shown, strict=True)
+    )
 
 
 def test_fsdd_tells_what_is_wrong(tmp_path):

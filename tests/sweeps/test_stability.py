@@ -25,7 +25,9 @@ def test_rules_name_what_they_say(values, expected):
         "best": "best",
         "in force": "middle on the scale of √ε, short list",
     }
-    assert {name: stability.RULES[rule](seen(values)) for name, rule in rules.items()} == pytest.approx(expected)
+    assert {name: stability.RULES[rule](seen(values)) for name, rule in rules.items()} == pytest.approx(
+        expected
+    )
 
 
 def test_the_share_of_equal_pairs():
@@ -33,6 +35,10 @@ def test_the_share_of_equal_pairs():
 
 
 def test_the_rule_in_force_is_the_one_of_that_name():
-    task = stability.Task(stability.SIZES["small"], stability.Truth(tuple(0.015 * min(1, epsilon / 0.1) for epsilon in stability.GRID)), 5)
+    task = stability.Task(
+        stability.SIZES["small"],
+        stability.Truth(tuple(0.015 * min(1, epsilon / 0.1) for epsilon in stability.GRID)),
+        5,
+    )
     named = stability.named_by(stability.screening_of(task, range(8)), "safe")
     assert named[stability.IN_FORCE] == named["middle on the scale of √ε, short list"] > 0

@@ -1,4 +1,6 @@
-"""The status of sweeps: read from real SQLite and PostgreSQL stores, written by Optuna and by another process meanwhile."""
+"""The status of sweeps: read from real SQLite and PostgreSQL stores, written by Optuna and by another process
+meanwhile.
+"""
 
 import json
 import os
@@ -25,7 +27,13 @@ from sweeps.studies.worker_registry import Roll
 
 ROOT = Path(__file__).parents[2]
 DIGITS, CNN = "digits/mlp@11111111", "fashion_mnist/cnn@22222222"
-COMPLETE, RUNNING, WAITING, PRUNED, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING, TrialState.PRUNED, TrialState.FAIL
+COMPLETE, RUNNING, WAITING, PRUNED, FAIL = (
+    TrialState.COMPLETE,
+    TrialState.RUNNING,
+    TrialState.WAITING,
+    TrialState.PRUNED,
+    TrialState.FAIL,
+)
 
 
 class Store:
@@ -37,7 +45,9 @@ class Store:
 
     def sweep(self, name, closed=None, **settings):
         study = self.study(name)
-        study.set_user_attr("plan", json.dumps({"epochs": self.epochs, "seeds": 4, "task": name.partition("@")[0]}))
+        study.set_user_attr(
+            "plan", json.dumps({"epochs": self.epochs, "seeds": 4, "task": name.partition("@")[0]})
+        )
         study.set_user_attr("settings", {"grace": 30, "trials": 8, "tune": {}, **settings})
         study.set_user_attr("created", "1790000000.000")
         study.set_user_attr("task", name.partition("@")[0])
@@ -45,10 +55,14 @@ class Store:
         return study
 
     def study(self, name):
-        return optuna.create_study(storage=self.storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True)
+        return optuna.create_study(
+            storage=self.storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
+        )
 
     def trials(self, name, state, count=1, seconds=20.0, ago=0.0, **attributes):
-        """So many trials which took so many seconds and ended a while ago; running ones began so many seconds ago."""
+        """So many trials which took so many seconds and ended a while ago; running ones began so many seconds
+        ago.
+        """
         study = self.study(name)
         end = datetime.now() - timedelta(seconds=ago)
         for _ in range(count):
@@ -92,7 +106,9 @@ def store(tmp_path, monkeypatch):
 
 def busy(store):
     """Two open sweeps, one of them with workers, and a closed one."""
-    store.sweep(DIGITS, closed="2026-11-21T12:00:00+00:00").set_user_attr("recommended", {"policy": "safe", "epsilon": 0.04})
+    store.sweep(DIGITS, closed="2026-11-21T12:00:00+00:00").set_user_attr(
+        "recommended", {"policy": "safe", "epsilon": 0.04}
+    )
     store.trials(DIGITS, COMPLETE, 8)
     store.sweep(CNN)
     store.trials(f"{CNN}/pilot-0-2", COMPLETE, 2)
@@ -104,8 +120,17 @@ def busy(store):
     store.trials(CNN, RUNNING, 2, seconds=5)
     store.trials(CNN, WAITING, 3)
     roll = Roll(store.storage, CNN)
-    about = {"pid": "4711", "device": "cuda:0", "engine": "fused, bf16, 1 lane", "since": "2026-11-21T12:00:00+00:00", "metrics": None}
-    first, second = (roll.enter({"host": host, **about}) for host in ("gpu-node-1.cluster.example", "gpu-node-2.cluster.example"))
+    about = {
+        "pid": "4711",
+        "device": "cuda:0",
+        "engine": "fused, bf16, 1 lane",
+        "since": "2026-11-21T12:00:00+00:00",
+        "metrics": None,
+    }
+    first, second = (
+        roll.enter({"host": host, **about})
+        for host in ("gpu-node-1.cluster.example", "gpu-node-2.cluster.example")
+    )
     first.hold(["11"])
     second.hold(["#12", "confirm-0-4#1"])
     return first, second
@@ -119,23 +144,44 @@ def looked(store, *patterns):
 def run(*arguments):
     """The command as a process of its own; what it printed, and its code."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-m", "sweeps.status", *arguments], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "sweeps.status", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 def test_trials_are_counted_by_what_became_of_them(store):
     busy(store)
     cnn, digits = looked(store)
-    assert cnn.trials == {"finished": 6, "running": 2, "queued": 3, "dropped": 1, "diverged": 1, "requeued": 1}
-    assert [(stage.stage, stage.members, stage.planned, stage.trials["finished"]) for stage in cnn.stages] == [
+    assert cnn.trials == {
+        "finished": 6,
+        "running": 2,
+        "queued": 3,
+        "dropped": 1,
+        "diverged": 1,
+        "requeued": 1,
+    }
+    assert [
+        (stage.stage, stage.members, stage.planned, stage.trials["finished"]) for stage in cnn.stages
+    ] == [
         ("pilot", 2, 2, 2),
         ("screen", 4, 11, 4),
     ]
     assert (cnn.task, cnn.stage, cnn.closed, cnn.recommended) == ("fashion_mnist/cnn", "screen", None, None)
-    assert (digits.stage, digits.closed, digits.recommended) == ("closed", "2026-11-21T12:00:00+00:00", {"policy": "safe", "epsilon": 0.04})
+    assert (digits.stage, digits.closed, digits.recommended) == (
+        "closed",
+        "2026-11-21T12:00:00+00:00",
+        {"policy": "safe", "epsilon": 0.04},
+    )
 
 
 def test_the_speed_is_that_of_the_last_trials_times_the_members_which_run(store):
-    """Given 4 trials of 4 members which took 20 s for 10 epochs and one which was dropped after 5, and 2 trials running since 5 s."""
+    """Given 4 trials of 4 members which took 20 s for 10 epochs and one which was dropped after 5, and 2
+    trials running since 5 s.
+    """
     busy(store)
     cnn, digits = looked(store)
     of_member = (4 * 4 * 10 + 4 * 5) / (5 * 4 * 20)
@@ -146,7 +192,9 @@ def test_the_speed_is_that_of_the_last_trials_times_the_members_which_run(store)
 
 
 def test_the_speed_does_not_depend_on_the_clocks_of_workers(store):
-    """Given workers whose clocks are 10 minutes ahead or behind, when a stage's speed is asked for, then it is the same."""
+    """Given workers whose clocks are 10 minutes ahead or behind, when a stage's speed is asked for, then it
+    is the same.
+    """
     store.sweep(DIGITS)
     for ago in (600, -600):
         store.trials(DIGITS, COMPLETE, ago=ago)
@@ -157,7 +205,9 @@ def test_the_speed_does_not_depend_on_the_clocks_of_workers(store):
 
 
 def test_what_is_not_known_is_not_told(store):
-    """Given a stage none of whose trials was finished, and one whose worker fell silent, then neither has a speed or an end."""
+    """Given a stage none of whose trials was finished, and one whose worker fell silent, then neither has a
+    speed or an end.
+    """
     store.sweep(DIGITS)
     store.trials(f"{DIGITS}/pilot-0-2", COMPLETE, 2)
     store.trials(DIGITS, RUNNING, 2)
@@ -189,7 +239,13 @@ def test_workers_are_shown_with_their_last_sign_of_life(store):
     _, second = busy(store)
     second.leave()
     (worker,) = looked(store)[0].workers
-    assert (worker.number, worker.host, worker.pid, worker.metrics, worker.trials) == (0, "gpu-node-1.cluster.example", "4711", "", ("11",))
+    assert (worker.number, worker.host, worker.pid, worker.metrics, worker.trials) == (
+        0,
+        "gpu-node-1.cluster.example",
+        "4711",
+        "",
+        ("11",),
+    )
     assert worker.alive
     assert worker.silent_seconds < 30
 
@@ -222,8 +278,8 @@ def test_where_nobody_works_it_says_how_to_start_a_worker(store):
     store.sweep(DIGITS)
     store.trials(DIGITS, WAITING, 2)
     assert (
-        f"2 trials are queued and no worker is alive. Start one:\n  python -m sweeps.worker --study {DIGITS}\n"
-        in run("--storage", store.url).stdout
+        "2 trials are queued and no worker is alive. Start one:\n  python -m sweeps.worker --study"
+        f" {DIGITS}\n" in run("--storage", store.url).stdout
     )
 
 
@@ -233,11 +289,32 @@ def test_json_has_stable_keys_and_no_password(store, capsys):
     content = json.loads(capsys.readouterr().out)
     assert list(content) == ["time", "storage", "sweeps", "outbox"]
     assert list(content["sweeps"][0]) == [
-        *("task", "study", "created", "closed", "stage", "trials", "stages", "member_epochs_per_second", "members_per_second"),
+        *(
+            "task",
+            "study",
+            "created",
+            "closed",
+            "stage",
+            "trials",
+            "stages",
+            "member_epochs_per_second",
+            "members_per_second",
+        ),
         *("seconds_left", "ends", "workers", "recommended"),
     ]
     assert list(content["sweeps"][0]["workers"][0]) == [
-        *("number", "host", "pid", "device", "engine", "since", "metrics", "silent_seconds", "alive", "trials"),
+        *(
+            "number",
+            "host",
+            "pid",
+            "device",
+            "engine",
+            "since",
+            "metrics",
+            "silent_seconds",
+            "alive",
+            "trials",
+        ),
     ]
     assert list(content["sweeps"][0]["stages"][0]) == ["study", "stage", "members", "planned", "trials"]
     assert content["sweeps"][0]["created"] == "2026-09-21T14:13:20+00:00"
@@ -247,11 +324,17 @@ def test_json_has_stable_keys_and_no_password(store, capsys):
 def test_what_waits_for_mlflow_is_told_where_its_folder_is(store, tmp_path, capsys):
     outbox = tmp_path / "state" / "outbox"
     outbox.mkdir(parents=True)
-    (outbox / "00000000001790000000-0000001-000001-aaaaaaaa-bbbbbbbb-trial-0123456789abcdef.zip").write_bytes(b"x" * 2_500_000)
+    (outbox / "00000000001790000000-0000001-000001-aaaaaaaa-bbbbbbbb-trial-0123456789abcdef.zip").write_bytes(
+        b"x" * 2_500_000
+    )
     assert main(["--storage", store.url, "--state-dir", str(tmp_path / "state")]) == 0
     assert f"For MLflow wait in {outbox}: 1 (2.5 MB)." in capsys.readouterr().out
     assert main(["--storage", store.url, "--state-dir", str(tmp_path / "state"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["outbox"] == {"folder": str(outbox), "entries": 1, "bytes": 2_500_000}
+    assert json.loads(capsys.readouterr().out)["outbox"] == {
+        "folder": str(outbox),
+        "entries": 1,
+        "bytes": 2_500_000,
+    }
 
 
 def test_tasks_are_chosen_by_name_pattern_or_study(store):
@@ -268,7 +351,11 @@ def test_it_does_not_write_and_makes_no_file(store, tmp_path, monkeypatch, capsy
     before = (tmp_path / "optuna.db").read_bytes()
     assert main(["--storage", store.url]) == 0
     assert (tmp_path / "optuna.db").read_bytes() == before
-    with open_store(store.url) as engine, engine.connect() as connection, pytest.raises(Exception, match="readonly"):
+    with (
+        open_store(store.url) as engine,
+        engine.connect() as connection,
+        pytest.raises(Exception, match="readonly"),
+    ):
         connection.exec_driver_sql("DELETE FROM trials")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
@@ -287,13 +374,24 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
         busy(made)
         cnn, _ = looked(made)
         made.storage.engine.dispose()
-        assert cnn.trials == {"finished": 6, "running": 2, "queued": 3, "dropped": 1, "diverged": 1, "requeued": 1}
+        assert cnn.trials == {
+            "finished": 6,
+            "running": 2,
+            "queued": 3,
+            "dropped": 1,
+            "diverged": 1,
+            "requeued": 1,
+        }
         assert [worker.alive for worker in cnn.workers] == [True, True]
         assert cnn.member_epochs_per_second == pytest.approx(3.6)
         for flags in ([], ["--json"]):
             assert main(["--storage", url.replace("postgres:@", "postgres:secret@"), *flags]) == 0
             assert "secret" not in "".join(capsys.readouterr())
-        with open_store(url) as engine, engine.connect() as connection, pytest.raises(Exception, match="read-only"):
+        with (
+            open_store(url) as engine,
+            engine.connect() as connection,
+            pytest.raises(Exception, match="read-only"),
+        ):
             connection.exec_driver_sql("DELETE FROM trial_heartbeats")
     finally:
         server.cleanup()
@@ -328,8 +426,16 @@ def test_a_server_that_is_away_is_not_wrong_input(capsys):
 
 
 def test_a_store_which_holds_nonsense_is_still_shown(store, capsys):
-    """Given attributes of wrong types, a worker which names itself with escapes, and studies of others, when it is read, nothing breaks out."""
-    for name, value in (("plan", "[1"), ("settings", [1]), ("created", "soon"), ("closed", False), ("recommended", {"epsilon": "x"})):
+    """Given attributes of wrong types, a worker which names itself with escapes, and studies of others, when
+    it is read, nothing breaks out.
+    """
+    for name, value in (
+        ("plan", "[1"),
+        ("settings", [1]),
+        ("created", "soon"),
+        ("closed", False),
+        ("recommended", {"epsilon": "x"}),
+    ):
         store.study(DIGITS).set_user_attr(name, value)
     store.study("somebody else's")
     store.study(f"{DIGITS}/pilot-x")
@@ -343,7 +449,10 @@ def test_a_store_which_holds_nonsense_is_still_shown(store, capsys):
 
 
 def test_it_starts_fast_and_needs_neither_torch_nor_mlflow():
-    code = "import sys, sweeps.status; print(sorted({'torch', 'mlflow', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, sweeps.status; print(sorted({'torch', 'mlflow', 'matplotlib', 'sklearn'} &"
+        " set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -353,16 +462,21 @@ def test_defaults_are_those_of_a_plan():
 
 
 def test_it_can_be_read_while_it_is_written(store, tmp_path):
-    """Given a process which writes without a pause, when the store is read many times, then every look succeeds, and so does every write."""
+    """Given a process which writes without a pause, when the store is read many times, then every look
+    succeeds, and so does every write.
+    """
     script = tmp_path / "writer.py"
     script.write_text(
-        "import sys\nfrom sweeps.studies.worker_registry import Roll\nfrom optuna.storages import RDBStorage\n"
-        f"roll = Roll(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace = roll.enter({{}})\nprint('there', flush=True)\n"
-        "for number in range(50):\n    place.beat()\n    place.hold([str(number)])\nprint('written', flush=True)\n"
+        "import sys\nfrom sweeps.studies.worker_registry import Roll\nfrom optuna.storages import"
+        f" RDBStorage\nroll = Roll(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
+        " roll.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
+        " place.hold([str(number)])\nprint('written', flush=True)\n"
     )
     store.sweep(DIGITS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, script, store.url], stdout=subprocess.PIPE, text=True, env=environment) as writer:
+    with subprocess.Popen(
+        [sys.executable, script, store.url], stdout=subprocess.PIPE, text=True, env=environment
+    ) as writer:
         assert writer.stdout.readline() == "there\n"
         looks = 0
         while writer.poll() is None:
@@ -375,8 +489,13 @@ def test_it_can_be_read_while_it_is_written(store, tmp_path):
 def test_watching_json_gives_a_line_for_each_look_and_waits_for_a_store_which_is_away(store, tmp_path):
     busy(store)
     command = [sys.executable, "-m", "sweeps.status", "--storage", store.url, "--json", "--watch", "0.1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as watching:
-        assert [json.loads(watching.stdout.readline())["sweeps"][0]["stage"] for _ in range(2)] == ["screen", "screen"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as watching:
+        assert [json.loads(watching.stdout.readline())["sweeps"][0]["stage"] for _ in range(2)] == [
+            "screen",
+            "screen",
+        ]
         moved = shutil.move(tmp_path / "optuna.db", tmp_path / "moved.db")
         assert "the study store does not answer" in watching.stderr.readline()
         shutil.move(moved, tmp_path / "optuna.db")
@@ -392,7 +511,9 @@ def test_watching_in_a_terminal_shows_what_changes_and_ends_with_ctrl_c(store):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "sweeps.status", "--storage", store.url, "--watch", "0.2"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, cwd=ROOT, env=environment) as watching:
+    with subprocess.Popen(
+        command, stdout=theirs, stderr=theirs, stdin=theirs, cwd=ROOT, env=environment
+    ) as watching:
         os.close(theirs)
         shown = until(ours, "0 of 7")
         store.trials(DIGITS, COMPLETE, 1)

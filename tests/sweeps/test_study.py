@@ -207,7 +207,9 @@ def test_a_confirmation_holds_what_is_queued_only(url):
 
 def test_no_seed_belongs_to_two_stages_or_two_plans():
     first, second = resolve({"random_state": 0}), resolve({"random_state": 1})
-    stages = [seeds_of(plan, stage, 900) for plan in (first, second) for stage in ("screen", "pilot", "confirm")]
+    stages = [
+        seeds_of(plan, stage, 900) for plan in (first, second) for stage in ("screen", "pilot", "confirm")
+    ]
     assert len({seed for seeds in stages for seed in seeds}) == 6 * 900
     assert seeds_of(first, "confirm", 3, 4) == seeds_of(first, "confirm", 7)[4:]
 
@@ -244,13 +246,17 @@ def test_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path)
 def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
-        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.study import open_storage, open_study, planned\n"
-        "plan = resolve({'trials': 4, 'seeds': 2})\nstudy, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
-        "study.enqueue(planned(plan, plan.tasks[0]))\n"
-        "with study.heartbeat():\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.design import planned\n"
+        "from sweeps.studies.retrying_storage import open_storage\n"
+        "from sweeps.studies.study import open_study\nplan = resolve({'trials': 4, 'seeds': 2})\n"
+        "study, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
+        "study.enqueue(planned(plan, plan.tasks[0]))\nwith study.heartbeat():\n    study.ask(2)\n"
+        "    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen([sys.executable, script, url], stdout=subprocess.PIPE, text=True, env=environment) as worker:
+    with subprocess.Popen(
+        [sys.executable, script, url], stdout=subprocess.PIPE, text=True, env=environment
+    ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "asked\n"
         study, _ = opened(url)
@@ -269,4 +275,6 @@ def test_an_outcome_survives_its_json(url):
     outcome = outcome_of(study, study.ask(1)[0])
     assert Outcome.from_json(outcome.to_json()) == outcome
     assert outcome.mean("select/accuracy") == pytest.approx(0.91)
-    assert outcome.differences("select/ece", replace(outcome, metrics={"select/ece": (0.01, 0.02)})) == pytest.approx((0.04, 0.02))
+    assert outcome.differences(
+        "select/ece", replace(outcome, metrics={"select/ece": (0.01, 0.02)})
+    ) == pytest.approx((0.04, 0.02))

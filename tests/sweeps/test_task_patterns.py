@@ -12,7 +12,16 @@ from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.registry import Architecture, Reads
 from sweeps.settings import matching, resolve
 
-IMAGE_SETS = ["cifar10", "cifar10n_aggregate", "cifar10n_random1", "cifar10n_worst", "digits", "fashion_mnist", "fsdd", "fsdd_by_speaker"]
+IMAGE_SETS = [
+    "cifar10",
+    "cifar10n_aggregate",
+    "cifar10n_random1",
+    "cifar10n_worst",
+    "digits",
+    "fashion_mnist",
+    "fsdd",
+    "fsdd_by_speaker",
+]
 
 
 @pytest.fixture
@@ -28,7 +37,17 @@ def registries(monkeypatch):
 @pytest.mark.parametrize(
     ("pattern", "wanted"),
     [
-        ("digits/*", ["digits/cnn", "digits/mlp", "digits/resnet18", "digits/resnet20", "digits/resnet8", "digits/vit"]),
+        (
+            "digits/*",
+            [
+                "digits/cnn",
+                "digits/mlp",
+                "digits/resnet18",
+                "digits/resnet20",
+                "digits/resnet8",
+                "digits/vit",
+            ],
+        ),
         ("trec/*", ["trec/text_cnn", "trec/text_transformer"]),
         ("multi30k/*", ["multi30k/translator"]),
         ("*/t*", ["multi30k/translator", "trec/text_cnn", "trec/text_transformer"]),
@@ -39,7 +58,9 @@ def test_a_pattern_means_what_is_possible(pattern, wanted):
     assert sorted(matching(pattern)) == wanted
 
 
-@pytest.mark.parametrize("name", sorted(name for name, own in ARCHITECTURES.items() if "images" in own.reads.kinds))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, own in ARCHITECTURES.items() if "images" in own.reads.kinds)
+)
 def test_what_a_network_says_of_images_is_so(name):
     side = ARCHITECTURES[name].reads.side
     assert isinstance(ARCHITECTURES[name].build((1, side, side + 1), 3), object)
@@ -58,12 +79,18 @@ def test_every_network_and_data_set_of_ours_says_what_it_reads_and_yields():
 
 def test_images_which_are_too_small_are_not_read(monkeypatch):
     monkeypatch.setitem(
-        ARCHITECTURES, "large", Architecture("large", lambda shape, classes: None, {}, declared=Reads(("images",), side=16))
+        ARCHITECTURES,
+        "large",
+        Architecture("large", lambda shape, classes: None, {}, declared=Reads(("images",), side=16)),
     )
     assert "digits/large" not in matching("digits/*")
     assert matching("fashion_mnist/large") == ["fashion_mnist/large"]
     with pytest.raises(
-        WrongInput, match="large reads images of at least 16 pixels a side, and digits yields images of 8 or more pixels a side"
+        WrongInput,
+        match=(
+            "large reads images of at least 16 pixels a side, and digits yields images of 8 or more pixels a"
+            " side"
+        ),
     ):
         matching("digits/large")
 
@@ -73,10 +100,19 @@ def test_images_which_are_too_small_are_not_read(monkeypatch):
     [
         (
             ["digits/translator"],
-            "digits/translator is not possible: translator reads sequences, and digits yields images of 8 or more pixels",
+            (
+                "digits/translator is not possible: translator reads sequences, and digits yields images of 8"
+                " or more pixels"
+            ),
         ),
         (["digits/t*"], "no task 'digits/t*' is possible: "),
-        (["multi30k/mlp"], "mlp reads images or features, and multi30k yields sequences. With multi30k go translator; with mlp go cifar10"),
+        (
+            ["multi30k/mlp"],
+            (
+                "mlp reads images or features, and multi30k yields sequences. With multi30k go translator;"
+                " with mlp go cifar10"
+            ),
+        ),
         (["nosuch/*"], "no dataset named 'nosuch'"),
         (["digits/nosuch"], "no architecture named 'nosuch'"),
     ],
@@ -86,14 +122,19 @@ def test_what_is_not_possible_is_refused_at_once_in_one_sentence(words, why, cap
     assert why in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_name(tmp_path, registries, monkeypatch):
+def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_name(
+    tmp_path, registries, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     rows = [f"{'good' if row % 2 else 'bad'} words number {row},{row % 2}" for row in range(200)]
     (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    np.savez(tmp_path / "points.npz", x=np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32), y=np.arange(200) % 2)
+    np.savez(
+        tmp_path / "points.npz",
+        x=np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32),
+        y=np.arange(200) % 2,
+    )
     (tmp_path / "kinds_nets.py").write_text(
-        "from torch import nn\n"
-        "def of_numbers(shape, classes): return nn.Linear(shape[0], classes)\n"
+        "from torch import nn\ndef of_numbers(shape, classes): return nn.Linear(shape[0], classes)\n"
         "def of_tokens(shape, classes, vocabulary): return nn.Embedding(vocabulary, classes)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -106,14 +147,21 @@ def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_nam
         "reviews/text_transformer",
         "reviews/of_tokens",
     ]
-    assert [one.name for one in resolve({**brought, "tasks": ["points/*"]}).tasks] == ["points/mlp", "points/of_numbers"]
+    assert [one.name for one in resolve({**brought, "tasks": ["points/*"]}).tasks] == [
+        "points/mlp",
+        "points/of_numbers",
+    ]
     assert [one.name for one in resolve({**brought, "tasks": ["digits/of_*"]}).tasks] == ["digits/of_numbers"]
-    assert [one.name for one in resolve({**brought, "tasks": ["points/cnn"]}).tasks] == ["points/cnn"]  # the network itself will say
+    assert [one.name for one in resolve({**brought, "tasks": ["points/cnn"]}).tasks] == [
+        "points/cnn"
+    ]  # the network itself will say
     assert (suited("reviews", None), suited("points", None)) == ("text_cnn", "mlp")
 
 
 def test_what_the_user_says_of_a_data_set_is_known_before_it_is_read(registries):
     resolve({"datasets": {"pets": {"source": "no/such/folder", "image_size": 16}}, "tasks": ["digits/mlp"]})
     assert yields_of("pets") == Yields("images", side=16)
-    with pytest.raises(WrongInput, match="text_cnn reads tokens, and pets yields images of 16 or more pixels a side"):
+    with pytest.raises(
+        WrongInput, match="text_cnn reads tokens, and pets yields images of 16 or more pixels a side"
+    ):
         matching("pets/text_cnn")

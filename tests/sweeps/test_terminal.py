@@ -36,7 +36,10 @@ def test_text_stays_as_it_is(capsys):
     made.warn("go on with: this")
     made.error("no such [task]")
     captured = capsys.readouterr()
-    assert captured.out == "digits/mlp: [new] study\n\nTrials\n  ε  accuracy %\n  0        97.1\n0.1        97.4\n"
+    assert (
+        captured.out
+        == "digits/mlp: [new] study\n\nTrials\n  ε  accuracy %\n  0        97.1\n0.1        97.4\n"
+    )
     assert captured.err == "go on with: this\nerror: no such [task]\n"
 
 
@@ -64,16 +67,38 @@ def test_every_event_is_one_line_of_json(capsys):
 def test_a_table_is_one_event(capsys):
     Console(to_stderr=False, log_format="json").table(TABLE, mark="0.1")
     (found,) = events(capsys.readouterr())
-    assert (found["event"], found["message"], found["header"], found["mark"]) == ("table", "Trials", ["ε", "accuracy %"], "0.1")
+    assert (found["event"], found["message"], found["header"], found["mark"]) == (
+        "table",
+        "Trials",
+        ["ε", "accuracy %"],
+        "0.1",
+    )
     assert found["rows"] == [["0", "97.1"], ["0.1", "97.4"]]
 
 
 def test_no_value_can_break_a_line(capsys):
-    values = {"a": HOSTILE, "b": math.nan, "c": [-math.inf, {"x": math.nan, 1: (1, 2)}], "d": Path("x"), "e": {3}, "f": None, "g": True}
-    Console(to_stderr=False, log_format="json").say(HOSTILE, event=HOSTILE, **values, level="none", time="none")
+    values = {
+        "a": HOSTILE,
+        "b": math.nan,
+        "c": [-math.inf, {"x": math.nan, 1: (1, 2)}],
+        "d": Path("x"),
+        "e": {3},
+        "f": None,
+        "g": True,
+    }
+    Console(to_stderr=False, log_format="json").say(
+        HOSTILE, event=HOSTILE, **values, level="none", time="none"
+    )
     (found,) = events(capsys.readouterr())
     assert (found["message"], found["event"], found["a"]) == (HOSTILE, HOSTILE, HOSTILE)
-    assert [found[name] for name in "bcdefg"] == [None, [None, {"x": None, "1": [1, 2]}], "x", [3], None, True]
+    assert [found[name] for name in "bcdefg"] == [
+        None,
+        [None, {"x": None, "1": [1, 2]}],
+        "x",
+        [3],
+        None,
+        True,
+    ]
     assert found["level"] == "info"
     assert found["time"] != "none"
 
@@ -109,14 +134,24 @@ def test_events_of_many_threads_do_not_mix(capfd):
 
 
 def test_what_others_print_becomes_events_too():
-    """Given a process which warns, logs, has Optuna log, fails in a thread and crashes, then each of its lines is JSON."""
+    """Given a process which warns, logs, has Optuna log, fails in a thread and crashes, then each of its
+    lines is JSON.
+    """
     code = (
-        "import logging, threading, warnings, optuna\nfrom sweeps.terminal import Console\nConsole(True, 'json').adopt()\n"
-        "warnings.warn('two\\nlines')\nlogging.getLogger('some.package').error('it %s', 'failed')\n"
+        "import logging, threading, warnings, optuna\nfrom sweeps.terminal import Console\n"
+        "Console(True, 'json').adopt()\nwarnings.warn('two\\nlines')\n"
+        "logging.getLogger('some.package').error('it %s', 'failed')\n"
         "optuna.logging.get_logger('optuna.x').warning('of Optuna')\n"
-        "thread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\nraise ValueError('at last')\n"
+        "thread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\n"
+        "raise ValueError('at last')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == 1
     assert [(one["level"], one["event"]) for one in found] == [
@@ -127,7 +162,12 @@ def test_what_others_print_becomes_events_too():
         ("error", "crash"),
     ]
     assert "two\nlines" in found[0]["message"]
-    assert [one["message"] for one in found[1:]] == ["it failed", "of Optuna", "ZeroDivisionError: division by zero", "ValueError: at last"]
+    assert [one["message"] for one in found[1:]] == [
+        "it failed",
+        "of Optuna",
+        "ZeroDivisionError: division by zero",
+        "ValueError: at last",
+    ]
     assert "Traceback" in found[4]["trace"]
 
 

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from sweeps.protocol.test_ledger import TestOpened, earlier_claims, note_claims, open_test, openings_of, refuse_more
+from sweeps.protocol.test_ledger import (
+    TestOpened,
+    earlier_claims,
+    note_claims,
+    open_test,
+    openings_of,
+    refuse_more,
+)
 from sweeps.settings import resolve
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.study import open_study
@@ -40,7 +47,9 @@ def test_going_on_with_the_same_finalists_is_no_second_opening(study):
     assert open_for(study, FIRST, CONTROL) == first
 
 
-@pytest.mark.parametrize("change", [{"points": (CONTROL, SECOND)}, {"points": (CONTROL, FIRST, SECOND)}, {"seeds": 12}])
+@pytest.mark.parametrize(
+    "change", [{"points": (CONTROL, SECOND)}, {"points": (CONTROL, FIRST, SECOND)}, {"seeds": 12}]
+)
 def test_other_finalists_or_seeds_are_refused_and_the_message_says_when_by_whom_and_what_to_do(study, change):
     (first,) = open_for(study, CONTROL, FIRST)
     with pytest.raises(TestOpened) as caught:
@@ -51,7 +60,8 @@ def test_other_finalists_or_seeds_are_refused_and_the_message_says_when_by_whom_
 
 
 @pytest.mark.parametrize(
-    "change", [{"policy": "accuracy"}, {"prices": Prices(1.0, 0.2, 0.0)}, {"tolerances": Tolerances(nll_relative=0.1)}]
+    "change",
+    [{"policy": "accuracy"}, {"prices": Prices(1.0, 0.2, 0.0)}, {"tolerances": Tolerances(nll_relative=0.1)}],
 )
 def test_other_terms_are_another_opening(study, change):
     open_for(study, CONTROL, FIRST)

@@ -32,7 +32,19 @@ FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 
 
 def test_words_and_marks():
-    assert words_of("What's the  Größe of 3.5 CPUs?") == ["what", "'", "s", "the", "größe", "of", "3", ".", "5", "cpus", "?"]
+    assert words_of("What's the  Größe of 3.5 CPUs?") == [
+        "what",
+        "'",
+        "s",
+        "the",
+        "größe",
+        "of",
+        "3",
+        ".",
+        "5",
+        "cpus",
+        "?",
+    ]
 
 
 def test_the_vocabulary_is_by_frequency_then_by_alphabet():
@@ -55,7 +67,9 @@ def test_the_few_longest_texts_are_cut():
 
 def test_the_vocabulary_is_that_of_train_alone(monkeypatch):
     texts = np.array([f"word{row % 40} word{row % 40} class{row % 2}" for row in range(400)])
-    monkeypatch.setitem(DATASETS, "made", lambda _: Source(texts, np.arange(400) % 2, ("a", "b"), 40, "made", shown=()))
+    monkeypatch.setitem(
+        DATASETS, "made", lambda _: Source(texts, np.arange(400) % 2, ("a", "b"), 40, "made", shown=())
+    )
     texts[360:] = "unseen unseen class0"
     data = load("made")
     train, test = data.splits["train"], data.splits["test"]
@@ -70,11 +84,19 @@ def test_the_vocabulary_is_that_of_train_alone(monkeypatch):
 def write(folder, texts, labels, test_texts, test_labels):
     folder.mkdir(parents=True, exist_ok=True)
     for name, own, of_own in zip(FILES, (texts, test_texts), (labels, test_labels), strict=True):
-        parquet.write_table(pyarrow.table({"text": own, "label": pyarrow.array(of_own, pyarrow.int64())}), folder / name)
+        parquet.write_table(
+            pyarrow.table({"text": own, "label": pyarrow.array(of_own, pyarrow.int64())}), folder / name
+        )
 
 
 def test_no_question_of_trec_is_learnt_and_asked(tmp_path):
-    write(tmp_path / "trec" / "data", ["who ?", "why ?", "who ?", "when ?", "where ?"], [3, 2, 0, 5, 4], ["when ?", "how ?"], [5, 2])
+    write(
+        tmp_path / "trec" / "data",
+        ["who ?", "why ?", "who ?", "when ?", "where ?"],
+        [3, 2, 0, 5, 4],
+        ["when ?", "how ?"],
+        [5, 2],
+    )
     source = DATASETS["trec"](tmp_path)
     assert source.inputs.tolist() == ["who ?", "why ?", "where ?", "when ?", "how ?"]
     assert source.labels.tolist() == [3, 2, 4, 5, 2]
@@ -82,9 +104,15 @@ def test_no_question_of_trec_is_learnt_and_asked(tmp_path):
 
 
 def test_trec_tells_how_to_get_it(tmp_path):
-    with pytest.raises(WrongInput, match=r"trec needs its files, and no data directory was given. Get .*cogcomp.seas.upenn.edu"):
+    with pytest.raises(
+        WrongInput,
+        match=r"trec needs its files, and no data directory was given. Get .*cogcomp.seas.upenn.edu",
+    ):
         load("trec")
-    with pytest.raises(WrongInput, match=r"cannot read .*trec/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR"):
+    with pytest.raises(
+        WrongInput,
+        match=r"cannot read .*trec/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR",
+    ):
         load("trec", str(tmp_path))
     write(tmp_path, ["who ?"], [6], ["how ?"], [2])
     with pytest.raises(WrongInput, match="has labels from 6 to 6; wanted 0 to 5"):
@@ -131,7 +159,9 @@ def test_padding_never_matters(name):
 def test_the_order_of_words_matters(name):
     module = build(name).eval()
     one = torch.tensor([[5, 6, 7, 8, 0, 0, 0, 0, 0]])
-    assert (module(one) - module(one.index_select(1, torch.tensor([3, 2, 1, 0, 4, 5, 6, 7, 8])))).abs().max() > 1e-4
+    assert (
+        module(one) - module(one.index_select(1, torch.tensor([3, 2, 1, 0, 4, 5, 6, 7, 8])))
+    ).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -147,7 +177,9 @@ def test_stacked_members_do_what_they_do_apart(name):
     parameters, buffers = stack_module_state(apart)
     skeleton = build(name, seed=9).eval()
     own = tokens(3, 6, 9)
-    stacked = vmap(lambda parameters, buffers, inputs: functional_call(skeleton, (parameters, buffers), (inputs,)))
+    stacked = vmap(
+        lambda parameters, buffers, inputs: functional_call(skeleton, (parameters, buffers), (inputs,))
+    )
     expected = torch.stack([module(inputs) for module, inputs in zip(apart, own, strict=True)])
     torch.testing.assert_close(stacked(parameters, buffers, own), expected)
 

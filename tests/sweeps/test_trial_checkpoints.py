@@ -1,4 +1,6 @@
-"""The shelf: checkpoints of trials, which go on in whatever population they come to lie in; and what may be wrong with them."""
+"""The shelf: checkpoints of trials, which go on in whatever population they come to lie in; and what may be
+wrong with them.
+"""
 
 import resource
 from dataclasses import replace
@@ -18,7 +20,9 @@ ONE, TWO, THREE = ([Member(epsilon, seed, 3e-3, 1e-2) for seed in (0, 1)] for ep
 
 @pytest.fixture(scope="module")
 def engine():
-    made = choose(resolve({"epochs": 3}).tasks[0], load("digits"), ("uniform",), torch.device("cpu"), 2, "fused")
+    made = choose(
+        resolve({"epochs": 3}).tasks[0], load("digits"), ("uniform",), torch.device("cpu"), 2, "fused"
+    )
     return replace(made, way=Way("fused", "float32", 1, 8))
 
 
@@ -66,7 +70,9 @@ def test_trials_go_on_beside_others_to_the_same_bits(engine, shelf, whole, tmp_p
 
 
 @pytest.mark.parametrize("length", [0, 7, 500, -1])
-def test_a_truncated_checkpoint_is_told_and_its_population_begins_anew(engine, shelf, whole, tmp_path, length):
+def test_a_truncated_checkpoint_is_told_and_its_population_begins_anew(
+    engine, shelf, whole, tmp_path, length
+):
     until_epoch(engine, [*ONE, *TWO], 1, shelf(one=ONE, two=TWO))
     path = place(tmp_path, "two")
     path.write_bytes(path.read_bytes()[:length])

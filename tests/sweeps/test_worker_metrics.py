@@ -27,7 +27,11 @@ def scraped(address):
     with urllib.request.urlopen(address, timeout=20) as reply:
         assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
         families = list(text_string_to_metric_families(reply.read().decode()))
-    values = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+    values = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
     return values, {family.name: family.type for family in families}
 
 
@@ -56,7 +60,11 @@ def test_what_a_worker_does_is_counted(meter):
         ("lscal_worker_info", (("host", 'a"b\n'), ("pid", "1"))): 1,
     }
     assert {key: values.get(key) for key in expected} == expected
-    assert (types["lscal_members"], types["lscal_trials"], types["lscal_gpu_memory_bytes"]) == ("counter", "gauge", "gauge")
+    assert (types["lscal_members"], types["lscal_trials"], types["lscal_gpu_memory_bytes"]) == (
+        "counter",
+        "gauge",
+        "gauge",
+    )
     assert values[("process_resident_memory_bytes", ())] > 0
 
 
@@ -98,9 +106,11 @@ def test_an_address_which_is_none_is_told(host, port):
 
 def test_asking_for_memory_starts_neither_torch_nor_cuda():
     code = (
-        "import sys\nfrom prometheus_client import generate_latest\nfrom sweeps.workers.metrics import Meter\n"
-        "assert b'gpu_memory_bytes{' not in generate_latest(Meter().registry)\nassert 'torch' not in sys.modules\n"
-        "import torch\ngenerate_latest(Meter().registry)\nassert not torch.cuda.is_initialized()\n"
+        "import sys\nfrom prometheus_client import generate_latest\n"
+        "from sweeps.workers.metrics import Meter\n"
+        "assert b'gpu_memory_bytes{' not in generate_latest(Meter().registry)\n"
+        "assert 'torch' not in sys.modules\nimport torch\ngenerate_latest(Meter().registry)\n"
+        "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
@@ -114,5 +124,6 @@ def test_the_memory_of_a_gpu_in_use_is_told(meter):
     name = (("device", f"cuda:{kept.device.index}"),)
     assert values["lscal_gpu_memory_bytes", (*name, ("kind", "allocated"))] >= 4_000_000
     assert (
-        values["lscal_gpu_memory_bytes", (*name, ("kind", "total"))] >= values["lscal_gpu_memory_bytes", (*name, ("kind", "used_by_all"))]
+        values["lscal_gpu_memory_bytes", (*name, ("kind", "total"))]
+        >= values["lscal_gpu_memory_bytes", (*name, ("kind", "used_by_all"))]
     )

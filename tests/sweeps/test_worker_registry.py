@@ -1,4 +1,6 @@
-"""The roll of workers, on real SQLite and PostgreSQL databases, with workers that are killed, paused and have wrong clocks."""
+"""The roll of workers, on real SQLite and PostgreSQL databases, with workers that are killed, paused and have
+wrong clocks.
+"""
 
 import os
 import signal
@@ -18,9 +20,10 @@ from sweeps.studies.worker_registry import Roll, heartbeat_ages
 
 NAME = "digits/mlp@11111111"
 WORKER = (
-    "import sys, time\nfrom optuna.storages import RDBStorage\nfrom sweeps.studies.worker_registry import Roll\n"
-    "place = Roll(RDBStorage(sys.argv[1]), 'digits/mlp@22222222').enter({'host': 'killed'})\nprint('there', flush=True)\n"
-    "while True:\n    time.sleep(0.2)\n    place.beat()\n"
+    "import sys, time\nfrom optuna.storages import RDBStorage\n"
+    "from sweeps.studies.worker_registry import Roll\n"
+    "place = Roll(RDBStorage(sys.argv[1]), 'digits/mlp@22222222').enter({'host': 'killed'})\n"
+    "print('there', flush=True)\nwhile True:\n    time.sleep(0.2)\n    place.beat()\n"
 )
 
 
@@ -40,7 +43,11 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def storage(request, tmp_path):
-    opened = open_storage(f"sqlite:///{tmp_path}/optuna.db" if request.param == "sqlite" else request.getfixturevalue("postgres"))
+    opened = open_storage(
+        f"sqlite:///{tmp_path}/optuna.db"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres")
+    )
     yield opened
     for summary in opened.get_all_studies():
         opened.delete_study(summary._study_id)
@@ -72,7 +79,9 @@ def test_a_killed_worker_falls_silent_and_is_crossed_out_once(postgres, tmp_path
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen([sys.executable, script, postgres], stdout=subprocess.PIPE, text=True, env=environment) as worker:
+    with subprocess.Popen(
+        [sys.executable, script, postgres], stdout=subprocess.PIPE, text=True, env=environment
+    ) as worker:
         assert worker.stdout.readline() == "there\n"
         time.sleep(1.5)
         (present,) = roll.present(1)
@@ -98,13 +107,20 @@ def test_who_was_taken_for_dead_is_entered_again_with_what_it_holds(storage):
     assert roll.present(30) == []
     place.beat()
     (present,) = roll.present(30)
-    assert (present.number, present.about, present.holds, present.alive) == (1, {"host": "paused"}, ("7",), True)
+    assert (present.number, present.about, present.holds, present.alive) == (
+        1,
+        {"host": "paused"},
+        ("7",),
+        True,
+    )
     place.leave()
     assert states(roll) == ["FAIL", "COMPLETE"]
 
 
 def test_ages_are_by_the_databases_clock_whatever_that_of_a_worker_says(storage, monkeypatch):
-    """Given a trial whose worker's clock is ten minutes ahead, and one of its heartbeats, then its age is the time since then."""
+    """Given a trial whose worker's clock is ten minutes ahead, and one of its heartbeats, then its age is the
+    time since then.
+    """
     study = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], NAME)
     beaten, silent, ended = (storage.create_new_trial(study) for _ in range(3))
     storage.record_heartbeat(beaten)
@@ -120,7 +136,9 @@ def test_ages_are_by_the_databases_clock_whatever_that_of_a_worker_says(storage,
 
 
 def test_many_who_enter_at_once_are_all_there(storage):
-    """Given eight workers which begin the same roll at the same moment, when they leave at once as others beat, then no entry stays."""
+    """Given eight workers which begin the same roll at the same moment, when they leave at once as others
+    beat, then no entry stays.
+    """
     ready = threading.Barrier(8)
 
     def enter(number):

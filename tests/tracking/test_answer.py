@@ -32,7 +32,9 @@ from tracking.report import page, summary
 from tracking.report.answer import sentences
 
 OLDER = Path(__file__).with_name("older")
-"""Records as they were written before they had a temperature, a verdict, or the ε which cannot be told apart (commit c3a2286)."""
+"""Records as they were written before they had a temperature, a verdict, or the ε which cannot be told apart
+(commit c3a2286).
+"""
 FOUND = made.evidence(pictures=False, instances=False)
 SAFE, RAW = FOUND.recommendations["safe"], FOUND.recommendations["raw"]
 PAGE = {"page": "file:///tmp/page.html"}
@@ -49,7 +51,8 @@ def numbers(text):
     return re.findall(r"[+−-]?\d+(?:\.\d+)?", " ".join(text.split()))
 
 
-# ---- what they say -----------------------------------------------------------------------------------------------------
+# ---- what they say
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_first_sentence_gives_epsilon_temperature_accuracy_and_error():
@@ -57,10 +60,11 @@ def test_the_first_sentence_gives_epsilon_temperature_accuracy_and_error():
     before, after = (100 * one.estimates["ece"].value for one in FOUND.comparisons[:2])
     repaired = 100 * FOUND.comparisons[1].estimates["ece_calibrated"].value
     kept = FOUND.comparisons[1].outcome.temperature
-    assert said()[0] == (
-        f"Train with label_smoothing=0.1 and divide logits by T = {sum(kept) / len(kept):.2f} (fitted on 270 examples): accuracy "
-        f"+{100 * SAFE.delta_accuracy.value:.1f} pp [+{100 * delta.low:.1f}, +{100 * delta.high:.1f}], ECE {before:.1f} → {after:.1f} %, "
-        f"{repaired:.1f} % after T."
+    assert (
+        said()[0]
+        == f"Train with label_smoothing=0.1 and divide logits by T = {sum(kept) / len(kept):.2f} (fitted on"
+        f" 270 examples): accuracy +{100 * SAFE.delta_accuracy.value:.1f} pp [+{100 * delta.low:.1f},"
+        f" +{100 * delta.high:.1f}], ECE {before:.1f} → {after:.1f} %, {repaired:.1f} % after T."
     )
 
 
@@ -71,11 +75,19 @@ def test_the_second_sentence_is_the_opposite_case():
     assert sentences(FOUND.recommendations, "raw")[1].startswith(
         "Can you recalibrate? Use 0.1 and divide logits by T = 1.37 (fitted on 270 examples):"
     )
-    agreed = replace(SAFE, policy="raw", estimates={**SAFE.estimates, "confidence_gap": Interval(0.004, 0.0, 0.01)})
-    assert said(other={"raw": agreed})[1] == "Cannot recalibrate? 0.1 as well: confidence is 0.4 points too high."
+    agreed = replace(
+        SAFE, policy="raw", estimates={**SAFE.estimates, "confidence_gap": Interval(0.004, 0.0, 0.01)}
+    )
+    assert (
+        said(other={"raw": agreed})[1]
+        == "Cannot recalibrate? 0.1 as well: confidence is 0.4 points too high."
+    )
     assert sentences({"safe": SAFE, "raw": agreed}, "raw") == [
         "Train with label_smoothing=0.1: accuracy +1.3 pp [+1.0, +1.7], ECE 4.1 → 8.9 %.",
-        "Can you recalibrate? 0.1 as well, and divide logits by T = 1.37 (fitted on 270 examples): ECE is 3.6 % then.",
+        (
+            "Can you recalibrate? 0.1 as well, and divide logits by T = 1.37 (fitted on 270 examples): ECE is"
+            " 3.6 % then."
+        ),
         "0.05 to 0.3 cannot be told apart; 0.1 stands for them.",
     ]
     assert sentences({"safe": SAFE}, "safe")[1] == "0.05 to 0.3 cannot be told apart; 0.1 stands for them."
@@ -83,12 +95,16 @@ def test_the_second_sentence_is_the_opposite_case():
 
 def test_the_third_sentence_gives_the_range_and_the_places():
     third = sentences(FOUND.recommendations, "safe", {**PAGE, "MLflow": "http://127.0.0.1:5000"})[2]
-    assert third == (
-        "0.05 to 0.3 cannot be told apart; 0.1 stands for them. Why, and what would change it: page file:///tmp/page.html · MLflow http://127.0.0.1:5000"
+    assert (
+        third == "0.05 to 0.3 cannot be told apart; 0.1 stands for them. Why, and what would change it: page"
+        " file:///tmp/page.html · MLflow http://127.0.0.1:5000"
     )
     assert said(tied=(0.1, 0.1))[2] == "Every other ε can be told apart from 0.1."
     assert said(tied=(0.0, 0.05), epsilon=0.0)[2] == "0 to 0.05 cannot be told apart."
-    assert said(epsilon=0.0)[2] == "0.05 to 0.3 cannot be told apart; 0.1 stands for them, and was put to the test."
+    assert (
+        said(epsilon=0.0)[2]
+        == "0.05 to 0.3 cannot be told apart; 0.1 stands for them, and was put to the test."
+    )
 
 
 ZERO = {"epsilon": 0.0, "point": {"epsilon": 0.0}, "temperature": 1.6}
@@ -98,7 +114,10 @@ ZERO = {"epsilon": 0.0, "point": {"epsilon": 0.0}, "temperature": 1.6}
     ("changes", "words"),
     [
         ({"verdict": "worse"}, "; 0.1 is worse (accuracy +1.3 pp [+1.0, +1.7])."),
-        ({"verdict": "practically the same"}, "; 0.1 is practically the same (accuracy +1.3 pp [+1.0, +1.7]: within ±0.3 pp)."),
+        (
+            {"verdict": "practically the same"},
+            "; 0.1 is practically the same (accuracy +1.3 pp [+1.0, +1.7]: within ±0.3 pp).",
+        ),
         (
             {"verdict": "not known", "settles": "8 more seeds would"},
             "whether 0.1 is better is not known (accuracy +1.3 pp [+1.0, +1.7]; 8 more seeds would).",
@@ -107,13 +126,17 @@ ZERO = {"epsilon": 0.0, "point": {"epsilon": 0.0}, "temperature": 1.6}
             {"candidate": 0.0, "differences": {}, "verdict": None},
             "ahead in accuracy by more than one standard error of the fit through all trials.",
         ),
-        ({"differences": {}, "verdict": None, "reason": "The candidate ε = 0.1 diverged."}, "; the candidate ε = 0.1 diverged."),
+        (
+            {"differences": {}, "verdict": None, "reason": "The candidate ε = 0.1 diverged."},
+            "; the candidate ε = 0.1 diverged.",
+        ),
     ],
 )
 def test_where_zero_is_recommended_it_says_what_the_candidate_did(changes, words):
     first = said(**ZERO, **changes)[0]
     assert first.startswith(
-        "Train without label smoothing (0) and divide logits by T = 1.60 (fitted on 270 examples): ECE 8.9 %, 3.6 % after T; "
+        "Train without label smoothing (0) and divide logits by T = 1.60 (fitted on 270 examples): ECE 8.9 %,"
+        " 3.6 % after T; "
     )
     assert first.endswith(words)
 
@@ -121,20 +144,41 @@ def test_where_zero_is_recommended_it_says_what_the_candidate_did(changes, words
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"smoothing": "class_prior"}, "Train with ε = 0.1 of smoothing class_prior (docs/smoothing.md of lscal) and divide"),
-        ({"epsilon": -0.05}, "Train with ε = −0.05 of smoothing uniform (docs/smoothing.md of lscal) and divide"),
+        (
+            {"smoothing": "class_prior"},
+            "Train with ε = 0.1 of smoothing class_prior (docs/smoothing.md of lscal) and divide",
+        ),
+        (
+            {"epsilon": -0.05},
+            "Train with ε = −0.05 of smoothing uniform (docs/smoothing.md of lscal) and divide",
+        ),
         ({"epsilon": -0.0}, "Train without label smoothing (0) and divide"),
         ({"epsilon": 0.10800000000000001}, "label_smoothing=0.108 and"),
-        ({"point": {"epsilon": 0.1, "weight_decay": 0.0123456}}, "label_smoothing=0.1, weight_decay=0.01235 and divide"),
-        ({"temperature": 0.01, "at_bound": 3}, "T = 0.01 (fitted on 270 examples, which have no best T with 3 of 16 seeds)"),
+        (
+            {"point": {"epsilon": 0.1, "weight_decay": 0.0123456}},
+            "label_smoothing=0.1, weight_decay=0.01235 and divide",
+        ),
+        (
+            {"temperature": 0.01, "at_bound": 3},
+            "T = 0.01 (fitted on 270 examples, which have no best T with 3 of 16 seeds)",
+        ),
         ({"temperature": 0.0434}, "T = 0.043 (fitted"),
         ({"calibrate_examples": None}, "divide logits by T = 1.37: accuracy"),
         (
             {"temperature": None},
-            "divide logits by a temperature fitted on held-out examples (this older version does not say which): accuracy",
+            (
+                "divide logits by a temperature fitted on held-out examples (this older version does not say"
+                " which): accuracy"
+            ),
         ),
-        ({"verdict": "practically the same"}, "accuracy +1.3 pp [+1.0, +1.7] (practically the same: within ±0.3 pp), ECE"),
-        ({"claimed": "bleu", "differences": {**SAFE.differences, "bleu": Interval(0.008, 0.002, 0.014)}}, ": BLEU +0.8 [+0.2, +1.4], ECE"),
+        (
+            {"verdict": "practically the same"},
+            "accuracy +1.3 pp [+1.0, +1.7] (practically the same: within ±0.3 pp), ECE",
+        ),
+        (
+            {"claimed": "bleu", "differences": {**SAFE.differences, "bleu": Interval(0.008, 0.002, 0.014)}},
+            ": BLEU +0.8 [+0.2, +1.4], ECE",
+        ),
     ],
 )
 def test_it_says_what_to_train_with(changes, words):
@@ -144,9 +188,15 @@ def test_it_says_what_to_train_with(changes, words):
 def test_policies_say_what_they_claim():
     cost, nll = SAFE.differences["cost"], FOUND.recommendations["calibrated"].differences["nll_calibrated"]
     utility, calibrated = (sentences(FOUND.recommendations, name)[0] for name in ("utility", "calibrated"))
-    assert "fitted on 270 examples) and decide the surest 93 % without a review: expected cost −0.0019 [" in utility
+    assert (
+        "fitted on 270 examples) and decide the surest 93 % without a review: expected cost −0.0019 ["
+        in utility
+    )
     assert cost.value == pytest.approx(-0.0019, abs=5e-5)
-    assert f"label_smoothing=0.25 and divide logits by T = 1.05 (fitted on 270 examples): NLL after T {nll.value:+.3f} [" in calibrated
+    assert (
+        "label_smoothing=0.25 and divide logits by T = 1.05 (fitted on 270 examples): NLL after T"
+        f" {nll.value:+.3f} [" in calibrated
+    )
     assert "and review all:" in said("utility", coverage=0.0)[0]
     assert "and decide all without a review:" in said("utility", coverage=1.0)[0]
 
@@ -167,10 +217,17 @@ def test_numbers_have_as_many_decimals_as_they_need(value, low, high, text):
 
 
 def test_no_number_shows_its_binary_fraction_or_a_negative_zero():
-    assert (plain(0.1 + 0.008), plain(-0.0), plain(0.1 * 3), number(-0.04, 1), number(-0.06, 1)) == ("0.108", "0", "0.3", "0.0", "−0.1")
+    assert (plain(0.1 + 0.008), plain(-0.0), plain(0.1 * 3), number(-0.04, 1), number(-0.06, 1)) == (
+        "0.108",
+        "0",
+        "0.3",
+        "0.0",
+        "−0.1",
+    )
 
 
-# ---- the verdict -------------------------------------------------------------------------------------------------------
+# ---- the verdict
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,7 +255,10 @@ def judged(value, half, taken=False, name="accuracy", effect=0.003, seeds=8, own
     found = Interval(value, value - half / 2, value + half / 2, 0.0005, own, 50.0)
     claim = replace(chosen.claims["accuracy"], low=value - half, high=value + half)
     changed = replace(
-        chosen, outcome=short, differences={**chosen.differences, "accuracy": found}, claims={**chosen.claims, "accuracy": claim}
+        chosen,
+        outcome=short,
+        differences={**chosen.differences, "accuracy": found},
+        claims={**chosen.claims, "accuracy": claim},
     )
     terms = policies.Terms(name, effect=effect)
     source = policies.Source("s", None, "uniform", 629, 1, "now", 270)
@@ -211,7 +271,12 @@ def test_a_decision_carries_the_whole_answer():
     temperatures = chosen.outcome.temperature
     assert (found.epsilon, found.verdict, found.settles) == (0.1, "better", "")
     assert found.temperature == pytest.approx(sum(temperatures) / len(temperatures))
-    assert (found.calibrate_examples, found.tied, found.effect, found.at_bound) == (270, (0.05, 0.3), 0.003, 0)
+    assert (found.calibrate_examples, found.tied, found.effect, found.at_bound) == (
+        270,
+        (0.05, 0.3),
+        0.003,
+        0,
+    )
     assert {
         "ece",
         "ece_calibrated",
@@ -225,7 +290,9 @@ def test_a_decision_carries_the_whole_answer():
     assert found.control["ece"] == control.estimates["ece"]
     assert found.estimates["ece"] == chosen.estimates["ece"] == found.ece
     assert found.differences["ece"] == chosen.differences["ece"]
-    assert (found.differences["accuracy"].low, found.differences["accuracy"].high) == pytest.approx((0.005, 0.015))
+    assert (found.differences["accuracy"].low, found.differences["accuracy"].high) == pytest.approx(
+        (0.005, 0.015)
+    )
     assert found.differences["accuracy"] == found.delta_accuracy
     assert Recommendation.from_json(found.to_json()) == found
 
@@ -244,7 +311,9 @@ def test_what_is_not_known_says_what_it_would_take(value):
     found = judged(value, 0.008)
     more = int(re.match(r"(\d+) more seeds would settle it", found.settles)[1])
     assert f"--confirm-seeds {8 + more} --reopen-test" in found.settles
-    ways = [(0.0, 1 if value > 0 else -1)] + ([(0.003 if value > 0 else -0.003, -1 if value > 0 else 1)] if abs(value) < 0.003 else [])
+    ways = [(0.0, 1 if value > 0 else -1)] + (
+        [(0.003 if value > 0 else -0.003, -1 if value > 0 else 1)] if abs(value) < 0.003 else []
+    )
     interval = Interval(value, 0.0, 0.0, 0.0005, 0.005, 50.0)
     assert more == min(count for way in ways if (count := policies.seeds_to_settle(interval, 8, *way)))
 
@@ -262,12 +331,16 @@ def test_no_gain_of_interest_is_told_from_not_known():
 def test_a_temperature_at_the_end_of_its_range_is_left_out_and_counted():
     outcome = FOUND.comparisons[0].outcome
     assert (policies.LEAST_TEMPERATURE, policies.MOST_TEMPERATURE) == (LOWEST, HIGHEST)
-    assert policies.temperature_of(replace(outcome, temperature=(0.5, 0.7, HIGHEST))) == (pytest.approx(0.6), 1)
+    assert policies.temperature_of(replace(outcome, temperature=(0.5, 0.7, HIGHEST))) == (
+        pytest.approx(0.6),
+        1,
+    )
     assert policies.temperature_of(replace(outcome, temperature=(LOWEST, LOWEST))) == (LOWEST, 2)
     assert policies.temperature_of(replace(outcome, temperature=())) == (None, 0)
 
 
-# ---- the same everywhere -----------------------------------------------------------------------------------------------
+# ---- the same everywhere
+# -----------------------------------------------------------------------------------------------
 
 
 class Hero(HTMLParser):
@@ -302,13 +375,24 @@ def test_every_place_says_the_same(adopted, policy, client, uri, capsys, monkeyp
     assert main([found.task, "--tracking-uri", uri, "--json"]) == 0
     as_json = json.loads(capsys.readouterr().out)
     body = TestClient(application(uri)).get(f"/v1/tasks/{found.task}/recommendation").json()
-    plain_body = TestClient(application(uri)).get(f"/v1/tasks/{found.task}/recommendation", headers={"accept": "text/plain"}).text
+    plain_body = (
+        TestClient(application(uri))
+        .get(f"/v1/tasks/{found.task}/recommendation", headers={"accept": "text/plain"})
+        .text
+    )
     assert plain_body == f"{record.epsilon:g}\n"
     version = client.get_model_version("digits--mlp", str(number_of))
     told = note.of_sweep(replace(found, run_id=run), [], note.Places("1", run, number_of, False))
     hero = Hero(page.page(found)).text
     for sentence in terminal:
-        for place in (" ".join(as_json["answer"]), " ".join(body["answer"]), version.description, version.tags["answer"], told, hero):
+        for place in (
+            " ".join(as_json["answer"]),
+            " ".join(body["answer"]),
+            version.description,
+            version.tags["answer"],
+            told,
+            hero,
+        ):
             assert sentence in place
     assert told.startswith(f"**{terminal[0]}**\n\n{terminal[1]}\n\n{terminal[2]}\n\n")
 
@@ -322,15 +406,30 @@ def test_every_place_says_the_same(adopted, policy, client, uri, capsys, monkeyp
         assert numbers(explained)[: len(numbers(" ".join(terminal)))] == numbers(" ".join(terminal))
 
     for values in (as_json, body):
-        assert Recommendation.from_json(json.dumps(values)) == recommendation(found.task, tracking_uri=uri) == record
-        assert (values["temperature"], values["tied"], values["verdict"]) == (record.temperature, [0.05, 0.3], record.verdict)
+        assert (
+            Recommendation.from_json(json.dumps(values))
+            == recommendation(found.task, tracking_uri=uri)
+            == record
+        )
+        assert (values["temperature"], values["tied"], values["verdict"]) == (
+            record.temperature,
+            [0.05, 0.3],
+            record.verdict,
+        )
         assert set(values["policies"]) == set(found.recommendations) - {policy}
         for name, short in values["policies"].items():
             other = found.recommendations[name]
-            assert (short["epsilon"], short["temperature"], short["verdict"]) == (other.epsilon, other.temperature, other.verdict)
+            assert (short["epsilon"], short["temperature"], short["verdict"]) == (
+                other.epsilon,
+                other.temperature,
+                other.verdict,
+            )
             assert short["answer"] == sentences(found.recommendations, name)[0]
     tags = version.tags
-    assert (float(tags["epsilon"]), float(tags["temperature"])) == (record.epsilon, pytest.approx(record.temperature, rel=1e-5))
+    assert (float(tags["epsilon"]), float(tags["temperature"])) == (
+        record.epsilon,
+        pytest.approx(record.temperature, rel=1e-5),
+    )
     assert (tags["tied"], tags.get("verdict")) == ("0.05 0.3", record.verdict)
     assert max(len(value) for value in tags.values()) < 20_000
     shown = f"{record.temperature:.2f}"
@@ -345,19 +444,34 @@ def test_the_places_are_added_by_those_who_know_them(client, uri, capsys):
         "it: page http://127.0.0.1:8000/v1/tasks/digits/mlp/page?version=1 (by python -m tracking.serve)"
     )
     body = TestClient(application(uri)).get("/v1/tasks/digits/mlp/recommendation").json()
-    assert body["answer"][-1].endswith("Why, and what would change it: page /v1/tasks/digits/mlp/page?version=1")
+    assert body["answer"][-1].endswith(
+        "Why, and what would change it: page /v1/tasks/digits/mlp/page?version=1"
+    )
 
 
 def test_on_a_terminal_the_bare_number_has_its_temperature_beside_it(client, uri):
     publish(client, FOUND)
     for policy, told in (("safe", "divide logits by T = 1.37 (fitted on 270 examples)"), ("raw", "")):
         leader, follower = pty.openpty()
-        command = [sys.executable, "-m", "tracking.recommend", "digits/mlp", "--policy", policy, "--tracking-uri", uri]
+        command = [
+            sys.executable,
+            "-m",
+            "tracking.recommend",
+            "digits/mlp",
+            "--policy",
+            policy,
+            "--tracking-uri",
+            uri,
+        ]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, env=environment, check=True)
         os.write(follower, b"end\n")
         assert done.stdout == {"safe": b"0.1\n", "raw": b"0\n"}[policy]
-        assert os.read(leader, 4096).decode().startswith(f"A temperature belongs to it: {told}" if told else "end")
+        assert (
+            os.read(leader, 4096)
+            .decode()
+            .startswith(f"A temperature belongs to it: {told}" if told else "end")
+        )
         os.close(leader)
         os.close(follower)
     done = subprocess.run(command[:-4] + command[-2:], capture_output=True, env=environment, check=True)
@@ -388,7 +502,8 @@ def test_a_table_of_differences_says_whose_error_it_gives():
     assert "fit" not in alone.title
 
 
-# ---- older records -----------------------------------------------------------------------------------------------------
+# ---- older records
+# --------------------------------------------------------------------------------------------------
 
 
 def test_an_older_record_is_read_and_says_what_is_known(client, uri, capsys, tmp_path):
@@ -402,14 +517,16 @@ def test_an_older_record_is_read_and_says_what_is_known(client, uri, capsys, tmp
     assert main(["digits/mlp", "--tracking-uri", uri, "--explain"]) == 0
     explained = " ".join(capsys.readouterr().out.split())
     assert (
-        "a temperature fitted on held-out examples (this older version does not say which): accuracy +1.2 pp [+0.5, +1.9], ECE 8.9 %"
-        in explained
+        "a temperature fitted on held-out examples (this older version does not say which): accuracy +1.2 pp"
+        " [+0.5, +1.9], ECE 8.9 %" in explained
     )
     assert "Cannot recalibrate? Use 0: at 0.1 ECE is 8.9 % without T." in explained
     assert "None" not in explained
     body = TestClient(application(uri)).get("/v1/tasks/digits/mlp/recommendation?policy=raw").json()
     assert body["epsilon"] == 0
-    assert body["answer"][0].startswith("Train without label smoothing (0): ECE 3.9 %; the candidate ε = 0.1 is not adopted: ")
+    assert body["answer"][0].startswith(
+        "Train without label smoothing (0): ECE 3.9 %; the candidate ε = 0.1 is not adopted: "
+    )
     version = client.get_model_version("digits--mlp", "1")
     assert {"temperature", "tied", "verdict"} & set(version.tags) == set()
     assert "None" not in Hero(page.page(older)).text + version.description + version.tags["answer"]

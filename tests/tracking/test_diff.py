@@ -67,7 +67,10 @@ def test_every_field_of_a_recommendation_which_differs_is_a_row():
         assert changes(old, replace(old, recommendation=replace(record, **{name: value}))), name
     assert changes(old, old) == []
     rows = changes(old, replace(old, facts={**old.facts, "epochs": "99", "new": "1"}))
-    assert [(row.what, row.before, row.after) for row in rows] == [("epochs", old.facts["epochs"], "99"), ("new", "", "1")]
+    assert [(row.what, row.before, row.after) for row in rows] == [
+        ("epochs", old.facts["epochs"], "99"),
+        ("new", "", "1"),
+    ]
 
 
 def test_the_words_name_the_condition_that_flipped():
@@ -83,8 +86,12 @@ def test_the_words_name_the_condition_that_flipped():
 
 
 def test_more_seeds_of_the_same_study_are_told_from_another_study():
-    assert "It is the same study with 99 confirmation seeds instead of 16." in sentences(side(OLD), side(OLD, seeds=99))
-    assert "It rests on another study: b instead of a." in sentences(side(OLD, study="a"), side(OLD, study="b"))
+    assert "It is the same study with 99 confirmation seeds instead of 16." in sentences(
+        side(OLD), side(OLD, seeds=99)
+    )
+    assert "It rests on another study: b instead of a." in sentences(
+        side(OLD, study="a"), side(OLD, study="b")
+    )
 
 
 def test_published_versions_are_compared_with_the_recipes_of_their_runs(client, uri, capsys):
@@ -101,12 +108,16 @@ def test_files_may_be_records_or_evidence_and_the_tolerances_count(tmp_path, cap
     (tmp_path / "old.json").write_text(OLD.to_json())
     (tmp_path / "new.json").write_text(replace(NEW, prices={**NEW.prices, "wrong": 20.0}).to_json())
     assert main([str(tmp_path / "old.json"), str(tmp_path / "new.json"), "--policy", "utility"]) == 0
-    assert ["prices", "wrong", f"{OLD.prices['wrong']:g}", "20"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["prices", "wrong", f"{OLD.prices['wrong']:g}", "20"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
     (tmp_path / "record.json").write_text(OLD.recommendations["raw"].to_json())
     assert main([str(tmp_path / "record.json"), str(tmp_path / "record.json")]) == 0
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "3", "{}", '{"recommendations": {}}', '{"task": "digits/mlp"}', "\udcff"])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "3", "{}", '{"recommendations": {}}', '{"task": "digits/mlp"}', "\udcff"]
+)
 def test_a_file_without_a_recommendation_is_told(tmp_path, content, capsys):
     path = tmp_path / "x.json"
     if content is not None:

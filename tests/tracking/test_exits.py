@@ -76,7 +76,13 @@ def code(command, words):
 
 
 def test_the_table():
-    assert {one.name: int(one) for one in Exit} == {"DONE": 0, "FAILED": 1, "WRONG_INPUT": 2, "GATE": 3, "INTERRUPTED": 130}
+    assert {one.name: int(one) for one in Exit} == {
+        "DONE": 0,
+        "FAILED": 1,
+        "WRONG_INPUT": 2,
+        "GATE": 3,
+        "INTERRUPTED": 130,
+    }
 
 
 def test_what_was_typed_wrongly_is_2(uri, capsys, monkeypatch):
@@ -106,12 +112,15 @@ def test_a_store_which_is_away_or_cannot_be_read_is_1(words, tmp_path, monkeypat
 def test_a_page_which_cannot_be_written_is_1(tmp_path):
     (tmp_path / "evidence.json").write_text(evidence(pictures=False).to_json())
     (tmp_path / "file").touch()
-    assert code("tracking.page", [str(tmp_path / "evidence.json"), "--out", str(tmp_path / "file" / "pages")]) == Exit.FAILED
+    assert (
+        code("tracking.page", [str(tmp_path / "evidence.json"), "--out", str(tmp_path / "file" / "pages")])
+        == Exit.FAILED
+    )
 
 
 def test_others_have_the_numbers_of_the_table():
     """lscal may not import tracking; its own agree."""
-    for module in (lscal.audit.command, sweeps.cli.run, sweeps.status):
+    for module in (lscal.audit.command, sweeps.cli.run, sweeps.cli.status):
         for name in ("DONE", "FAILED", "WRONG_INPUT", "INTERRUPTED"):
             assert getattr(module, name, Exit[name]) == Exit[name], (module.__name__, name)
 
@@ -119,6 +128,9 @@ def test_others_have_the_numbers_of_the_table():
 def test_every_command_is_here():
     root = Path(__file__).parents[2]
     mains = {
-        path for package in ("lscal", "sweeps", "tracking") for path in (root / package).rglob("*.py") if "\ndef main(" in path.read_text()
+        path
+        for package in ("lscal", "sweeps", "tracking")
+        for path in (root / package).rglob("*.py")
+        if "\ndef main(" in path.read_text()
     }
     assert mains == {root / f"{main.__module__.replace('.', '/')}.py" for main in COMMANDS.values()}

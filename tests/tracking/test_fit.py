@@ -16,11 +16,29 @@ EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
 def outcome(values, seeds=None, metric=METRIC, **point):
     seeds = tuple(range(len(values))) if seeds is None else seeds
     uid = str(sorted(point.items()))
-    return Outcome(uid, "a/b", "a/b@1", "screen", 0, point["epsilon"], 10, point, seeds, {metric: tuple(values)}, {}, (), {}, 1.0, "now")
+    return Outcome(
+        uid,
+        "a/b",
+        "a/b@1",
+        "screen",
+        0,
+        point["epsilon"],
+        10,
+        point,
+        seeds,
+        {metric: tuple(values)},
+        {},
+        (),
+        {},
+        1.0,
+        "now",
+    )
 
 
 def trials(table, epsilons=EPSILONS, metric=METRIC):
-    return [outcome(row, metric=metric, epsilon=epsilon) for epsilon, row in zip(epsilons, table, strict=True)]
+    return [
+        outcome(row, metric=metric, epsilon=epsilon) for epsilon, row in zip(epsilons, table, strict=True)
+    ]
 
 
 def fit_of(table, epsilons=EPSILONS, metric=METRIC):
@@ -48,7 +66,9 @@ def table():
 
 @pytest.mark.parametrize("seed_effect", [0.0, 0.01, 1.0])
 def test_trial_means_are_enough(table, seed_effect):
-    """Given the hyperparameters, the differences are those of a Gaussian process over all members whose kernel knows the seeds."""
+    """Given the hyperparameters, the differences are those of a Gaussian process over all members whose
+    kernel knows the seeds.
+    """
     fit = fit_of(table)
     coordinates = fit.space.coordinates(fit.points)
     shape, _, _ = noise_of(table, coordinates)
@@ -60,10 +80,15 @@ def test_trial_means_are_enough(table, seed_effect):
         level = 1e4 * (scale + curve.variance)
         same_trial, same_seed = np.ones((seeds, seeds)), np.ones((count, count))
         members = np.kron(scale * kernel(coordinates, coordinates, curve.shape) + level, same_trial)
-        members += seed_effect**2 * np.kron(same_seed, np.eye(seeds)) + seeds * curve.variance * np.kron(shape, np.eye(seeds))
+        members += seed_effect**2 * np.kron(same_seed, np.eye(seeds)) + seeds * curve.variance * np.kron(
+            shape, np.eye(seeds)
+        )
         cross = np.kron(scale * kernel(new, coordinates, curve.shape) + level, np.ones(seeds))
         solved = np.linalg.solve(members, np.column_stack([table.ravel() - table.mean(), cross.T]))
-        mean, covariance = cross @ solved[:, 0], scale * kernel(new, new, curve.shape) + level - cross @ solved[:, 1:]
+        mean, covariance = (
+            cross @ solved[:, 0],
+            scale * kernel(new, new, curve.shape) + level - cross @ solved[:, 1:],
+        )
         shift, error = one.shift(at(0.02, 0.12, 0.4), {"epsilon": 0.0})
         spread = [covariance[i, i] + covariance[3, 3] - 2 * covariance[i, 3] for i in range(3)]
         np.testing.assert_allclose(shift, mean[:3] - mean[3], rtol=1e-3, atol=1e-7)
@@ -74,9 +99,14 @@ def test_the_kernel_is_matern():
     """Rasmussen and Williams 2006, equation 4.14, with ν = 5/2."""
     distance = np.linspace(0.01, 4, 50)
     root = math.sqrt(5) * distance
-    np.testing.assert_allclose(matern(distance**2), 2**-1.5 / math.gamma(2.5) * root**2.5 * kv(2.5, root), rtol=1e-9)
+    np.testing.assert_allclose(
+        matern(distance**2), 2**-1.5 / math.gamma(2.5) * root**2.5 * kv(2.5, root), rtol=1e-9
+    )
     assert matern(np.zeros(1)) == 1
-    first, second = (Coordinates(np.array([epsilon]), np.array([[other]]), 0.0, 0.4) for epsilon, other in ((0.0, 0.2), (0.4, 0.8)))
+    first, second = (
+        Coordinates(np.array([epsilon]), np.array([[other]]), 0.0, 0.4)
+        for epsilon, other in ((0.0, 0.2), (0.4, 0.8))
+    )
     assert kernel(first, second, (0.03, 0.5, 2.0)) == pytest.approx(matern(np.array(2.0**2 + 0.3**2)))
 
 
@@ -109,8 +139,12 @@ def test_curves_are_mixed_with_what_they_disagree_in(table):
     parts = [replace(fit, curves=(replace(curve, weight=1.0),)).posterior(points) for curve in fit.curves]
     weights = np.array([curve.weight for curve in fit.curves])
     mean, covariance = fit.posterior(points)
-    np.testing.assert_allclose(mean, sum(weight * part[0] for weight, part in zip(weights, parts, strict=True)), rtol=1e-9)
-    second = sum(weight * (part[1] + np.outer(part[0], part[0])) for weight, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(
+        mean, sum(weight * part[0] for weight, part in zip(weights, parts, strict=True)), rtol=1e-9
+    )
+    second = sum(
+        weight * (part[1] + np.outer(part[0], part[0])) for weight, part in zip(weights, parts, strict=True)
+    )
     np.testing.assert_allclose(covariance, second - np.outer(mean, mean), rtol=1e-4)
     assert np.mean([part[1][2, 2] for part in parts]) < covariance[2, 2]
 
@@ -118,7 +152,9 @@ def test_curves_are_mixed_with_what_they_disagree_in(table):
 def test_what_a_seed_does_to_all_trials_changes_no_difference(table):
     moved = table + np.array([0.3, -0.1, 0.0, 0.2, 0.05]) - 0.09
     first, second = fit_of(table), fit_of(moved)
-    for mine, other in zip(first.shift(at(*GRID), {"epsilon": 0.0}), second.shift(at(*GRID), {"epsilon": 0.0}), strict=True):
+    for mine, other in zip(
+        first.shift(at(*GRID), {"epsilon": 0.0}), second.shift(at(*GRID), {"epsilon": 0.0}), strict=True
+    ):
         np.testing.assert_allclose(mine, other, atol=1e-7)
     narrow, wide = first.band(GRID), second.band(GRID)
     assert max(np.subtract(narrow.high, narrow.low)) < 0.02 < min(np.subtract(wide.high, wide.low))
@@ -127,7 +163,9 @@ def test_what_a_seed_does_to_all_trials_changes_no_difference(table):
 def test_units_do_not_matter(table):
     share, percent = fit_of(table).band(GRID), fit_of(100 * table).band(GRID)
     for name in ("mean", "low", "high", "shift", "shift_low", "shift_high"):
-        np.testing.assert_allclose(100 * np.array(getattr(share, name)), getattr(percent, name), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            100 * np.array(getattr(share, name)), getattr(percent, name), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_band_is_on_the_grid_and_its_shift_begins_at_zero(table):
@@ -140,14 +178,19 @@ def test_a_band_is_on_the_grid_and_its_shift_begins_at_zero(table):
 
 
 def test_far_from_trials_the_band_is_wider():
-    band = fit_of(noisy(np.random.default_rng(0), rising, (0.0, 0.05, 0.1, 0.3, 0.35, 0.4)), (0.0, 0.05, 0.1, 0.3, 0.35, 0.4)).band(GRID)
+    band = fit_of(
+        noisy(np.random.default_rng(0), rising, (0.0, 0.05, 0.1, 0.3, 0.35, 0.4)),
+        (0.0, 0.05, 0.1, 0.3, 0.35, 0.4),
+    ).band(GRID)
     width = np.subtract(band.high, band.low)
     assert width[20] > 1.2 * max(width[10], width[30])
 
 
 @pytest.mark.parametrize(("seeds", "count"), [(8, 8), (4, 16)])
 def test_bands_cover(seeds, count):
-    """95 % bands of the shift and of the mean, where curves rise fast, fall, or do nothing; noise is larger at ε = 0."""
+    """95 % bands of the shift and of the mean, where curves rise fast, fall, or do nothing; noise is larger
+    at ε = 0.
+    """
     generator = np.random.default_rng(1)
     epsilons = np.linspace(0, 0.4, count)
     covered, covered_mean = [], []
@@ -164,7 +207,9 @@ def test_bands_cover(seeds, count):
         noise = 0.002 * (1 + np.exp(-epsilons / 0.02))[:, None]
         band = fit_of(noisy(generator, curve, epsilons, seeds, noise), epsilons).band(GRID)
         truth = curve(np.array(GRID))
-        covered.append((band.shift_low <= truth - truth[0] + 1e-12) & (truth - truth[0] - 1e-12 <= band.shift_high))
+        covered.append(
+            (band.shift_low <= truth - truth[0] + 1e-12) & (truth - truth[0] - 1e-12 <= band.shift_high)
+        )
         covered_mean.append((band.low <= truth) & (truth <= band.high))
     assert 0.92 <= np.mean(np.array(covered)[:, 1:]) <= 0.995
     assert np.mean(covered_mean) >= 0.92
@@ -225,7 +270,23 @@ def test_trials_with_other_seeds_are_left_out():
     balanced = trials(table)
     stray = outcome((0.5, 0.6), seeds=(70, 71), epsilon=0.4)
     broken = outcome((0.5, math.nan, 0.6, 0.6), epsilon=0.39)
-    dropped = Outcome("d", "a/b", "a/b@1", "screen", 0, 0.38, 10, {"epsilon": 0.38}, (0, 1, 2, 3), {}, {}, (), {}, 1.0, "now")
+    dropped = Outcome(
+        "d",
+        "a/b",
+        "a/b@1",
+        "screen",
+        0,
+        0.38,
+        10,
+        {"epsilon": 0.38},
+        (0, 1, 2, 3),
+        {},
+        {},
+        (),
+        {},
+        1.0,
+        "now",
+    )
     fit = Fit.of([stray, *balanced, broken, dropped], METRIC, 0.0, 0.4)
     assert fit.left_out == (stray.uid, broken.uid, "d")
     assert fit.seeds == (0, 1, 2, 3)
@@ -242,7 +303,10 @@ def test_of_more_seeds_the_common_ones_are_taken_and_their_order_does_not_matter
 
 
 def test_fewer_than_two_trials_are_refused():
-    with pytest.raises(ValueError, match=r"1 trials with the same seeds have finite values of select/accuracy; wanted at least 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 trials with the same seeds have finite values of select/accuracy; wanted at least 2",
+    ):
         Fit.of([outcome((0.9, 0.8), epsilon=0.0)], METRIC, 0.0, 0.4)
 
 
@@ -265,9 +329,15 @@ def test_values_which_never_differ_are_no_error():
 
 
 def tuned(generator, value, count=24):
-    """Trials whose accuracy is best at a learning rate which grows with ε, and with the second of three kinds of noise."""
+    """Trials whose accuracy is best at a learning rate which grows with ε, and with the second of three kinds
+    of noise.
+    """
     points = [
-        {"epsilon": 0.4 * generator.random(), "learning_rate": 10 ** generator.uniform(-4, -2), value: generator.choice(["a", "b", "c"])}
+        {
+            "epsilon": 0.4 * generator.random(),
+            "learning_rate": 10 ** generator.uniform(-4, -2),
+            value: generator.choice(["a", "b", "c"]),
+        }
         for _ in range(count)
     ]
 
@@ -282,7 +352,9 @@ def test_a_profile_takes_the_best_of_what_else_is_tuned():
     fit = Fit.of(tuned(np.random.default_rng(9), "augment"), METRIC, 0.0, 0.4)
     for point in fit.profile((0.0, 0.1, 0.2, 0.3, 0.4)):
         assert point["augment"] == "b"
-        assert math.log10(point["learning_rate"]) == pytest.approx(-3 + 2 * (point["epsilon"] - 0.2), abs=0.25)
+        assert math.log10(point["learning_rate"]) == pytest.approx(
+            -3 + 2 * (point["epsilon"] - 0.2), abs=0.25
+        )
     band = fit.band(GRID)
     assert band.mean == pytest.approx([0.91] * 41, abs=0.005)
     assert band.shift[0] == pytest.approx(0, abs=1e-9)
@@ -290,7 +362,10 @@ def test_a_profile_takes_the_best_of_what_else_is_tuned():
 
 def test_a_profile_of_a_loss_takes_the_least():
     rows = tuned(np.random.default_rng(9), "augment")
-    losses = [outcome([1 - value for value in one.metrics[METRIC]], metric="select/nll", **one.point) for one in rows]
+    losses = [
+        outcome([1 - value for value in one.metrics[METRIC]], metric="select/nll", **one.point)
+        for one in rows
+    ]
     kept = Fit.of(rows, METRIC, 0.0, 0.4).profile((0.0, 0.2))
     assert Fit.of(losses, "select/nll", 0.0, 0.4).profile((0.0, 0.2)) == kept
 
@@ -300,7 +375,11 @@ def test_without_epsilon_all_smoothings_are_the_same():
     generator = np.random.default_rng(4)
     slopes = {"uniform": 0.1, "online": 0.4}
     rows = [
-        outcome(0.8 + slopes[name] * epsilon + 0.0005 * generator.standard_normal(4), epsilon=epsilon, smoothing=name)
+        outcome(
+            0.8 + slopes[name] * epsilon + 0.0005 * generator.standard_normal(4),
+            epsilon=epsilon,
+            smoothing=name,
+        )
         for epsilon, name in ((0.0, "uniform"), *((e, n) for e in (0.05, 0.1, 0.2, 0.4) for n in slopes))
     ]
     fit = Fit.of(rows, METRIC, 0.0, 0.4)
@@ -319,7 +398,12 @@ def test_epsilon_below_zero_has_a_place():
     generator = np.random.default_rng(6)
     table = [curve(epsilon) + 0.0005 * generator.standard_normal(4) for epsilon in epsilons]
     left, right = (
-        Fit.of([outcome(row, epsilon=sign * epsilon) for epsilon, row in zip(epsilons, table, strict=True)], METRIC, -0.3, 0.3)
+        Fit.of(
+            [outcome(row, epsilon=sign * epsilon) for epsilon, row in zip(epsilons, table, strict=True)],
+            METRIC,
+            -0.3,
+            0.3,
+        )
         for sign in (1, -1)
     )
     grid = np.linspace(-0.3, 0.3, 25)
@@ -331,7 +415,11 @@ def test_epsilon_below_zero_has_a_place():
 
 def test_a_tuned_value_of_zero_has_a_place():
     decays = (0.0, 1e-4, 1e-3, 1e-2)
-    rows = [outcome((0.9 + 10 * decay, 0.9005 + 10 * decay), epsilon=e, weight_decay=decay) for e in (0.0, 0.2, 0.4) for decay in decays]
+    rows = [
+        outcome((0.9 + 10 * decay, 0.9005 + 10 * decay), epsilon=e, weight_decay=decay)
+        for e in (0.0, 0.2, 0.4)
+        for decay in decays
+    ]
     fit = Fit.of(rows, METRIC, 0.0, 0.4)
     assert fit.space.numbers == {"weight_decay": (1e-5, 1e-2)}
     best, worst = ({"epsilon": 0.1, "weight_decay": decay} for decay in (1e-2, 0.0))
@@ -339,9 +427,14 @@ def test_a_tuned_value_of_zero_has_a_place():
 
 
 def test_what_all_trials_share_is_carried_along(table):
-    rows = [outcome(row, epsilon=epsilon, weight_decay=0.0) for epsilon, row in zip(EPSILONS, table, strict=True)]
+    rows = [
+        outcome(row, epsilon=epsilon, weight_decay=0.0) for epsilon, row in zip(EPSILONS, table, strict=True)
+    ]
     fit = Fit.of(rows, METRIC, 0.0, 0.4)
-    assert fit.profile((0.0, 0.3)) == [{"epsilon": 0.0, "weight_decay": 0.0}, {"epsilon": 0.3, "weight_decay": 0.0}]
+    assert fit.profile((0.0, 0.3)) == [
+        {"epsilon": 0.0, "weight_decay": 0.0},
+        {"epsilon": 0.3, "weight_decay": 0.0},
+    ]
     np.testing.assert_array_equal(fit.mean(at(*GRID)), fit_of(table).mean(at(*GRID)))
 
 

@@ -21,10 +21,31 @@ def trials(random, gain, stage, seeds, noise, metrics):
     made = []
     for epsilon in EPSILONS:
         values = {f"{split}/accuracy": tuple(0.9 + gain(epsilon) + shared + random.normal(0, noise, seeds))}
-        values |= {f"{split}/{name}": tuple(0.2 * of(epsilon) + random.normal(0, 1e-4, seeds)) for name, of in metrics.items()}
+        values |= {
+            f"{split}/{name}": tuple(0.2 * of(epsilon) + random.normal(0, 1e-4, seeds))
+            for name, of in metrics.items()
+        }
         name = f"{stage}#{epsilon}"
         places = tuple(range(first, first + seeds))
-        made.append(Outcome(name, "made/up", "s", stage, 0, epsilon, 10, {"epsilon": epsilon}, places, values, {}, (), {}, 1.0, "now"))
+        made.append(
+            Outcome(
+                name,
+                "made/up",
+                "s",
+                stage,
+                0,
+                epsilon,
+                10,
+                {"epsilon": epsilon},
+                places,
+                values,
+                {},
+                (),
+                {},
+                1.0,
+                "now",
+            )
+        )
     return made
 
 
@@ -33,7 +54,9 @@ HARMLESS = dict.fromkeys(("nll_calibrated", "aurc_calibrated"), lambda _: 1.0)
 
 def outcomes(seed, gain, noise=0.002, metrics=HARMLESS):
     random = np.random.default_rng(seed)
-    return trials(random, gain, "screen", 8, noise, metrics) + trials(random, gain, "confirm", 8, noise, metrics)
+    return trials(random, gain, "screen", 8, noise, metrics) + trials(
+        random, gain, "confirm", 8, noise, metrics
+    )
 
 
 def test_a_sweep_without_an_effect_recommends_zero():
@@ -82,15 +105,21 @@ def test_one_seed_and_seeds_which_agree_claim_nothing():
     for seeds, noise in ((1, 0.002), (4, 0.0)):
         random = np.random.default_rng(6)
         gain = lambda e: e / 10  # noqa: E731
-        made = trials(random, gain, "screen", 8, 0.002, HARMLESS) + trials(random, gain, "confirm", seeds, noise, HARMLESS)
+        made = trials(random, gain, "screen", 8, 0.002, HARMLESS) + trials(
+            random, gain, "confirm", seeds, noise, HARMLESS
+        )
         assert decide_on(made)["accuracy"].epsilon == 0
 
 
 def test_examples_count_where_they_are_known():
     bins = {"test": Bins((1000 * 8,), (0.9,), (0.9,), 0.0, 0.0)}
-    control, other = (one for one in outcomes(7, lambda e: e / 100) if one.stage == "confirm" and one.epsilon in (0.0, 0.1))
+    control, other = (
+        one for one in outcomes(7, lambda e: e / 100) if one.stage == "confirm" and one.epsilon in (0.0, 0.1)
+    )
     blind, seeing = compare(other, control), compare(replace(other, bins=bins), control)
-    assert seeing.differences["accuracy"].error(8) == pytest.approx(3 * blind.differences["accuracy"].error(8))
+    assert seeing.differences["accuracy"].error(8) == pytest.approx(
+        3 * blind.differences["accuracy"].error(8)
+    )
     assert seeing.claims["accuracy"].p > blind.claims["accuracy"].p
 
 

@@ -1,4 +1,6 @@
-"""What a sweep leaves in MLflow: runs, notes, tables, the model; in real databases, also after a crash between two steps."""
+"""What a sweep leaves in MLflow: runs, notes, tables, the model; in real databases, also after a crash
+between two steps.
+"""
 
 import json
 import os
@@ -70,14 +72,25 @@ def network():
     dataset = load("digits")
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        model = export.Calibrated(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), 0.6)
-    return model, export.exported(model, dataset, {"task": "digits/mlp", "epsilon": "0.1", "temperature": "0.6", "seed": "5000"}), dataset
+        model = export.Calibrated(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), 0.6
+        )
+    return (
+        model,
+        export.exported(
+            model, dataset, {"task": "digits/mlp", "epsilon": "0.1", "temperature": "0.6", "seed": "5000"}
+        ),
+        dataset,
+    )
 
 
 def test_a_list_of_runs_reads_well(client, uri):
     sweep, found = begun(client)
     pilot = replace(found.outcomes[2], stage="pilot", uid="pilot", seeds=(4000, 4001))
-    parts = [replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1)) for first in (5000, 5002)]
+    parts = [
+        replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1))
+        for first in (5000, 5002)
+    ]
     for outcome in (found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts):
         sweep.trial(outcome, {}, {})
     runs = client.search_runs([sweep.experiment])
@@ -100,7 +113,11 @@ def test_a_list_of_runs_reads_well(client, uri):
     tested = by_name["ε = 0.1 · test, seeds 5002–5003"]
     assert tested.data.params["seeds"] == "2: 5002–5003"
     assert "scored on *test*" in tested.data.tags["mlflow.note.content"]
-    assert [trial.info.status for name, trial in by_name.items() if name != "sweep 1a2b3c4d" and trial is not dropped] == ["FINISHED"] * 5
+    assert [
+        trial.info.status
+        for name, trial in by_name.items()
+        if name != "sweep 1a2b3c4d" and trial is not dropped
+    ] == ["FINISHED"] * 5
 
 
 def test_numbers_are_short():
@@ -126,12 +143,17 @@ def test_each_split_is_a_data_set_of_its_own(client, uri):
     runs = {run.data.tags.get("stage", "sweep"): run for run in client.search_runs([sweep.experiment])}
     contexts = {
         stage: {
-            entry.dataset.name: {tag.key: tag.value for tag in entry.tags}["mlflow.data.context"] for entry in run.inputs.dataset_inputs
+            entry.dataset.name: {tag.key: tag.value for tag in entry.tags}["mlflow.data.context"]
+            for entry in run.inputs.dataset_inputs
         }
         for stage, run in runs.items()
     }
     held = {"digits train": "training", "digits select": "validation", "digits calibrate": "calibration"}
-    assert contexts == {"screen": held, "confirm": {**held, "digits test": "test"}, "sweep": {**held, "digits test": "test"}}
+    assert contexts == {
+        "screen": held,
+        "confirm": {**held, "digits test": "test"},
+        "sweep": {**held, "digits test": "test"},
+    }
     for entry in runs["confirm"].inputs.dataset_inputs:
         profile = json.loads(entry.dataset.profile)
         assert profile["features_shape"] == [FOUND.examples[entry.dataset.name.split()[1]], 1, 8, 8]
@@ -152,7 +174,11 @@ def send_all(scribe):
 def test_what_is_published(client, uri, network):
     scribe, about = Scribe(uri, "outbox"), replace(ABOUT, server=identity(uri))
     run_id, link = scribe.open(about)
-    unplaced = replace(FOUND, run_id="", recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()})
+    unplaced = replace(
+        FOUND,
+        run_id="",
+        recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()},
+    )
     for _ in range(2):
         scribe.catch_up(about, [FOUND.comparisons[0].outcome])
         send_all(scribe)
@@ -165,20 +191,32 @@ def test_what_is_published(client, uri, network):
     assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["recommended_epsilon"] == 0.1
-    assert parent.data.metrics["test/accuracy"] == pytest.approx(found.comparisons[1].estimates["accuracy"].value, rel=5e-5)
-    assert parent.data.metrics["test/accuracy_delta"] == pytest.approx(found.comparisons[1].differences["accuracy"].value, rel=5e-5)
+    assert parent.data.metrics["test/accuracy"] == pytest.approx(
+        found.comparisons[1].estimates["accuracy"].value, rel=5e-5
+    )
+    assert parent.data.metrics["test/accuracy_delta"] == pytest.approx(
+        found.comparisons[1].differences["accuracy"].value, rel=5e-5
+    )
     assert Evidence.from_json(artifact(client, found.run_id, "evidence.json").decode()) == found
     assert artifact(client, found.run_id, "page.html").lower().startswith(b"<!doctype html>")
     assert artifact(client, found.run_id, "plan.yaml").decode() == found.plan
     (child,) = client.search_runs([parent.info.experiment_id], "tags.role = 'trial'")
-    for run, name in ((parent, "overview.png"), (parent, "reliability.png"), (child, "reliability/test_after_temperature.png")):
+    for run, name in (
+        (parent, "overview.png"),
+        (parent, "reliability.png"),
+        (child, "reliability/test_after_temperature.png"),
+    ):
         assert artifact(client, run.info.run_id, name).startswith(b"\x89PNG")
     version = versions.version(uri, found.task)
     assert (version.number, version.run_id, version.recommendation().epsilon) == (1, found.run_id, 0.1)
 
     note = parent.data.tags["mlflow.note.content"]
     experiment = client.get_experiment_by_name(found.task)
-    assert experiment.tags["mlflow.note.content"] == note == artifact(client, found.run_id, "summary.md").decode()
+    assert (
+        experiment.tags["mlflow.note.content"]
+        == note
+        == artifact(client, found.run_id, "summary.md").decode()
+    )
     assert note.startswith("**Train with label_smoothing=0.1 and divide logits by T = ")
     for place in (
         link,
@@ -204,7 +242,11 @@ def test_publishing_again_changes_nothing(client, uri, network):
     after = client.get_run(found.run_id)
     assert after.info.status == "FINISHED"
     assert after.info.run_name == before.info.run_name
-    assert (after.data.metrics, after.data.params, after.data.tags) == (before.data.metrics, before.data.params, before.data.tags)
+    assert (after.data.metrics, after.data.params, after.data.tags) == (
+        before.data.metrics,
+        before.data.params,
+        before.data.tags,
+    )
     assert len(client.search_runs([sweep.experiment])) == 2
     assert len(client.search_logged_models([sweep.experiment])) == 1
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
@@ -237,7 +279,11 @@ def test_a_crash_between_two_steps_is_repaired_by_the_same_call(client, uri, net
     (model,) = client.search_logged_models([sweep.experiment])
     assert model.status == LoggedModelStatus.READY
     assert client.get_run(found.run_id).info.status == "FINISHED"
-    assert client.get_experiment_by_name(found.task).tags["mlflow.note.content"].startswith("**Train with label_smoothing=0.1 ")
+    assert (
+        client.get_experiment_by_name(found.task)
+        .tags["mlflow.note.content"]
+        .startswith("**Train with label_smoothing=0.1 ")
+    )
 
 
 def test_without_a_model_and_with_nothing_adopted(client, uri):
@@ -264,7 +310,9 @@ def test_the_instances_are_a_table_with_pictures(client, uri):
     sweep, found = begun(client)
     sweep.publish(found, tables(found), None, {})
     table = json.loads(artifact(client, found.run_id, "instances.json"))
-    assert json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"]) == [{"path": "instances.json", "type": "table"}]
+    assert json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "instances.json", "type": "table"}
+    ]
     assert not any("." in column for column in table["columns"])  # the UI would show an empty cell
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     drops = [row["drop at ε = 0․1"] for row in rows]
@@ -274,7 +322,9 @@ def test_the_instances_are_a_table_with_pictures(client, uri):
     for row in rows:
         one = by_index[row["index"]]
         assert row["class"] == found.classes[one.label]
-        assert row["confidence at ε = 0"] - row["drop at ε = 0․1"] == pytest.approx(one.confidence[1], abs=1.1e-3)
+        assert row["confidence at ε = 0"] - row["drop at ε = 0․1"] == pytest.approx(
+            one.confidence[1], abs=1.1e-3
+        )
         assert row["predicted at ε = 0․25"] == found.classes[one.predicted[2]]
         path = client.download_artifacts(found.run_id, row["picture"]["filepath"])
         with Image.open(path) as picture:
@@ -297,7 +347,9 @@ def test_the_registered_model_loads_without_pickle_in_another_process(client, ur
     served = "mlflow.pyfunc.load_model('models:/digits--mlp@recommended').predict(inputs.numpy())"
     code = "\n".join([*around, f"numpy.save('found.npy', numpy.stack([probabilities.numpy(), {served}]))"])
     settings = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    done = subprocess.run([sys.executable, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     expected = network[0](torch.from_numpy(inputs)).numpy()
     for way in np.load(tmp_path / "found.npy"):
@@ -317,7 +369,10 @@ print("done")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     start = [sys.executable, "-c", code, store]
     processes = [
-        subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen(
+            start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
     ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"

@@ -47,9 +47,16 @@ def test_a_model_travels_without_its_program_which_is_a_file(tmp_path):
 
 
 def test_entries_are_in_the_order_of_time_also_of_several_processes(tmp_path):
-    code = "import sys; from entries import *; Outbox(Path(sys.argv[1])).put(trial(int(sys.argv[2]), 'http://h'), {}, print)"
+    code = (
+        "import sys; from entries import *; Outbox(Path(sys.argv[1])).put(trial(int(sys.argv[2]),"
+        " 'http://h'), {}, print)"
+    )
     for number in (3, 1, 2):
-        done = subprocess.run([sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path), str(number)], cwd=HERE, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path), str(number)],
+            cwd=HERE,
+            check=True,
+        )
         assert done.returncode == 0
     filled(tmp_path, URI, trials=2)
     numbers = [entry.read()[0].outcome.number for entry in Outbox(tmp_path).entries()]
@@ -101,7 +108,12 @@ def test_files_are_found_by_uid_whoever_put_them(tmp_path):
 def test_what_is_left_and_how_it_is_sent(tmp_path):
     outbox = filled(tmp_path, URI, trials=2)
     filled(tmp_path, URI, trials=1, study="digits/mlp@other")
-    assert [outbox.count(), outbox.left(URI).entries, outbox.left(URI, FOUND.study).entries, outbox.left("http://h").entries] == [
+    assert [
+        outbox.count(),
+        outbox.left(URI).entries,
+        outbox.left(URI, FOUND.study).entries,
+        outbox.left("http://h").entries,
+    ] == [
         3,
         3,
         2,
@@ -153,7 +165,10 @@ def test_one_entry_is_claimed_by_one_process_and_by_nobody_when_that_dies(tmp_pa
         "with box.claim(entry) as ours: print(ours, flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path)], cwd=HERE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path)],
+        cwd=HERE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout.readline() == "True\n"
     with outbox.claim(first) as ours, outbox.claim(second) as other:
@@ -171,7 +186,9 @@ def test_an_entry_which_is_deleted_while_it_is_claimed_is_nobodys(tmp_path, monk
     outbox = filled(tmp_path, URI, trials=1)
     (entry,) = outbox.entries()
     before = os.open
-    monkeypatch.setattr(os, "open", lambda *arguments: (before(*arguments), entry.path.unlink())[0])  # by another, between open and lock
+    monkeypatch.setattr(
+        os, "open", lambda *arguments: (before(*arguments), entry.path.unlink())[0]
+    )  # by another, between open and lock
     with outbox.claim(entry) as ours:
         assert not ours
 
@@ -189,13 +206,20 @@ print(outbox.put(trial(7, "http://h"), {LOGITS: bytes(10**6)}, print))
 @pytest.mark.parametrize(("limit", "kept"), [(500_000, True), (1000, False)])
 def test_a_disk_that_takes_no_more_is_told_and_stops_nothing(tmp_path, limit, kept):
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)], cwd=HERE, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     *words, result = done.stdout.splitlines()
     assert result == str(kept)
     assert "File too large" in words[0]
     assert "numbers are kept in the study" in words[-1]
-    assert [(entry.read()[0].uid, entry.read()[1]) for entry in Outbox(tmp_path).entries()] == ([(trial(7, URI).uid, {})] if kept else [])
+    assert [(entry.read()[0].uid, entry.read()[1]) for entry in Outbox(tmp_path).entries()] == (
+        [(trial(7, URI).uid, {})] if kept else []
+    )
     assert not list(tmp_path.glob(".*"))
 
 
@@ -204,7 +228,12 @@ def small_disk(tmp_path):
     """A file system of 1 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True
+        ).returncode
+    ):
         pytest.skip("only root may mount")
     yield place
     subprocess.run(["umount", place], check=True)
@@ -217,7 +246,9 @@ def test_a_full_disk_is_told_and_the_numbers_are_kept_as_long_as_they_fit(small_
     assert kept[0]
     assert not kept[-1]
     assert any("without its artifacts: No space left on device" in line for line in words)
-    assert "No space left on device. Its numbers are kept in the study; run the same command again" in words[-1]
+    assert (
+        "No space left on device. Its numbers are kept in the study; run the same command again" in words[-1]
+    )
     contents = [entry.read()[1] for entry in outbox.entries()]
     assert len(contents) == sum(kept)
     assert {len(files) for files in contents} == {0, 1}

@@ -73,7 +73,9 @@ def read():
 
 
 def test_what_is_tuned_beside_epsilon_is_shown_with_it():
-    surface = Surface((0.0, 0.1, 0.2), (1e-3, 1e-2), ((0.91, 0.92, 0.93), (0.94, 0.9512, 0.96)), {"smoothing": HOSTILE})
+    surface = Surface(
+        (0.0, 0.1, 0.2), (1e-3, 1e-2), ((0.91, 0.92, 0.93), (0.94, 0.9512, 0.96)), {"smoothing": HOSTILE}
+    )
     outcomes = tuple(replace(one, point={**one.point, "weight_decay": 0.004}) for one in found().outcomes)
     tuned = replace(found(), outcomes=outcomes, surfaces={"weight_decay": surface})
     assert Evidence.from_json(tuned.to_json()).surfaces == tuned.surfaces
@@ -95,13 +97,17 @@ def test_a_smoothing_which_torch_does_not_have_is_not_shown_as_its_argument():
         assert f"Smoothing {other.smoothing}, as docs/smoothing.md" in read.text
 
 
-# ---- what it says ------------------------------------------------------------------------------------------------------
+# ---- what it says
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_answer_comes_first_with_what_it_buys_and_costs(read):
     control, chosen, _ = found().comparisons
     delta, claim = chosen.differences["accuracy"], chosen.claims["accuracy"]
-    said = f"With 16 fresh seeds, ε = 0.1 buys +{100 * delta.value:.2f} pp of accuracy (95 % interval +{100 * claim.low:.2f} to +{100 * claim.high:.2f})"
+    said = (
+        f"With 16 fresh seeds, ε = 0.1 buys +{100 * delta.value:.2f} pp of accuracy (95 % interval"
+        f" +{100 * claim.low:.2f} to +{100 * claim.high:.2f})"
+    )
     first, *rest = sentences(found().recommendations, "safe")
     assert read.inside["h2"][0] == first
     assert "label_smoothing=0.1 and divide logits by T = 1.37" in first
@@ -117,7 +123,9 @@ def test_the_answer_comes_first_with_what_it_buys_and_costs(read):
 def test_where_zero_is_recommended_it_says_what_failed_and_what_would_change_it():
     read = Read(written(adopted=False))
     failed = next(one for one in found(adopted=False).recommendations["safe"].conditions if not one.met)
-    assert read.inside["h2"][0].startswith("Train without label smoothing (0) and divide logits by T = 1.60 (fitted on 270 examples)")
+    assert read.inside["h2"][0].startswith(
+        "Train without label smoothing (0) and divide logits by T = 1.60 (fitted on 270 examples)"
+    )
     assert f"0.1 is better (accuracy +1.3 pp [+1.0, +1.7]), but {failed.sentence}." in read.inside["h2"][0]
     assert "ε = 0.1 buys" in read.text
     assert "✗ not met" in read.text
@@ -137,10 +145,16 @@ def test_a_difference_of_no_interest_is_practically_none():
     control, chosen, _ = found().comparisons
     claim = replace(chosen.claims["accuracy"], low=-0.001, high=0.0025)
     said = {
-        effect: words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim}), effect) for effect in (0, 0.002, 0.003)
+        effect: words.verdict_of("accuracy", control, replace(chosen, claims={"accuracy": claim}), effect)
+        for effect in (0, 0.002, 0.003)
     }
     assert said == {0: "not known", 0.002: "not known", 0.003: "practically the same"}
-    assert words.verdict_of("ece", control, replace(chosen, differences={"ece": Interval(0.0, -0.001, 0.0025)}), 0.003) == "not told apart"
+    assert (
+        words.verdict_of(
+            "ece", control, replace(chosen, differences={"ece": Interval(0.0, -0.001, 0.0025)}), 0.003
+        )
+        == "not told apart"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +181,9 @@ def test_every_condition_policy_and_opening_is_there(read):
         assert policy in read.inside["tr"] or any(row.strip().startswith(policy) for row in read.inside["tr"])
     for one in found().openings:
         assert one.when[:19].replace("T", " ") in read.text
-    assert "no number of seeds can show it with these test examples; it would take 25 400 examples" in read.text
+    assert (
+        "no number of seeds can show it with these test examples; it would take 25 400 examples" in read.text
+    )
     assert "1 trial dropped on the way" in read.text
 
 
@@ -206,11 +222,14 @@ def test_the_drawn_side_of_a_threshold_is_the_one_that_meets_it(one, said):
     assert words.wanted(one).startswith(said)
 
 
-# ---- what it draws -----------------------------------------------------------------------------------------------------
+# ---- what it draws
+# --------------------------------------------------------------------------------------------------
 
 
 def data_of(text):
-    return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)[1]
+    )
 
 
 def test_drawn_numbers_are_those_of_the_evidence():
@@ -220,7 +239,9 @@ def test_drawn_numbers_are_those_of_the_evidence():
         assert trial["values"]["ece"][0] == pytest.approx(outcome.mean("select/ece"), rel=1e-4)
         assert trial["values"]["ece"][1] == pytest.approx(outcome.spread("select/ece") / 8**0.5, rel=1e-4)
         assert len(trial["bins"]["raw"]["rows"]) == sum(count > 0 for count in outcome.bins["select"].count)
-        assert trial["risks"]["calibrated"][-1] == pytest.approx(1 - outcome.mean("select/accuracy"), abs=1e-5)
+        assert trial["risks"]["calibrated"][-1] == pytest.approx(
+            1 - outcome.mean("select/accuracy"), abs=1e-5
+        )
     assert [one["epsilon"] for one in drawn["confirmed"]] == [0.0, 0.1, 0.25]
 
 
@@ -248,17 +269,27 @@ def test_single_examples_are_sorted_by_their_fall_to_the_candidate():
     assert falls == sorted((one.confidence[0] - one.confidence[1] for one in found().instances), reverse=True)
 
 
-# ---- safety ------------------------------------------------------------------------------------------------------------
+# ---- safety
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [written(), written(text=HOSTILE), index([found(text=HOSTILE)], str)], ids=["page", "hostile", "index"])
+@pytest.mark.parametrize(
+    "text",
+    [written(), written(text=HOSTILE), index([found(text=HOSTILE)], str)],
+    ids=["page", "hostile", "index"],
+)
 def test_only_its_own_scripts_and_styles_are_allowed_and_nothing_is_loaded(text):
     read = Read(text)
-    policy = next(meta["content"] for meta in read.of("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        meta["content"] for meta in read.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+    )
     scripts = [one for one in read.of("script") if one.get("type") != "application/json"]
     assert len(scripts) == 1
     code = read.inside["script"][-1]
-    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'" for part in (code, read.inside["style"][0])]
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
+        for part in (code, read.inside["style"][0])
+    ]
     assert f"script-src {hashes[0]};" in policy
     assert f"style-src {hashes[1]};" in policy
     assert "default-src 'none'; img-src data:;" in policy
@@ -294,21 +325,29 @@ def test_it_is_made_from_json_alone():
 
 
 @pytest.mark.parametrize(
-    "lacking", [{"bands": {}}, {"outcomes": ()}, {"openings": ()}, {"outcomes": (), "comparisons": (), "instances": ()}]
+    "lacking",
+    [{"bands": {}}, {"outcomes": ()}, {"openings": ()}, {"outcomes": (), "comparisons": (), "instances": ()}],
 )
 def test_what_is_lacking_is_left_out(lacking):
     assert "ε = 0.1" in Read(page(replace(found(), **lacking))).text
 
 
-# ---- index and command -------------------------------------------------------------------------------------------------
+# ---- index and command
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_index_compares_tasks():
     tasks = [found(), found(task="fashion_mnist/mlp", adopted=False)]
     read = Read(index(tasks, lambda task: f"pages/{task}?a=1&b"))
-    assert [one["href"] for one in read.of("a")][1:] == ["pages/digits/mlp?a=1&b", "pages/fashion_mnist/mlp?a=1&b"]
+    assert [one["href"] for one in read.of("a")][1:] == [
+        "pages/digits/mlp?a=1&b",
+        "pages/fashion_mnist/mlp?a=1&b",
+    ]
     rows = read.of("tr")[1:]
-    assert [(row["data-epsilon"], row["data-policy"], row["data-seeds"]) for row in rows] == [("0.1", "safe", "16"), ("0.0", "safe", "16")]
+    assert [(row["data-epsilon"], row["data-policy"], row["data-seeds"]) for row in rows] == [
+        ("0.1", "safe", "16"),
+        ("0.0", "safe", "16"),
+    ]
     assert "0.1 refused" in read.text
     delta = found().comparisons[1].differences["accuracy"]
     assert float(rows[0]["data-gain"]) == delta.value
@@ -331,7 +370,8 @@ def test_the_command_refuses_what_is_no_evidence_or_leaves_its_folder(tmp_path, 
     assert not (tmp_path / "pages").exists()
 
 
-# ---- in a browser ------------------------------------------------------------------------------------------------------
+# ---- in a browser
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -340,23 +380,31 @@ def chromium():
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
 def opened(chromium, tmp_path_factory):
-    """Opens a page from a file; afterwards nothing was asked of the network, no dialog came, and the console is empty."""
+    """Opens a page from a file; afterwards nothing was asked of the network, no dialog came, and the console
+    is empty.
+    """
     seen = []
 
     def show(text, width=1280, scripts=True):
-        tab = chromium.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts).new_page()
+        tab = chromium.new_context(
+            viewport={"width": width, "height": 900}, java_script_enabled=scripts
+        ).new_page()
         tab.set_default_timeout(10_000)
         tab.on("console", lambda message: seen.append(message.text))
         tab.on("pageerror", lambda error: seen.append(str(error)))
         tab.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
-        tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or seen.append(request.url))
+        tab.on(
+            "request", lambda request: request.url.startswith(("file:", "data:")) or seen.append(request.url)
+        )
         file = tmp_path_factory.mktemp("page") / "page.html"
         file.write_text(text)
         tab.goto(f"file://{file}")
@@ -399,7 +447,11 @@ def test_limits_move_the_epsilon(tab):
         slide(tab, "loss", loss)
         slide(tab, "aurc", 100 * aurc)
         wanted = smallest(loss / 100, ece, aurc)
-        assert result(tab).startswith("No ε keeps" if wanted is None else f"What-if: ε = {wanted:.4g}\n"), (loss, ece, aurc)
+        assert result(tab).startswith("No ε keeps" if wanted is None else f"What-if: ε = {wanted:.4g}\n"), (
+            loss,
+            ece,
+            aurc,
+        )
     tab.locator("input[value=ece]").check()
     slide(tab, "aurc", tab.locator("#aurc").get_attribute("max"))
     for ece in (4.5, 6.0, 9.0):
@@ -441,7 +493,13 @@ def test_sliders_obey_the_keyboard_and_the_result_is_announced(tab):
 
 def test_prices_move_the_epsilon_and_the_coverage(tab):
     tab.locator("input[value=prices]").check()
-    for prices in (Prices(1, 0.1, 0), Prices(10, 0.05, -0.2), Prices(1, 5, 0), Prices(1, 0.1, 0.5), Prices(1000, 1, 0)):
+    for prices in (
+        Prices(1, 0.1, 0),
+        Prices(10, 0.05, -0.2),
+        Prices(1, 5, 0),
+        Prices(1, 0.1, 0.5),
+        Prices(1000, 1, 0),
+    ):
         assert_cheapest(tab, prices)
     tab.locator("#wrong").fill("")
     assert result(tab) == "Give three numbers."
@@ -453,11 +511,15 @@ def assert_cheapest(tab, prices):
         tab.locator(f"#{name}").fill(str(getattr(prices, name)))
     costs = {}
     for outcome in found().outcomes:
-        chosen, judged = (figures.mean_risk(outcome, f"{split}_calibrated") for split in ("calibrate", "select"))
+        chosen, judged = (
+            figures.mean_risk(outcome, f"{split}_calibrated") for split in ("calibrate", "select")
+        )
         coverage = prices.best_coverage(chosen, outcome.calibrate_examples)
         costs[outcome.epsilon] = (prices.cost_at(judged, coverage), coverage)
     epsilon = min(costs, key=lambda epsilon: (round(costs[epsilon][0], 9), epsilon))
-    assert result(tab).startswith(f"What-if: ε = {epsilon:.4g}\nDecide {100 * costs[epsilon][1]:.0f} % without a review:")
+    assert result(tab).startswith(
+        f"What-if: ε = {epsilon:.4g}\nDecide {100 * costs[epsilon][1]:.0f} % without a review:"
+    )
 
 
 def test_reliability_follows_its_slider_and_draws_no_empty_bin(tab):
@@ -468,8 +530,13 @@ def test_reliability_follows_its_slider_and_draws_no_empty_bin(tab):
         assert slider.get_attribute("aria-valuetext").replace("\u00a0", " ") == f"ε = {outcome.epsilon:.4g}"
         for kind, key in (("raw", "select"), ("calibrated", "select_calibrated")):
             figure = tab.locator(f"#diagrams figure[data-kind={kind}]")
-            assert figure.locator("svg .region").count() == sum(count > 0 for count in outcome.bins[key].count)
-            assert f"ECE {100 * outcome.bins[key].error:.1f}".removesuffix(".0") in figure.locator("figcaption").inner_text()
+            assert figure.locator("svg .region").count() == sum(
+                count > 0 for count in outcome.bins[key].count
+            )
+            assert (
+                f"ECE {100 * outcome.bins[key].error:.1f}".removesuffix(".0")
+                in figure.locator("figcaption").inner_text()
+            )
         tab.keyboard.press("ArrowRight")
     tab.locator("#bins input[value=confirmed]").check()
     assert slider.get_attribute("max") == "2"
@@ -479,9 +546,13 @@ def test_risks_mark_the_break_even(tab):
     control, chosen, _ = found().comparisons
     for kind, key in (("calibrated", "test_calibrated"), ("raw", "test")):
         tab.locator(f"#risks input[value={kind}]").check()
-        crossing = figures.break_even(figures.mean_risk(chosen.outcome, key), figures.mean_risk(control.outcome, key))
+        crossing = figures.break_even(
+            figures.mean_risk(chosen.outcome, key), figures.mean_risk(control.outcome, key)
+        )
         assert 0 < crossing < 1
-        assert f"Break-even at {100 * crossing:.0f} % coverage" in tab.locator("#curves figcaption").inner_text().replace("\u00a0", " ")
+        assert f"Break-even at {100 * crossing:.0f} % coverage" in tab.locator(
+            "#curves figcaption"
+        ).inner_text().replace("\u00a0", " ")
         assert tab.locator("#curves svg .mark").count() == 1
 
 
@@ -497,22 +568,33 @@ def test_single_examples_unfold_and_are_sorted(tab):
     tab.locator("#more").press("Enter")
     assert tab.locator("#cards li:visible").count() == 24
     tab.locator("#by").select_option("index")
-    assert tab.locator("#cards li").evaluate_all("all => all.map(one => Number(one.dataset.index))") == sorted(
-        one.index for one in found().instances
-    )
+    assert tab.locator("#cards li").evaluate_all(
+        "all => all.map(one => Number(one.dataset.index))"
+    ) == sorted(one.index for one in found().instances)
 
 
 def test_every_chart_is_told_in_words_and_has_its_numbers(tab):
-    for summary in tab.locator("svg[role=img]").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))"):
+    for summary in tab.locator("svg[role=img]").evaluate_all(
+        "all => all.map(one => one.getAttribute('aria-label'))"
+    ):
         assert len(summary) > 30
         assert "NaN" not in summary
         assert "undefined" not in summary
     assert tab.locator("svg[role=img]").count() >= 12
-    assert tab.locator("figure:has(svg):not(:has(details table))").evaluate_all("all => all.map(one => one.id)") == ["learning"]
+    assert tab.locator("figure:has(svg):not(:has(details table))").evaluate_all(
+        "all => all.map(one => one.id)"
+    ) == ["learning"]
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"text": HOSTILE}, {"optional": False, "instances": False}, {"tuned": True, "pictures": False}, {"adopted": False}]
+    "changes",
+    [
+        {},
+        {"text": HOSTILE},
+        {"optional": False, "instances": False},
+        {"tuned": True, "pictures": False},
+        {"adopted": False},
+    ],
 )
 def test_it_fits_a_phone_in_every_variant_and_runs_nothing_else(opened, changes):
     tab = opened(written(**changes), width=360)

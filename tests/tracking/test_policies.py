@@ -41,7 +41,23 @@ def confirmed(epsilon, seeds=8):
     bins = {"test": Bins((1000 * seeds,), (0.9,), (0.9,), 0.0, 0.0)}
     point = {"epsilon": epsilon}
     places = tuple(range(5000, 5000 + seeds))
-    return Outcome(f"u{epsilon}", "digits/mlp", "s", "confirm", 0, epsilon, 10, point, places, {}, {}, (), bins, 1.0, "now")
+    return Outcome(
+        f"u{epsilon}",
+        "digits/mlp",
+        "s",
+        "confirm",
+        0,
+        epsilon,
+        10,
+        point,
+        places,
+        {},
+        {},
+        (),
+        bins,
+        1.0,
+        "now",
+    )
 
 
 def comparison(
@@ -66,8 +82,13 @@ def comparison(
         "nll_calibrated": Interval(*nll_claim, examples=0.001, seeds=0.01),
         "cost": Interval(*cost),
     }
-    relative = {"aurc_calibrated": Interval(*aurc, examples=0.02, seeds=0.05), "nll_calibrated": Interval(nll, nll - 0.005, nll + 0.005)}
-    estimates = dict.fromkeys(METRICS, Interval(0.9, 0.88, 0.92)) | {"confidence_gap": Interval(gap, gap - 0.01, gap + 0.01)}
+    relative = {
+        "aurc_calibrated": Interval(*aurc, examples=0.02, seeds=0.05),
+        "nll_calibrated": Interval(nll, nll - 0.005, nll + 0.005),
+    }
+    estimates = dict.fromkeys(METRICS, Interval(0.9, 0.88, 0.92)) | {
+        "confidence_gap": Interval(gap, gap - 0.01, gap + 0.01)
+    }
     claims = {
         "accuracy": Claim(p, gain[1], gain[2], (4, seeds), (gain[0], gain[0])),
         "nll_calibrated": Claim(nll_p, nll_claim[1], nll_claim[2], (4, seeds), (0.0, 0.0)),
@@ -75,9 +96,16 @@ def comparison(
         "aurc_calibrated": Claim(0.5, aurc[1], aurc[2], (4, seeds), (0.0, 0.0)),
     }
     if epsilon == 0:
-        return Comparison(confirmed(0.0, seeds), estimates, dict.fromkeys(METRICS, same), dict.fromkeys(METRICS, same))
+        return Comparison(
+            confirmed(0.0, seeds), estimates, dict.fromkeys(METRICS, same), dict.fromkeys(METRICS, same)
+        )
     return Comparison(
-        confirmed(epsilon, seeds), estimates, dict.fromkeys(METRICS, same) | made, dict.fromkeys(METRICS, same) | relative, claims, 0.9
+        confirmed(epsilon, seeds),
+        estimates,
+        dict.fromkeys(METRICS, same) | made,
+        dict.fromkeys(METRICS, same) | relative,
+        claims,
+        0.9,
     )
 
 
@@ -87,7 +115,9 @@ CONTROL = comparison(0.0, gap=0.003)
 def decide(policy, found, terms=TERMS, openings=1):
     terms = replace(terms, policy=policy)
     taken = accepted({policy: found}, terms)[policy]
-    return recommend(policy, {"epsilon": found.epsilon}, found, CONTROL, taken, terms, replace(SOURCE, openings=openings))
+    return recommend(
+        policy, {"epsilon": found.epsilon}, found, CONTROL, taken, terms, replace(SOURCE, openings=openings)
+    )
 
 
 def test_a_proven_harmless_gain_is_adopted():
@@ -97,12 +127,18 @@ def test_a_proven_harmless_gain_is_adopted():
     assert [condition.met for condition in found.conditions] == [True] * 4
     assert [condition.remedy for condition in found.conditions] == [""] * 4
     assert "is adopted" in found.reason
-    assert (found.delta_accuracy.value, found.delta_accuracy.low, found.delta_accuracy.high) == (0.012, 0.004, 0.02)
+    assert (found.delta_accuracy.value, found.delta_accuracy.low, found.delta_accuracy.high) == (
+        0.012,
+        0.004,
+        0.02,
+    )
     assert (found.seeds, found.examples, found.coverage, found.smoothing) == (8, 1000, 0.9, "uniform")
 
 
 @pytest.mark.parametrize("policy", ["safe", "raw", "accuracy"])
-@pytest.mark.parametrize(("gain", "p"), [((0.003, -0.001, 0.007), 0.06), ((0.003, 0.0, 0.006), 0.0251), ((0.0, 0.0, 0.0), 1.0)])
+@pytest.mark.parametrize(
+    ("gain", "p"), [((0.003, -0.001, 0.007), 0.06), ((0.003, 0.0, 0.006), 0.0251), ((0.0, 0.0, 0.0), 1.0)]
+)
 def test_a_gain_which_cannot_be_told_from_zero_is_not_adopted_and_the_sentence_says_so(policy, gain, p):
     found = decide(policy, comparison(0.2, gain=gain, p=p))
     assert found.epsilon == 0
@@ -129,7 +165,11 @@ def test_more_seeds_or_more_examples_are_what_would_settle_it():
 
 @pytest.mark.parametrize(
     ("harm", "name"),
-    [({"aurc": (0.02, -0.02, 0.06)}, "ranking kept"), ({"nll": 0.011}, "probabilities kept"), ({"worst": -0.011}, "worst class kept")],
+    [
+        ({"aurc": (0.02, -0.02, 0.06)}, "ranking kept"),
+        ({"nll": 0.011}, "probabilities kept"),
+        ({"worst": -0.011}, "worst class kept"),
+    ],
 )
 def test_safe_refuses_what_recalibration_cannot_repair(harm, name):
     found = decide("safe", comparison(0.2, **harm))
@@ -186,7 +226,11 @@ def test_policies_with_the_same_candidate_and_target_make_one_claim():
     mine, others = found["epsilon=0.2"].claims, found["epsilon=0.3"].claims
     chosen = {"safe": same, "raw": same, "accuracy": other, "calibrated": same, "utility": {"epsilon": 0.0}}
     claims = claimed(chosen, found, TERMS)
-    assert [id(claim) for claim in claims] == [id(mine["accuracy"]), id(others["accuracy"]), id(mine["nll_calibrated"])]
+    assert [id(claim) for claim in claims] == [
+        id(mine["accuracy"]),
+        id(others["accuracy"]),
+        id(mine["nll_calibrated"]),
+    ]
     assert claimed(chosen, {"epsilon=0.3": found["epsilon=0.3"]}, TERMS) == [others["accuracy"]]
 
 
@@ -194,7 +238,9 @@ def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
     plain = comparison(0.2)
     claims = {**plain.claims, "bleu": replace(plain.claims["accuracy"], p=0.9, low=-0.01)}
     none = Interval(0.0, -0.01, 0.01)
-    translated = replace(plain, claims=claims, estimates={**plain.estimates, "bleu": Interval(0.3, 0.29, 0.31)})
+    translated = replace(
+        plain, claims=claims, estimates={**plain.estimates, "bleu": Interval(0.3, 0.29, 0.31)}
+    )
     translated = replace(translated, differences={**plain.differences, "bleu": none})
     assert decide("safe", plain).epsilon == 0.2
     told = decide("safe", translated)
@@ -217,17 +263,21 @@ def decided(published, own):
     chosen = {"safe": own.outcome.point}
     ties = {"safe": (0.05, 0.3)}
     both = [
-        policies.decide(chosen, found, "epsilon=0.0", TERMS, SOURCE, tied=ties, incumbent=one) for one in (published.outcome.point, None)
+        policies.decide(chosen, found, "epsilon=0.0", TERMS, SOURCE, tied=ties, incumbent=one)
+        for one in (published.outcome.point, None)
     ]
     return both[0]["safe"], both[1]["safe"]
 
 
 def test_a_published_epsilon_that_holds_every_condition_stays():
-    """Given that both hold, when it is decided, then the published one is named, with its reason; without it the sweep's own is."""
+    """Given that both hold, when it is decided, then the published one is named, with its reason; without it
+    the sweep's own is.
+    """
     with_it, without = decided(comparison(0.2, p=0.001), comparison(0.1, p=0.001))
     assert (with_it.epsilon, with_it.incumbent, with_it.candidate) == (0.2, 0.2, 0.2)
     assert with_it.reason.startswith(
-        "ε = 0.2, which is published already, cannot be told apart from what this sweep would name, and stays."
+        "ε = 0.2, which is published already, cannot be told apart from what this sweep would name, and"
+        " stays."
     )
     assert with_it.tied == (0.05, 0.3)
     assert (without.epsilon, without.incumbent) == (0.1, None)
@@ -240,7 +290,9 @@ def test_a_published_epsilon_that_fails_a_condition_goes_and_it_is_said_why():
 
 
 def test_a_published_epsilon_shares_the_weight_of_the_plans_own_claim():
-    """More to choose from must not mean more false adoptions: each of the two has a quarter of the family's 5 %, until the other is accepted."""
+    """More to choose from must not mean more false adoptions: each of the two has a quarter of the family's 5
+    %, until the other is accepted.
+    """
     weak, weaker = comparison(0.2, p=0.02), comparison(0.1, p=0.016)
     others = {"accuracy": comparison(0.3, p=0.9)}
     assert accepted({"safe": weak, **others}, TERMS)["safe"]
@@ -283,7 +335,10 @@ def test_claims_of_earlier_openings_belong_to_the_family():
         (comparison(0.2, gain=(0.0, -0.002, 0.002)), True),  # at most 0.2 pp, and 0.3 are of interest
         (comparison(0.2, gain=(0.0, -0.002, 0.004)), False),
         (comparison(0.2, aurc=(0.2, 0.1, 0.3)), True),  # clearly refused
-        (comparison(0.2, aurc=(0.02, -0.02, 0.06)), False),  # the gain is proven, the ranking is not clear yet
+        (
+            comparison(0.2, aurc=(0.02, -0.02, 0.06)),
+            False,
+        ),  # the gain is proven, the ranking is not clear yet
     ],
 )
 def test_when_more_seeds_can_be_saved(found, expected):
@@ -329,10 +384,28 @@ def trial(epsilon, accuracies, nll=0.3, aurc=0.02, gap=0.0, risk=0.05):
         "select/aurc_calibrated": near(aurc),
         "select/confidence_gap": near(gap),
     }
-    risks = dict.fromkeys(("calibrate_calibrated", "select_calibrated"), tuple(tuple(risk * c / 100 for c in range(1, 101)) for _ in seeds))
+    risks = dict.fromkeys(
+        ("calibrate_calibrated", "select_calibrated"),
+        tuple(tuple(risk * c / 100 for c in range(1, 101)) for _ in seeds),
+    )
     name = f"digits/mlp@1#{epsilon}"
     return Outcome(
-        name, "digits/mlp", "s", "screen", 0, epsilon, 10, {"epsilon": epsilon}, seeds, metrics, {}, (), {}, 1.0, "now", risks=risks
+        name,
+        "digits/mlp",
+        "s",
+        "screen",
+        0,
+        epsilon,
+        10,
+        {"epsilon": epsilon},
+        seeds,
+        metrics,
+        {},
+        (),
+        {},
+        1.0,
+        "now",
+        risks=risks,
     )
 
 
@@ -348,8 +421,16 @@ def curved(**changed):
     """Trials along `CURVE`; keyword arguments are functions of ε for the other metrics."""
     trials = []
     for place, (epsilon, accuracy) in enumerate(CURVE.items()):
-        noise = [0.05 * seed + NOISE[(seed + place) % 4] for seed in range(4)]  # seeds differ by far more than ε does
-        trials.append(trial(epsilon, [accuracy - 0.1 + off for off in noise], **{name: of(epsilon) for name, of in changed.items()}))
+        noise = [
+            0.05 * seed + NOISE[(seed + place) % 4] for seed in range(4)
+        ]  # seeds differ by far more than ε does
+        trials.append(
+            trial(
+                epsilon,
+                [accuracy - 0.1 + off for off in noise],
+                **{name: of(epsilon) for name, of in changed.items()},
+            )
+        )
     return trials
 
 
@@ -373,7 +454,11 @@ def test_raw_looks_among_what_keeps_confidence_honest():
 
 
 def test_calibrated_and_utility_follow_their_own_metric():
-    found = screening(*curved(nll=lambda epsilon: 0.3 + (epsilon - 0.3) ** 2, risk=lambda epsilon: 0.05 + (epsilon - 0.1) ** 2))
+    found = screening(
+        *curved(
+            nll=lambda epsilon: 0.3 + (epsilon - 0.3) ** 2, risk=lambda epsilon: 0.05 + (epsilon - 0.1) ** 2
+        )
+    )
     chosen = candidates(found, TERMS)
     assert chosen["calibrated"]["epsilon"] == pytest.approx(0.3, abs=0.06)
     assert chosen["utility"]["epsilon"] == pytest.approx(0.1, abs=0.06)
@@ -381,7 +466,12 @@ def test_calibrated_and_utility_follow_their_own_metric():
 
 def test_prices_decide_what_utility_looks_for():
     trials = curved(risk=lambda epsilon: 0.05 + 0.1 * epsilon)
-    assert candidates(Screening(trials, trials[0], Prices(1.0, 0.1, 0.0), (0.0, 0.4)), TERMS)["utility"]["epsilon"] == 0.0
+    assert (
+        candidates(Screening(trials, trials[0], Prices(1.0, 0.1, 0.0), (0.0, 0.4)), TERMS)["utility"][
+            "epsilon"
+        ]
+        == 0.0
+    )
 
 
 def test_no_candidate_lies_where_trials_were_dropped():
@@ -389,7 +479,9 @@ def test_no_candidate_lies_where_trials_were_dropped():
     kept = [one for one in trials if one.epsilon != 0.2]
     dropped = [replace(trials[2], dropped="it was worse")]
     epsilons = screening(*kept, dropped=dropped).epsilons
-    assert all(abs(epsilon - 0.2) >= min(abs(epsilon - other.epsilon) for other in kept) for epsilon in epsilons)
+    assert all(
+        abs(epsilon - 0.2) >= min(abs(epsilon - other.epsilon) for other in kept) for epsilon in epsilons
+    )
     assert 0.2 not in epsilons
     assert {0.0, 0.1, 0.3} <= set(epsilons)
 

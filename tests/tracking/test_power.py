@@ -26,12 +26,19 @@ ERROR = Interval(0.0, 0.0, 0.0, 0.001, 0.003)
 
 
 def pairs(random, examples, discordance, common, beyond=0.0):
-    """Two seeds' d: on an example discordant for both with the same sign, or for one of them; a seed's own shift turns some more to +1."""
-    shared, own = random.random(examples) < common * discordance, random.random((2, examples)) < (1 - common) * discordance
+    """Two seeds' d: on an example discordant for both with the same sign, or for one of them; a seed's own
+    shift turns some more to +1.
+    """
+    shared, own = (
+        random.random(examples) < common * discordance,
+        random.random((2, examples)) < (1 - common) * discordance,
+    )
     signs = random.choice([-1.0, 1.0], (3, examples))
     d = np.where(shared, signs[0], np.where(own, signs[1:], 0.0))
     shifts = beyond * random.standard_normal(2)
-    return np.where((d == 0) & (random.random((2, examples)) < np.abs(shifts)[:, None]), np.sign(shifts)[:, None], d)
+    return np.where(
+        (d == 0) & (random.random((2, examples)) < np.abs(shifts)[:, None]), np.sign(shifts)[:, None], d
+    )
 
 
 def right(examples=600, seed=0, discordance=0.03):
@@ -64,7 +71,12 @@ def test_with_many_examples_the_parts_are_what_they_are():
 
 def test_what_seeds_do_everywhere_is_found_on_average_though_one_pilot_hardly_knows_it():
     def found(beyond):
-        return np.mean([Parts.of(pairs(np.random.default_rng(seed), 50_000, 0.03, 0.2, beyond)).beyond ** 0.5 for seed in range(40)])
+        return np.mean(
+            [
+                Parts.of(pairs(np.random.default_rng(seed), 50_000, 0.03, 0.2, beyond)).beyond ** 0.5
+                for seed in range(40)
+            ]
+        )
 
     assert 0.0005 < found(0.0) < 0.0015
     assert found(0.01) > 3 * found(0.0)
@@ -92,7 +104,9 @@ def test_the_power_of_one_look_is_that_of_the_noncentral_t():
     freedom = 3 * (1 + 0.001**2 / part) ** 2
     cautious = part * 3 / stats.chi2.ppf(0.1, 3)
     bound = stats.t.isf(0.025, 3 * (1 + 0.001**2 / cautious) ** 2)
-    assert Design(ERROR, 4).power(0.005) == pytest.approx(stats.nct.sf(bound, freedom, 0.005 / ERROR.error(4)), abs=1e-4)
+    assert Design(ERROR, 4).power(0.005) == pytest.approx(
+        stats.nct.sf(bound, freedom, 0.005 / ERROR.error(4)), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
@@ -134,7 +148,11 @@ def test_the_seeds_for_a_gain_are_the_fewest_in_batches():
 def test_the_examples_for_a_gain_are_the_fewest_to_two_percent():
     parts = Parts(0.01, 0.02, 1e-7)
     examples = examples_for(parts, 8, 0.003)
-    assert Design(parts.on(examples), 8).power(0.003) >= POWER > Design(parts.on(0.97 * examples), 8).power(0.003)
+    assert (
+        Design(parts.on(examples), 8).power(0.003)
+        >= POWER
+        > Design(parts.on(0.97 * examples), 8).power(0.003)
+    )
     assert examples_for(replace(parts, beyond=0.01**2), 8, 0.003) is None
 
 
@@ -180,11 +198,17 @@ def test_what_can_be_decided_is_said_first_then_what_the_smallest_gain_of_intere
     first, second, third = sentences(found)
     assert (
         first
-        == f"This sweep finds a gain in accuracy of {100 * found.detectable:.2f} pp or more four times in five (8 seeds, 630 test examples)."
+        == f"This sweep finds a gain in accuracy of {100 * found.detectable:.2f} pp or more four times in"
+        " five (8 seeds, 630 test examples)."
     )
     examples = count(rounded(found.examples_needed))
-    assert second == f"The smallest gain of interest, 0.30 pp, would take about {examples} test examples, with 8 seeds."
-    assert third.startswith("At most 92 members, 55 minutes, at a price of 1.84. Seen on 2 pairs: ε = 0.1 changes the verdict on ")
+    assert (
+        second
+        == f"The smallest gain of interest, 0.30 pp, would take about {examples} test examples, with 8 seeds."
+    )
+    assert third.startswith(
+        "At most 92 members, 55 minutes, at a price of 1.84. Seen on 2 pairs: ε = 0.1 changes the verdict on "
+    )
     assert third.endswith(f"{100 * found.discordance:.1f} % of 600 held-out examples.")
 
 
@@ -196,7 +220,9 @@ def test_where_seeds_are_the_limit_their_number_and_cost_are_told():
 
 
 def test_a_sweep_which_resolves_its_question_says_that():
-    assert sentences(piloted(*right(), effect=0.05))[1] == "That covers the smallest gain of interest, 5.00 pp."
+    assert (
+        sentences(piloted(*right(), effect=0.05))[1] == "That covers the smallest gain of interest, 5.00 pp."
+    )
 
 
 def test_where_nothing_is_enough_it_is_said():
@@ -206,13 +232,24 @@ def test_where_nothing_is_enough_it_is_said():
 
 def test_three_lines_are_enough_and_none_is_long_whatever_the_numbers():
     found = piloted(*right(), price_per_hour=9.0)
-    large = {"seeds_needed": 4096, "members_needed": 12_356, "hours_needed": 1234.5, "price_needed": 12_345.67, "test_examples": 1_000_000}
-    for one in (found, replace(found, **large), replace(found, **large, members=12_345, hours=999.9, price=99_999.99)):
+    large = {
+        "seeds_needed": 4096,
+        "members_needed": 12_356,
+        "hours_needed": 1234.5,
+        "price_needed": 12_345.67,
+        "test_examples": 1_000_000,
+    }
+    for one in (
+        found,
+        replace(found, **large),
+        replace(found, **large, members=12_345, hours=999.9, price=99_999.99),
+    ):
         assert len(sentences(one)) == 3
         assert max(map(len, sentences(one))) <= 160
 
 
-# ---- Before the pilot ------------------------------------------------------------------------------------------------
+# ---- Before the pilot
+# ------------------------------------------------------------------------------------------------
 
 MEASURED = {  # docs/statistics.md: ψ, ρ, σ_b, held-out examples, test examples
     "digits/mlp": (0.0205, 0.53, 0.001, 541, 627),
@@ -234,7 +271,9 @@ def test_what_is_said_before_the_pilot_holds_what_pilots_of_known_tasks_say(task
     assert inside >= 37
 
 
-@pytest.mark.parametrize(("tested", "effect", "confirm_seeds"), [(627, 0.003, None), (300, 0.01, 8), (10_000, 0.003, 20)])
+@pytest.mark.parametrize(
+    ("tested", "effect", "confirm_seeds"), [(627, 0.003, None), (300, 0.01, 8), (10_000, 0.003, 20)]
+)
 def test_its_ends_are_what_the_pilot_would_say_of_such_noise(tested, effect, confirm_seeds):
     found = Expected.of(tested, effect, confirm_seeds, 20)
     for parts, seeds, detectable in zip(Parts.usual(), found.seeds, found.detectable, strict=True):
@@ -247,7 +286,8 @@ def test_its_ends_are_what_the_pilot_would_say_of_such_noise(tested, effect, con
 
 def test_it_names_what_it_assumes_and_the_seeds_that_are_planned():
     assert Expected.of(300, 0.003, 8, 20).sentence.endswith(
-        "four times in five (8 seeds, 300 test examples), if ε changes the verdict on 0.7 to 8 % of examples, as is usual; the sweep's pilot narrows it"
+        "four times in five (8 seeds, 300 test examples), if ε changes the verdict on 0.7 to 8 % of examples,"
+        " as is usual; the sweep's pilot narrows it"
     )
     assert "(up to 20 seeds, 10 000 test examples)" in Expected.of(10_000, 0.003, None, 20).sentence
 

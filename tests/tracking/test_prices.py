@@ -61,13 +61,22 @@ def test_a_trial_is_priced_at_the_coverage_its_calibrate_examples_promise():
 
 
 def test_why_everything_is_reviewed():
-    assert DEAR.why_reviewed(0.0, 270) == (
-        "The 270 examples of calibrate cannot promise an error rate below 1.1 %, and deciding costs less than a review below 0.1 %, so "
-        "everything is reviewed at these prices; it takes at least 2995 examples."
+    assert (
+        DEAR.why_reviewed(0.0, 270)
+        == "The 270 examples of calibrate cannot promise an error rate below 1.1 %, and deciding costs less"
+        " than a review below 0.1 %, so everything is reviewed at these prices; it takes at least 2995"
+        " examples."
     )
-    assert "No share of the 5000 examples of calibrate promises an error rate below 0.1 %" in DEAR.why_reviewed(0.0, 5000)
+    assert (
+        "No share of the 5000 examples of calibrate promises an error rate below 0.1 %"
+        in DEAR.why_reviewed(0.0, 5000)
+    )
 
 
-@pytest.mark.parametrize(("prices", "coverage", "examples"), [(DEAR, 0.5, 270), (DEAR, 0.0, 0), (Prices(1.0, 0.0, 0.0), 0.0, 270)])
-def test_nothing_is_said_where_something_is_decided_or_examples_are_not_the_reason(prices, coverage, examples):
+@pytest.mark.parametrize(
+    ("prices", "coverage", "examples"), [(DEAR, 0.5, 270), (DEAR, 0.0, 0), (Prices(1.0, 0.0, 0.0), 0.0, 270)]
+)
+def test_nothing_is_said_where_something_is_decided_or_examples_are_not_the_reason(
+    prices, coverage, examples
+):
     assert prices.why_reviewed(coverage, examples) == ""

@@ -112,19 +112,23 @@ def test_a_version_is_compared_with_its_run(store, capsys):
 
 def test_one_plain_request_gives_the_number(server):
     """The README's command, without the shell."""
-    with urllib.request.urlopen(f"{server}/api/2.0/mlflow/registered-models/alias?name=digits--mlp&alias=recommended") as reply:
+    with urllib.request.urlopen(
+        f"{server}/api/2.0/mlflow/registered-models/alias?name=digits--mlp&alias=recommended"
+    ) as reply:
         tags = json.load(reply)["model_version"]["tags"]
     assert next(tag["value"] for tag in tags if tag["key"] == "epsilon") == "0.1"
 
 
 def test_the_command_needs_less_than_two_seconds_of_a_core_and_imports_nothing_heavy(database):
     code = (
-        "import sys, tracking.recommend as r; r.main(['digits/mlp', '--json']); "
-        "sys.exit(bool({'torch', 'sweeps', 'lscal', 'mlflow', 'fastapi', 'sklearn', 'pandas'} & set(sys.modules)))"
+        "import sys, tracking.recommend as r; r.main(['digits/mlp', '--json']); sys.exit(bool({'torch',"
+        " 'sweeps', 'lscal', 'mlflow', 'fastapi', 'sklearn', 'pandas'} & set(sys.modules)))"
     )
     environment = {**os.environ, "MLFLOW_TRACKING_URI": database}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2

@@ -43,7 +43,12 @@ def test_batches_of_seeds_join_to_one_outcome():
     assert bins.confidence == (None, 0.5, pytest.approx((0.9 + 3 * 0.7) / 4))
     assert bins.accuracy == (None, 0.5, pytest.approx(0.25))
     assert bins.gap == pytest.approx((0.1 + 3 * 0.3) / 4)
-    assert (whole.seconds, whole.finished, len(whole.risks["test"]), len(whole.temperature)) == (4.0, "2026-01-02", 4, 4)
+    assert (whole.seconds, whole.finished, len(whole.risks["test"]), len(whole.temperature)) == (
+        4.0,
+        "2026-01-02",
+        4,
+        4,
+    )
 
 
 def test_an_outcome_alone_joins_to_itself():

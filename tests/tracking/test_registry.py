@@ -24,13 +24,17 @@ FOUND = made()
 
 def records(epsilon, created):
     """Recommendations by every policy which all name the same publication."""
-    return {name: replace(one, epsilon=epsilon, created=created) for name, one in FOUND.recommendations.items()}
+    return {
+        name: replace(one, epsilon=epsilon, created=created) for name, one in FOUND.recommendations.items()
+    }
 
 
 def put(client, day, epsilon=None, task=TASK):
     """Publish that day's recommendations of a run which has no files."""
     epsilon = day / 100 if epsilon is None else epsilon
-    return registry.publish(client, task, records(epsilon, DAY.format(day)), "safe", f"{day:032x}", "file:///nowhere")
+    return registry.publish(
+        client, task, records(epsilon, DAY.format(day)), "safe", f"{day:032x}", "file:///nowhere"
+    )
 
 
 def recommended(uri):
@@ -39,7 +43,12 @@ def recommended(uri):
 
 @pytest.mark.parametrize(
     ("task", "model"),
-    [("digits/mlp", "digits--mlp"), ("a.b_C/0", "a.b_C--0"), ("a-b/c-d", "a-b--c-d"), ("a/" + "b" * 100, "a--" + "b" * 100)],
+    [
+        ("digits/mlp", "digits--mlp"),
+        ("a.b_C/0", "a.b_C--0"),
+        ("a-b/c-d", "a-b--c-d"),
+        ("a/" + "b" * 100, "a--" + "b" * 100),
+    ],
 )
 def test_a_task_has_one_name_in_the_registry(task, model):
     assert model_of(task) == model
@@ -48,7 +57,23 @@ def test_a_task_has_one_name_in_the_registry(task, model):
 @pytest.mark.parametrize(
     "task",
     [
-        *("", " /", "digits", "digits/", "/mlp", "a/b/c", "../etc", "a/..", "./a", "a--b/c", "a/b--c", "a-/b", "a/-b", "a b/c", "a/b\n"),
+        *(
+            "",
+            " /",
+            "digits",
+            "digits/",
+            "/mlp",
+            "a/b/c",
+            "../etc",
+            "a/..",
+            "./a",
+            "a--b/c",
+            "a/b--c",
+            "a-/b",
+            "a/-b",
+            "a b/c",
+            "a/b\n",
+        ),
         *("a/b\0", "a:b/c", "ε/a", "a/b'", "a/%2e", "a\\b/c", "_a/b", ".a/b", "٣/a", "a/", "a/" + "b" * 101),
     ],
 )
@@ -58,7 +83,9 @@ def test_other_names_are_refused(task):
 
 
 def test_no_two_tasks_share_a_registered_model():
-    parts = ["".join(letters) for length in (1, 2, 3, 4) for letters in itertools.product("a-", repeat=length)]
+    parts = [
+        "".join(letters) for length in (1, 2, 3, 4) for letters in itertools.product("a-", repeat=length)
+    ]
     models = []
     for first, second in itertools.product(parts, repeat=2):
         with contextlib.suppress(WrongName):
@@ -85,7 +112,9 @@ def test_a_version_carries_everything_from_its_beginning(client, uri):
 
 
 def test_a_model_is_found_in_a_store_which_is_not_the_default(client, tmp_path, monkeypatch):
-    """Given a logged model, when it is published from another folder, then the version has its files, and no other store is made."""
+    """Given a logged model, when it is published from another folder, then the version has its files, and no
+    other store is made.
+    """
     run = client.create_run(client.create_experiment(TASK)).info.run_id
     model = client.create_logged_model(client.get_run(run).info.experiment_id, "mlp", run)
     client.finalize_logged_model(model.model_id, "READY")
@@ -102,7 +131,9 @@ def test_publishing_again_is_the_same_version(client, uri):
 
 
 def test_a_publisher_which_was_killed_before_the_alias_is_finished_by_the_next(client, uri):
-    """Given a version without the alias, when its publisher or another comes again, then the alias is right."""
+    """Given a version without the alias, when its publisher or another comes again, then the alias is
+    right.
+    """
     put(client, 1)
     client.delete_registered_model_alias("digits--mlp", "recommended")
     with pytest.raises(NotPublished, match="there are: 1"):
@@ -153,7 +184,9 @@ def test_what_is_not_there_cannot_be_recommended(client, uri, change):
 
 def test_versions_which_somebody_made_by_hand_are_left_alone(client, uri):
     put(client, 1)
-    client.create_model_version("digits--mlp", "file:///nowhere", tags={"task": TASK, "policy": "safe"}, await_creation_for=0)
+    client.create_model_version(
+        "digits--mlp", "file:///nowhere", tags={"task": TASK, "policy": "safe"}, await_creation_for=0
+    )
     assert [one.number for one in versions.history(uri, TASK)] == [1]
     assert put(client, 2) == 3
     assert recommended(uri) == 3
@@ -181,12 +214,16 @@ def test_a_deleted_version_is_not_recommended(client, uri):
 def test_edited_tags_disagree_with_the_run(client, uri):
     number, _ = publish(client, FOUND)
     assert registry.disagreements(client, versions.version(uri, TASK)) == []
-    client.set_model_version_tag("digits--mlp", str(number), "recommendation.raw", FOUND.recommendations["accuracy"].to_json())
+    client.set_model_version_tag(
+        "digits--mlp", str(number), "recommendation.raw", FOUND.recommendations["accuracy"].to_json()
+    )
     assert registry.disagreements(client, versions.version(uri, TASK)) == ["raw"]
 
 
 class Overtaken(MlflowClient):
-    """A publisher which stops between reading where the alias belongs and moving it, while another publishes."""
+    """A publisher which stops between reading where the alias belongs and moving it, while another
+    publishes.
+    """
 
     def set_registered_model_alias(self, name, alias, version):
         if version == "1":
@@ -223,7 +260,9 @@ def race(uri, publishers, tasks):
     assert [process.exitcode for process in processes] == [0] * publishers
     for one in [*seen, *(one for name in names for one in versions.history(uri, name))]:
         assert set(one.records) == set(FOUND.recommendations), "half a version"
-        assert {json.loads(record)["created"] for record in one.records.values()} == {one.created}, "a mixture"
+        assert {json.loads(record)["created"] for record in one.records.values()} == {one.created}, (
+            "a mixture"
+        )
         assert one.run_id == f"{int(one.created[8:10]):032x}", "a mixture"
     for name in names:
         history = versions.history(uri, name)

@@ -1,4 +1,6 @@
-"""What is in an outbox arrives in MLflow once and complete, whatever dies on the way: real servers, killed and started again."""
+"""What is in an outbox arrives in MLflow once and complete, whatever dies on the way: real servers, killed
+and started again.
+"""
 
 import os
 import shutil
@@ -30,7 +32,9 @@ ROOT = Path(__file__).parents[2]
 
 
 class Server:
-    """A real MLflow server which can be killed and started again, at the same address with the same database."""
+    """A real MLflow server which can be killed and started again, at the same address with the same
+    database.
+    """
 
     def __init__(self, folder, database):
         self.folder, self.port, self.running = folder, free_port(), None
@@ -39,10 +43,31 @@ class Server:
 
     def start(self):
         """Return when it answers."""
-        where = ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", str(self.folder / "artifacts")]
+        where = [
+            "--backend-store-uri",
+            f"sqlite:///{self.database}",
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+        ]
         self.running = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                *where,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--workers",
+                "1",
+            ],
+            env={
+                **os.environ,
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
@@ -74,7 +99,9 @@ def replaying(folder, uri):
     """A process of the command."""
     command = [sys.executable, "-m", "tracking.replay", "--outbox", str(folder), "--tracking-uri", uri]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     try:
         yield process
     finally:
@@ -98,7 +125,10 @@ def everything(client):
             run.info.end_time,
             dict(run.data.params),
             dict(run.data.tags),
-            {key: [(point.timestamp, point.step, point.value) for point in history(client, run, key)] for key in run.data.metrics},
+            {
+                key: [(point.timestamp, point.step, point.value) for point in history(client, run, key)]
+                for key in run.data.metrics
+            },
             sorted(one.dataset.name for one in run.inputs.dataset_inputs),
         )
         for run in runs(client, "")
@@ -112,7 +142,9 @@ def history(client, run, key):
 def whole(client, trials):
     """That there is one complete run for each trial, with its file, below one parent."""
     found, (parent,) = runs(client), runs(client, "tags.role = 'sweep'")
-    assert sorted(run.data.tags["uid"] for run in found) == sorted(trial(number, "http://h").uid for number in range(trials))
+    assert sorted(run.data.tags["uid"] for run in found) == sorted(
+        trial(number, "http://h").uid for number in range(trials)
+    )
     for run in found:
         number = int(run.data.tags["uid"].rpartition("#")[2])
         outcome = trial(number, "http://h").outcome
@@ -129,7 +161,9 @@ def whole(client, trials):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_while_it_is_sent_to_gets_the_rest_when_it_is_back_and_nothing_twice(server, tmp_path, capsys):
+def test_a_server_that_is_killed_while_it_is_sent_to_gets_the_rest_when_it_is_back_and_nothing_twice(
+    server, tmp_path, capsys
+):
     outbox = filled(tmp_path / "box", server.address, trials=4, size=3_000_000)
     outbox.put(findings(server.address), {"overview.png": b"a picture"}, print)
     server.start()
@@ -181,13 +215,17 @@ def test_three_replays_leave_the_same_as_one(client, uri, tmp_path):
         assert run.info.end_time - run.info.start_time == int(1000 * outcome.seconds)
     (version,) = versions.history(uri, FOUND.task)
     assert version.run_id == parent.info.run_id == version.recommendation().run_id
-    kept = Evidence.from_json(Path(client.download_artifacts(parent.info.run_id, "evidence.json")).read_text())
+    kept = Evidence.from_json(
+        Path(client.download_artifacts(parent.info.run_id, "evidence.json")).read_text()
+    )
     assert kept.run_id == parent.info.run_id
     assert {one.run_id for one in kept.recommendations.values()} == {parent.info.run_id}
 
 
 def forked(work):
-    """A process which does this. MLflow is imported already; the parent uses the store only after this: a connection is no thing to share."""
+    """A process which does this. MLflow is imported already; the parent uses the store only after this: a
+    connection is no thing to share.
+    """
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
@@ -281,7 +319,9 @@ def test_publishing_joins_two_parents_and_removes_what_is_double(client, uri, tm
     assert main(["--outbox", str(tmp_path / "box"), "--tracking-uri", uri]) == 0
     (parent,) = runs(client, "tags.role = 'sweep'")
     assert parent.info.status == "FINISHED"
-    assert {run.data.tags["uid"]: (run.data.tags["mlflow.parentRunId"], complete(run)) for run in runs(client)} == {
+    assert {
+        run.data.tags["uid"]: (run.data.tags["mlflow.parentRunId"], complete(run)) for run in runs(client)
+    } == {
         trial(0, uri).uid: (parent.info.run_id, True),
         "lone": (parent.info.run_id, False),
     }
@@ -296,12 +336,16 @@ def test_artifacts_which_come_after_the_numbers_are_added(client, uri, tmp_path)
     whole(client, 1)
 
 
-def test_a_damaged_entry_and_one_which_the_server_refuses_do_not_hold_up_the_others(client, uri, tmp_path, capsys):
+def test_a_damaged_entry_and_one_which_the_server_refuses_do_not_hold_up_the_others(
+    client, uri, tmp_path, capsys
+):
     outbox = filled(tmp_path, uri, trials=3)
     damaged = outbox.entries()[0]
     damaged.path.write_bytes(b"PK" + bytes(100))
     bad = trial(5, uri)
-    outbox.put(replace(bad, outcome=replace(bad.outcome, seeds=(), metrics={"select/accuracy": ()})), {}, print)
+    outbox.put(
+        replace(bad, outcome=replace(bad.outcome, seeds=(), metrics={"select/accuracy": ()})), {}, print
+    )
     outbox.put(findings(uri), {}, print)
     assert main(["--outbox", str(tmp_path), "--tracking-uri", uri]) == 1
     output = capsys.readouterr().out
@@ -319,7 +363,10 @@ def test_what_was_found_waits_for_its_trials_in_another_sender(client, uri, tmp_
     sender = Sender(outbox, uri, lambda _: {})
     with outbox.claim(outbox.entries()[0]):
         assert sender.step() is None
-    assert [sender.step().what for _ in range(2)] == ["screen trial 0 of digits/mlp at ε = 0", "recommendation for digits/mlp"]
+    assert [sender.step().what for _ in range(2)] == [
+        "screen trial 0 of digits/mlp at ε = 0",
+        "recommendation for digits/mlp",
+    ]
 
 
 def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path, capsys):
@@ -333,7 +380,9 @@ def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path
     assert main(["--outbox", str(tmp_path), "--list"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert all("1 files  screen trial" in line and line.endswith("for http://other:5000") for line in lines[:2])
+    assert all(
+        "1 files  screen trial" in line and line.endswith("for http://other:5000") for line in lines[:2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -341,15 +390,26 @@ def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path
     [
         (["--outbox", "nowhere"], "there is no outbox 'nowhere'. Give its folder with --outbox DIR"),
         (["--outbox", "box", "--tracking-uri", "ftp://x"], "allowed are http(s)://host and database URLs"),
-        (["--outbox", "box", "--tracking-uri", "sqlite:////nowhere/x.db"], "is no folder that can be written"),
+        (
+            ["--outbox", "box", "--tracking-uri", "sqlite:////nowhere/x.db"],
+            "is no folder that can be written",
+        ),
     ],
 )
 def test_wrong_input_ends_with_2_without_mlflow(tmp_path, arguments, message, monkeypatch):
     filled(tmp_path / "box", "sqlite:////nowhere/x.db", trials=1)
-    code = "import sys; from tracking.replay import main; code = main(sys.argv[1:]); assert 'mlflow' not in sys.modules; sys.exit(code)"
+    code = (
+        "import sys; from tracking.replay import main; code = main(sys.argv[1:]); assert 'mlflow' not in"
+        " sys.modules; sys.exit(code)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert message in done.stderr
@@ -361,7 +421,13 @@ def test_away_and_wrong_are_told_apart(tmp_path):
     with pytest.raises(TrackingAway):
         reach(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/x")
     (tmp_path / "garbage.db").write_text("this is no database at all, nor will it be one")
-    for wrong in ("ftp://x", "http://[::1", "http://127.0.0.1:123456", "sqlite:////nowhere/x.db", f"sqlite:///{tmp_path}/garbage.db"):
+    for wrong in (
+        "ftp://x",
+        "http://[::1",
+        "http://127.0.0.1:123456",
+        "sqlite:////nowhere/x.db",
+        f"sqlite:///{tmp_path}/garbage.db",
+    ):
         with pytest.raises(TrackingUnavailable) as raised:
             reach(wrong)
         assert not isinstance(raised.value, TrackingAway), wrong

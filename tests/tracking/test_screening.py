@@ -16,10 +16,27 @@ from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 def outcome(accuracy, number, **point):
     metrics = {
         "select/accuracy": tuple(accuracy),
-        **{f"select/{name}": (0.3,) * 4 for name in ("nll_calibrated", "aurc_calibrated", "confidence_gap", "cost")},
+        **{
+            f"select/{name}": (0.3,) * 4
+            for name in ("nll_calibrated", "aurc_calibrated", "confidence_gap", "cost")
+        },
     }
     return Outcome(
-        f"u{number}", "a/b", "a/b@1", "screen", number, point["epsilon"], 10, point, (0, 1, 2, 3), metrics, {}, (1.0,) * 4, {}, 1.0, "now"
+        f"u{number}",
+        "a/b",
+        "a/b@1",
+        "screen",
+        number,
+        point["epsilon"],
+        10,
+        point,
+        (0, 1, 2, 3),
+        metrics,
+        {},
+        (1.0,) * 4,
+        {},
+        1.0,
+        "now",
     )
 
 
@@ -27,18 +44,30 @@ def test_accuracy_is_chosen_by_calibrate_as_well_where_every_trial_has_it():
     on_select = {0.0: 0.80, 0.1: 0.85, 0.2: 0.80}
     with_calibrate = {0.0: 0.80, 0.1: 0.82, 0.2: 0.86}
     noise = np.array([-0.001, 0.0, 0.0005, 0.0005])
-    alone = [outcome(value + noise, number, epsilon=epsilon) for number, (epsilon, value) in enumerate(on_select.items())]
-    both = [replace(one, metrics={**one.metrics, HELD_OUT_ACCURACY: tuple(with_calibrate[one.epsilon] + noise)}) for one in alone]
+    alone = [
+        outcome(value + noise, number, epsilon=epsilon)
+        for number, (epsilon, value) in enumerate(on_select.items())
+    ]
+    both = [
+        replace(one, metrics={**one.metrics, HELD_OUT_ACCURACY: tuple(with_calibrate[one.epsilon] + noise)})
+        for one in alone
+    ]
     mixed = [*both[:2], alone[2]]
     found = [Screening(trials, trials[0], Prices(), (0.0, 0.2)) for trials in (alone, both, mixed)]
-    assert [one.fit("accuracy").metric for one in found] == ["select/accuracy", HELD_OUT_ACCURACY, "select/accuracy"]
+    assert [one.fit("accuracy").metric for one in found] == [
+        "select/accuracy",
+        HELD_OUT_ACCURACY,
+        "select/accuracy",
+    ]
     assert [one.best("accuracy", 1)["epsilon"] for one in found] == [
         pytest.approx(0.1, abs=0.03),
         pytest.approx(0.2, abs=0.03),
         pytest.approx(0.1, abs=0.03),
     ]
     assert found[1].fit("nll_calibrated").metric == "select/nll_calibrated"
-    assert Screening(both[:1], both[0], Prices(), (0.0, 0.2)).value("accuracy", both[0].point) == pytest.approx(0.80, abs=1e-3)
+    assert Screening(both[:1], both[0], Prices(), (0.0, 0.2)).value(
+        "accuracy", both[0].point
+    ) == pytest.approx(0.80, abs=1e-3)
 
 
 def noisy(generator, value):
@@ -46,7 +75,9 @@ def noisy(generator, value):
 
 
 def tuned():
-    """The recipe's weight decay, 0.1, is far too large; the best is 0.01 at every ε but for a gain of 1 pp at ε = 0.2 with `online`."""
+    """The recipe's weight decay, 0.1, is far too large; the best is 0.01 at every ε but for a gain of 1 pp at
+    ε = 0.2 with `online`.
+    """
     generator = np.random.default_rng(3)
     points = [{"epsilon": 0.0, "weight_decay": 0.1, "smoothing": "uniform"}]
     points += [{"epsilon": 0.0, "weight_decay": decay, "smoothing": "uniform"} for decay in (0.003, 0.012)]
@@ -63,7 +94,9 @@ def tuned():
         bump = 0.01 * math.exp(-(((point["epsilon"] - 0.2) / 0.08) ** 2)) * (point["smoothing"] == "online")
         return 0.9 - 0.03 * (math.log10(point["weight_decay"]) + 2) ** 2 + bump
 
-    outcomes = [outcome(noisy(generator, accuracy(point)), number, **point) for number, point in enumerate(points)]
+    outcomes = [
+        outcome(noisy(generator, accuracy(point)), number, **point) for number, point in enumerate(points)
+    ]
     return Screening(outcomes, outcomes[0], Prices(), (0.0, 0.4))
 
 
@@ -109,7 +142,10 @@ def test_below_zero_the_smallest_is_the_nearest_to_zero():
     generator = np.random.default_rng(8)
     epsilons = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
     gains = {-0.3: 0.02, -0.2: 0.02, -0.1: 0.02, 0.0: 0.0, 0.1: -0.01, 0.2: -0.02, 0.3: -0.03}
-    outcomes = [outcome(noisy(generator, 0.9 + gains[epsilon]), number, epsilon=epsilon) for number, epsilon in enumerate(epsilons)]
+    outcomes = [
+        outcome(noisy(generator, 0.9 + gains[epsilon]), number, epsilon=epsilon)
+        for number, epsilon in enumerate(epsilons)
+    ]
     screening = Screening(outcomes, outcomes[3], Prices(), (-0.3, 0.3))
     sizes = [abs(point["epsilon"]) for point in screening.points]
     assert screening.points[0]["epsilon"] == 0
@@ -125,9 +161,13 @@ def along(gain, tried=TRIED, span=(0.0, 0.4), noise=0.0005, seed=8, dropped=()):
     """The screening of trials whose accuracy is 0.9 + gain(ε), with four seeds."""
     generator = np.random.default_rng(seed)
     trials = [
-        outcome(0.9 + gain(epsilon) + noise * generator.standard_normal(4), place, epsilon=epsilon) for place, epsilon in enumerate(tried)
+        outcome(0.9 + gain(epsilon) + noise * generator.standard_normal(4), place, epsilon=epsilon)
+        for place, epsilon in enumerate(tried)
     ]
-    lost = [replace(trials[0], epsilon=epsilon, point={"epsilon": epsilon}, dropped="it was worse") for epsilon in dropped]
+    lost = [
+        replace(trials[0], epsilon=epsilon, point={"epsilon": epsilon}, dropped="it was worse")
+        for epsilon in dropped
+    ]
     return Screening(trials, next(one for one in trials if one.epsilon == 0), Prices(), span, lost)
 
 
@@ -136,9 +176,15 @@ def level(epsilon):
 
 
 def slow_tie(screening, allowed=lambda _: True):
-    """The tie by the definition: from the best outwards over the grid, until a value is further behind than the error of the best one's gain."""
+    """The tie by the definition: from the best outwards over the grid, until a value is further behind than
+    the error of the best one's gain.
+    """
     fit = screening.fit("accuracy")
-    values = {epsilon: float(fit.mean([{"epsilon": epsilon}])[0]) for epsilon in screening.epsilons if epsilon == 0 or allowed(epsilon)}
+    values = {
+        epsilon: float(fit.mean([{"epsilon": epsilon}])[0])
+        for epsilon in screening.epsilons
+        if epsilon == 0 or allowed(epsilon)
+    }
     best = max(values, key=lambda epsilon: (round(values[epsilon], 10), -abs(epsilon)))
     bar = values[best] - float(fit.shift([{"epsilon": best}], {"epsilon": 0.0}).error[0])
     place = screening.grid.index(0.0 if values[0.0] >= bar else best)
@@ -173,14 +219,19 @@ def test_a_tie_is_what_its_definition_says(gain):
             tie = screening.tie("accuracy", 1, cautious=True)
             assert (tie.low, tie.high) == slow_tie(screening)
             half = ((tie.low**0.5 + tie.high**0.5) / 2) ** 2
-            inside = [value for value in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4) if tie.low <= value <= tie.high] or [float(f"{half:.2g}")]
+            inside = [
+                value for value in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4) if tie.low <= value <= tie.high
+            ] or [float(f"{half:.2g}")]
             assert tie.epsilon == (0.0 if tie.low == 0 else min(inside, key=lambda value: abs(value - half)))
             gap = screening.tie("accuracy", 1, allow(lambda epsilon: not 0.1 < epsilon < 0.19), cautious=True)
             assert (gap.low, gap.high) == slow_tie(screening, lambda epsilon: not 0.1 < epsilon < 0.19)
 
 
 def test_on_a_plateau_other_seeds_name_the_same():
-    found = [along(lambda epsilon: 0.015 * (1 - math.exp(-epsilon / 0.04)), noise=0.003, seed=seed) for seed in range(12)]
+    found = [
+        along(lambda epsilon: 0.015 * (1 - math.exp(-epsilon / 0.04)), noise=0.003, seed=seed)
+        for seed in range(12)
+    ]
     named = [one.tie("accuracy", 1, cautious=True).epsilon for one in found]
     best = [one.best("accuracy", 1)["epsilon"] for one in found]
     assert max(named.count(value) for value in named) >= 10
@@ -215,7 +266,13 @@ def test_zero_is_named_where_nothing_is_ahead_of_it_by_one_standard_error():
 def test_less_of_a_loss_is_better():
     screening = along(level)
     trials = [
-        replace(one, metrics={**one.metrics, "select/cost": tuple(1 - value for value in one.metrics["select/accuracy"])})
+        replace(
+            one,
+            metrics={
+                **one.metrics,
+                "select/cost": tuple(1 - value for value in one.metrics["select/accuracy"]),
+            },
+        )
         for one in screening.outcomes
     ]
     assert Screening(trials, trials[0], Prices(), (0.0, 0.4)).tie("cost", -1) == screening.tie("accuracy", 1)
@@ -247,7 +304,9 @@ def test_a_narrow_range():
     tie = along(level, tried=tried, span=(0.03, 0.07)).tie("accuracy", 1, cautious=True)
     assert 0.03 <= tie.low < tie.epsilon <= tie.high <= 0.07
     rising = along(
-        lambda epsilon: 0.02 * math.exp(-(((epsilon - 0.0613) / 0.003) ** 2)), tried=(*tried, 0.0613, 0.0605, 0.062), span=(0.03, 0.07)
+        lambda epsilon: 0.02 * math.exp(-(((epsilon - 0.0613) / 0.003) ** 2)),
+        tried=(*tried, 0.0613, 0.0605, 0.062),
+        span=(0.03, 0.07),
     )
     assert rising.tie("accuracy", 1, cautious=True).epsilon == pytest.approx(0.061, abs=0.0015)
 
@@ -279,7 +338,9 @@ def test_the_middle_is_that_of_the_roots():
 
 def test_where_only_zero_is_allowed_the_tie_is_among_all():
     screening = along(level)
-    assert screening.tie("accuracy", 1, allow(lambda _: False), cautious=True) == screening.tie("accuracy", 1, cautious=True)
+    assert screening.tie("accuracy", 1, allow(lambda _: False), cautious=True) == screening.tie(
+        "accuracy", 1, cautious=True
+    )
     assert screening.tie("accuracy", 1, cautious=True).epsilon > 0
 
 
@@ -299,5 +360,7 @@ def test_what_is_in_the_tie_of_a_policy_is_what_is_told_of_it():
     screening, terms = along(level), Terms()
     low, high = tied(screening, terms)["safe"]
     assert 0 < low < high
-    assert [in_tie(screening, terms, "safe", epsilon) for epsilon in (low - 0.001, low, high, high + 0.001)] == [False, True, True, False]
+    assert [
+        in_tie(screening, terms, "safe", epsilon) for epsilon in (low - 0.001, low, high, high + 0.001)
+    ] == [False, True, True, False]
     assert in_tie(screening, terms, "safe", candidates(screening, terms)["safe"]["epsilon"])

@@ -24,13 +24,17 @@ from tracking.records.outcome import Interval
 
 @pytest.mark.parametrize(
     ("looked", "expected"),
-    [  # Jennison and Turnbull 2000, chapter 7; R package ldbounds, O'Brien-Fleming-type spending, one-sided 0.025
+    # Jennison and Turnbull 2000, chapter 7; R package ldbounds, O'Brien-Fleming-type spending, one-sided
+    # 0.025
+    [
         (4, (4.3326, 2.9631, 2.3590, 2.0141)),
         (5, (4.8769, 3.3569, 2.6803, 2.2898, 2.0310)),
     ],
 )
 def test_critical_values_are_those_of_the_tables(looked, expected):
-    assert critical([look / looked for look in range(1, looked + 1)], 0.025) == pytest.approx(expected, abs=2e-4)
+    assert critical([look / looked for look in range(1, looked + 1)], 0.025) == pytest.approx(
+        expected, abs=2e-4
+    )
 
 
 def test_critical_values_spend_what_they_should_on_simulated_paths():
@@ -92,7 +96,10 @@ def test_the_least_level_is_the_one_at_which_the_last_look_just_crosses(shares, 
 @pytest.mark.parametrize("better", [1, -1])
 @pytest.mark.parametrize("value", [0.0015, 0.0034, 0.0036, 0.006, -0.004])
 def test_the_interval_excludes_zero_exactly_where_p_is_at_most_its_level(better, value):
-    looked = {4: Interval(0.002 * better, 0, 0, 0.0012, 0.002, 60.0), 8: Interval(value * better, 0, 0, 0.0012, 0.0021, 70.0)}
+    looked = {
+        4: Interval(0.002 * better, 0, 0, 0.0012, 0.002, 60.0),
+        8: Interval(value * better, 0, 0, 0.0012, 0.0021, 70.0),
+    }
     found = claim(looked, 16, better)
     assert (found.p <= LEVEL) == (verdict(found, better) == "proven")
     assert found.seeds == (4, 8)
@@ -132,7 +139,9 @@ def test_verdicts():
 
 @pytest.mark.parametrize("ratio", [0.05, 4.0])
 def test_false_claims_stay_rare_and_the_interval_covers_at_whatever_look_seeds_stop(ratio):
-    """Simulated confirmations of no gain: variances estimated, half of the seeds' variance known from the examples, as measured on tasks."""
+    """Simulated confirmations of no gain: variances estimated, half of the seeds' variance known from the
+    examples, as measured on tasks.
+    """
     random, trials, planned = np.random.default_rng(3), 120, 16
     false, covered = 0, 0
     for _ in range(trials):
@@ -166,7 +175,9 @@ def test_holm_with_equal_weights_is_the_textbook_procedure():
 
 
 def test_holm_with_weights_is_the_closed_test():
-    """A claim is accepted where every set of claims with it has some p <= level·weight/(weights of the set)."""
+    """A claim is accepted where every set of claims with it has some p <= level·weight/(weights of the
+    set).
+    """
     random = np.random.default_rng(4)
     names = ("own", "b", "c")
     weights = {"own": 0.5, "b": 0.25, "c": 0.25}
@@ -174,7 +185,9 @@ def test_holm_with_weights_is_the_closed_test():
     for _ in range(300):
         p = dict(zip(names, random.uniform(0, 0.06, 3), strict=True))
         refused = {
-            key for key, members in enumerate(sets) if all(p[m] > 0.05 * weights[m] / sum(weights[o] for o in members) for m in members)
+            key
+            for key, members in enumerate(sets)
+            if all(p[m] > 0.05 * weights[m] / sum(weights[o] for o in members) for m in members)
         }
         closed = {name: not any(name in sets[key] for key in refused) and p[name] <= 0.025 for name in names}
         assert holm(p, weights) == closed
@@ -185,14 +198,18 @@ def test_holm_accepts_nothing_which_its_own_interval_would_not():
     assert holm({("ε", "accuracy"): 0.025}, {("ε", "accuracy"): 1.0}) == {("ε", "accuracy"): True}
 
 
-@pytest.mark.parametrize(("value", "threshold", "better"), [(0.0029, 0.0, 1), (-0.0029, 0.0, -1), (0.0529, 0.05, 1)])
+@pytest.mark.parametrize(
+    ("value", "threshold", "better"), [(0.0029, 0.0, 1), (-0.0029, 0.0, -1), (0.0529, 0.05, 1)]
+)
 def test_the_seeds_to_settle_are_the_fewest_which_do(value, threshold, better):
     found = Interval(value, 0, 0, 0.001, 0.003, 20.0)
     more = seeds_to_settle(found, 4, threshold, better)
     assert more > 0
 
     def proven(seeds):
-        done = claim({count: Interval(value - threshold, 0, 0, 0.001, 0.003) for count in looks(seeds)}, seeds, better)
+        done = claim(
+            {count: Interval(value - threshold, 0, 0, 0.001, 0.003) for count in looks(seeds)}, seeds, better
+        )
         return verdict(done, better) == "proven"
 
     assert proven(4 + more)
@@ -204,7 +221,9 @@ def test_what_no_number_of_seeds_settles_needs_examples():
     assert seeds_to_settle(found, 16, 0.0, 1) is None
     examples = examples_to_settle(found, 16, 1000, 0.0, 1)
     scale = math.sqrt(1000 / examples)
-    settled = claim({count: Interval(0.0019, 0, 0, 0.001 * scale, 0.003 * scale) for count in looks(16)}, 16, 1)
+    settled = claim(
+        {count: Interval(0.0019, 0, 0, 0.001 * scale, 0.003 * scale) for count in looks(16)}, 16, 1
+    )
     assert 0 <= settled.low < 1e-5
 
 

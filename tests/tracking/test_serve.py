@@ -34,7 +34,9 @@ SECRETS = ("Traceback", 'File "', "sqlite", "secret", "/tmp", str(Path.home()), 
 def folder(initialised, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(initialised, folder / "mlflow.db")
-    uri = f"sqlite:///{folder}/mlflow.db"  # absolute: MLflow keeps one engine per URI, whatever directory it was made in
+    uri = (  # absolute: MLflow keeps one engine per URI, whatever directory it was made in
+        f"sqlite:///{folder}/mlflow.db"
+    )
     client = MlflowClient(uri, uri)
     publish(client, OLD)
     publish(client, NEW)
@@ -46,7 +48,9 @@ def folder(initialised, tmp_path_factory):
 def address(folder):
     """A real process of the command, in the store's folder."""
     port = free_port()
-    with process("tracking.serve", "--port", str(port), "--tracking-uri", "sqlite:///mlflow.db", folder=folder) as log:
+    with process(
+        "tracking.serve", "--port", str(port), "--tracking-uri", "sqlite:///mlflow.db", folder=folder
+    ) as log:
         wait(("127.0.0.1", port), log.read_text)
         yield "127.0.0.1", port
 
@@ -54,7 +58,9 @@ def address(folder):
 @contextlib.contextmanager
 def served(uri, names=()):
     """The application in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(Gate(application(uri), names), port=0, log_level="error", http="h11", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(Gate(application(uri), names), port=0, log_level="error", http="h11", ws="none")
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -77,7 +83,9 @@ def wait(address, log):
 def ask(address, target, method="GET", **headers):
     """Status, headers and body of an answer."""
     connection = http.client.HTTPConnection(*address, timeout=60)
-    connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    connection.request(
+        method, target, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     reply = connection.getresponse()
     body = reply.read().decode()
     connection.close()
@@ -122,7 +130,9 @@ def test_the_record_is_what_a_pull_gives(address, folder):
     assert content.pop("version") == 1
     assert len(content.pop("answer")) == 3
     assert set(content.pop("policies")) == {"safe", "accuracy", "calibrated", "utility"}
-    assert content == json.loads(recommendation("digits/mlp", "raw", 1, f"sqlite:///{folder}/mlflow.db").to_json())
+    assert content == json.loads(
+        recommendation("digits/mlp", "raw", 1, f"sqlite:///{folder}/mlflow.db").to_json()
+    )
     assert content["policy"] == "raw"
 
 
@@ -134,7 +144,10 @@ def test_tasks_and_history_list_what_is_published(address):
     ]
     assert ask(address, "/v1/tasks", Accept="text/plain")[2] == "digits/mlp\t0.1\nfashion_mnist/cnn\t0\n"
     history = json.loads(ask(address, f"{TASK}/history")[2])["versions"]
-    assert [(one["version"], one["epsilon"], one["recommended"]) for one in history] == [(2, 0.1, True), (1, 0.25, False)]
+    assert [(one["version"], one["epsilon"], one["recommended"]) for one in history] == [
+        (2, 0.1, True),
+        (1, 0.25, False),
+    ]
 
 
 def test_the_page_of_each_version_is_the_artifact_of_its_run(address):
@@ -142,7 +155,12 @@ def test_the_page_of_each_version_is_the_artifact_of_its_run(address):
         status, headers, body = ask(address, f"{TASK}/page{query}", Accept="text/html")
         assert (status, headers["content-type"], body) == (200, "text/html; charset=utf-8", PAGE + created)
         policy = headers["content-security-policy"]
-        assert {"default-src 'none'", "script-src 'unsafe-inline'", "img-src data:", "frame-ancestors 'none'"} <= set(policy.split("; "))
+        assert {
+            "default-src 'none'",
+            "script-src 'unsafe-inline'",
+            "img-src data:",
+            "frame-ancestors 'none'",
+        } <= set(policy.split("; "))
 
 
 def test_the_index_page_names_all_tasks_and_links_to_their_pages(address):
@@ -160,7 +178,15 @@ def test_the_documentation_loads_nothing_and_names_every_route(address):
 
 
 @pytest.mark.parametrize(
-    "route", ["/v1/tasks", "/healthz", "/", "/docs", "/openapi.json", *(f"{TASK}/{x}" for x in ("recommendation", "history", "page"))]
+    "route",
+    [
+        "/v1/tasks",
+        "/healthz",
+        "/",
+        "/docs",
+        "/openapi.json",
+        *(f"{TASK}/{x}" for x in ("recommendation", "history", "page")),
+    ],
 )
 def test_every_answer_has_an_etag_a_304_a_head_and_safe_headers(address, route):
     status, headers, body = ask(address, route)
@@ -179,7 +205,11 @@ def test_every_answer_has_an_etag_a_304_a_head_and_safe_headers(address, route):
         "content-length": str(len(body.encode())),
         "content-type": headers["content-type"],
     }
-    assert (headers["x-content-type-options"], headers["vary"], headers["referrer-policy"]) == ("nosniff", "Accept", "no-referrer")
+    assert (headers["x-content-type-options"], headers["vary"], headers["referrer-policy"]) == (
+        "nosniff",
+        "Accept",
+        "no-referrer",
+    )
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert headers["server"] is None
     assert headers["access-control-allow-origin"] is None
@@ -187,7 +217,9 @@ def test_every_answer_has_an_etag_a_304_a_head_and_safe_headers(address, route):
 
 def test_etags_differ_where_answers_do(address):
     answers = [
-        ask(address, f"{TASK}/recommendation{query}", Accept=media) for query in ("", "?version=1") for media in ("*/*", "text/plain")
+        ask(address, f"{TASK}/recommendation{query}", Accept=media)
+        for query in ("", "?version=1")
+        for media in ("*/*", "text/plain")
     ]
     assert len({headers["etag"] for _, headers, _ in answers}) == 4
 
@@ -205,7 +237,11 @@ def test_etags_differ_where_answers_do(address):
         (f"{TASK}/recommendation?version={'9' * 300}", 422, "query.version"),
         (f"{TASK}/recommendation?policy=", 422, "query.policy"),
         (f"{TASK}/recommendation?policy=' OR 1=1".replace(" ", "%20"), 422, "query.policy"),
-        (f"{TASK}/recommendation?polcy=raw", 422, "There is no parameter 'polcy' here; allowed are: policy, version."),
+        (
+            f"{TASK}/recommendation?polcy=raw",
+            422,
+            "There is no parameter 'polcy' here; allowed are: policy, version.",
+        ),
         (f"{TASK}/recommendation?policy=raw&policy=safe", 422, "twice"),
         (f"{TASK}/page?policy=raw", 422, "allowed are: version"),
         ("/v1/tasks/a--b/c/history", 422, "path.dataset"),
@@ -235,7 +271,16 @@ def test_nothing_can_be_written(address, method):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "evil.example:8000", "localhost@evil.example", "", "127.0.0.1.evil.example", "[::1", "a b"],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example:8000",
+        "localhost@evil.example",
+        "",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "a b",
+    ],
 )
 def test_a_foreign_host_name_is_refused(address, host):
     problem(ask(address, "/v1/tasks", Host=host), 421)
@@ -268,8 +313,25 @@ def test_hostile_requests_change_nothing_and_leak_nothing(address, folder):
         "<script>",
         "a" * 3000,
     ]
-    names += ["%ff%fe", "%F0%9F%92%A9", "~root", "con", "-", "--", "%25%32%65", ";ls", "|id", "$(id)", "`id`", "\x7f"]
-    targets = [f"/v1/tasks/{name}/{other}/{what}" for name in names for other, what in (("mlp", "page"), (name, "recommendation"))]
+    names += [
+        "%ff%fe",
+        "%F0%9F%92%A9",
+        "~root",
+        "con",
+        "-",
+        "--",
+        "%25%32%65",
+        ";ls",
+        "|id",
+        "$(id)",
+        "`id`",
+        "\x7f",
+    ]
+    targets = [
+        f"/v1/tasks/{name}/{other}/{what}"
+        for name in names
+        for other, what in (("mlp", "page"), (name, "recommendation"))
+    ]
     targets += (
         [f"/{name}" for name in names]
         + [f"{TASK}/page?version={name}" for name in names]
@@ -292,18 +354,27 @@ def test_hostile_requests_change_nothing_and_leak_nothing(address, folder):
         b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200000 + b"\r\n\r\n",
         b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: " + b"a/b;q=0.5," * 1000 + b"\r\n\r\n",
         b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAccept: \xff\xfe;q=nan\r\n\r\n",
-        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\nIf-None-Match: \xff,,,\"\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\n"
+        b"If-None-Match: \xff,,,\"\r\n\r\n",
         b"GET /v1/tasks HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET \r\n\r\n",
     ]  # fmt: skip
-    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    before = {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".log"
+    }
     for one in raw:
         received = send(address, one)
         shown = one[:90]
         assert re.match(r"HTTP/1\.1 (200|400|404|406|414|421|422|431) ", received), (shown, received[:200])
         assert not any(secret in received for secret in (*SECRETS, "root:", "Set-Cookie")), shown
-    after = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    after = {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".log"
+    }
     assert before == after
     assert ask(address, f"{TASK}/recommendation", Accept="text/plain")[2] == "0.1\n"
     assert "Traceback" not in (folder / "tracking.serve.log").read_text()
@@ -326,9 +397,13 @@ def test_the_store_being_away_is_503_and_tells_nothing_of_it(tmp_path):
 
 
 def test_a_page_which_is_not_of_its_version_is_not_shown(client, uri):
-    """Given a run whose files another publication has replaced, and a version without a run, when their pages are asked for, then 404."""
+    """Given a run whose files another publication has replaced, and a version without a run, when their pages
+    are asked for, then 404.
+    """
     _, run_id = publish(client, OLD)
-    client.log_text(run_id, NEW.recommendations["safe"].to_json(), f"{folder_of(OLD.created)}/recommendation.safe.json")
+    client.log_text(
+        run_id, NEW.recommendations["safe"].to_json(), f"{folder_of(OLD.created)}/recommendation.safe.json"
+    )
     with served(uri) as address:
         assert "were changed" in problem(ask(address, f"{TASK}/page"), 404)
         assert ask(address, "/")[0] == 200
@@ -343,7 +418,11 @@ def test_evidence_of_another_form_leaves_the_index_page_standing(client, uri):
     for task in ("digits/mlp", "digits/old", "digits/odd"):
         _, run_id = publish(client, replace(OLD, task=task))
         if task != "digits/mlp":
-            client.log_text(run_id, '{"task": "x"}' if task == "digits/old" else "[]", f"{folder_of(OLD.created)}/evidence.json")
+            client.log_text(
+                run_id,
+                '{"task": "x"}' if task == "digits/old" else "[]",
+                f"{folder_of(OLD.created)}/evidence.json",
+            )
     with served(uri) as address:
         status, _, body = ask(address, "/")
     assert status == 200
@@ -357,7 +436,9 @@ def test_what_is_published_while_it_runs_is_served_next(client, uri):
         _, headers, body = ask(address, f"{TASK}/recommendation", Accept="text/plain")
         assert body == "0.25\n"
         publish(client, NEW)
-        status, _, body = ask(address, f"{TASK}/recommendation", Accept="text/plain", If_None_Match=headers["etag"])
+        status, _, body = ask(
+            address, f"{TASK}/recommendation", Accept="text/plain", If_None_Match=headers["etag"]
+        )
         assert (status, body) == (200, "0.1\n")
 
 
@@ -371,7 +452,9 @@ def test_a_store_which_it_cannot_read_is_told_at_once(capsys):
 def metrics(address):
     """Samples of /metrics by name and labels."""
     status, headers, body = ask(
-        address, "/metrics", Accept="application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+        address,
+        "/metrics",
+        Accept="application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
     )
     assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     return {
@@ -387,7 +470,12 @@ def test_metrics_count_requests_by_route_and_say_what_is_published(client, uri):
     publish(client, NEW)
     with served(uri) as address:
         before = metrics(address)
-        for target in (f"{TASK}/recommendation", "/v1/tasks/no/such/recommendation", "/nowhere", "/v1/tasks?x=1"):
+        for target in (
+            f"{TASK}/recommendation",
+            "/v1/tasks/no/such/recommendation",
+            "/nowhere",
+            "/v1/tasks?x=1",
+        ):
             ask(address, target)
         ask(address, "/v1/tasks", "HEAD")
         ask(address, "/v1/tasks", "POST")
@@ -399,7 +487,10 @@ def test_metrics_count_requests_by_route_and_say_what_is_published(client, uri):
     counted = {key: value for key, value in found.items() if key[0] == "lscal_api_requests_total"}
     template = "/v1/tasks/{dataset}/{architecture}/recommendation"
     assert counted == {
-        ("lscal_api_requests_total", tuple(sorted({"route": route, "method": method, "status": status}.items()))): count
+        (
+            "lscal_api_requests_total",
+            tuple(sorted({"route": route, "method": method, "status": status}.items())),
+        ): count
         for route, method, status, count in (
             ("/metrics", "GET", "200", 1),
             (template, "GET", "200", 1),
@@ -421,7 +512,9 @@ def test_metrics_are_there_while_the_store_is_away(tmp_path):
         found = metrics(address)
     assert found["lscal_tracking_up", ()] == 0
     assert ("lscal_published_tasks", ()) not in found
-    assert found["lscal_api_requests_total", (("method", "GET"), ("route", "/v1/tasks"), ("status", "503"))] == 1
+    assert (
+        found["lscal_api_requests_total", (("method", "GET"), ("route", "/v1/tasks"), ("status", "503"))] == 1
+    )
 
 
 def test_metrics_have_their_media_type_and_no_parameters(address):

@@ -1,4 +1,6 @@
-"""The views, the note and the table of instances, seen in a real browser on a real MLflow server which keeps the artifacts."""
+"""The views, the note and the table of instances, seen in a real browser on a real MLflow server which keeps
+the artifacts.
+"""
 
 import json
 from dataclasses import replace
@@ -28,7 +30,16 @@ def published(initialised, tmp_path_factory):
     with mlflow_server(f"sqlite:///{folder}/mlflow.db", folder) as address:
         facts = Facts({"dataset": "digits"}, {}, "digits", "0123456789abcdef", "bundled", FOUND.plan)
         client = connect(address)
-        sweep = Sweep(client, About(FOUND.task, FOUND.study, address, facts, Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))))
+        sweep = Sweep(
+            client,
+            About(
+                FOUND.task,
+                FOUND.study,
+                address,
+                facts,
+                Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8)),
+            ),
+        )
         for outcome in (*FOUND.outcomes[2::-1], *FOUND.outcomes[3:5], *FOUND.dropped):
             sweep.trial(outcome, {}, {})
         sweep.publish(replace(FOUND, run_id=sweep.parent), [summary.screening(FOUND.outcomes)], None, {})
@@ -42,7 +53,9 @@ def browser(published):
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}")
     with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        chromium = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = chromium.new_page(viewport={"width": 1900, "height": 1000})
         page.set_default_timeout(1000 * SECONDS)
 
@@ -65,7 +78,11 @@ def test_the_trials_by_epsilon(published, browser):
     page = browser(view.address(published[1], view.TRIALS))
     page.get_by_text("ε = 0.35 · dropped").wait_for()
     names = [name for name in seen(page, ".ag-row a", "top") if name.startswith("ε = ")]
-    assert names == ["ε = 0 · control", *(f"ε = {epsilon} · 8 seeds" for epsilon in (0.05, 0.1, 0.15, 0.2)), "ε = 0.35 · dropped"]
+    assert names == [
+        "ε = 0 · control",
+        *(f"ε = {epsilon} · 8 seeds" for epsilon in (0.05, 0.1, 0.15, 0.2)),
+        "ε = 0.35 · dropped",
+    ]
     wanted = ["epsilon", *(f"select/{metric}" for metric in view.COLUMNS), "seeds"]
     assert [head for head in seen(page, ".ag-header-cell", "left") if head in wanted] == wanted
     page.get_by_text("Train with label_smoothing=0.1 and divide logits by T = ").wait_for()
@@ -95,7 +112,9 @@ def test_the_instances_have_pictures(published, browser):
 def test_a_colour_tells_how_large_epsilon_is():
     def brightness(epsilon):
         text = view.colour(epsilon)
-        return sum(weight * int(text[at : at + 2], 16) for weight, at in ((0.2126, 1), (0.7152, 3), (0.0722, 5)))
+        return sum(
+            weight * int(text[at : at + 2], 16) for weight, at in ((0.2126, 1), (0.7152, 3), (0.0722, 5))
+        )
 
     values = [brightness(epsilon) for epsilon in (0, 0.07, 0.15, 0.2, 0.33, 0.4)]
     assert values == sorted(set(values))
@@ -111,7 +130,11 @@ def test_a_view_fits_in_a_tag_and_names_what_is_logged():
         assert all(chart["metricSectionId"] in sections for chart in state["compareRunCharts"])
         assert len({chart["uuid"] for chart in state["compareRunCharts"]}) == len(state["compareRunCharts"])
         for chart in state["compareRunCharts"]:
-            named = chart.get("selectedMetrics") or chart.get("selectedMetricKeys") or [chart["xaxis"]["key"], chart["yaxis"]["key"]]
+            named = (
+                chart.get("selectedMetrics")
+                or chart.get("selectedMetricKeys")
+                or [chart["xaxis"]["key"], chart["yaxis"]["key"]]
+            )
             outcome = FOUND.comparisons[1].outcome
             logged = {"epsilon", *outcome.metrics, *(f"curves/{curve}" for curve in outcome.curves)}
             assert set(named) <= logged

@@ -1,4 +1,6 @@
-"""Traffic: the HTTP API's own metrics, as Prometheus scrapes them: requests, how long they took, and what is published."""
+"""Traffic: the HTTP API's own metrics, as Prometheus scrapes them: requests, how long they took, and what is
+published.
+"""
 
 import time
 from collections.abc import Iterable
@@ -22,9 +24,17 @@ class Traffic:
     def __init__(self, uri: str):
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "lscal_api_requests", "Requests by the route's template.", ["route", "method", "status"], registry=self.registry
+            "lscal_api_requests",
+            "Requests by the route's template.",
+            ["route", "method", "status"],
+            registry=self.registry,
         )
-        self.seconds = Histogram("lscal_api_request_seconds", "Time until the answer was complete.", ["route"], registry=self.registry)
+        self.seconds = Histogram(
+            "lscal_api_request_seconds",
+            "Time until the answer was complete.",
+            ["route"],
+            registry=self.registry,
+        )
         self.registry.register(Store(uri))
 
     def text(self) -> bytes:
@@ -40,7 +50,9 @@ class Traffic:
 
 
 class Counted:
-    """Notes each request which reaches an application. The gate is before it: HEAD comes as GET, and 304 is made of 200 later."""
+    """Notes each request which reaches an application. The gate is before it: HEAD comes as GET, and 304 is
+    made of 200 later.
+    """
 
     def __init__(self, app: ASGIApp, traffic: Traffic):
         self.app, self.traffic = app, traffic
@@ -79,4 +91,6 @@ class Store(Collector):
             yield GaugeMetricFamily("lscal_tracking_up", "Whether the tracking store answers.", 0)
         else:
             yield GaugeMetricFamily("lscal_tracking_up", "Whether the tracking store answers.", 1)
-            yield GaugeMetricFamily("lscal_published_tasks", "Tasks which have a recommended version.", published)
+            yield GaugeMetricFamily(
+                "lscal_published_tasks", "Tasks which have a recommended version.", published
+            )

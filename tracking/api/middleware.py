@@ -1,4 +1,6 @@
-"""Gate: what every request passes on its way to an application which only answers, and every answer on its way back."""
+"""Gate: what every request passes on its way to an application which only answers, and every answer on its
+way back.
+"""
 
 import hashlib
 import ipaddress
@@ -24,11 +26,15 @@ SECURITY = {
 }
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE = f"{NOTHING}; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-"""Content-Security-Policy of a page which is one file: its own scripts, styles and pictures, and no connection to anywhere."""
+"""Content-Security-Policy of a page which is one file: its own scripts, styles and pictures, and no
+connection to anywhere.
+"""
 
 
 class Gate:
-    """Checks the host, answers HEAD as GET without its body, and adds ETag and security headers; matching ETags become 304."""
+    """Checks the host, answers HEAD as GET without its body, and adds ETag and security headers; matching
+    ETags become 304.
+    """
 
     def __init__(self, app: ASGIApp, names: Sequence[str] = ()):
         self.app, self.names = app, frozenset(name.lower() for name in ("localhost", *names))
@@ -44,16 +50,22 @@ class Gate:
         await (refusal or self.app)(get, receive, answer.take)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """Why a request goes no further: a name that is not ours, as in DNS rebinding, or an address too long."""
+        """Why a request goes no further: a name that is not ours, as in DNS rebinding, or an address too
+        long.
+        """
         host = Headers(scope=scope).get("host", "")
         if not self.known(host):
-            return problem(421, "This host name is not served here. Start the server with --allowed-host to serve it.")
+            return problem(
+                421, "This host name is not served here. Start the server with --allowed-host to serve it."
+            )
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET:
             return problem(414, f"The path with its query is longer than {LONGEST_TARGET} bytes.")
         return None
 
     def known(self, host: str) -> bool:
-        """Whether a Host header is one of our names or an IP address, which no foreign name server can point at us."""
+        """Whether a Host header is one of our names or an IP address, which no foreign name server can point
+        at us.
+        """
         match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(:\d{1,5})?", host.lower())
         if match is None:
             return False
@@ -87,7 +99,9 @@ class Answer:
         headers = MutableHeaders(raw=list(self.start["headers"]))
         status = self.start["status"]
         headers.update(SECURITY)
-        headers["content-security-policy"] = PAGE if headers.get("content-type", "").startswith("text/html") else NOTHING
+        headers["content-security-policy"] = (
+            PAGE if headers.get("content-type", "").startswith("text/html") else NOTHING
+        )
         headers["cache-control"] = "no-cache" if status == HTTPStatus.OK else "no-store"
         headers["vary"] = "Accept"
         if status == HTTPStatus.OK:
@@ -108,7 +122,8 @@ def has(conditions: Sequence[str], etag: str) -> bool:
 
 
 def accepted(header: str | None, offered: Sequence[str]) -> str | None:
-    """The media type to answer with, the first offered where the client does not mind; None where it takes none of them.
+    """The media type to answer with, the first offered where the client does not mind; None where it takes
+    none of them.
 
     The most specific range decides about a type, as in RFC 9110, section 12.5.1.
     """
@@ -130,5 +145,11 @@ def accepted(header: str | None, offered: Sequence[str]) -> str | None:
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """An error as problem details, RFC 9457."""
-    content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
     return Response(json.dumps(content), status, dict(headers or {}), PROBLEM)

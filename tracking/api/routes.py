@@ -35,9 +35,17 @@ REMEMBERED = 64
 Dataset = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["digits"])]
 Architecture = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["mlp"])]
 Policy = Annotated[
-    str | None, Query(pattern="^[a-z][a-z_]*$", max_length=40, description="By default the one which the sweep was run with.")
+    str | None,
+    Query(
+        pattern="^[a-z][a-z_]*$",
+        max_length=40,
+        description="By default the one which the sweep was run with.",
+    ),
 ]
-Number = Annotated[int | None, Query(ge=1, le=HIGHEST, description="Of an earlier publication; by default the recommended one.")]
+Number = Annotated[
+    int | None,
+    Query(ge=1, le=HIGHEST, description="Of an earlier publication; by default the recommended one."),
+]
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +65,9 @@ class Entry:
     def of(cls, found: Version) -> Self:
         """The version, by its sweep's policy."""
         epsilon = json.loads(found.records[found.policy])["epsilon"]
-        return cls(found.task, found.number, epsilon, found.policy, found.created, found.run_id, found.recommended)
+        return cls(
+            found.task, found.number, epsilon, found.policy, found.created, found.run_id, found.recommended
+        )
 
 
 @dataclass(frozen=True)
@@ -110,19 +120,30 @@ ERRORS = {
 
 
 def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of a route's answers: 200 with JSON of a model or in other media types, and every error."""
+    """What OpenAPI says of a route's answers: 200 with JSON of a model or in other media types, and every
+    error.
+    """
     content = {name: {"schema": {"type": "string"}} for name in media}
-    fine: dict[str, Any] = {"description": "It was found.", "content": content, **({"model": model} if model else {})}
+    fine: dict[str, Any] = {
+        "description": "It was found.",
+        "content": content,
+        **({"model": model} if model else {}),
+    }
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         200: fine,
         304: {"description": "It is what If-None-Match names."},
-        **{status: {"description": text, "content": {PROBLEM: {"schema": schema}}} for status, text in ERRORS.items()},
+        **{
+            status: {"description": text, "content": {PROBLEM: {"schema": schema}}}
+            for status, text in ERRORS.items()
+        },
     }
 
 
 def application(uri: str) -> FastAPI:
-    """The routes, reading from a tracking store. Errors: WrongAddress where that is neither server nor database."""
+    """The routes, reading from a tracking store. Errors: WrongAddress where that is neither server nor
+    database.
+    """
     is_server(uri)
     app = FastAPI(
         title="Recommended label smoothing",
@@ -148,8 +169,13 @@ def application(uri: str) -> FastAPI:
     @lru_cache(maxsize=REMEMBERED)
     def artifact(found: Version, path: str) -> bytes:
         """A file of a version's run, which does not change. Errors: NotPublished."""
-        if registry.artifact(client(), found.run_id, f"{found.folder}/{RECORD}{found.policy}.json") != found.records[found.policy].encode():
-            raise NotPublished("The run of this version carries no such records: its tags or its files were changed.")
+        if (
+            registry.artifact(client(), found.run_id, f"{found.folder}/{RECORD}{found.policy}.json")
+            != found.records[found.policy].encode()
+        ):
+            raise NotPublished(
+                "The run of this version carries no such records: its tags or its files were changed."
+            )
         if (content := registry.artifact(client(), found.run_id, f"{found.folder}/{path}")) is None:
             raise NotPublished(f"The run of this version has no {path}.")
         return content
@@ -160,18 +186,30 @@ def application(uri: str) -> FastAPI:
         try:
             return Evidence.from_json(artifact(found, "evidence.json").decode())
         except (ValueError, KeyError, TypeError) as error:
-            raise NotPublished(f"The evidence of this version is of another form ({type(error).__name__}: {error}).") from error
+            raise NotPublished(
+                f"The evidence of this version is of another form ({type(error).__name__}: {error})."
+            ) from error
 
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
         found = [Entry.of(one) for one in versions.recommended(uri)]
-        return reply(request, asdict(Tasks(tuple(found))), "".join(f"{one.task}\t{plain(one.epsilon)}\n" for one in found))
+        return reply(
+            request,
+            asdict(Tasks(tuple(found))),
+            "".join(f"{one.task}\t{plain(one.epsilon)}\n" for one in found),
+        )
 
     @app.get(
-        "/v1/tasks/{dataset}/{architecture}/recommendation", responses=told(Answer, TEXT), summary="The recommended ε of a task, and why"
+        "/v1/tasks/{dataset}/{architecture}/recommendation",
+        responses=told(Answer, TEXT),
+        summary="The recommended ε of a task, and why",
     )
     def recommendation(
-        request: Request, dataset: Dataset, architecture: Architecture, policy: Policy = None, version: Number = None
+        request: Request,
+        dataset: Dataset,
+        architecture: Architecture,
+        policy: Policy = None,
+        version: Number = None,
     ) -> Response:
         found = versions.version(uri, f"{dataset}/{architecture}", version)
         record = found.recommendation(policy)
@@ -180,21 +218,31 @@ def application(uri: str) -> FastAPI:
         return reply(request, json.loads(whole.to_json()), f"{plain(record.epsilon)}\n")
 
     @app.get(
-        "/v1/tasks/{dataset}/{architecture}/history", responses=told(History, TEXT), summary="All versions of a task, the latest first"
+        "/v1/tasks/{dataset}/{architecture}/history",
+        responses=told(History, TEXT),
+        summary="All versions of a task, the latest first",
     )
     def history(request: Request, dataset: Dataset, architecture: Architecture) -> Response:
         task = f"{dataset}/{architecture}"
         found = [Entry.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]]
         lines = (
-            f"{one.version}\t{plain(one.epsilon)}\t{one.policy}\t{one.created}\t{'recommended' if one.recommended else ''}\n"
+            f"{one.version}\t{plain(one.epsilon)}\t{one.policy}\t{one.created}"
+            f"\t{'recommended' if one.recommended else ''}\n"
             for one in found
         )
         return reply(request, asdict(History(task, tuple(found))), "".join(lines))
 
-    @app.get("/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task")
-    def task_page(request: Request, dataset: Dataset, architecture: Architecture, version: Number = None) -> Response:
+    @app.get(
+        "/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task"
+    )
+    def task_page(
+        request: Request, dataset: Dataset, architecture: Architecture, version: Number = None
+    ) -> Response:
         agreed(request, HTML)
-        return Response(artifact(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"), media_type=HTML)
+        return Response(
+            artifact(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"),
+            media_type=HTML,
+        )
 
     @app.get("/healthz", responses=told(Health, TEXT), summary="Whether the tracking store answers")
     def health(request: Request) -> Response:
@@ -227,12 +275,22 @@ def application(uri: str) -> FastAPI:
 
 
 def only_known(request: Request) -> None:
-    """Refuse a query with parameters which OpenAPI does not name, or one twice: `?polcy=raw` must not give another policy's ε."""
-    documented = request.app.openapi()["paths"].get(request.scope["route"].path, {}).get("get", {}).get("parameters", [])
+    """Refuse a query with parameters which OpenAPI does not name, or one twice: `?polcy=raw` must not give
+    another policy's ε.
+    """
+    documented = (
+        request.app.openapi()["paths"]
+        .get(request.scope["route"].path, {})
+        .get("get", {})
+        .get("parameters", [])
+    )
     allowed = [parameter["name"] for parameter in documented if parameter["in"] == "query"]
     given = [name for name, _ in request.query_params.multi_items()]
     if unknown := sorted(set(given) - set(allowed)):
-        raise HTTPException(422, f"There is no parameter {unknown[0][:40]!r} here; allowed are: {', '.join(allowed) or 'none'}.")
+        raise HTTPException(
+            422,
+            f"There is no parameter {unknown[0][:40]!r} here; allowed are: {', '.join(allowed) or 'none'}.",
+        )
     if len(given) != len(set(given)):
         raise HTTPException(422, "A parameter is given twice.")
 
@@ -280,7 +338,9 @@ async def failed(_: Request, error: Any) -> Response:
 
 
 def amended(schema: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what types do not say: a query has no null, and an infinite number of degrees of freedom is one."""
+    """The OpenAPI document with what types do not say: a query has no null, and an infinite number of degrees
+    of freedom is one.
+    """
     schemas = schema["components"]["schemas"]
     schemas["Interval"]["properties"]["freedom"] = {"anyOf": [{"type": "number"}, {"type": "null"}]}
     schemas["Problem"] = TypeAdapter(Problem).json_schema()
@@ -297,17 +357,24 @@ def described(schema: dict[str, Any]) -> str:
     for path, methods in schema["paths"].items():
         get = methods["get"]
         rows = "".join(
-            f"<tr><td><code>{html.escape(one['name'])}</code><td>{one['in']}<td>{html.escape(one.get('description', ''))}"
+            f"<tr><td><code>{html.escape(one['name'])}</code><td>{one['in']}"
+            f"<td>{html.escape(one.get('description', ''))}"
             for one in get.get("parameters", [])
         )
         media = " · ".join(html.escape(name) for name in get["responses"]["200"]["content"])
-        parts.append(f"<h2><code>GET {html.escape(path)}</code></h2><p>{html.escape(get['summary'])}. {media}</p><table>{rows}</table>")
+        parts.append(
+            f"<h2><code>GET {html.escape(path)}</code></h2><p>{html.escape(get['summary'])}."
+            f" {media}</p><table>{rows}</table>"
+        )
     errors = "".join(f"<tr><td>{status}<td>{html.escape(text)}" for status, text in ERRORS.items())
     title = html.escape(schema["info"]["title"])
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-        "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}"
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width"><title>{title}</title>'
+        "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;max-width:50rem;margin:2rem"
+        " auto;padding:0 1rem}"
         "h2{font-size:1rem;margin-top:2rem}td{padding:0 1rem 0 0;vertical-align:top}</style>"
-        f'<h1>{title}</h1><p>{html.escape(schema["info"]["description"])} <a href="openapi.json">openapi.json</a> · <a href="./">all tasks</a></p>'
+        f"<h1>{title}</h1><p>{html.escape(schema['info']['description'])} <a"
+        ' href="openapi.json">openapi.json</a> · <a href="./">all tasks</a></p>'
         f"{''.join(parts)}<h2>Errors</h2><p>{html.escape(PROBLEM)}</p><table>{errors}</table></html>"
     )

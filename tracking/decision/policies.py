@@ -1,10 +1,12 @@
 """Policies: rules which choose an ε from the evidence. Pure functions of records.
 
-A policy is a function with the decorator `policy`. Its candidate is chosen by the smooth fit of the screening trials.
-The claim that the candidate is better than ε = 0 is tested on the confirmation (fresh seeds, *test*); the function lists the
-conditions on which it is adopted besides. Where the claim or a condition fails, the recommendation is ε = 0, and the reason says which.
+A policy is a function with the decorator `policy`. Its candidate is chosen by the smooth fit of the screening
+trials. The claim that the candidate is better than ε = 0 is tested on the confirmation (fresh seeds, *test*);
+the function lists the conditions on which it is adopted besides. Where the claim or a condition fails, the
+recommendation is ε = 0, and the reason says which.
 
-Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds with the interval shown beside it.
+Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds with the interval shown
+beside it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -47,7 +49,9 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a plan says about deciding: its own policy, tolerances, prices, and the smallest gain in accuracy of interest (a share)."""
+    """What a plan says about deciding: its own policy, tolerances, prices, and the smallest gain in accuracy
+    of interest (a share).
+    """
 
     policy: str = "safe"
     tolerances: Tolerances = Tolerances()
@@ -57,7 +61,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Target:
-    """A metric which a policy claims to be better than at ε = 0: its name, as a person says it, 1 where more is better, and its scale."""
+    """A metric which a policy claims to be better than at ε = 0: its name, as a person says it, 1 where more
+    is better, and its scale.
+    """
 
     metric: str
     noun: str
@@ -81,7 +87,9 @@ TARGETS = (ACCURACY, BLEU, NLL, COST, RANKING)
 
 @dataclass(frozen=True)
 class Policy:
-    """A named rule: among what it finds its candidate, what the candidate has to be better in, and what else it has to meet."""
+    """A named rule: among what it finds its candidate, what the candidate has to be better in, and what else
+    it has to meet.
+    """
 
     name: str
     tie: Find
@@ -99,7 +107,9 @@ class Policy:
 
 POLICIES: dict[str, Policy] = {}
 INCUMBENT = "the published ε"
-"""Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its own candidate."""
+"""Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its
+own candidate.
+"""
 
 
 def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
@@ -118,7 +128,8 @@ def most_accurate(screening: Screening, _: Terms) -> Tie:
 
 
 def among_harmless(screening: Screening, terms: Terms) -> Tie:
-    """What cannot be told apart from the most accurate of those ε whose fitted NLL and AURC keep the tolerances; ε = 0 where that is one of them.
+    """What cannot be told apart from the most accurate of those ε whose fitted NLL and AURC keep the
+    tolerances; ε = 0 where that is one of them.
 
     Where no ε but 0 keeps them, among all: the confirmation then says what fails.
     """
@@ -130,7 +141,9 @@ def among_honest(screening: Screening, terms: Terms) -> Tie:
 
     def honest(points: Sequence[Point]) -> Array:
         gaps = np.abs(screening.fit("confidence_gap").mean([*points, screening.control_point]))
-        kept: Array = harmless(screening, points, terms) & (gaps[:-1] <= max(terms.tolerances.confidence_gap, gaps[-1]))
+        kept: Array = harmless(screening, points, terms) & (
+            gaps[:-1] <= max(terms.tolerances.confidence_gap, gaps[-1])
+        )
         return kept
 
     return screening.tie("accuracy", 1, honest, cautious=True)
@@ -138,9 +151,14 @@ def among_honest(screening: Screening, terms: Terms) -> Tie:
 
 def harmless(screening: Screening, points: Sequence[Point], terms: Terms) -> Array:
     """At which points the fits of NLL and AURC after temperature stay within the tolerances."""
-    tolerated = {"nll_calibrated": terms.tolerances.nll_relative, "aurc_calibrated": terms.tolerances.aurc_relative}
+    tolerated = {
+        "nll_calibrated": terms.tolerances.nll_relative,
+        "aurc_calibrated": terms.tolerances.aurc_relative,
+    }
     fitted = {name: screening.fit(name).mean([*points, screening.control_point]) for name in tolerated}
-    kept: Array = np.all([fitted[name][:-1] < (1 + most) * fitted[name][-1] for name, most in tolerated.items()], axis=0)
+    kept: Array = np.all(
+        [fitted[name][:-1] < (1 + most) * fitted[name][-1] for name, most in tolerated.items()], axis=0
+    )
     return kept
 
 
@@ -150,13 +168,17 @@ def most_probable(screening: Screening, _: Terms) -> Tie:
 
 
 def cheapest(screening: Screening, _: Terms) -> Tie:
-    """The least fitted cost, each trial at the coverage which is cheapest on *calibrate*, and what cannot be told apart from it."""
+    """The least fitted cost, each trial at the coverage which is cheapest on *calibrate*, and what cannot be
+    told apart from it.
+    """
     return screening.tie("cost", -1)
 
 
 @policy(tie=among_harmless, target=ACCURACY)
 def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
-    """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than tolerated."""
+    """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than
+    tolerated.
+    """
     tolerances = terms.tolerances
     ranking = comparison.claims[RANKING.metric]
     aurc = comparison.relative[RANKING.metric]
@@ -171,9 +193,15 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             bound=ranking.high,
             threshold=tolerances.aurc_relative,
             met=ranking.high < tolerances.aurc_relative,
-            sentence=f"AURC after temperature changes by {relative(aurc.value)}, at most {relative(ranking.high)} (tolerated: below "
-            f"{relative(tolerances.aurc_relative)})",
-            remedy=remedy(aurc, comparison, tolerances.aurc_relative, -1) if ranking.high >= tolerances.aurc_relative else "",
+            sentence=(
+                f"AURC after temperature changes by {relative(aurc.value)}, at most {relative(ranking.high)}"
+                f" (tolerated: below {relative(tolerances.aurc_relative)})"
+            ),
+            remedy=(
+                remedy(aurc, comparison, tolerances.aurc_relative, -1)
+                if ranking.high >= tolerances.aurc_relative
+                else ""
+            ),
         ),
         Condition(
             name="probabilities kept",
@@ -183,7 +211,10 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             bound=nll.value,
             threshold=tolerances.nll_relative,
             met=nll.value < tolerances.nll_relative,
-            sentence=f"NLL after temperature changes by {relative(nll.value)} (tolerated: below {relative(tolerances.nll_relative)})",
+            sentence=(
+                f"NLL after temperature changes by {relative(nll.value)} (tolerated: below"
+                f" {relative(tolerances.nll_relative)})"
+            ),
             remedy=tolerance_remedy("nll_relative", nll) if nll.value >= tolerances.nll_relative else "",
         ),
         Condition(
@@ -194,8 +225,15 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             bound=worst.value,
             threshold=-tolerances.worst_class_accuracy,
             met=worst.value > -tolerances.worst_class_accuracy,
-            sentence=f"worst-class accuracy changes by {points(worst.value)} (tolerated: above {points(-tolerances.worst_class_accuracy)})",
-            remedy=tolerance_remedy("worst_class_accuracy", worst) if worst.value <= -tolerances.worst_class_accuracy else "",
+            sentence=(
+                f"worst-class accuracy changes by {points(worst.value)} (tolerated: above"
+                f" {points(-tolerances.worst_class_accuracy)})"
+            ),
+            remedy=(
+                tolerance_remedy("worst_class_accuracy", worst)
+                if worst.value <= -tolerances.worst_class_accuracy
+                else ""
+            ),
         ),
     )
 
@@ -216,9 +254,13 @@ def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Cond
             bound=abs(gap.value),
             threshold=largest,
             met=met,
-            sentence=f"mean confidence lies {points(gap.value)} from accuracy (tolerated: at most {100 * largest:.2f} pp either way; at ε = 0 "
-            f"{points(before.value)})",
-            remedy="" if met else "temperature scaling repairs it: policy safe is for teams which recalibrate",
+            sentence=(
+                f"mean confidence lies {points(gap.value)} from accuracy (tolerated: at most"
+                f" {100 * largest:.2f} pp either way; at ε = 0 {points(before.value)})"
+            ),
+            remedy=(
+                "" if met else "temperature scaling repairs it: policy safe is for teams which recalibrate"
+            ),
         ),
     )
 
@@ -247,7 +289,9 @@ def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
 
 
 def tied(screening: Screening, terms: Terms) -> dict[str, tuple[float, float]]:
-    """The lowest and the highest ε of those that each policy's candidate stands for: by the policy's own criteria they cannot be told apart."""
+    """The lowest and the highest ε of those that each policy's candidate stands for: by the policy's own
+    criteria they cannot be told apart.
+    """
     ties = {name: entry.tie(screening, terms) for name, entry in POLICIES.items()}
     return {name: (tie.low, tie.high) for name, tie in ties.items()}
 
@@ -263,7 +307,9 @@ def by(name: str, terms: Terms) -> Policy:
 
 
 def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison], terms: Terms) -> list[Claim]:
-    """The claims that are made, each once: policies with the same candidate and target make one. None for candidates at ε = 0."""
+    """The claims that are made, each once: policies with the same candidate and target make one. None for
+    candidates at ε = 0.
+    """
     named = {
         (key, by(name, terms).aim(found[key]).metric): None
         for name, point in chosen.items()
@@ -272,13 +318,19 @@ def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison], terms:
     return [found[key].claims[metric] for key, metric in named]
 
 
-def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = (), openings: int = 1) -> dict[str, bool]:
-    """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a family-wise level of 5 %.
+def accepted(
+    found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[float] = (), openings: int = 1
+) -> dict[str, bool]:
+    """Whether each policy's claim is accepted, by weighted Holm over all finalists (Holm 1979) at a
+    family-wise level of 5 %.
 
-    `found` holds the comparison of the candidate of each policy that has one other than 0, and of the incumbent, if any. Half of the weight is that of
-    the plan's own policy, at the k-th opening of *test* 2⁻ᵏ. `earlier` are p-values of claims from earlier openings, which belong to the same family.
+    `found` holds the comparison of the candidate of each policy that has one other than 0, and of the
+    incumbent, if any. Half of the weight is that of the plan's own policy, at the k-th opening of *test* 2⁻ᵏ.
+    `earlier` are p-values of claims from earlier openings, which belong to the same family.
     """
-    claims = {name: (key_of(one.outcome.point), by(name, terms).aim(one).metric) for name, one in found.items()}
+    claims = {
+        name: (key_of(one.outcome.point), by(name, terms).aim(one).metric) for name, one in found.items()
+    }
     family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
     family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
     own = {claims[name] for name in (terms.policy, INCUMBENT) if name in claims}
@@ -287,7 +339,9 @@ def accepted(found: Mapping[str, Comparison], terms: Terms, earlier: Sequence[fl
 
 
 def weights(family: Collection[Named], own: Collection[Named], openings: int = 1) -> dict[Named, float]:
-    """One half for the plan's own claims together, where there are some, a quarter at the second opening, and so on; the others share the rest equally."""
+    """One half for the plan's own claims together, where there are some, a quarter at the second opening, and
+    so on; the others share the rest equally.
+    """
     others = len(family) - len(own)
     share = 0.0 if not own else 0.5**openings if others else 1.0
     return {claim: share / len(own) if claim in own else (1 - share) / others for claim in family}
@@ -305,18 +359,32 @@ def decide(
 ) -> dict[str, Recommendation]:
     """What each policy recommends.
 
-    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged; `control` is the key of ε = 0.
-    `earlier` as in `accepted`; `tied` holds, for each policy that has one, the lowest and highest ε which the screening cannot tell apart.
-    `incumbent` is an ε that is published for the same data and recipe, and among those of the plan's policy; see `stable`.
+    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged;
+    `control` is the key of ε = 0. `earlier` as in `accepted`; `tied` holds, for each policy that has one, the
+    lowest and highest ε which the screening cannot tell apart. `incumbent` is an ε that is published for the
+    same data and recipe, and among those of the plan's policy; see `stable`.
     """
     ranges = tied or {}
     every = {**chosen, **({INCUMBENT: incumbent} if incumbent is not None else {})}
-    finalists = {name: found[key_of(point)] for name, point in every.items() if point["epsilon"] != 0 and key_of(point) in found}
+    finalists = {
+        name: found[key_of(point)]
+        for name, point in every.items()
+        if point["epsilon"] != 0 and key_of(point) in found
+    }
     taken = accepted(finalists, terms, earlier, source.openings)
 
     def judge(name: str, point: Point) -> Recommendation:
         policy = by(name, terms).name
-        return recommend(policy, point, finalists.get(name), found[control], taken.get(name, False), terms, source, ranges.get(policy))
+        return recommend(
+            policy,
+            point,
+            finalists.get(name),
+            found[control],
+            taken.get(name, False),
+            terms,
+            source,
+            ranges.get(policy),
+        )
 
     decided = {name: judge(name, point) for name, point in chosen.items()}
     if incumbent is not None and INCUMBENT in finalists:
@@ -325,23 +393,34 @@ def decide(
 
 
 def stable(chosen: Recommendation, published: Recommendation) -> Recommendation:
-    """What the plan's policy recommends where an ε that is published, and cannot be told apart from its candidate, was confirmed beside it.
+    """What the plan's policy recommends where an ε that is published, and cannot be told apart from its
+    candidate, was confirmed beside it.
 
-    The published one stays where it holds every condition: nobody has to change a recipe for what may be chance.
+    The published one stays where it holds every condition: nobody has to change a recipe for what may be
+    chance.
     """
     epsilon = published.candidate
     if published.epsilon == epsilon:
-        reason = f"ε = {spoken(epsilon)}, which is published already, cannot be told apart from what this sweep would name, and stays. "
+        reason = (
+            f"ε = {spoken(epsilon)}, which is published already, cannot be told apart from what this sweep"
+            " would name, and stays. "
+        )
         return replace(published, incumbent=epsilon, reason=reason + published.reason)
     failed = "; ".join(one.sentence for one in published.conditions if not one.met)
-    return replace(chosen, incumbent=epsilon, reason=f"{chosen.reason} The published ε = {spoken(epsilon)} does not stay: {failed}.")
+    return replace(
+        chosen,
+        incumbent=epsilon,
+        reason=f"{chosen.reason} The published ε = {spoken(epsilon)} does not stay: {failed}.",
+    )
 
 
 def settled(names: Sequence[str], comparison: Comparison, control: Comparison, terms: Terms) -> bool:
-    """Whether more seeds can be saved: what the policies of these names decide about their common candidate is clear already.
+    """Whether more seeds can be saved: what the policies of these names decide about their common candidate
+    is clear already.
 
-    A claim is clear where its repeated interval excludes 0, or any gain of interest. An adoption is clear where every condition is met
-    besides; a rejection where one failed condition's whole interval lies beyond its threshold.
+    A claim is clear where its repeated interval excludes 0, or any gain of interest. An adoption is clear
+    where every condition is met besides; a rejection where one failed condition's whole interval lies beyond
+    its threshold.
     """
     return all(clear(POLICIES[name], comparison, control, terms) for name in names)
 
@@ -361,7 +440,9 @@ def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Te
 
 def undecided(condition: Condition) -> bool:
     """Whether the interval of a condition holds its threshold; the threshold of a gap holds on both sides."""
-    return any(condition.low <= edge <= condition.high for edge in (condition.threshold, -condition.threshold))
+    return any(
+        condition.low <= edge <= condition.high for edge in (condition.threshold, -condition.threshold)
+    )
 
 
 def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Condition:
@@ -375,7 +456,9 @@ def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Cond
     if better and not taken:
         told += " when the claims of all policies are counted (Holm)"
     digits = 2 if target.scale == 100 else 4
-    span = f"{number(low, digits, signed=True)}{target.unit} to {number(high, digits, signed=True)}{target.unit}"
+    span = (
+        f"{number(low, digits, signed=True)}{target.unit} to {number(high, digits, signed=True)}{target.unit}"
+    )
     return Condition(
         name=f"{target.noun} {'gain' if target.sign > 0 else 'falls'}",
         value=difference.value,
@@ -384,7 +467,10 @@ def claim_condition(policy: Policy, comparison: Comparison, taken: bool) -> Cond
         bound=claim.low if target.sign > 0 else claim.high,
         threshold=0.0,
         met=taken,
-        sentence=f"its {target.noun} difference of {number(value, digits, signed=True)}{target.unit} (95 % interval {span}) {told}",
+        sentence=(
+            f"its {target.noun} difference of {number(value, digits, signed=True)}{target.unit} (95 %"
+            f" interval {span}) {told}"
+        ),
         remedy="" if taken else COUNTED if better else remedy(difference, comparison, 0.0, target.sign),
     )
 
@@ -401,26 +487,40 @@ def recommend(
 ) -> Recommendation:
     """The recommendation of the policy `name`.
 
-    `comparison` is that of the candidate, None where it is ε = 0 or diverged with fresh seeds; `control` that of ε = 0; `taken`
-    whether the policy's claim is accepted; `tied` as in `Recommendation`.
+    `comparison` is that of the candidate, None where it is ε = 0 or diverged with fresh seeds; `control` that
+    of ε = 0; `taken` whether the policy's claim is accepted; `tied` as in `Recommendation`.
     """
     epsilon = float(candidate["epsilon"]) + 0.0  # never -0.0
     conditions: tuple[Condition, ...] = ()
     adopted = control
     if epsilon == 0:
-        reason = UNPROMISING.get(name, f"By the smooth fit through all trials, no other ε promised a better {POLICIES[name].target.noun}.")
+        reason = UNPROMISING.get(
+            name,
+            "By the smooth fit through all trials, no other ε promised a better"
+            f" {POLICIES[name].target.noun}.",
+        )
     elif comparison is None:
-        reason = f"The candidate ε = {spoken(epsilon)} is not adopted: with fresh seeds its training diverged."
+        reason = (
+            f"The candidate ε = {spoken(epsilon)} is not adopted: with fresh seeds its training diverged."
+        )
     else:
-        conditions = (claim_condition(POLICIES[name], comparison, taken), *POLICIES[name].judge(comparison, control, terms))
+        conditions = (
+            claim_condition(POLICIES[name], comparison, taken),
+            *POLICIES[name].judge(comparison, control, terms),
+        )
         failed = [condition for condition in conditions if not condition.met]
         adopted = control if failed else comparison
         told = "; ".join(condition.sentence for condition in failed or conditions)
         reason = f"The candidate ε = {spoken(epsilon)} is {'not adopted' if failed else 'adopted'}: {told}."
-    if name == "utility" and (why := terms.prices.why_reviewed(adopted.coverage, adopted.outcome.calibrate_examples)):
+    if name == "utility" and (
+        why := terms.prices.why_reviewed(adopted.coverage, adopted.outcome.calibrate_examples)
+    ):
         reason += f" {why}"
     if source.openings > 1:
-        reason += f" The test split was opened {source.openings} times for this plan; all claims made on it are counted."
+        reason += (
+            f" The test split was opened {source.openings} times for this plan; all claims made on it are"
+            " counted."
+        )
     classes = adopted.outcome.classes
     found, settles = (None, "") if comparison is None else judged(POLICIES[name], comparison, taken, terms)
     temperature, at_bound = temperature_of(adopted.outcome)
@@ -452,9 +552,11 @@ def recommend(
         calibrate_examples=source.calibrate_examples,
         control={metric: control.estimates[metric] for metric in ANSWERED if metric in control.estimates},
         estimates={metric: adopted.estimates[metric] for metric in ANSWERED if metric in adopted.estimates},
-        differences={metric: comparison.difference(metric) for metric in ANSWERED if metric in comparison.differences}
-        if comparison
-        else {},
+        differences=(
+            {metric: comparison.difference(metric) for metric in ANSWERED if metric in comparison.differences}
+            if comparison
+            else {}
+        ),
         tied=tied,
         claimed=POLICIES[name].aim(comparison or control).metric,
         verdict=found,
@@ -465,8 +567,10 @@ def recommend(
 
 KEPT = "of those which keep the tolerances by their fits"
 UNPROMISING = {
-    name: f"By the smooth fit through all trials, no other ε{kept} is ahead of ε = 0 in accuracy by more than one standard error of that fit, "
-    "which is not the standard error of a single trial."
+    name: (
+        f"By the smooth fit through all trials, no other ε{kept} is ahead of ε = 0 in accuracy by more than"
+        " one standard error of that fit, which is not the standard error of a single trial."
+    )
     for name, kept in (("safe", f" {KEPT}"), ("raw", f" {KEPT}"))
 }
 """Why the candidate of a policy that weighs standard errors is 0."""
@@ -478,7 +582,9 @@ def effect_on(target: Target, terms: Terms) -> float:
 
 
 def judged(policy: Policy, comparison: Comparison, taken: bool, terms: Terms) -> tuple[Verdict, str]:
-    """The verdict on a candidate in what its policy claims, and what it would take where that is not known."""
+    """The verdict on a candidate in what its policy claims, and what it would take where that is not
+    known.
+    """
     target = policy.aim(comparison)
     difference, effect = comparison.difference(target.metric), effect_on(target, terms)
     found = verdict(difference, target.sign, effect, taken)
@@ -497,8 +603,12 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 1000.0
 
 
 def temperature_of(outcome: Outcome) -> tuple[float | None, int]:
-    """The mean over seeds of the temperatures which are a minimum, and how many are none, but an end of the range; the mean of those where all are."""
-    inside = [value for value in outcome.temperature if LEAST_TEMPERATURE * 1.001 < value < MOST_TEMPERATURE / 1.001]
+    """The mean over seeds of the temperatures which are a minimum, and how many are none, but an end of the
+    range; the mean of those where all are.
+    """
+    inside = [
+        value for value in outcome.temperature if LEAST_TEMPERATURE * 1.001 < value < MOST_TEMPERATURE / 1.001
+    ]
     counted = inside or outcome.temperature
     return (sum(counted) / len(counted) if counted else None), len(outcome.temperature) - len(inside)
 
@@ -517,29 +627,44 @@ class Source:
     training: str = ""
 
 
-COUNTED = "the claims of the other policies are counted with it: in a sweep for this policy half of the weight would be its own"
+COUNTED = (
+    "the claims of the other policies are counted with it: in a sweep for this policy half of the weight"
+    " would be its own"
+)
 
 
 def remedy(found: Interval, comparison: Comparison, threshold: float, sign: Better) -> str:
-    """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as it is."""
+    """What would bring the bound of an interval to the right side of the threshold, if the estimate stays as
+    it is.
+    """
     if sign * (found.value - threshold) <= 0:
         return "more seeds would not: the estimate itself lies on the wrong side"
     return needed(found, comparison, [(threshold, sign)])
 
 
 def needed(found: Interval, comparison: Comparison, ways: Sequence[tuple[float, Better]]) -> str:
-    """The least that would bring an interval to the right side (1: above) of one of some thresholds, if the estimate stays as it is: seeds, or else
-    test examples.
+    """The least that would bring an interval to the right side (1: above) of one of some thresholds, if the
+    estimate stays as it is: seeds, or else test examples.
     """
     seeds = len(comparison.outcome.seeds)
     bins = comparison.outcome.bins.get("test")
     examples = sum(bins.count) // seeds if bins else 0
     if more := [count for way in ways if (count := seeds_to_settle(found, seeds, *way)) is not None]:
-        return f"{min(more)} more seeds would settle it, if the estimate stays (--confirm-seeds {seeds + min(more)} --reopen-test)"
-    enough = [count for way in ways if examples and (count := examples_to_settle(found, seeds, examples, *way)) is not None]
+        return (
+            f"{min(more)} more seeds would settle it, if the estimate stays (--confirm-seeds"
+            f" {seeds + min(more)} --reopen-test)"
+        )
+    enough = [
+        count
+        for way in ways
+        if examples and (count := examples_to_settle(found, seeds, examples, *way)) is not None
+    ]
     if not enough:
         return "no number of seeds would settle it"
-    return f"no number of seeds would settle it; about {rounded(min(enough))} test examples (now {examples}) would, if the estimate stays"
+    return (
+        f"no number of seeds would settle it; about {rounded(min(enough))} test examples (now {examples})"
+        " would, if the estimate stays"
+    )
 
 
 def rounded(count: int) -> str:

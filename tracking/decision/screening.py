@@ -1,4 +1,6 @@
-"""Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*; of accuracy on *calibrate* as well."""
+"""Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*; of
+accuracy on *calibrate* as well.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +22,9 @@ COLUMNS, ROWS = 20, 9
 """About how many ε, and values of another number, a surface has."""
 
 SHORT = (0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)))
-"""What a candidate is moved to, and below 0 their mirror images: more digits would suggest a precision that no screening has."""
+"""What a candidate is moved to, and below 0 their mirror images: more digits would suggest a precision that
+no screening has.
+"""
 
 Allowed = Callable[[Sequence[Point]], npt.NDArray[np.bool_]]
 """Which of some points may become a candidate; ε = 0 always may."""
@@ -28,7 +32,8 @@ Allowed = Callable[[Sequence[Point]], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Tie:
-    """The values of ε that the screening cannot tell apart from the best: from `low` to `high`, without a gap; and the one that stands for them.
+    """The values of ε that the screening cannot tell apart from the best: from `low` to `high`, without a
+    gap; and the one that stands for them.
 
     Attributes:
         epsilon: the candidate, one of them.
@@ -47,9 +52,16 @@ class Screening:
     """The evidence for choosing candidates. They are chosen from a grid over ε, not from the trials alone."""
 
     def __init__(
-        self, outcomes: Sequence[Outcome], control: Outcome, prices: Prices, span: tuple[float, float], dropped: Sequence[Outcome] = ()
+        self,
+        outcomes: Sequence[Outcome],
+        control: Outcome,
+        prices: Prices,
+        span: tuple[float, float],
+        dropped: Sequence[Outcome] = (),
     ):
-        """`outcomes` are finished trials, `control` among them; `span` is the range of ε; `dropped` are trials dropped at a rung."""
+        """`outcomes` are finished trials, `control` among them; `span` is the range of ε; `dropped` are
+        trials dropped at a rung.
+        """
         self.outcomes = [priced(outcome, prices) for outcome in outcomes]
         self.control, self.span, self.dropped = control, span, tuple(dropped)
         self.fit = cache(self.fitted)
@@ -62,46 +74,64 @@ class Screening:
     def grid(self) -> tuple[float, ...]:
         """Values of ε: 0, and even steps over the range."""
         low, high = self.span
-        return tuple(sorted({0.0, *(round(low + (high - low) * step / STEPS, 6) for step in range(STEPS + 1))}))
+        return tuple(
+            sorted({0.0, *(round(low + (high - low) * step / STEPS, 6) for step in range(STEPS + 1))})
+        )
 
     @cached_property
     def epsilons(self) -> tuple[float, ...]:
-        """The ε which may become a candidate: of the grid those no further from a finished trial than from a dropped one, and 0."""
+        """The ε which may become a candidate: of the grid those no further from a finished trial than from a
+        dropped one, and 0.
+        """
         finished = [outcome.epsilon for outcome in self.outcomes]
         dropped = [outcome.epsilon for outcome in self.dropped]
 
         def known(epsilon: float) -> bool:
             nearest = min(abs(epsilon - other) for other in finished)
-            return min(finished) <= epsilon <= max(finished) and all(nearest <= abs(epsilon - other) for other in dropped)
+            return min(finished) <= epsilon <= max(finished) and all(
+                nearest <= abs(epsilon - other) for other in dropped
+            )
 
         return tuple(epsilon for epsilon in self.grid if epsilon == 0 or known(epsilon))
 
     @cached_property
     def control_point(self) -> Point:
-        """ε = 0; where more is tuned, with the values that are best for accuracy there: it is judged at its own best, as every other ε is."""
+        """ε = 0; where more is tuned, with the values that are best for accuracy there: it is judged at its
+        own best, as every other ε is.
+        """
         if len(self.outcomes) == 1:
             return self.control.point
-        named = {name: value for name, value in self.control.point.items() if name == "smoothing"}  # there all are the same
+        named = {
+            name: value for name, value in self.control.point.items() if name == "smoothing"
+        }  # there all are the same
         return {**self.fit("accuracy").profile([0.0])[0], **named}
 
     @cached_property
     def points(self) -> list[Point]:
-        """The points among which a candidate is chosen, by ascending |ε|; where more is tuned, with what is best for accuracy at each ε, so that ε
-        is not credited with what another learning rate does. ε = 0 alone where no other trial reached its end.
+        """The points among which a candidate is chosen, by ascending |ε|; where more is tuned, with what is
+        best for accuracy at each ε, so that ε is not credited with what another learning rate does. ε = 0
+        alone where no other trial reached its end.
         """
         if len(self.outcomes) == 1:
             return [self.control_point]
-        others = sorted((epsilon for epsilon in self.epsilons if epsilon != 0), key=lambda epsilon: (abs(epsilon), -epsilon))
+        others = sorted(
+            (epsilon for epsilon in self.epsilons if epsilon != 0),
+            key=lambda epsilon: (abs(epsilon), -epsilon),
+        )
         return [self.control_point, *self.fit("accuracy").profile(others)]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
         return (
-            float(self.fit(metric).mean([point])[0]) if len(self.outcomes) > 1 else self.outcomes[0].mean(screened(metric, *self.outcomes))
+            float(self.fit(metric).mean([point])[0])
+            if len(self.outcomes) > 1
+            else self.outcomes[0].mean(screened(metric, *self.outcomes))
         )
 
     def best(self, metric: str, sign: int) -> Point:
-        """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest |ε|."""
+        """The point where `sign` times the fitted metric is largest; of equal ones that of the smallest
+        |ε|.
+        """
         points = self.points
         if len(points) == 1:
             return points[0]
@@ -112,15 +142,19 @@ class Screening:
         return self.control_point if epsilon == 0 else self.fit("accuracy").profile([epsilon])[0]
 
     def tie(self, metric: str, sign: int, allowed: Allowed | None = None, *, cautious: bool = False) -> Tie:
-        """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less (-1), and which ε stands for it.
+        """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less
+        (-1), and which ε stands for it.
 
-        The best is that of the allowed points; of all where none but 0 is allowed. The tie is the best and its neighbours on the grid, as far as
-        their fitted values are within one standard error of it; an ε which is not allowed, or not known (`epsilons`), ends it. The standard error is
-        that of the best one's gain over ε = 0. Not that of each point's difference to the best: it is largest where least is known, between the trials.
+        The best is that of the allowed points; of all where none but 0 is allowed. The tie is the best and
+        its neighbours on the grid, as far as their fitted values are within one standard error of it; an ε
+        which is not allowed, or not known (`epsilons`), ends it. The standard error is that of the best one's
+        gain over ε = 0. Not that of each point's difference to the best: it is largest where least is known,
+        between the trials.
 
-        What stands for it is the best itself, which jumps along a plateau from seed to seed. If `cautious`, the middle of the tie on the scale of √ε, moved
-        to a short value of the tie (`shortened`); and ε = 0 wherever that is within one standard error of the best, as no other has shown anything then:
-        the tie is that around ε = 0.
+        What stands for it is the best itself, which jumps along a plateau from seed to seed. If `cautious`,
+        the middle of the tie on the scale of √ε, moved to a short value of the tie (`shortened`); and ε = 0
+        wherever that is within one standard error of the best, as no other has shown anything then: the tie
+        is that around ε = 0.
         """
         points = self.points
         if len(points) == 1:
@@ -133,7 +167,10 @@ class Screening:
         best = highest(values)
         error = float(fit.shift([points[best]], self.control_point).error[0])
         top = float(points[best]["epsilon"])
-        behind = {float(point["epsilon"]): float(values[best] - value) for point, value in zip(points, values, strict=True)}
+        behind = {
+            float(point["epsilon"]): float(values[best] - value)
+            for point, value in zip(points, values, strict=True)
+        }
         near = {epsilon for epsilon, lost in behind.items() if lost <= error}
         named = 0.0 if cautious and 0 in near else top
         tied = stretch(self.grid, named, near)
@@ -148,7 +185,9 @@ class Screening:
         return {metric: self.fit(metric).band(self.grid) for metric in BANDED}
 
     def surfaces(self) -> dict[str, Surface]:
-        """Accuracy over ε and each number which is tuned beside it; what else is tuned has the values of the most accurate point."""
+        """Accuracy over ε and each number which is tuned beside it; what else is tuned has the values of the
+        most accurate point.
+        """
         if len(self.outcomes) == 1:
             return {}
         fit, best, grid = self.fit("accuracy"), self.best("accuracy", 1), self.grid[:: STEPS // COLUMNS]
@@ -158,12 +197,15 @@ class Screening:
             points = [{**best, "epsilon": epsilon, name: value} for value in values for epsilon in grid]
             mean = fit.mean(points).reshape(ROWS, len(grid))
             others = {key: value for key, value in best.items() if key not in ("epsilon", name)}
-            found[name] = Surface(tuple(grid), tuple(values), tuple(tuple(row) for row in mean.tolist()), others)
+            found[name] = Surface(
+                tuple(grid), tuple(values), tuple(tuple(row) for row in mean.tolist()), others
+            )
         return found
 
 
 def priced(outcome: Outcome, prices: Prices) -> Outcome:
-    """A trial with `select/cost`: the expected cost of each seed, at the coverage which `Prices.coverage_of` chooses on *calibrate*.
+    """A trial with `select/cost`: the expected cost of each seed, at the coverage which `Prices.coverage_of`
+    chooses on *calibrate*.
 
     A trial whose risks are not known is returned as it is.
     """
@@ -186,13 +228,16 @@ def stretch(grid: Sequence[float], place: float, among: Collection[float]) -> li
 
 
 def middle(low: float, high: float) -> float:
-    """The middle of two ε on the scale of √ε, both at or above 0, or both at or below: small ε change most."""
+    """The middle of two ε on the scale of √ε, both at or above 0, or both at or below: small ε change
+    most.
+    """
     root = (abs(low) ** 0.5 + abs(high) ** 0.5) / 2
     return float(np.copysign(root**2, low + high))
 
 
 def shortened(epsilon: float, tied: Sequence[float], span: tuple[float, float]) -> float:
-    """The value nearest to an ε, of `SHORT`, their mirror images and the ends of the range, that lies in a tie; of equally near ones the smaller.
+    """The value nearest to an ε, of `SHORT`, their mirror images and the ends of the range, that lies in a
+    tie; of equally near ones the smaller.
 
     Where none does, the ε to two significant digits; as it is where these would lead outside.
     """

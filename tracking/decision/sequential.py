@@ -1,18 +1,24 @@
 """Sequential claims: is a metric better than at ε = 0, looked at several times while seeds are added.
 
-After S seeds a paired difference has variance v(S) = examples² + seeds²/S: every look sees the same examples and more seeds. So
-Cov(D_j, D_k) = v(S_k) for j < k, which is the joint distribution of group-sequential theory with information 1/v(S), and a look at S of S_max
-seeds has the share v(S_max)/v(S) of it. The chance of a false claim is divided over the looks by a spending function of that share (Lan and
-DeMets 1983); each look's critical value follows by recursive numerical integration (Armitage, McPherson and Rowe 1969; Jennison and
-Turnbull 2000, chapter 19).
+After S seeds a paired difference has variance v(S) = examples² + seeds²/S: every look sees the same examples
+and more seeds. So Cov(D_j, D_k) = v(S_k) for j < k, which is the joint distribution of group-sequential
+theory with information 1/v(S), and a look at S of S_max seeds has the share v(S_max)/v(S) of it. The chance
+of a false claim is divided over the looks by a spending function of that share (Lan and DeMets 1983); each
+look's critical value follows by recursive numerical integration (Armitage, McPherson and Rowe 1969; Jennison
+and Turnbull 2000, chapter 19).
 
-The variance is estimated, and anew at each look. So at each look all shares up to it are taken from its own estimate, and:
+The variance is estimated, and anew at each look. So at each look all shares up to it are taken from its own
+estimate, and:
 
-- The difference over its standard error has Student's t distribution; it is read as the normal deviate of equal tail probability.
-- A handful of seeds that happen to agree would make a look appear precise and nearly complete at once. Shares and degrees of freedom are
-  therefore taken at the upper 90 % confidence limit of `seeds`², not at its estimate. The standard error keeps the estimate.
+- The difference over its standard error has Student's t distribution; it is read as the normal deviate of
+equal tail probability.
+- A handful of seeds that happen to agree would make a look appear precise and nearly complete at once. Shares
+and degrees of freedom are
+  therefore taken at the upper 90 % confidence limit of `seeds`², not at its estimate. The standard error
+  keeps the estimate.
 
-Value, p-value and interval of a claim are those of its last look, so they never disagree. Simulated type I errors: docs/statistics.md.
+Value, p-value and interval of a claim are those of its last look, so they never disagree. Simulated type I
+errors: docs/statistics.md.
 """
 
 import math
@@ -45,7 +51,9 @@ CAUTION = 0.9
 
 
 def looks(seeds: int) -> tuple[int, ...]:
-    """How many seeds there are at each look of a confirmation with so many: at most eight looks, a multiple of 4 seeds apart."""
+    """How many seeds there are at each look of a confirmation with so many: at most eight looks, a multiple
+    of 4 seeds apart.
+    """
     step = BATCH * math.ceil(seeds / (BATCH * MOST_LOOKS))
     return (*range(step, seeds, step), seeds)
 
@@ -54,14 +62,16 @@ def claim(looked: Mapping[int, Interval], planned: int, better: Better) -> Claim
     """What the looks so far say of a paired difference to ε = 0.
 
     Args:
-        looked: seeds at each look, ascending -> the difference found there, with its `examples`, `seeds` and `freedom`.
+        looked: seeds at each look, ascending -> the difference found there, with its `examples`, `seeds` and
+            `freedom`.
         planned: seeds at the last look that will be taken. Where the budget ends earlier: those there are.
         better: the direction of a gain.
 
-    `p` is the repeated one-sided p-value (Jennison and Turnbull 2000, section 9.3), the least level at which the last look crosses its critical
-    value; never below the sequential p-value of Liu and Anderson (2008), which takes the best look so far. Above 1/2 it is given as 1.
-    `low` and `high` are the repeated 95 % interval (Jennison and Turnbull 1989), value ± b·error, with b the quantile of Student's t that leaves
-    as much in its tail as the critical value at level 0.025 leaves in that of the normal distribution.
+    `p` is the repeated one-sided p-value (Jennison and Turnbull 2000, section 9.3), the least level at which
+    the last look crosses its critical value; never below the sequential p-value of Liu and Anderson (2008),
+    which takes the best look so far. Above 1/2 it is given as 1. `low` and `high` are the repeated 95 %
+    interval (Jennison and Turnbull 1989), value ± b·error, with b the quantile of Student's t that leaves as
+    much in its tail as the critical value at level 0.025 leaves in that of the normal distribution.
 
     Errors: ValueError where there is no look, they do not ascend, or there are more seeds than planned.
     """
@@ -69,7 +79,10 @@ def claim(looked: Mapping[int, Interval], planned: int, better: Better) -> Claim
 
     counts = tuple(looked)
     if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1 or counts[-1] > planned:
-        raise ValueError(f"the looks were at {counts} of {planned} seeds; wanted at least one, in ascending order, up to {planned}")
+        raise ValueError(
+            f"the looks were at {counts} of {planned} seeds; wanted at least one, in ascending order, up to"
+            f" {planned}"
+        )
     last, seeds = looked[counts[-1]], counts[-1]
     error, freedom = last.error(seeds), cautious_freedom(last, seeds)
     shares = cautious_shares(last, counts, planned)
@@ -77,23 +90,28 @@ def claim(looked: Mapping[int, Interval], planned: int, better: Better) -> Claim
     gain = better * last.value
     tail = float(stdtr(freedom, -abs(gain) / error)) if error > 0 else 0.5 * (gain == 0)
     p = least_level(shares, -float(ndtri(tail))) if gain > 0 else 1.0
-    return Claim(p, last.value - half, last.value + half, counts, tuple(look.value for look in looked.values()))
+    return Claim(
+        p, last.value - half, last.value + half, counts, tuple(look.value for look in looked.values())
+    )
 
 
 def verdict(found: Claim, better: Better, least: float = 0.0) -> Verdict:
     """Whether a claim is settled, so that no more seeds are needed for it.
 
-    `proven`: the whole interval is a gain. `hopeless`: all of it is a gain of less than `least`, or a loss. Else `open`.
+    `proven`: the whole interval is a gain. `hopeless`: all of it is a gain of less than `least`, or a loss.
+    Else `open`.
     """
     low, high = sorted((better * found.low, better * found.high))
     return "proven" if low > 0 else "hopeless" if high < least else "open"
 
 
 def seeds_to_settle(interval: Interval, seeds: int, threshold: float, better: Better) -> int | None:
-    """How many more seeds would bring the interval to the better side of the threshold, if estimate and variances stayed as they are.
+    """How many more seeds would bring the interval to the better side of the threshold, if estimate and
+    variances stayed as they are.
 
-    A multiple of 4. The half width is that of the last look of a confirmation with so many seeds. None where no number of seeds is enough:
-    where the examples alone leave too much doubt (`examples_to_settle`), or the estimate itself is on the wrong side.
+    A multiple of 4. The half width is that of the last look of a confirmation with so many seeds. None where
+    no number of seeds is enough: where the examples alone leave too much doubt (`examples_to_settle`), or the
+    estimate itself is on the wrong side.
     """
     margin = better * (interval.value - threshold)
     if margin <= half_width(interval, math.inf):
@@ -106,18 +124,24 @@ def seeds_to_settle(interval: Interval, seeds: int, threshold: float, better: Be
     return None if batches is None else BATCH * batches
 
 
-def examples_to_settle(interval: Interval, seeds: int, examples: int, threshold: float, better: Better) -> int | None:
-    """How many test examples, in all, would bring the interval to the better side of the threshold with as many seeds.
+def examples_to_settle(
+    interval: Interval, seeds: int, examples: int, threshold: float, better: Better
+) -> int | None:
+    """How many test examples, in all, would bring the interval to the better side of the threshold with as
+    many seeds.
 
-    Where estimate and variances per example stay as they are: the half width goes with 1/√n, as seeds differ on a test set mostly by how they
-    treat single examples. None where the estimate itself is on the wrong side.
+    Where estimate and variances per example stay as they are: the half width goes with 1/√n, as seeds differ
+    on a test set mostly by how they treat single examples. None where the estimate itself is on the wrong
+    side.
     """
     margin = better * (interval.value - threshold)
     return math.ceil(examples * max(1.0, half_width(interval, seeds) / margin) ** 2) if margin > 0 else None
 
 
 def half_width(interval: Interval, seeds: float) -> float:
-    """Half of the repeated 95 % interval after so many seeds, planned from the beginning; with infinitely many, the examples' part."""
+    """Half of the repeated 95 % interval after so many seeds, planned from the beginning; with infinitely
+    many, the examples' part.
+    """
     from scipy.special import ndtr, ndtri, stdtrit
 
     if math.isinf(seeds):
@@ -142,10 +166,16 @@ def first(enough: Callable[[int], bool], most: int) -> int | None:
 
 
 def cautious_seeds(interval: Interval, seeds: int) -> float:
-    """The upper 90 % confidence limit of `seeds`², known from so many seeds: seeds²·(S-1)/χ², with the 10 % quantile of χ²."""
+    """The upper 90 % confidence limit of `seeds`², known from so many seeds: seeds²·(S-1)/χ², with the 10 %
+    quantile of χ².
+    """
     from scipy.special import chdtri
 
-    return interval.seeds**2 * (seeds - 1) / float(chdtri(seeds - 1, CAUTION)) if seeds > 1 else interval.seeds**2
+    return (
+        interval.seeds**2 * (seeds - 1) / float(chdtri(seeds - 1, CAUTION))
+        if seeds > 1
+        else interval.seeds**2
+    )
 
 
 def cautious_shares(interval: Interval, counts: Sequence[int], planned: int) -> tuple[float, ...]:
@@ -156,16 +186,23 @@ def cautious_shares(interval: Interval, counts: Sequence[int], planned: int) -> 
 
 
 def cautious_freedom(interval: Interval, seeds: int) -> float:
-    """Degrees of freedom of the variance (Satterthwaite 1946), with the seeds' part at its upper limit; at most the interval's own."""
+    """Degrees of freedom of the variance (Satterthwaite 1946), with the seeds' part at its upper limit; at
+    most the interval's own.
+    """
     part = cautious_seeds(interval, seeds) / seeds
-    return min(interval.freedom, (seeds - 1) * (1 + interval.examples**2 / part) ** 2) if part > 0 and seeds > 1 else interval.freedom
+    return (
+        min(interval.freedom, (seeds - 1) * (1 + interval.examples**2 / part) ** 2)
+        if part > 0 and seeds > 1
+        else interval.freedom
+    )
 
 
 def least_level(shares: Sequence[float], deviate: float) -> float:
-    """The one-sided level at which the last look's critical value is just this deviate; 1 where that is above 1/2.
+    """The one-sided level at which the last look's critical value is just this deviate; 1 where that is above
+    1/2.
 
-    By secants over the normal deviate of the level, in which the critical value is almost linear; it is at least that deviate/√share. Error below
-    0.01 %.
+    By secants over the normal deviate of the level, in which the critical value is almost linear; it is at
+    least that deviate/√share. Error below 0.01 %.
     """
     from scipy.special import ndtr
 
@@ -187,9 +224,11 @@ def least_level(shares: Sequence[float], deviate: float) -> float:
 
 
 def critical(shares: Sequence[float], level: float) -> tuple[float, ...]:
-    """One-sided critical values of a normal deviate at each look, which together are crossed by chance with probability α(last share).
+    """One-sided critical values of a normal deviate at each look, which together are crossed by chance with
+    probability α(last share).
 
-    α(t) = 2 - 2Φ(z/√t), z the upper level/2 quantile: little is spent early, as by O'Brien and Fleming (Lan and DeMets 1983); α(1) = level.
+    α(t) = 2 - 2Φ(z/√t), z the upper level/2 quantile: little is spent early, as by O'Brien and Fleming (Lan
+    and DeMets 1983); α(1) = level.
 
     Args:
         shares: of the information, ascending, in (0, 1].
@@ -200,7 +239,10 @@ def critical(shares: Sequence[float], level: float) -> tuple[float, ...]:
     times = separate(shares)
     spent = 2 * ndtr(ndtri(level / 2) / np.sqrt(times))
     chances = np.diff(spent, prepend=0.0)
-    least, most = np.minimum(-ndtri(spent), FAR), np.minimum(-ndtri(chances), FAR)  # were all of it spent here, and were none spent before
+    least, most = (
+        np.minimum(-ndtri(spent), FAR),
+        np.minimum(-ndtri(chances), FAR),
+    )  # were all of it spent here, and were none spent before
     walk = Walk(times, least)
     found = []
     for look, chance in enumerate(chances):
@@ -214,7 +256,9 @@ def critical(shares: Sequence[float], level: float) -> tuple[float, ...]:
 
 
 def crossing(shares: Sequence[float], bounds: Sequence[float], drift: float) -> float:
-    """The probability that the deviate of some look exceeds its bound, where the last share's deviate has mean drift·√share."""
+    """The probability that the deviate of some look exceeds its bound, where the last share's deviate has
+    mean drift·√share.
+    """
     walk = Walk(separate(shares), np.array(bounds), drift)
     crossed = 0.0
     for look, bound in enumerate(bounds):
@@ -224,7 +268,9 @@ def crossing(shares: Sequence[float], bounds: Sequence[float], drift: float) -> 
 
 
 def separate(shares: Sequence[float]) -> Floats:
-    """The shares, at least `APART` from each other. Errors: ValueError where they do not ascend within (0, 1]."""
+    """The shares, at least `APART` from each other. Errors: ValueError where they do not ascend within (0,
+    1].
+    """
     times = np.array(shares, dtype=np.float64)
     if not (times.size and times[0] > 0 and times[-1] <= 1 and (np.diff(times) >= 0).all()):
         raise ValueError(f"the shares of information are {tuple(shares)}; wanted ascending numbers in (0, 1]")
@@ -234,10 +280,11 @@ def separate(shares: Sequence[float]) -> Floats:
 
 
 class Walk:
-    """Where Brownian motion with drift is at each look, on the paths which have crossed no bound before and can still cross one.
+    """Where Brownian motion with drift is at each look, on the paths which have crossed no bound before and
+    can still cross one.
 
-    The density is held at the nodes of Gauss-Legendre panels as fine as the steps before and behind it. `least` holds, for each look, a deviate
-    which its bound is not below.
+    The density is held at the nodes of Gauss-Legendre panels as fine as the steps before and behind it.
+    `least` holds, for each look, a deviate which its bound is not below.
     """
 
     def __init__(self, times: Floats, least: Floats, drift: float = 0.0) -> None:

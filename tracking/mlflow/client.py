@@ -1,6 +1,7 @@
 """The tracking store, read without importing MLflow.
 
-`import mlflow` takes seconds. A pull has to answer at once, and a server that is away has to be told before a sweep starts.
+`import mlflow` takes seconds. A pull has to answer at once, and a server that is away has to be told before a
+sweep starts.
 """
 
 import base64
@@ -24,8 +25,17 @@ SECONDS = 5
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 BUSY = (408, 429)
 """Statuses below 500 by which a server says that it will do it later."""
-REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "Access denied", "Unknown database", "unable to open")
-"""Words by which a database says that it will never do it: drivers raise the same error as when it is away."""
+REFUSED = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "Access denied",
+    "Unknown database",
+    "unable to open",
+)
+"""Words by which a database says that it will never do it: drivers raise the same error as when it is
+away.
+"""
 
 
 class TrackingUnavailable(RuntimeError):
@@ -41,27 +51,35 @@ class TrackingAway(TrackingUnavailable):
 
 
 def is_server(uri: str) -> bool:
-    """Whether a tracking URI is that of a server. Errors: WrongAddress where it is neither server nor database."""
+    """Whether a tracking URI is that of a server. Errors: WrongAddress where it is neither server nor
+    database.
+    """
     scheme = uri.partition("://")[0].partition("+")[0]
     if scheme in ("http", "https"):
         return True
     if scheme in DATABASES and "://" in uri:
         return False
-    raise WrongAddress(f"the tracking URI is {shown(uri)!r}; allowed are http(s)://host and database URLs such as {DEFAULT_URI}.")
+    raise WrongAddress(
+        f"the tracking URI is {shown(uri)!r}; allowed are http(s)://host and database URLs such as"
+        f" {DEFAULT_URI}."
+    )
 
 
 def reach(uri: str) -> None:
     """Ask a server for an experiment, which touches its database, or a database for anything.
 
-    A SQLite file need not be there yet; its folder must be. Errors, within some seconds: TrackingAway where it may answer later;
-    TrackingUnavailable where the address or the credentials are wrong.
+    A SQLite file need not be there yet; its folder must be. Errors, within some seconds: TrackingAway where
+    it may answer later; TrackingUnavailable where the address or the credentials are wrong.
     """
     if is_server(uri):
         get(uri, "experiments/get?experiment_id=0")
     elif (path := sqlite_path(uri)) is not None and not os.path.exists(path):
         folder = os.path.dirname(os.path.abspath(path))
         if not os.access(folder, os.W_OK):
-            raise WrongAddress(f"the tracking store {shown(uri)} cannot be made: {folder!r} is no folder that can be written.")
+            raise WrongAddress(
+                f"the tracking store {shown(uri)} cannot be made: {folder!r} is no folder that can be"
+                " written."
+            )
     else:
         rows(uri, "SELECT count(*) FROM sqlite_master" if path is not None else "SELECT 1", {})
 
@@ -76,7 +94,8 @@ def sqlite_path(uri: str) -> str | None:
 
 
 def identity(uri: str) -> str:
-    """Names a tracking store, without secrets and whatever the working directory: the URI, with an absolute path to a SQLite file.
+    """Names a tracking store, without secrets and whatever the working directory: the URI, with an absolute
+    path to a SQLite file.
 
     Errors: TrackingUnavailable.
     """
@@ -88,9 +107,15 @@ def identity(uri: str) -> str:
 def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[Any]:
     """The rows of one query. Errors: TrackingAway; TrackingUnavailable."""
     if (path := sqlite_path(uri)) is not None and not os.path.exists(path):
-        raise TrackingUnavailable(f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI.")
+        raise TrackingUnavailable(
+            f"there is no file {path!r}. Run a sweep in this directory, or set MLFLOW_TRACKING_URI."
+        )
     try:
-        patience = {"connect_timeout": SECONDS} if make_url(uri).get_backend_name() in ("postgresql", "mysql") else {}
+        patience = (
+            {"connect_timeout": SECONDS}
+            if make_url(uri).get_backend_name() in ("postgresql", "mysql")
+            else {}
+        )
         engine = sqlalchemy.create_engine(make_url(uri), connect_args=patience)
         try:
             with engine.connect() as connection:
@@ -100,13 +125,16 @@ def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[
     except (SQLAlchemyError, ImportError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         away = isinstance(error, OperationalError) and not any(word in cause for word in REFUSED)
-        raise (TrackingAway if away else TrackingUnavailable)(f"the tracking store {shown(uri)} does not answer: {cause}.") from error
+        raise (TrackingAway if away else TrackingUnavailable)(
+            f"the tracking store {shown(uri)} does not answer: {cause}."
+        ) from error
 
 
 def get(uri: str, path: str) -> dict[str, Any] | None:
     """GET of MLflow's REST API, None where the thing asked for does not exist.
 
-    Credentials are those which MLflow itself reads from the environment, or those in the URL. Errors: TrackingAway; TrackingUnavailable.
+    Credentials are those which MLflow itself reads from the environment, or those in the URL. Errors:
+    TrackingAway; TrackingUnavailable.
     """
     try:
         parts = urllib.parse.urlsplit(uri)
@@ -128,7 +156,9 @@ def get(uri: str, path: str) -> dict[str, Any] | None:
             return reply
     except urllib.error.HTTPError as error:
         cause = error.read().decode(errors="replace")
-        if (error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in cause) or (error.code == 400 and "alias" in cause and "not found" in cause):
+        if (error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in cause) or (
+            error.code == 400 and "alias" in cause and "not found" in cause
+        ):
             return None  # MLflow calls a missing alias a wrong parameter
         away = error.code >= 500 or error.code in BUSY
         raise (TrackingAway if away else TrackingUnavailable)(
@@ -138,8 +168,9 @@ def get(uri: str, path: str) -> dict[str, Any] | None:
         reason = getattr(error, "reason", error)
         wrong = isinstance(reason, (ValueError, http.client.InvalidURL, ssl.SSLCertVerificationError))
         raise (TrackingUnavailable if wrong else TrackingAway)(
-            f"the MLflow server {shown(uri)} does not answer: {reason}. Start it, or give another with --tracking-uri or"
-            f" MLFLOW_TRACKING_URI; without either, {DEFAULT_URI} in this directory is used."
+            f"the MLflow server {shown(uri)} does not answer: {reason}. Start it, or give another with"
+            f" --tracking-uri or MLFLOW_TRACKING_URI; without either, {DEFAULT_URI} in this directory is"
+            " used."
         ) from error
 
 

@@ -1,4 +1,6 @@
-"""Instances: which test examples lost most confidence, as the table with pictures which the MLflow UI shows."""
+"""Instances: which test examples lost most confidence, as the table with pictures which the MLflow UI
+shows.
+"""
 
 import base64
 import io
@@ -17,13 +19,17 @@ PICTURES = "table_images/instances"
 SIDE = 160
 """Pixels which the UI gives to a picture; smaller ones it does not enlarge."""
 POINT = "\N{ONE DOT LEADER}"
-"""Stands for the decimal point in a column's name: the UI takes a full stop for the path into a nested value, and shows nothing."""
+"""Stands for the decimal point in a column's name: the UI takes a full stop for the path into a nested value,
+and shows nothing.
+"""
 
 
 def table(evidence: Evidence) -> Mapping[str, bytes]:
-    """The artifacts of the table by path, none where there are no instances; the largest drop of confidence comes first.
+    """The artifacts of the table by path, none where there are no instances; the largest drop of confidence
+    comes first.
 
-    This is what `mlflow.log_table` writes, which uploads one picture at a time and appends when it is called again.
+    This is what `mlflow.log_table` writes, which uploads one picture at a time and appends when it is called
+    again.
     """
     if not evidence.instances:
         return {}
@@ -34,7 +40,9 @@ def table(evidence: Evidence) -> Mapping[str, bytes]:
     columns = ["picture"] if all(one.picture for one in evidence.instances) else []
     columns += ["text"] if any(one.text for one in evidence.instances) else []
     columns += ["index", "class", f"drop at ε = {epsilons[at]:.3g}"]
-    columns += [f"{what} at ε = {epsilon:.3g}" for epsilon in epsilons for what in ("confidence", "predicted")]
+    columns += [
+        f"{what} at ε = {epsilon:.3g}" for epsilon in epsilons for what in ("confidence", "predicted")
+    ]
     columns = [column.replace(".", POINT) for column in columns]
     rows = []
     for one in sorted(evidence.instances, key=lambda one: one.confidence[at] - one.confidence[0]):
@@ -53,6 +61,8 @@ def picture(one: Instance, files: dict[str, bytes]) -> dict[str, str]:
     with Image.open(io.BytesIO(base64.b64decode(one.picture.partition(",")[2]))) as small:
         times = max(1, SIDE // max(small.size))
         stream = io.BytesIO()
-        small.resize((times * small.width, times * small.height), Image.Resampling.NEAREST).save(stream, "PNG")
+        small.resize((times * small.width, times * small.height), Image.Resampling.NEAREST).save(
+            stream, "PNG"
+        )
     files[path] = stream.getvalue()
     return {"type": "image", "filepath": path, "compressed_filepath": path}

@@ -1,7 +1,7 @@
 """Model: a trained network with its temperature, exported, as the folder which MLflow loads and serves.
 
-The folder is made here and not by `mlflow.pytorch.save_model`: that imports torch into the process which writes to MLflow, and traces
-the network again.
+The folder is made here and not by `mlflow.pytorch.save_model`: that imports torch into the process which
+writes to MLflow, and traces the network again.
 """
 
 import hashlib
@@ -40,7 +40,8 @@ class ExportedModel:
         return hashlib.sha256(self.program + content.encode()).hexdigest()[:16]
 
     def write(self, folder: Path, model_id: str) -> None:
-        """Write the files of an MLflow model, flavours pytorch (`pt2`) and python_function, to be loaded without pickle.
+        """Write the files of an MLflow model, flavours pytorch (`pt2`) and python_function, to be loaded
+        without pickle.
 
         Served by python_function it computes on the CPU, where its tensors are.
         """
@@ -55,7 +56,11 @@ class ExportedModel:
         python = ".".join(str(part) for part in sys.version_info[:3])
         inputs = Schema([TensorSpec(np.dtype(self.dtype), (-1, *self.shape))])
         outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(self.classes)))])
-        model = Model(signature=ModelSignature(inputs, outputs), metadata={**self.about, "classes": list(self.classes)}, model_id=model_id)
+        model = Model(
+            signature=ModelSignature(inputs, outputs),
+            metadata={**self.about, "classes": list(self.classes)},
+            model_id=model_id,
+        )
         model.add_flavor(FLAVOR, model_data="data", pytorch_version=self.torch, code=None)
         model.add_flavor(  # as `mlflow.pyfunc.add_to_model`, whose import takes seconds
             "python_function",
@@ -68,4 +73,6 @@ class ExportedModel:
         model.save(str(folder / "MLmodel"))
         requirements = [f"mlflow=={mlflow.__version__}", f"torch=={self.torch.partition('+')[0]}"]
         (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
-        (folder / "python_env.yaml").write_text(yaml.safe_dump({"python": python, "dependencies": ["-r requirements.txt"]}))
+        (folder / "python_env.yaml").write_text(
+            yaml.safe_dump({"python": python, "dependencies": ["-r requirements.txt"]})
+        )

@@ -1,4 +1,6 @@
-"""Note: what MLflow shows above a list of runs and on a run's page, as Markdown which begins with the answer."""
+"""Note: what MLflow shows above a list of runs and on a run's page, as Markdown which begins with the
+answer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +38,9 @@ class Places:
     servable: bool
 
     def of_run(self, path: str = "") -> str:
-        """The run, or one of its tabs, in the UI for training; the UI for language models comes first otherwise."""
+        """The run, or one of its tabs, in the UI for training; the UI for language models comes first
+        otherwise.
+        """
         return f"#/experiments/{self.experiment}/runs/{self.run}{path}?workflowType=machine_learning"
 
 
@@ -48,18 +52,34 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
         f"[trials by ε]({view.address(places.experiment, view.TRIALS)})",
         f"[confirmed on test]({view.address(places.experiment, view.CONFIRMED)})",
         f"[this sweep's run]({places.of_run()})",
-        f"[model {model}, version {places.version}](#/models/{model}/versions/{places.version}?workflowType=machine_learning)",
+        (
+            f"[model {model}, version"
+            f" {places.version}](#/models/{model}/versions/{places.version}?workflowType=machine_learning)"
+        ),
     ]
     action, *rest = sentences(evidence.recommendations, evidence.policy)
-    parts = [f"**{action}**", *rest, f"Why, and what would change it: {' · '.join(links)}", f"Policy {chosen.policy}. {chosen.reason}"]
+    parts = [
+        f"**{action}**",
+        *rest,
+        f"Why, and what would change it: {' · '.join(links)}",
+        f"Policy {chosen.policy}. {chosen.reason}",
+    ]
     parts.append(f"![accuracy, ECE and AURC over ε]({picture('overview.png', places.run)})")
     pull = f"python -m tracking.recommend {evidence.task}"
     if places.servable:
-        load = f'import mlflow\nmodel = mlflow.pytorch.load_model("models:/{model}@{ALIAS}")\nprobabilities = model(inputs)'
-        parts.append(f"Pull ε: `{pull}`. Load the network, which gives calibrated probabilities:\n\n```python\n{load}\n```")
+        load = (
+            f'import mlflow\nmodel = mlflow.pytorch.load_model("models:/{model}@{ALIAS}")\nprobabilities ='
+            " model(inputs)"
+        )
+        parts.append(
+            f"Pull ε: `{pull}`. Load the network, which gives calibrated"
+            f" probabilities:\n\n```python\n{load}\n```"
+        )
     else:
         parts.append(f"Pull ε: `{pull}`")
-    others = [f"- {other.policy}: {first(other)}" for other in evidence.recommendations.values() if other != chosen]
+    others = [
+        f"- {other.policy}: {first(other)}" for other in evidence.recommendations.values() if other != chosen
+    ]
     if others:
         parts.append("**By other policies**\n\n" + "\n".join(others))
     parts.append(f"![reliability diagrams on test]({picture('reliability.png', places.run)})")
@@ -74,7 +94,9 @@ def of_trial(outcome: Outcome) -> str:
     if outcome.dropped:
         return f"{STAGES[outcome.stage]}\n\nDropped: {outcome.dropped}"
     split = "test" if outcome.stage == "confirm" else "select"
-    accuracy, raw, calibrated = (100 * outcome.mean(f"{split}/{metric}") for metric in ("accuracy", "ece", "ece_calibrated"))
+    accuracy, raw, calibrated = (
+        100 * outcome.mean(f"{split}/{metric}") for metric in ("accuracy", "ece", "ece_calibrated")
+    )
     spread = f" ± {100 * outcome.spread(f'{split}/accuracy'):.2f}" if len(outcome.seeds) > 1 else ""
     found = f"accuracy {accuracy:.2f}{spread} %, ECE {raw:.2f} %, after temperature {calibrated:.2f} %"
     return f"{STAGES[outcome.stage]}\n\nε = {name(outcome)}, seeds {numbers(outcome.seeds)}: {found}."

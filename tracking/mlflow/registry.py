@@ -1,8 +1,10 @@
-"""Registry: where recommendations are published, in MLflow's model registry; `versions` says how they lie there, and reads them.
+"""Registry: where recommendations are published, in MLflow's model registry; `versions` says how they lie
+there, and reads them.
 
-A version is made with all its tags at once, so there is never half a one. Then `settle` moves the alias to where it belongs, which
-follows from the versions there are and from two tags of the registered model: `pinned`, and `restored`. Whoever changes one of these calls
-it last, so that the alias ends right in whatever order publishers come.
+A version is made with all its tags at once, so there is never half a one. Then `settle` moves the alias to
+where it belongs, which follows from the versions there are and from two tags of the registered model:
+`pinned`, and `restored`. Whoever changes one of these calls it last, so that the alias ends right in whatever
+order publishers come.
 """
 
 import random
@@ -33,8 +35,16 @@ DESCRIPTION_LIMIT = 5000
 T = TypeVar("T")
 
 
-def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recommendation], policy: str, run_id: str, source: str) -> int:
-    """Publish what a sweep found as the next version of its task; repeated for the same run and time, it is the same version.
+def publish(
+    client: MlflowClient,
+    task: str,
+    recommendations: Mapping[str, Recommendation],
+    policy: str,
+    run_id: str,
+    source: str,
+) -> int:
+    """Publish what a sweep found as the next version of its task; repeated for the same run and time, it is
+    the same version.
 
     Args:
         client: of the tracking store, which is the registry too.
@@ -69,7 +79,9 @@ def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recom
                 return int(one.version)
         # MLflow would look up a models:/ source in the default store, which need not be this one
         files = client.get_logged_model(model_id).artifact_location if model_id else source
-        made = client.create_model_version(name, files, run_id, tags=tags, description=description, await_creation_for=0, model_id=model_id)
+        made = client.create_model_version(
+            name, files, run_id, tags=tags, description=description, await_creation_for=0, model_id=model_id
+        )
         return int(made.version)
 
     retried(lambda: register(client, task))
@@ -79,7 +91,9 @@ def publish(client: MlflowClient, task: str, recommendations: Mapping[str, Recom
 
 
 def short(chosen: Recommendation) -> dict[str, str]:
-    """Tags for those who read single values: what is known of T, the ε which cannot be told apart (lowest and highest), and the verdict."""
+    """Tags for those who read single values: what is known of T, the ε which cannot be told apart (lowest and
+    highest), and the verdict.
+    """
     known = {
         "temperature": None if chosen.temperature is None else f"{chosen.temperature:.6g}",
         "tied": chosen.tied and f"{plain(chosen.tied[0])} {plain(chosen.tied[1])}",
@@ -89,14 +103,19 @@ def short(chosen: Recommendation) -> dict[str, str]:
 
 
 def restore(client: MlflowClient, task: str, number: int) -> None:
-    """Recommend an earlier version until the next one is published. Errors: NotPublished; TrackingUnavailable."""
+    """Recommend an earlier version until the next one is published. Errors: NotPublished;
+    TrackingUnavailable.
+    """
     latest = max(known(client, task, number))
     held = client.get_registered_model(model_of(task)).tags.get(PINNED)
     if held is not None:
         raise NotPublished(
-            f"version {held} of task {task!r} is pinned, so no other can be restored. Give --unpin first, or --pin {number}."
+            f"version {held} of task {task!r} is pinned, so no other can be restored. Give --unpin first, or"
+            f" --pin {number}."
         )
-    retried(lambda: client.set_registered_model_tag(model_of(task), RESTORED, f"{number} instead of {latest}"))
+    retried(
+        lambda: client.set_registered_model_tag(model_of(task), RESTORED, f"{number} instead of {latest}")
+    )
     settle(client, task)
 
 
@@ -119,7 +138,8 @@ def unpin(client: MlflowClient, task: str) -> None:
 def settle(client: MlflowClient, task: str) -> None:
     """Move the alias to where it belongs.
 
-    It is read again after it was set: a version or a tag which came meanwhile is either seen here, or its maker settles after us.
+    It is read again after it was set: a version or a tag which came meanwhile is either seen here, or its
+    maker settles after us.
     """
     for _ in range(ATTEMPTS):
         versions = [int(one.version) for one in retried(lambda: published(client, task))]
@@ -128,7 +148,9 @@ def settle(client: MlflowClient, task: str) -> None:
         if int(model.aliases.get(ALIAS, 0)) == goal:
             return
         retried(lambda goal=goal: client.set_registered_model_alias(model_of(task), ALIAS, str(goal)))  # type: ignore[misc]
-    raise TrackingUnavailable(f"the alias {ALIAS!r} of {model_of(task)!r} is being moved by others all the time.")
+    raise TrackingUnavailable(
+        f"the alias {ALIAS!r} of {model_of(task)!r} is being moved by others all the time."
+    )
 
 
 def belongs(versions: list[int], tags: Mapping[str, str]) -> int:
@@ -167,7 +189,9 @@ def known(client: MlflowClient, task: str, number: int | None = None) -> list[in
 
 
 def retried(call: Callable[[], T]) -> T:
-    """The result of a call which may meet another writer: again after a random wait, up to some seconds. Errors: TrackingUnavailable."""
+    """The result of a call which may meet another writer: again after a random wait, up to some seconds.
+    Errors: TrackingUnavailable.
+    """
     for attempt in range(ATTEMPTS):
         try:
             return call()
@@ -180,24 +204,31 @@ def retried(call: Callable[[], T]) -> T:
 
 
 def disagreements(client: MlflowClient, version: Version) -> list[str]:
-    """The policies of a version whose tags are not what its run says; none where all agree. Tags can be edited, so the run holds."""
+    """The policies of a version whose tags are not what its run says; none where all agree. Tags can be
+    edited, so the run holds.
+    """
     return [
         policy
         for policy, record in sorted(version.records.items())
-        if (told := artifact(client, version.run_id, f"{version.folder}/{RECORD}{policy}.json")) is None or told.decode() != record
+        if (told := artifact(client, version.run_id, f"{version.folder}/{RECORD}{policy}.json")) is None
+        or told.decode() != record
     ]
 
 
 def artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
     """A file among a run's artifacts, None where there is none. Errors: TrackingUnavailable."""
     try:
-        if path not in {entry.path for entry in client.list_artifacts(run_id, path.rpartition("/")[0] or None)}:
+        if path not in {
+            entry.path for entry in client.list_artifacts(run_id, path.rpartition("/")[0] or None)
+        }:
             return None
         with tempfile.TemporaryDirectory() as folder:
             return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise TrackingUnavailable(f"the artifacts of run {run_id!r} cannot be read: {str(error).splitlines()[0]}") from error
+        raise TrackingUnavailable(
+            f"the artifacts of run {run_id!r} cannot be read: {str(error).splitlines()[0]}"
+        ) from error
     except OSError as error:
         raise TrackingUnavailable(f"the artifacts of run {run_id!r} cannot be read: {error}.") from error

@@ -1,8 +1,9 @@
 """Log: what is written to MLflow. One experiment per task, a parent run per sweep, a child run per trial.
 
-A trial is written when it is finished, by one batch of all its numbers and one of its files. Every step may be repeated and leaves the same:
-runs are found again by the tag `uid`, times are those of the record, and a run is complete when it is terminated. Any number of processes
-write to one sweep; MLflow has no transaction over "find or create", so where two create at once, both see it and agree on which run stays.
+A trial is written when it is finished, by one batch of all its numbers and one of its files. Every step may
+be repeated and leaves the same: runs are found again by the tag `uid`, times are those of the record, and a
+run is complete when it is terminated. Any number of processes write to one sweep; MLflow has no transaction
+over "find or create", so where two create at once, both see it and agree on which run stays.
 """
 
 import fcntl
@@ -34,7 +35,9 @@ from tracking.report.summary import Table, count, name
 
 BATCH = 1000
 ARTIFACTS = "artifacts"
-"""Tag of a trial's run: how many files it has beside outcome and pictures. They may come after the numbers, from another machine."""
+"""Tag of a trial's run: how many files it has beside outcome and pictures. They may come after the numbers,
+from another machine.
+"""
 DECIMALS = 7
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own would block for four minutes on a dead server
@@ -58,13 +61,17 @@ def connect(uri: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except (OSError, SQLAlchemyError, MlflowException) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise TrackingUnavailable(f"the MLflow tracking store {shown(uri)} does not answer: {cause}") from error
+        raise TrackingUnavailable(
+            f"the MLflow tracking store {shown(uri)} does not answer: {cause}"
+        ) from error
     return client
 
 
 @contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """One process at a time in the folder of a SQLite database: two which create MLflow's tables at once leave them broken."""
+    """One process at a time in the folder of a SQLite database: two which create MLflow's tables at once
+    leave them broken.
+    """
     path = None if is_server(uri) else sqlite_path(uri)
     if not path:
         yield
@@ -78,19 +85,31 @@ def alone(uri: str) -> Iterator[None]:
 
 
 class Sweep:
-    """The runs of one study: its parent, and a child per trial. Both experiment and parent are found, or made."""
+    """The runs of one study: its parent, and a child per trial. Both experiment and parent are found, or
+    made.
+    """
 
     def __init__(self, client: MlflowClient, about: About):
-        self.client, self.task, self.study, self.facts, self.inputs = client, about.task, about.study, about.facts, about.inputs
+        self.client, self.task, self.study, self.facts, self.inputs = (
+            client,
+            about.task,
+            about.study,
+            about.facts,
+            about.inputs,
+        )
         self.experiment = self.experiment_of(self.task)
         self.name = f"sweep {self.study.rpartition('@')[2]}"
-        parent = self.found("role = 'sweep'") or self.create("role = 'sweep'", self.name, {"role": "sweep"}, None)
+        parent = self.found("role = 'sweep'") or self.create(
+            "role = 'sweep'", self.name, {"role": "sweep"}, None
+        )
         self.parent: str = parent.info.run_id
         if not (parent.inputs and parent.inputs.dataset_inputs):
             client.log_inputs(self.parent, self.inputs.of(self.facts, tuple(CONTEXTS)))
 
     def experiment_of(self, task: str) -> str:
-        """The id of the task's experiment, with its views. Errors: TrackingUnavailable where it was deleted."""
+        """The id of the task's experiment, with its views. Errors: TrackingUnavailable where it was
+        deleted.
+        """
         views = dict(view.views())
         if self.client.get_experiment_by_name(task) is None:
             try:
@@ -102,7 +121,8 @@ class Sweep:
         assert experiment is not None
         if experiment.lifecycle_stage != "active":
             raise TrackingUnavailable(
-                f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x {experiment.experiment_id}"
+                f"the MLflow experiment {task!r} was deleted. Restore it: mlflow experiments restore -x"
+                f" {experiment.experiment_id}"
             )
         for key, value in views.items():
             if experiment.tags.get(key) != value:
@@ -110,11 +130,15 @@ class Sweep:
         return str(experiment.experiment_id)
 
     def runs(self, where: str) -> list[Run]:
-        """The runs of the study that match, all pages; of those which are the same, the one that stays comes first."""
+        """The runs of the study that match, all pages; of those which are the same, the one that stays comes
+        first.
+        """
         found: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], f"tags.study = '{self.study}' AND tags.{where}", page_token=token)
+            page = self.client.search_runs(
+                [self.experiment], f"tags.study = '{self.study}' AND tags.{where}", page_token=token
+            )
             found.extend(page)
             token = page.token
             if not token:
@@ -125,7 +149,9 @@ class Sweep:
         return next(iter(self.runs(where)), None)
 
     def create(self, where: str, run_name: str, tags: Mapping[str, str], start: int | None) -> Run:
-        """A new run, with everything of `Facts` on it. Where another process made the same run at the same time, both return the same one."""
+        """A new run, with everything of `Facts` on it. Where another process made the same run at the same
+        time, both return the same one.
+        """
         every = {"task": self.task, "study": self.study, **self.facts.tags, **tags}
         made: Run = self.client.create_run(self.experiment, start, every, run_name)
         first, *_ = self.runs(where)
@@ -143,7 +169,9 @@ class Sweep:
         return {run.data.tags["uid"] for run in self.runs("role = 'trial'") if complete(run)}
 
     def trial(self, outcome: Outcome, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> None:
-        """Write a finished trial, or what its run lacks; nothing where that is complete. `files` and `pictures` are artifacts by path."""
+        """Write a finished trial, or what its run lacks; nothing where that is complete. `files` and
+        `pictures` are artifacts by path.
+        """
         uid, ended = f"uid = '{outcome.uid}'", milliseconds(outcome.finished)
         tags = {
             "role": "trial",
@@ -155,10 +183,15 @@ class Sweep:
             "mlflow.runColor": view.colour(outcome.epsilon),
             **({"dropped": outcome.dropped} if outcome.dropped else {}),
         }
-        run = self.found(uid) or self.create(uid, trial_name(outcome), tags, ended - int(1000 * outcome.seconds))
+        run = self.found(uid) or self.create(
+            uid, trial_name(outcome), tags, ended - int(1000 * outcome.seconds)
+        )
         if complete(run) and artifacts(run) >= len(files):
             return
-        run_id, outcome = run.info.run_id, replace(outcome, finished=run.data.tags["finished"])  # where it was trained twice, one time
+        run_id, outcome = (
+            run.info.run_id,
+            replace(outcome, finished=run.data.tags["finished"]),
+        )  # where it was trained twice, one time
         params = {
             **self.facts.params,
             **{key: brief(value, 6) for key, value in outcome.point.items()},
@@ -171,7 +204,9 @@ class Sweep:
             self.write(run_id, metrics_of(outcome), params, {})
         self.upload(run_id, {**pictures, **files, "outcome.json": outcome.to_json().encode()})
         self.client.set_tag(run_id, ARTIFACTS, str(len(files)))
-        self.client.set_terminated(run_id, "KILLED" if outcome.dropped else "FINISHED", milliseconds(outcome.finished))
+        self.client.set_terminated(
+            run_id, "KILLED" if outcome.dropped else "FINISHED", milliseconds(outcome.finished)
+        )
         for other in self.runs(uid)[1:]:
             if complete(other):  # nobody writes it any more, and whoever else sees both keeps the same one
                 self.client.delete_run(other.info.run_id)
@@ -179,7 +214,11 @@ class Sweep:
     def artifact(self, uid: str, path: str) -> bytes | None:
         """A file of a trial, None where the store does not have it, or has half of it."""
         run = self.found(f"uid = '{uid}'")
-        return registry.artifact(self.client, run.info.run_id, path) if run is not None and complete(run) else None
+        return (
+            registry.artifact(self.client, run.info.run_id, path)
+            if run is not None and complete(run)
+            else None
+        )
 
     def tidy(self) -> None:
         """Leave one parent and one run per trial, where processes which did not see each other made two."""
@@ -195,11 +234,19 @@ class Sweep:
             if run.info.run_id != self.parent:
                 self.client.delete_run(run.info.run_id)
 
-    def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None, pictures: Mapping[str, bytes]) -> int:
-        """Write all that was found to the parent run, publish the recommendations, and have the experiment's note begin with the answer.
+    def publish(
+        self,
+        evidence: Evidence,
+        tables: Sequence[Table],
+        model: ExportedModel | None,
+        pictures: Mapping[str, bytes],
+    ) -> int:
+        """Write all that was found to the parent run, publish the recommendations, and have the experiment's
+        note begin with the answer.
 
-        The records get the id of the parent run, which is not known while MLflow is away. Each step may be repeated. The registry comes
-        after the run it points to is complete, and the note last: a reader never finds half of it. Returns the number of the published version.
+        The records get the id of the parent run, which is not known while MLflow is away. Each step may be
+        repeated. The registry comes after the run it points to is complete, and the note last: a reader never
+        finds half of it. Returns the number of the published version.
         """
         from tracking.report.page import page
 
@@ -207,7 +254,10 @@ class Sweep:
         evidence = self.placed(evidence)
         chosen = evidence.recommendations[evidence.policy]
         decision = {
-            **{f"recommendation.{key}.json": record.to_json().encode() for key, record in evidence.recommendations.items()},
+            **{
+                f"recommendation.{key}.json": record.to_json().encode()
+                for key, record in evidence.recommendations.items()
+            },
             "evidence.json": evidence.to_json().encode(),
             "page.html": page(evidence).encode(),
             "plan.yaml": evidence.plan.encode(),
@@ -217,14 +267,22 @@ class Sweep:
         }  # later ones replace those at the root
         self.upload(self.parent, {**pictures, **example_table.table(evidence), **decision, **kept})
         tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": evidence.policy, **example_table.TAGS}
-        params = {key: value for key, value in self.facts.params.items() if key not in self.client.get_run(self.parent).data.params}
+        params = {
+            key: value
+            for key, value in self.facts.params.items()
+            if key not in self.client.get_run(self.parent).data.params
+        }
         self.write(self.parent, answer(evidence), params, tags)
         source = self.client.get_run(self.parent).info.artifact_uri if model is None else self.keep(model)
         verdict = "adopted" if chosen.epsilon != 0 else "kept"
         self.client.set_terminated(self.parent, end_time=milliseconds(evidence.created))
         self.client.update_run(self.parent, name=f"ε = {chosen.epsilon:.4g} {verdict} · {self.name}")
-        version = registry.publish(self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source)
-        text = note.of_sweep(evidence, tables, Places(self.experiment, self.parent, version, model is not None))
+        version = registry.publish(
+            self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source
+        )
+        text = note.of_sweep(
+            evidence, tables, Places(self.experiment, self.parent, version, model is not None)
+        )
         self.upload(self.parent, {"summary.md": text.encode()})
         self.client.set_tag(self.parent, "mlflow.note.content", text)
         self.client.set_experiment_tag(self.experiment, "mlflow.note.content", text)
@@ -233,7 +291,9 @@ class Sweep:
     def placed(self, evidence: Evidence) -> Evidence:
         """The evidence with the parent run's id where it belongs."""
         named = {key: replace(one, run_id=self.parent) for key, one in evidence.recommendations.items()}
-        openings = tuple(replace(one, run_id=self.parent) if one.run_id == "" else one for one in evidence.openings)
+        openings = tuple(
+            replace(one, run_id=self.parent) if one.run_id == "" else one for one in evidence.openings
+        )
         return replace(evidence, run_id=self.parent, recommendations=named, openings=openings)
 
     def keep(self, model: ExportedModel) -> str:
@@ -243,7 +303,11 @@ class Sweep:
             return f"models:/{same[0].model_id}"
         tags = {"digest": model.digest, "task": self.task}
         name = model_of(self.task)
-        kept = same[0] if same else self.client.create_logged_model(self.experiment, name, self.parent, tags, dict(model.about))
+        kept = (
+            same[0]
+            if same
+            else self.client.create_logged_model(self.experiment, name, self.parent, tags, dict(model.about))
+        )
         with tempfile.TemporaryDirectory() as folder:
             model.write(Path(folder), kept.model_id)
             self.client.log_model_artifacts(kept.model_id, folder)
@@ -259,10 +323,14 @@ class Sweep:
         """Mark the parent run as KILLED or FAILED; `resume` sets it RUNNING again."""
         self.client.set_terminated(self.parent, status)
 
-    def write(self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def write(
+        self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
         """One batch; more only where there are over 1000 metric points, MLflow's limit."""
         head, rest = metrics[: BATCH - len(params) - len(tags)], metrics[BATCH - len(params) - len(tags) :]
-        self.client.log_batch(run_id, head, [Param(*item) for item in params.items()], [RunTag(*item) for item in tags.items()])
+        self.client.log_batch(
+            run_id, head, [Param(*item) for item in params.items()], [RunTag(*item) for item in tags.items()]
+        )
         for start in range(0, len(rest), BATCH):
             self.client.log_batch(run_id, rest[start : start + BATCH])
 
@@ -292,7 +360,9 @@ def milliseconds(when: str) -> int:
 
 
 def metrics_of(outcome: Outcome) -> list[Metric]:
-    """Every final metric as mean and, under `…_sd`, standard deviation over the seeds, and the curves epoch by epoch."""
+    """Every final metric as mean and, under `…_sd`, standard deviation over the seeds, and the curves epoch
+    by epoch.
+    """
     when = milliseconds(outcome.finished)  # fixed: a point that is written again is the same point
     points = [metric("epsilon", outcome.epsilon, when)]
     for key in outcome.metrics:
@@ -307,7 +377,9 @@ def metrics_of(outcome: Outcome) -> list[Metric]:
 
 
 def metric(key: str, value: float, when: int, step: int = 0) -> Metric:
-    """A metric point with the five digits that can matter: the UI shows all there are. `outcome.json` has the others."""
+    """A metric point with the five digits that can matter: the UI shows all there are. `outcome.json` has the
+    others.
+    """
     return Metric(key, float(f"{round(value, DECIMALS):.5g}") + 0.0, when, step)
 
 
@@ -327,9 +399,17 @@ def answer(evidence: Evidence) -> list[Metric]:
     """The recommended ε, and on *test* its metrics and what it gains over ε = 0."""
     chosen = evidence.recommendations[evidence.policy]
     when = milliseconds(evidence.created)
-    points = [Metric("recommended_epsilon", chosen.epsilon, when, 0), Metric("candidate_epsilon", chosen.candidate, when, 0)]
+    points = [
+        Metric("recommended_epsilon", chosen.epsilon, when, 0),
+        Metric("candidate_epsilon", chosen.candidate, when, 0),
+    ]
     for comparison in evidence.comparisons:
         if comparison.outcome.point == chosen.point:
-            points += [metric(f"test/{key}", interval.value, when) for key, interval in comparison.estimates.items()]
-            points += [metric(f"test/{key}_delta", interval.value, when) for key, interval in comparison.differences.items()]
+            points += [
+                metric(f"test/{key}", interval.value, when) for key, interval in comparison.estimates.items()
+            ]
+            points += [
+                metric(f"test/{key}_delta", interval.value, when)
+                for key, interval in comparison.differences.items()
+            ]
     return points

@@ -1,7 +1,8 @@
 """Versions: the recommendations which are published, read without importing MLflow.
 
-A task is a registered model of MLflow's registry, `dataset--architecture`, and each published sweep a version of it. The version's tags are
-the recommendation; the alias `recommended` says which version holds. `registry` writes all this.
+A task is a registered model of MLflow's registry, `dataset--architecture`, and each published sweep a version
+of it. The version's tags are the recommendation; the alias `recommended` says which version holds. `registry`
+writes all this.
 """
 
 import re
@@ -23,10 +24,10 @@ PINNED = "pinned"
 HIGHEST = 2**31 - 1
 """What a database holds as the number of a version."""
 TAGS = (
-    "SELECT v.name, v.version, a.alias, t.key, t.value FROM model_versions v"
-    " JOIN model_version_tags t ON t.workspace = v.workspace AND t.name = v.name AND t.version = v.version"
-    " LEFT JOIN registered_model_aliases a ON a.workspace = v.workspace AND a.name = v.name AND a.version = v.version AND a.alias = :alias"
-    " WHERE v.workspace = 'default' AND v.current_stage <> 'Deleted_Internal'"
+    "SELECT v.name, v.version, a.alias, t.key, t.value FROM model_versions v JOIN model_version_tags t ON"
+    " t.workspace = v.workspace AND t.name = v.name AND t.version = v.version LEFT JOIN"
+    " registered_model_aliases a ON a.workspace = v.workspace AND a.name = v.name AND a.version = v.version"
+    " AND a.alias = :alias WHERE v.workspace = 'default' AND v.current_stage <> 'Deleted_Internal'"
 )
 """A row for each tag of each version; `alias` is NULL where the version is not the recommended one."""
 PAGE = 200
@@ -42,7 +43,9 @@ class NotPublished(LookupError):
 
 
 def folder_of(created: str) -> str:
-    """Where the files of a decision that was made then are among the artifacts of its run; a run can carry several decisions."""
+    """Where the files of a decision that was made then are among the artifacts of its run; a run can carry
+    several decisions.
+    """
     return f"decisions/{re.sub('[^0-9T]', '-', created)}"
 
 
@@ -74,20 +77,30 @@ class Version:
 
     @classmethod
     def of(cls, number: int, tags: Mapping[str, str], recommended: bool) -> Self | None:
-        """The version which such tags describe; None where somebody registered it by hand, or a name in it is none."""
+        """The version which such tags describe; None where somebody registered it by hand, or a name in it is
+        none.
+        """
         records = {key.removeprefix(RECORD): value for key, value in tags.items() if key.startswith(RECORD)}
-        if not all(re.fullmatch(form, tags.get(key, "")) for key, form in NAMES.items()) or tags["policy"] not in records:
+        if (
+            not all(re.fullmatch(form, tags.get(key, "")) for key, form in NAMES.items())
+            or tags["policy"] not in records
+        ):
             return None
         if not is_task(tags.get("task", "")):
             return None
-        return cls(tags["task"], number, tags["policy"], tags["run_id"], tags["created"], records, recommended)
+        return cls(
+            tags["task"], number, tags["policy"], tags["run_id"], tags["created"], records, recommended
+        )
 
     def recommendation(self, policy: str | None = None) -> Recommendation:
         """That of a policy, by default the sweep's. Errors: NotPublished, saying which there are."""
         name = policy or self.policy
         if name not in self.records:
             there = ", ".join(sorted(self.records))
-            raise NotPublished(f"task {self.task!r} has no recommendation by policy {name!r} in version {self.number}; there are: {there}.")
+            raise NotPublished(
+                f"task {self.task!r} has no recommendation by policy {name!r} in version {self.number}; there"
+                f" are: {there}."
+            )
         return Recommendation.from_json(self.records[name])
 
     def recommendations(self) -> dict[str, Recommendation]:
@@ -114,7 +127,9 @@ def version(uri: str, task: str, number: int | None = None) -> Version:
 
 
 def history(uri: str, task: str) -> list[Version]:
-    """All versions of a task, the latest first; none where nothing is published. Errors: WrongName, TrackingUnavailable."""
+    """All versions of a task, the latest first; none where nothing is published. Errors: WrongName,
+    TrackingUnavailable.
+    """
     name = model_of(task)
     found = all_by_http(uri, name) if is_server(uri) else select(uri, "v.name = :name", {"name": name})
     return sorted(found, key=lambda one: -one.number)
@@ -124,14 +139,20 @@ def recommended(uri: str) -> list[Version]:
     """The recommended version of every task, by name. Errors: TrackingUnavailable."""
     if is_server(uri):
         models = pages(uri, "registered-models/search", "registered_models", {})
-        found = [by_http(uri, model["name"], None) for model in models if ALIAS in {entry["alias"] for entry in model.get("aliases", [])}]
+        found = [
+            by_http(uri, model["name"], None)
+            for model in models
+            if ALIAS in {entry["alias"] for entry in model.get("aliases", [])}
+        ]
     else:
         found = list(select(uri, "a.alias IS NOT NULL", {}))
     return sorted((one for one in found if one is not None), key=lambda one: one.task)
 
 
 def published(uri: str) -> int:
-    """How many models have a recommended version, without reading the versions. Errors: TrackingUnavailable."""
+    """How many models have a recommended version, without reading the versions. Errors:
+    TrackingUnavailable.
+    """
     if is_server(uri):
         models = pages(uri, "registered-models/search", "registered_models", {})
         return sum(ALIAS in {entry["alias"] for entry in model.get("aliases", [])} for model in models)
@@ -144,9 +165,16 @@ def pinned(uri: str, task: str) -> int | None:
     name = model_of(task)
     if is_server(uri):
         reply = get(uri, "registered-models/get?" + urllib.parse.urlencode({"name": name}))
-        values = [tag["value"] for tag in (reply or {}).get("registered_model", {}).get("tags", []) if tag["key"] == PINNED]
+        values = [
+            tag["value"]
+            for tag in (reply or {}).get("registered_model", {}).get("tags", [])
+            if tag["key"] == PINNED
+        ]
     else:
-        query = "SELECT t.value FROM registered_model_tags t WHERE t.workspace = 'default' AND t.name = :name AND t.key = :key"
+        query = (
+            "SELECT t.value FROM registered_model_tags t WHERE t.workspace = 'default' AND t.name = :name AND"
+            " t.key = :key"
+        )
         values = [row[0] for row in rows(uri, query, {"name": name, "key": PINNED})]
     return int(values[0]) if values else None
 
@@ -156,7 +184,10 @@ def params(uri: str, run_id: str) -> dict[str, str]:
     if is_server(uri):
         reply = get(uri, "runs/get?" + urllib.parse.urlencode({"run_id": run_id}))
         return {} if reply is None else tags_of(reply["run"]["data"].get("params", []))
-    return {row[0]: row[1] for row in rows(uri, "SELECT p.key, p.value FROM params p WHERE p.run_uuid = :run", {"run": run_id})}
+    return {
+        row[0]: row[1]
+        for row in rows(uri, "SELECT p.key, p.value FROM params p WHERE p.run_uuid = :run", {"run": run_id})
+    }
 
 
 def touch(uri: str) -> None:
@@ -194,7 +225,11 @@ def by_http(uri: str, name: str, number: int | None) -> Version | None:
     if reply is None:
         return None
     found = reply["model_version"]
-    return Version.of(int(found["version"]), tags_of(found.get("tags", [])), number is None or ALIAS in found.get("aliases", []))
+    return Version.of(
+        int(found["version"]),
+        tags_of(found.get("tags", [])),
+        number is None or ALIAS in found.get("aliases", []),
+    )
 
 
 def all_by_http(uri: str, name: str) -> list[Version]:
@@ -202,7 +237,9 @@ def all_by_http(uri: str, name: str) -> list[Version]:
     current = by_http(uri, name, None)
     found = pages(uri, "model-versions/search", "model_versions", {"filter": f"name = '{name}'"})
     versions = [Version.of(int(one["version"]), tags_of(one.get("tags", [])), False) for one in found]
-    return [current if current and one.number == current.number else one for one in versions if one is not None]
+    return [
+        current if current and one.number == current.number else one for one in versions if one is not None
+    ]
 
 
 def pages(uri: str, path: str, key: str, asked: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Views: what a task's experiment looks like in the MLflow UI: which runs, columns and charts, in which order and colours.
+"""Views: what a task's experiment looks like in the MLflow UI: which runs, columns and charts, in which order
+and colours.
 
-A view is an experiment tag such as the UI of MLflow 3.17 writes when a person saves one. It is internal to that UI: another version which
-does not know it shows its default table instead. `tests/tracking/test_view.py` looks at the views in a browser.
+A view is an experiment tag such as the UI of MLflow 3.17 writes when a person saves one. It is internal to
+that UI: another version which does not know it shows its default table instead. `tests/tracking/test_view.py`
+looks at the views in a browser.
 """
 
 import json
@@ -17,7 +19,9 @@ CHARTED = (*COLUMNS, "confidence_gap", "nll_calibrated")
 """Metrics which are drawn against ε."""
 CURVES = ("train_loss", "select_accuracy", "select_nll", "select_ece")
 COLOURS = ((13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64))
-"""From ε = 0 to `LAST` and beyond: the dark part of Matplotlib's plasma, which the colour-blind see as an order too."""
+"""From ε = 0 to `LAST` and beyond: the dark part of Matplotlib's plasma, which the colour-blind see as an
+order too.
+"""
 LAST = 0.4
 EDGES, LETTER = 24, 7
 """Of a column's heading, in pixels, so that it can be read and all columns fit."""
@@ -61,10 +65,16 @@ def address(experiment: str, key: str) -> str:
 
 
 def view(name: str, stage: str, split: str, created: int) -> str:
-    """A tag's value: a stage's runs by ascending ε with what they reached on a split. The UI lists later views before earlier ones."""
+    """A tag's value: a stage's runs by ascending ε with what they reached on a split. The UI lists later
+    views before earlier ones.
+    """
     metrics, columned = ([f"{split}/{metric}" for metric in some] for some in (CHARTED, COLUMNS))
     sections = [
-        Section("Accuracy against calibration", [scatter(f"{split}/ece", f"{split}/accuracy"), coordinates(["epsilon", *columned])], 2),
+        Section(
+            "Accuracy against calibration",
+            [scatter(f"{split}/ece", f"{split}/accuracy"), coordinates(["epsilon", *columned])],
+            2,
+        ),
         Section("Each metric against ε", [scatter("epsilon", metric) for metric in metrics], 3),
         Section("Epoch by epoch", [line(f"curves/{curve}") for curve in CURVES], 2),
         *(Section(added, (), 3, own=True) for added in ("curves", "select", "held_out", "test", "")),
@@ -85,24 +95,38 @@ def view(name: str, stage: str, split: str, created: int) -> str:
         "hideEmptyCharts": True,
         "isAccordionReordered": True,  # or our sections stand below those which the UI adds
         "compareRunSections": [one.heading() for one in sections],
-        "compareRunCharts": [chart | {"metricSectionId": one.name} for one in sections for chart in one.charts],
+        "compareRunCharts": [
+            chart | {"metricSectionId": one.name} for one in sections for chart in one.charts
+        ],
     }
     return json.dumps({"name": name, "createdAt": created, "state": json.dumps(state)})
 
 
 def scatter(x: str, y: str) -> Chart:
     """A point per trial."""
-    return card("SCATTER", f"{y} over {x}") | {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return card("SCATTER", f"{y} over {x}") | {
+        "xaxis": {"key": x, "type": "METRIC"},
+        "yaxis": {"key": y, "type": "METRIC"},
+    }
 
 
 def line(curve: str) -> Chart:
     """A line per trial, over its epochs."""
-    return card("LINE", curve) | {"metricKey": curve, "selectedMetricKeys": [curve], "xAxisKey": "step", "displayPoints": False}
+    return card("LINE", curve) | {
+        "metricKey": curve,
+        "selectedMetricKeys": [curve],
+        "xAxisKey": "step",
+        "displayPoints": False,
+    }
 
 
 def coordinates(metrics: Sequence[str]) -> Chart:
     """A line per trial through an axis for each metric."""
-    return card("PARALLEL", "parallel coordinates") | {"selectedParams": [], "selectedMetrics": list(metrics), "showAllRuns": True}
+    return card("PARALLEL", "parallel coordinates") | {
+        "selectedParams": [],
+        "selectedMetrics": list(metrics),
+        "showAllRuns": True,
+    }
 
 
 def card(kind: str, key: str) -> Chart:
@@ -115,4 +139,6 @@ def colour(epsilon: float) -> str:
     place = min(abs(epsilon) / LAST, 1.0) * (len(COLOURS) - 1)
     below = min(int(place), len(COLOURS) - 2)
     low, high = list(pairwise(COLOURS))[below]
-    return "#" + "".join(f"{round(start + (place - below) * (end - start)):02x}" for start, end in zip(low, high, strict=True))
+    return "#" + "".join(
+        f"{round(start + (place - below) * (end - start)):02x}" for start, end in zip(low, high, strict=True)
+    )

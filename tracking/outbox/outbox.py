@@ -1,8 +1,8 @@
 """Outbox: what is to go to MLflow and is not there yet, as files which survive whatever dies.
 
-An entry is a zip, stored and not compressed: `record.json`, and the artifacts under `files/`. It is written under another name, fsynced and
-renamed, so that what can be seen is complete. Any number of processes put entries into a folder and send them from it: who sends one holds a
-lock on it, which ends with the process.
+An entry is a zip, stored and not compressed: `record.json`, and the artifacts under `files/`. It is written
+under another name, fsynced and renamed, so that what can be seen is complete. Any number of processes put
+entries into a folder and send them from it: who sends one holds a lock on it, which ends with the process.
 """
 
 import fcntl
@@ -34,7 +34,9 @@ LIMIT = 4 * 2**30
 NEAR = 0.9
 """It says so from this share of its limit on."""
 RECORD, FILES, PROGRAM = "record.json", "files/", "model.pt2"
-NAME = re.compile(r"\d{20}-\d{7}-\d{6}-(?P<server>[0-9a-f]{8})-(?P<study>[0-9a-f]{8})-(?P<kind>trial|publish)-(?P<uid>[0-9a-f]{16})\.zip")
+NAME = re.compile(
+    r"\d{20}-\d{7}-\d{6}-(?P<server>[0-9a-f]{8})-(?P<study>[0-9a-f]{8})-(?P<kind>trial|publish)-(?P<uid>[0-9a-f]{16})\.zip"
+)
 PATH = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w. =+-]+(/[\w. =+-]+)*", re.ASCII)
 """What the path of an artifact may be: below the folder it is put into."""
 WORD = re.compile(r"[^'\"`\\\x00-\x1f\x7f]{1,1000}")
@@ -58,7 +60,8 @@ class Record:
         uid: names it among all: the trial's, or the study with the time of the decision.
         written: when it was put into the outbox, ISO 8601, UTC, by this machine's clock.
         outcome: of a trial.
-        evidence, tables: of what a sweep found; `run_id` in them is "" as long as the parent run is not known.
+        evidence, tables: of what a sweep found; `run_id` in them is "" as long as the parent run is not
+            known.
         model: the exported model without its program, which is among the files.
     """
 
@@ -77,21 +80,36 @@ class Record:
         return cls(about, "trial", outcome.uid, now(), outcome=outcome)
 
     @classmethod
-    def of_findings(cls, about: About, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> Self:
+    def of_findings(
+        cls, about: About, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None
+    ) -> Self:
         """What a sweep found, now."""
         without = model and replace(model, program=b"")
-        return cls(about, "publish", f"{about.study}!{evidence.created}", now(), evidence=evidence, tables=tuple(tables), model=without)
+        return cls(
+            about,
+            "publish",
+            f"{about.study}!{evidence.created}",
+            now(),
+            evidence=evidence,
+            tables=tuple(tables),
+            model=without,
+        )
 
     @property
     def what(self) -> str:
         """The record in words."""
         if self.outcome is None:
             return f"recommendation for {self.about.task}"
-        return f"{self.outcome.stage} trial {self.outcome.number} of {self.about.task} at ε = {self.outcome.epsilon:g}"
+        return (
+            f"{self.outcome.stage} trial {self.outcome.number} of {self.about.task} at ε ="
+            f" {self.outcome.epsilon:g}"
+        )
 
     def to_json(self) -> str:
         """The record as JSON."""
-        model = self.model and {name: value for name, value in asdict(self.model).items() if name != "program"}
+        model = self.model and {
+            name: value for name, value in asdict(self.model).items() if name != "program"
+        }
         return json.dumps(
             {
                 "about": asdict(self.about),
@@ -107,7 +125,9 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote. Errors: ValueError, TypeError, KeyError, AttributeError where it is none."""
+        """The record which `to_json` wrote. Errors: ValueError, TypeError, KeyError, AttributeError where it
+        is none.
+        """
         values: dict[str, Any] = json.loads(text)
         about, model, outcome, evidence = (values[name] for name in ("about", "model", "outcome", "evidence"))
         inputs = about["inputs"]
@@ -116,11 +136,18 @@ class Record:
         values["outcome"] = outcome and Outcome.from_json(json.dumps(outcome))
         values["evidence"] = evidence and Evidence.from_json(json.dumps(evidence))
         values["tables"] = tuple(
-            Table(one["title"], tuple(one["header"]), tuple(tuple(row) for row in one["rows"]), one["sentences"])
+            Table(
+                one["title"], tuple(one["header"]), tuple(tuple(row) for row in one["rows"]), one["sentences"]
+            )
             for one in values["tables"]
         )
         values["model"] = model and ExportedModel(
-            b"", model["dtype"], tuple(model["shape"]), tuple(model["classes"]), model["torch"], dict(model["about"])
+            b"",
+            model["dtype"],
+            tuple(model["shape"]),
+            tuple(model["classes"]),
+            model["torch"],
+            dict(model["about"]),
         )
         record = cls(**values)
         model_of(record.about.task)  # raises where it is no task's name
@@ -128,7 +155,10 @@ class Record:
             raise ValueError("a name in it is none")
         found = record.evidence  # its policies and the numbers of its instances become names of files
         if found and not all(
-            [*(re.fullmatch(NAMES["policy"], name) for name in found.recommendations), *(type(i.index) is int for i in found.instances)]
+            [
+                *(re.fullmatch(NAMES["policy"], name) for name in found.recommendations),
+                *(type(i.index) is int for i in found.instances),
+            ]
         ):
             raise ValueError("a policy or an instance in it is none")
         if (record.outcome if record.kind == "trial" else record.evidence) is None:
@@ -138,7 +168,9 @@ class Record:
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """An entry as its name tells it: when it was put, and digests of what it is about. In the order of time."""
+    """An entry as its name tells it: when it was put, and digests of what it is about. In the order of
+    time.
+    """
 
     path: Path
     server: str
@@ -162,7 +194,9 @@ class Entry:
             return record, {path: archive.read(FILES + path) for path in paths}
 
     def file(self, uid: str, path: str) -> bytes | None:
-        """One artifact of the trial `uid`; None where the entry has none, or is about another. Errors: Damaged; OSError."""
+        """One artifact of the trial `uid`; None where the entry has none, or is about another. Errors:
+        Damaged; OSError.
+        """
         with self.opened() as archive:
             if FILES + path not in archive.namelist() or json.loads(archive.read(RECORD))["uid"] != uid:
                 return None
@@ -174,13 +208,24 @@ class Entry:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            EOFError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise Damaged(f"{self.path.name} is damaged: {error}") from error
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is still in an outbox: how many entries, of how many bytes, and in a sentence how they are sent; "" where there are none."""
+    """What is still in an outbox: how many entries, of how many bytes, and in a sentence how they are sent;
+    "" where there are none.
+    """
 
     entries: int
     bytes: int
@@ -201,8 +246,8 @@ class Outbox:
     def put(self, record: Record, files: Mapping[str, Content], say: Callable[[str], None]) -> bool:
         """Keep an entry; when this returns True, it survives a power cut.
 
-        It never fails: where the artifacts do not fit, they are left out, and where nothing can be written, that is said. The numbers are
-        in the study as well.
+        It never fails: where the artifacts do not fit, they are left out, and where nothing can be written,
+        that is said. The numbers are in the study as well.
         """
         unkept = f"The {record.what} is not in the outbox {self.folder}"
         for kept in (files, {}) if files else ({},):
@@ -226,7 +271,9 @@ class Outbox:
         return False
 
     def replace(self, entry: Entry, record: Record, files: Mapping[str, Content]) -> None:
-        """Give an entry which is claimed other files, where they fit. Errors: OSError, which leaves it as it was."""
+        """Give an entry which is claimed other files, where they fit. Errors: OSError, which leaves it as it
+        was.
+        """
         if self.bytes() + sum(map(len, files.values())) <= self.limit:
             self.write(entry.path.name, record.to_json().encode(), files)
 
@@ -235,14 +282,15 @@ class Outbox:
         if held >= NEAR * self.limit and not self.warned:
             self.warned = True
             say(
-                f"The outbox {self.folder} holds {megabytes(held)} of the {megabytes(self.limit)} it may hold; when it is full, artifacts are"
-                " left out. It empties when MLflow answers."
+                f"The outbox {self.folder} holds {megabytes(held)} of the {megabytes(self.limit)} it may"
+                " hold; when it is full, artifacts are left out. It empties when MLflow answers."
             )
 
     def name(self, record: Record) -> str:
         """The name of an entry which is put now."""
         when = f"{time.time_ns():020}-{os.getpid():07}-{next(self.counter) % 10**6:06}"
-        return f"{when}-{digest(record.about.server)[:8]}-{digest(record.about.study)[:8]}-{record.kind}-{digest(record.uid)}.zip"
+        server, study = digest(record.about.server)[:8], digest(record.about.study)[:8]
+        return f"{when}-{server}-{study}-{record.kind}-{digest(record.uid)}.zip"
 
     def write(self, name: str, text: Content, files: Mapping[str, Content]) -> None:
         """Write an entry so that it is there as a whole or not at all. Errors: OSError."""
@@ -271,7 +319,9 @@ class Outbox:
 
     def entries(self, server: str | None = None, study: str | None = None) -> list[Entry]:
         """The entries, the first one first: all, or those for a tracking store, or of a study."""
-        found = sorted(entry for name in os.listdir(self.folder) if (entry := Entry.of(self.folder / name)) is not None)
+        found = sorted(
+            entry for name in os.listdir(self.folder) if (entry := Entry.of(self.folder / name)) is not None
+        )
         if server is not None:
             found = [entry for entry in found if entry.server == digest(identity(server))[:8]]
         if study is not None:
@@ -339,7 +389,10 @@ class Outbox:
         some = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} ({megabytes(size)}) for MLflow"
         command = f"python -m tracking.replay --tracking-uri {identity(server)} --outbox {self.folder}"
         return Left(
-            len(entries), size, f"{some} {'is' if len(entries) == 1 else 'are'} still in the outbox. When MLflow answers again: {command}"
+            len(entries),
+            size,
+            f"{some} {'is' if len(entries) == 1 else 'are'} still in the outbox. When MLflow answers again:"
+            f" {command}",
         )
 
 

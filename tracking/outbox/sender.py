@@ -26,7 +26,9 @@ FAULTS = (
     AttributeError,
     ArithmeticError,
 )
-"""What the writing of one entry may raise: those of the store, and what comes of content that makes no sense. The others are sent."""
+"""What the writing of one entry may raise: those of the store, and what comes of content that makes no sense.
+The others are sent.
+"""
 
 Draw = Callable[[Record], Mapping[str, bytes]]
 """The pictures of a trial which has none among its files, by path."""
@@ -34,7 +36,9 @@ Draw = Callable[[Record], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not tried again."""
+    """What came of an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not tried
+    again.
+    """
 
     entry: Entry
     what: str
@@ -44,7 +48,9 @@ class Sent:
 
 @dataclass(frozen=True)
 class Failure:
-    """An entry was not taken so many times; the next attempt is not before `again`, on the monotonic clock."""
+    """An entry was not taken so many times; the next attempt is not before `again`, on the monotonic
+    clock.
+    """
 
     times: int
     why: str
@@ -52,7 +58,9 @@ class Failure:
 
 
 class Sender:
-    """Sends from one outbox to one tracking store. Any number may share an outbox. Nothing but failures is remembered."""
+    """Sends from one outbox to one tracking store. Any number may share an outbox. Nothing but failures is
+    remembered.
+    """
 
     def __init__(self, outbox: Outbox, uri: str, draw: Draw):
         self.outbox, self.uri, self.draw = outbox, uri, draw
@@ -76,8 +84,8 @@ class Sender:
     def step(self) -> Sent | None:
         """Send the first entry that can be sent now; None where there is none.
 
-        An entry waits for earlier ones of the same trial, and what a sweep found for its trials.
-        Errors: TrackingAway and TrackingUnavailable, where no entry could be sent: it is not the entry's fault.
+        An entry waits for earlier ones of the same trial, and what a sweep found for its trials. Errors:
+        TrackingAway and TrackingUnavailable, where no entry could be sent: it is not the entry's fault.
         """
         waiting = self.waiting()
         client = self.connected() if waiting else None
@@ -98,7 +106,9 @@ class Sender:
         try:
             record, files = entry.read()
         except Damaged as error:
-            return Sent(entry, "an entry", f"{error}. It is kept as {self.outbox.set_aside(entry).name}.", last=True)
+            return Sent(
+                entry, "an entry", f"{error}. It is kept as {self.outbox.set_aside(entry).name}.", last=True
+            )
         except OSError as error:
             return self.failed(entry, "an entry", f"{entry.path.name} cannot be read: {error.strerror}")
         try:

@@ -11,15 +11,19 @@ Verdict = Literal["better", "worse", "practically the same", "not known"]
 
 
 ABOUT_DIFFERENCE = ("bleu", "accuracy", "nll_calibrated", "cost")
-"""Metrics whose claim is about the difference itself; that of others is about the difference as a share of the value at ε = 0."""
+"""Metrics whose claim is about the difference itself; that of others is about the difference as a share of
+the value at ε = 0.
+"""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That a metric is better than at ε = 0, tested at one or more looks as seeds were added (`tracking.decision.sequential`).
+    """That a metric is better than at ε = 0, tested at one or more looks as seeds were added
+    (`tracking.decision.sequential`).
 
     Attributes:
-        p: repeated one-sided p-value: valid at whatever look the seeds stopped; at most 0.025 just where the interval excludes 0.
+        p: repeated one-sided p-value: valid at whatever look the seeds stopped; at most 0.025 just where the
+            interval excludes 0.
         low, high: repeated 95 % interval of the difference at the last look, valid in the same sense.
         seeds: how many seeds there were at each look.
         values: the paired difference at each look.
@@ -41,8 +45,10 @@ class Comparison:
         estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …, `cost`) -> interval.
         differences: metric -> paired difference to ε = 0; all zero for ε = 0 itself.
         relative: metric -> that difference as a share of the value at ε = 0.
-        claims: metric (`accuracy`, `nll_calibrated`, `cost`) -> the claim that it is better than at ε = 0; none for ε = 0 itself.
-        coverage: the share of examples to decide without a review at which the expected cost is least, chosen on *calibrate*.
+        claims: metric (`accuracy`, `nll_calibrated`, `cost`) -> the claim that it is better than at ε = 0;
+            none for ε = 0 itself.
+        coverage: the share of examples to decide without a review at which the expected cost is least, chosen
+            on *calibrate*.
     """
 
     outcome: Outcome
@@ -58,6 +64,10 @@ class Comparison:
         return self.outcome.epsilon
 
     def difference(self, metric: str) -> Interval:
-        """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for that."""
+        """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for
+        that.
+        """
         found, claim = self.differences[metric], self.claims.get(metric)
-        return replace(found, low=claim.low, high=claim.high) if claim and metric in ABOUT_DIFFERENCE else found
+        return (
+            replace(found, low=claim.low, high=claim.high) if claim and metric in ABOUT_DIFFERENCE else found
+        )

@@ -1,4 +1,6 @@
-"""Evidence: all that a decision rests on, as one record; the page, the API and `tracking.diff` are made from its JSON alone."""
+"""Evidence: all that a decision rests on, as one record; the page, the API and `tracking.diff` are made from
+its JSON alone.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,15 +11,26 @@ from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Outcome, Point
 from tracking.records.recommendation import Recommendation, interval_of, without_infinity
 
-BANDED = ("accuracy", "nll_calibrated", "aurc_calibrated", "ece", "ece_calibrated", "confidence_gap", "aurc", "cost")
+BANDED = (
+    "accuracy",
+    "nll_calibrated",
+    "aurc_calibrated",
+    "ece",
+    "ece_calibrated",
+    "confidence_gap",
+    "aurc",
+    "cost",
+)
 """Metrics whose smooth fit over ε is kept."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A metric of the screening as a smooth function of ε, with a 95 % band for other seeds; `tracking.decision.fit` says how.
+    """A metric of the screening as a smooth function of ε, with a 95 % band for other seeds;
+    `tracking.decision.fit` says how.
 
-    The band is that of the mean over seeds on these examples. `shift`, `shift_low` and `shift_high` are the difference to ε = 0.
+    The band is that of the mean over seeds on these examples. `shift`, `shift_low` and `shift_high` are the
+    difference to ε = 0.
     """
 
     epsilon: tuple[float, ...]
@@ -31,7 +44,8 @@ class Band:
 
 @dataclass(frozen=True)
 class Surface:
-    """Accuracy in the screening as a smooth function of ε and of another tuned number; `tracking.decision.fit` says how.
+    """Accuracy in the screening as a smooth function of ε and of another tuned number;
+    `tracking.decision.fit` says how.
 
     Attributes:
         epsilon, values: the ε, and the values of the other number.
@@ -55,15 +69,19 @@ class Pilot:
         discordance: ψ, the share of examples on which a pair differs in being right.
         disagreement: ψ₀, the same between two seeds at ε = 0.
         example_deviation: σ_x, of one example's difference in being right, mean over seeds.
-        seed_deviation: σ_d of one seed's difference in accuracy on as many examples as *test* has, beyond σ_x.
+        seed_deviation: σ_d of one seed's difference in accuracy on as many examples as *test* has, beyond
+            σ_x.
         test_examples: how many examples *test* has.
         member_seconds: time to train and score one member, in its population.
         effect: the smallest effect of interest.
         confirm_seeds: fresh seeds which the confirmation may use.
         detectable: the smallest gain which is found with a probability of 0.8 with these.
-        seeds_needed: seeds which `effect` would need; None where no number of seeds is enough with these examples.
-        examples_needed: test examples which `effect` would need with `confirm_seeds`; None where no number is enough.
-        members, hours, price: of the whole sweep as planned, and, with `_needed`, of one which resolves `effect`; None where none does.
+        seeds_needed: seeds which `effect` would need; None where no number of seeds is enough with these
+            examples.
+        examples_needed: test examples which `effect` would need with `confirm_seeds`; None where no number is
+            enough.
+        members, hours, price: of the whole sweep as planned, and, with `_needed`, of one which resolves
+            `effect`; None where none does.
     """
 
     epsilon: float
@@ -94,7 +112,8 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening of the test split: when (ISO 8601, UTC), by which MLflow run and study, for which members, and on what terms.
+    """One opening of the test split: when (ISO 8601, UTC), by which MLflow run and study, for which members,
+    and on what terms.
 
     `terms` are the plan's policy, tolerances and prices, in words.
     """
@@ -117,7 +136,8 @@ class Instance:
         picture: a PNG as a data URL; "" where inputs are no images.
         predicted: index of the class of highest mean probability over seeds.
         confidence: mean over seeds of the highest probability, raw.
-        text: the example as a person reads it, "" where there is none; of a sequence up to the position that is predicted.
+        text: the example as a person reads it, "" where there is none; of a sequence up to the position that
+            is predicted.
     """
 
     index: int
@@ -145,7 +165,8 @@ class Evidence:
         comparisons: the confirmed ε on *test*, ε = 0 first.
         openings: of the test split, the first one first.
         surfaces: by the name of a number which was tuned beside ε, how the two act together.
-        instances: test examples whose confidence fell most from ε = 0 to the plan's policy's candidate, and some typical ones.
+        instances: test examples whose confidence fell most from ε = 0 to the plan's policy's candidate, and
+            some typical ones.
     """
 
     task: str
@@ -178,18 +199,27 @@ class Evidence:
         """The record which `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         values["classes"] = tuple(values["classes"])
-        values["recommendations"] = {name: Recommendation.from_json(json.dumps(entry)) for name, entry in values["recommendations"].items()}
+        values["recommendations"] = {
+            name: Recommendation.from_json(json.dumps(entry))
+            for name, entry in values["recommendations"].items()
+        }
         values["pilot"] = None if values["pilot"] is None else Pilot(**values["pilot"])
         for name in ("outcomes", "dropped"):
             values[name] = tuple(Outcome.from_json(json.dumps(entry)) for entry in values[name])
-        values["bands"] = {name: Band(**{key: tuple(row) for key, row in band.items()}) for name, band in values["bands"].items()}
+        values["bands"] = {
+            name: Band(**{key: tuple(row) for key, row in band.items()})
+            for name, band in values["bands"].items()
+        }
         values["surfaces"] = {name: surface_of(entry) for name, entry in values.get("surfaces", {}).items()}
         values["comparisons"] = tuple(comparison_of(entry) for entry in values["comparisons"])
         values["openings"] = tuple(
-            Opening(**{**entry, "points": tuple(entry["points"]), "seeds": tuple(entry["seeds"])}) for entry in values["openings"]
+            Opening(**{**entry, "points": tuple(entry["points"]), "seeds": tuple(entry["seeds"])})
+            for entry in values["openings"]
         )
         values["instances"] = tuple(
-            Instance(**{**entry, "predicted": tuple(entry["predicted"]), "confidence": tuple(entry["confidence"])})
+            Instance(
+                **{**entry, "predicted": tuple(entry["predicted"]), "confidence": tuple(entry["confidence"])}
+            )
             for entry in values["instances"]
         )
         return cls(**values)
@@ -197,16 +227,27 @@ class Evidence:
 
 def surface_of(values: Mapping[str, Any]) -> Surface:
     """A Surface from plain values."""
-    return Surface(tuple(values["epsilon"]), tuple(values["values"]), tuple(tuple(row) for row in values["mean"]), values["others"])
+    return Surface(
+        tuple(values["epsilon"]),
+        tuple(values["values"]),
+        tuple(tuple(row) for row in values["mean"]),
+        values["others"],
+    )
 
 
 def comparison_of(values: Mapping[str, Any]) -> Comparison:
     """A Comparison from plain values."""
     intervals = {
-        name: {metric: interval_of(entry) for metric, entry in values[name].items()} for name in ("estimates", "differences", "relative")
+        name: {metric: interval_of(entry) for metric, entry in values[name].items()}
+        for name in ("estimates", "differences", "relative")
     }
     claims = {
         metric: Claim(**{**entry, "seeds": tuple(entry["seeds"]), "values": tuple(entry["values"])})
         for metric, entry in values["claims"].items()
     }
-    return Comparison(Outcome.from_json(json.dumps(values["outcome"])), **intervals, claims=claims, coverage=values["coverage"])
+    return Comparison(
+        Outcome.from_json(json.dumps(values["outcome"])),
+        **intervals,
+        claims=claims,
+        coverage=values["coverage"],
+    )

@@ -36,8 +36,14 @@ class Inputs:
     shape: tuple[int, ...]
 
     def of(self, facts: Facts, splits: Sequence[str]) -> "list[DatasetInput]":
-        """MLflow's entities for some splits: schema and profile are those which `mlflow.data` would write for arrays."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # takes seconds, and who trains does not write
+        """MLflow's entities for some splits: schema and profile are those which `mlflow.data` would write for
+        arrays.
+        """
+        from mlflow.entities import (
+            Dataset,
+            DatasetInput,
+            InputTag,
+        )  # takes seconds, and who trains does not write
 
         features = [{"type": "tensor", "tensor-spec": {"dtype": self.dtype, "shape": [-1, *self.shape]}}]
         targets = [{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]

@@ -1,4 +1,6 @@
-"""The records: Outcome, Comparison, Recommendation, Facts. Frozen values; JSON at the edge of Optuna and MLflow only."""
+"""The records: Outcome, Comparison, Recommendation, Facts. Frozen values; JSON at the edge of Optuna and
+MLflow only.
+"""
 
 import json
 import math
@@ -8,7 +10,9 @@ from typing import Any, Literal, Self
 
 Stage = Literal["pilot", "screen", "confirm"]
 Point = Mapping[str, Any]
-"""A point of the search space: every tuned parameter by name, `epsilon` among them; numbers, and for `smoothing` its name."""
+"""A point of the search space: every tuned parameter by name, `epsilon` among them; numbers, and for
+`smoothing` its name.
+"""
 SHORT = {"learning_rate": "lr", "weight_decay": "wd", "smoothing": ""}
 """Names which stand in every row of a table, in short."""
 
@@ -50,7 +54,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bins:
-    """A reliability diagram's data, pooled over the seeds: per equal-width confidence bin; None where a bin is empty."""
+    """A reliability diagram's data, pooled over the seeds: per equal-width confidence bin; None where a bin
+    is empty.
+    """
 
     count: tuple[int, ...]
     confidence: tuple[float | None, ...]
@@ -78,12 +84,15 @@ class Bins:
 
 
 HELD_OUT_ACCURACY = "held_out/accuracy"
-"""Accuracy on *select* and *calibrate* together. A temperature changes no prediction, so the examples it was fitted on are as good as the others."""
+"""Accuracy on *select* and *calibrate* together. A temperature changes no prediction, so the examples it was
+fitted on are as good as the others.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial: one point of the search space, trained with S paired seeds to its end or to the rung where it was dropped.
+    """One trial: one point of the search space, trained with S paired seeds to its end or to the rung where
+    it was dropped.
 
     Attributes:
         uid: names the trial among all, in every store.
@@ -95,10 +104,14 @@ class Outcome:
         bins: `split` and `split_calibrated` -> the data of a reliability diagram.
         seconds: wall time of training, this trial's share of its population's.
         finished: ISO 8601, UTC.
-        by_seed: metric -> after each epoch, one value per seed: what rungs compare. Empty where there were none.
-        risks: `split` and `split_calibrated` -> per seed the error rate among the 1 %, 2 %, …, 100 % most confident examples.
-        dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. "" for all others.
-        calibrate_examples: how many independent examples *calibrate* has; 0 in records of versions which did not write it.
+        by_seed: metric -> after each epoch, one value per seed: what rungs compare. Empty where there were
+            none.
+        risks: `split` and `split_calibrated` -> per seed the error rate among the 1 %, 2 %, …, 100 % most
+            confident examples.
+        dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. ""
+            for all others.
+        calibrate_examples: how many independent examples *calibrate* has; 0 in records of versions which did
+            not write it.
     """
 
     uid: str
@@ -133,7 +146,9 @@ class Outcome:
     def differences(self, metric: str, control: "Outcome") -> tuple[float, ...]:
         """This trial's value less the control's, seed by seed."""
         theirs = dict(zip(control.seeds, control.metrics[metric], strict=True))
-        return tuple(value - theirs[seed] for seed, value in zip(self.seeds, self.metrics[metric], strict=True))
+        return tuple(
+            value - theirs[seed] for seed, value in zip(self.seeds, self.metrics[metric], strict=True)
+        )
 
     @classmethod
     def joined(cls, parts: "Sequence[Outcome]") -> "Outcome":
@@ -142,9 +157,14 @@ class Outcome:
         return replace(
             first,
             seeds=tuple(seed for part in parts for seed in part.seeds),
-            metrics={name: tuple(value for part in parts for value in part.metrics[name]) for name in first.metrics},
+            metrics={
+                name: tuple(value for part in parts for value in part.metrics[name]) for name in first.metrics
+            },
             curves={
-                name: tuple(weighted(point, seeds) for point in zip(*(part.curves[name] for part in parts), strict=True))
+                name: tuple(
+                    weighted(point, seeds)
+                    for point in zip(*(part.curves[name] for part in parts), strict=True)
+                )
                 for name in first.curves
             },
             temperature=tuple(value for part in parts for value in part.temperature),
@@ -168,7 +188,9 @@ class Outcome:
         for name in ("metrics", "curves"):
             values[name] = {key: tuple(entries) for key, entries in values[name].items()}
         for name in ("by_seed", "risks"):
-            values[name] = {key: tuple(tuple(row) for row in rows) for key, rows in values.get(name, {}).items()}
+            values[name] = {
+                key: tuple(tuple(row) for row in rows) for key, rows in values.get(name, {}).items()
+            }
         values["bins"] = {
             key: Bins(tuple(b["count"]), tuple(b["confidence"]), tuple(b["accuracy"]), b["gap"], b["error"])
             for key, b in values["bins"].items()
@@ -177,7 +199,9 @@ class Outcome:
 
 
 def screened(metric: str, *outcomes: Outcome) -> str:
-    """The name under which candidates are chosen by a metric: on *select*; accuracy on *calibrate* as well, where all trials have that."""
+    """The name under which candidates are chosen by a metric: on *select*; accuracy on *calibrate* as well,
+    where all trials have that.
+    """
     everywhere = metric == "accuracy" and all(HELD_OUT_ACCURACY in outcome.metrics for outcome in outcomes)
     return HELD_OUT_ACCURACY if everywhere else f"select/{metric}"
 
@@ -209,4 +233,6 @@ def weighted(values: Sequence[float], weights: Sequence[int]) -> float:
 def spread(values: tuple[float, ...]) -> float:
     """Standard deviation with n-1 in the denominator, 0 for a single value."""
     mean = sum(values) / len(values)
-    return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0
+    return (
+        (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0
+    )

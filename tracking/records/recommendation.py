@@ -35,7 +35,8 @@ class Condition:
         threshold: in the same unit.
         met: the verdict.
         sentence: all of it in words.
-        remedy: what would change the verdict, such as "12 more seeds would settle it"; "" where nothing needs to.
+        remedy: what would change the verdict, such as "12 more seeds would settle it"; "" where nothing needs
+            to.
     """
 
     name: str
@@ -64,20 +65,24 @@ class Recommendation:
         openings: how often the test split has been opened for this plan.
         study: the Optuna study. run_id: the MLflow run which carries the evidence.
         created: ISO 8601, UTC.
-        temperature: T, by which logits are divided: the mean over the fresh seeds at the recommended ε, in 0.01 to 1000. None where it is not
-            known: the fields from here on are younger than the others, and records of older versions lack them.
-        at_bound: how many seeds have no best T within that range; they are left out of the mean, unless all are such.
+        temperature: T, by which logits are divided: the mean over the fresh seeds at the recommended ε, in
+            0.01 to 1000. None where it is not known: the fields from here on are younger than the others, and
+            records of older versions lack them.
+        at_bound: how many seeds have no best T within that range; they are left out of the mean, unless all
+            are such.
         calibrate_examples: how many examples T was fitted on.
         control, estimates: metric of `ANSWERED` -> its value on *test*, at ε = 0 and at the recommended ε.
-        differences: metric -> paired difference of the candidate to ε = 0, also where it was not adopted; that of what is claimed with its repeated
-            interval. Empty where the candidate is 0, or diverged.
+        differences: metric -> paired difference of the candidate to ε = 0, also where it was not adopted;
+            that of what is claimed with its repeated interval. Empty where the candidate is 0, or diverged.
         tied: lowest and highest ε which the screening cannot tell apart by the policy's own criteria.
         claimed: the metric in which the candidate had to be better.
         verdict: on the candidate in that metric, against ε = 0. None where the candidate is 0, or diverged.
         settles: what it would take where the verdict is "not known".
         effect: the smallest change of accuracy (or BLEU) of interest, a share.
-        incumbent: the ε which was published before for the same training, and was confirmed beside the candidate; None where there was none.
-        training: digest of task, data and recipe: what is published for the same training can be compared. "" where it is not known.
+        incumbent: the ε which was published before for the same training, and was confirmed beside the
+            candidate; None where there was none.
+        training: digest of task, data and recipe: what is published for the same training can be compared. ""
+            where it is not known.
     """
 
     task: str
@@ -121,7 +126,9 @@ class Recommendation:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote, or that of an older or a younger version: what is not known there has its default, and is left out here."""
+        """The record which `to_json` wrote, or that of an older or a younger version: what is not known there
+        has its default, and is left out here.
+        """
         values: dict[str, Any] = json.loads(text)
         known = {one.name for one in fields(cls)}
         values = {name: value for name, value in values.items() if name in known}

@@ -1,1 +1,3 @@
-"""The report of a task: `words` are its numbers and sentences, `figures` what its scripts draw; HTML, CSS and JavaScript lie beside them."""
+"""The report of a task: `words` are its numbers and sentences, `figures` what its scripts draw; HTML, CSS and
+JavaScript lie beside them.
+"""

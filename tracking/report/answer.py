@@ -1,7 +1,9 @@
-"""Answer: what a sweep recommends, in three sentences; terminal, `tracking.recommend`, API, registry, note and page take them from here.
+"""Answer: what a sweep recommends, in three sentences; terminal, `tracking.recommend`, API, registry, note
+and page take them from here.
 
-The first is that of the policy which was asked for, the second the opposite case (who cannot recalibrate; for policy `raw`: who can), the third which ε
-cannot be told apart, and where the reasons are. Pure functions of the recommendations of one version, which may be older than some of their fields.
+The first is that of the policy which was asked for, the second the opposite case (who cannot recalibrate; for
+policy `raw`: who can), the third which ε cannot be told apart, and where the reasons are. Pure functions of
+the recommendations of one version, which may be older than some of their fields.
 """
 
 import json
@@ -17,12 +19,16 @@ from tracking.records.recommendation import Recommendation, without_infinity
 RAW, RECALIBRATED = "raw", "safe"
 """The policy for those who cannot recalibrate, and the one which is its opposite case."""
 POINT_OF_NOTE = 0.01
-"""How far, as a share, confidence lies from accuracy where that is the reason not to go without a temperature."""
+"""How far, as a share, confidence lies from accuracy where that is the reason not to go without a
+temperature.
+"""
 
 
 @dataclass(frozen=True)
 class Said:
-    """How a difference is said: the metric's name, its scale, what stands behind the number and behind the interval, and its least decimals."""
+    """How a difference is said: the metric's name, its scale, what stands behind the number and behind the
+    interval, and its least decimals.
+    """
 
     noun: str
     scale: float
@@ -60,7 +66,9 @@ class Whole(Recommendation):
     def of(cls, recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str]) -> Self:
         """That of a policy, among all of a version. Errors: KeyError where the policy is not among them."""
         others = {
-            name: Short(one.epsilon, one.temperature, one.verdict, first(one)) for name, one in recommendations.items() if name != policy
+            name: Short(one.epsilon, one.temperature, one.verdict, first(one))
+            for name, one in recommendations.items()
+            if name != policy
         }
         said = tuple(sentences(recommendations, policy, links))
         return cls(**vars(recommendations[policy]), answer=said, policies=others)
@@ -70,33 +78,49 @@ class Whole(Recommendation):
         return json.dumps(without_infinity(asdict(self)), allow_nan=False, ensure_ascii=False)
 
 
-def sentences(recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str] | None = None) -> list[str]:
+def sentences(
+    recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str] | None = None
+) -> list[str]:
     """The sentences, each without a line break.
 
     Args:
         recommendations: by policy, all of one version.
         policy: the plan's, or the one which is asked for.
-        links: what a place knows of where the reasons are, by name: `{"page": "file://…", "MLflow": "http://…"}`.
+        links: what a place knows of where the reasons are, by name: `{"page": "file://…", "MLflow":
+            "http://…"}`.
 
     Errors: KeyError where the policy is not among them.
     """
     chosen = recommendations[policy]
     other = recommendations.get(RECALIBRATED if policy == RAW else RAW)
-    said = [first(chosen), opposite(chosen, other) if other else "", " ".join(filter(None, (range_of(chosen), why(links or {}))))]
+    said = [
+        first(chosen),
+        opposite(chosen, other) if other else "",
+        " ".join(filter(None, (range_of(chosen), why(links or {})))),
+    ]
     return [sentence for sentence in said if sentence]
 
 
 def why(links: Mapping[str, str]) -> str:
     """Where the reasons are; "" where no place is known."""
-    return f"Why, and what would change it: {' · '.join(f'{name} {place}' for name, place in links.items())}" if links else ""
+    return (
+        f"Why, and what would change it: {' · '.join(f'{name} {place}' for name, place in links.items())}"
+        if links
+        else ""
+    )
 
 
-# ---- the first sentence ------------------------------------------------------------------------------------------------
+# ---- the first sentence
+# ------------------------------------------------------------------------------------------------
 
 
 def first(chosen: Recommendation) -> str:
     """What to do, and what it does to accuracy and ECE."""
-    said = f"{gain(chosen)}, {calibration(chosen)}" if chosen.epsilon != 0 else f"{calibration(chosen)}; {refusal(chosen)}"
+    said = (
+        f"{gain(chosen)}, {calibration(chosen)}"
+        if chosen.epsilon != 0
+        else f"{calibration(chosen)}; {refusal(chosen)}"
+    )
     return f"{action(chosen)}: {said}."
 
 
@@ -107,7 +131,11 @@ def action(chosen: Recommendation) -> str:
         steps.append(f"divide logits by {temperature(chosen)}")
     if chosen.policy == "utility":
         share = number(100 * chosen.coverage, 0)
-        steps.append(f"decide the surest {share} % without a review" if 0 < chosen.coverage < 1 else deciding(chosen.coverage))
+        steps.append(
+            f"decide the surest {share} % without a review"
+            if 0 < chosen.coverage < 1
+            else deciding(chosen.coverage)
+        )
     return f"{', '.join(steps[:-1])} and {steps[-1]}" if len(steps) > 1 else steps[0]
 
 
@@ -127,7 +155,9 @@ def how(chosen: Recommendation) -> str:
 
 def tuned(point: Point) -> str:
     """What was tuned beside ε, by name."""
-    others = [f"{name}={number_of(value)}" for name, value in point.items() if name not in ("epsilon", "smoothing")]
+    others = [
+        f"{name}={number_of(value)}" for name, value in point.items() if name not in ("epsilon", "smoothing")
+    ]
     return f", {', '.join(others)}" if others else ""
 
 
@@ -154,11 +184,19 @@ def degrees(value: float) -> str:
 def gain(chosen: Recommendation) -> str:
     """What an adopted ε changes: what the policy claims, and accuracy."""
     differences = dict(chosen.differences) or {"accuracy": chosen.delta_accuracy}
-    said = [metric for metric in dict.fromkeys((chosen.claimed, "accuracy")) if metric in differences and metric in DIFFERENCES]
+    said = [
+        metric
+        for metric in dict.fromkeys((chosen.claimed, "accuracy"))
+        if metric in differences and metric in DIFFERENCES
+    ]
     if chosen.claimed == "bleu":
         said = ["bleu"]
     told = ", ".join(change(metric, differences[metric]) for metric in said)
-    return f"{told} (practically the same: within ±{interest(chosen)})" if chosen.verdict == "practically the same" else told
+    return (
+        f"{told} (practically the same: within ±{interest(chosen)})"
+        if chosen.verdict == "practically the same"
+        else told
+    )
 
 
 def refusal(chosen: Recommendation) -> str:
@@ -180,15 +218,25 @@ def refusal(chosen: Recommendation) -> str:
 
 
 def unpromising(chosen: Recommendation) -> str:
-    """Why the candidate is 0. It is chosen by the fit through all trials, whose error is not that of the trials in the tables."""
+    """Why the candidate is 0. It is chosen by the fit through all trials, whose error is not that of the
+    trials in the tables.
+    """
     noun = DIFFERENCES[chosen.claimed].noun
     if chosen.policy in (RAW, RECALIBRATED):
-        return f"no other ε which keeps the tolerances is ahead in {noun} by more than one standard error of the fit through all trials"
-    return f"by the fit through all trials no other ε has {'more ' if chosen.claimed in ('accuracy', 'bleu') else 'a lower '}{noun}"
+        return (
+            f"no other ε which keeps the tolerances is ahead in {noun} by more than one standard error of the"
+            " fit through all trials"
+        )
+    return (
+        "by the fit through all trials no other ε has"
+        f" {'more ' if chosen.claimed in ('accuracy', 'bleu') else 'a lower '}{noun}"
+    )
 
 
 def told_before(chosen: Recommendation) -> str:
-    """Why ε = 0, where the candidate diverged, or the record is older than its differences: the reason, within a sentence."""
+    """Why ε = 0, where the candidate diverged, or the record is older than its differences: the reason,
+    within a sentence.
+    """
     return chosen.reason[:1].lower() + chosen.reason[1:].rstrip(".")
 
 
@@ -200,13 +248,19 @@ def interest(chosen: Recommendation) -> str:
 
 def calibration(chosen: Recommendation) -> str:
     """ECE at ε = 0 and at the recommended ε, and after the temperature."""
-    values = [chosen.ece.value] if chosen.epsilon == 0 or "ece" not in chosen.control else [chosen.control["ece"].value, chosen.ece.value]
+    values = (
+        [chosen.ece.value]
+        if chosen.epsilon == 0 or "ece" not in chosen.control
+        else [chosen.control["ece"].value, chosen.ece.value]
+    )
     said = f"ECE {' → '.join(percent(value) for value in values)} %"
     return said if chosen.policy == RAW else f"{said}, {percent(chosen.ece_calibrated.value)} % after T"
 
 
 def percent(share: float) -> str:
-    """A share in per cent, to one decimal, or as many as keep it from 0; the unit is left to the reader's sentence."""
+    """A share in per cent, to one decimal, or as many as keep it from 0; the unit is left to the reader's
+    sentence.
+    """
     return number(100 * share, decimals([100 * share], most=2))
 
 
@@ -221,11 +275,14 @@ def change(metric: str, found: Interval) -> str:
     return f"{said.noun} {value}{said.unit}{interval}{said.behind}"
 
 
-# ---- the second sentence -----------------------------------------------------------------------------------------------
+# ---- the second sentence
+# -----------------------------------------------------------------------------------------------
 
 
 def opposite(chosen: Recommendation, other: Recommendation) -> str:
-    """What to do in the opposite case: where logits cannot be recalibrated, or, for policy `raw`, where they can."""
+    """What to do in the opposite case: where logits cannot be recalibrated, or, for policy `raw`, where they
+    can.
+    """
     same = chosen.point == other.point and chosen.smoothing == other.smoothing
     if other.policy == RAW:
         if same:
@@ -241,7 +298,9 @@ def opposite(chosen: Recommendation, other: Recommendation) -> str:
 
 def named(chosen: Recommendation) -> str:
     """An ε and what else to train with."""
-    smoothing = f" of smoothing {chosen.smoothing}" if chosen.epsilon != 0 and chosen.smoothing != "uniform" else ""
+    smoothing = (
+        f" of smoothing {chosen.smoothing}" if chosen.epsilon != 0 and chosen.smoothing != "uniform" else ""
+    )
     return f"{epsilon(chosen.epsilon)}{smoothing}{tuned(chosen.point)}"
 
 
@@ -263,11 +322,14 @@ def confidence(chosen: Recommendation) -> str:
     return f"confidence is {percent(abs(gap.value))} points too {'low' if gap.value < 0 else 'high'}"
 
 
-# ---- the third sentence ------------------------------------------------------------------------------------------------
+# ---- the third sentence
+# ------------------------------------------------------------------------------------------------
 
 
 def range_of(chosen: Recommendation) -> str:
-    """The ε which the screening cannot tell apart, and how the candidate lies among them; "" where that is not known."""
+    """The ε which the screening cannot tell apart, and how the candidate lies among them; "" where that is
+    not known.
+    """
     if chosen.tied is None:
         return ""
     low, high = chosen.tied

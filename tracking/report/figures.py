@@ -1,4 +1,6 @@
-"""Figures: what the scripts of the report draw, as plain values; means over seeds, rounded to what a drawing shows."""
+"""Figures: what the scripts of the report draw, as plain values; means over seeds, rounded to what a drawing
+shows.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,10 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "candidate": plain.candidate,
         "measures": {name: asdict(measure) for name, measure in MEASURES.items()},
         "bands": {name: band_of(band) for name, band in evidence.bands.items() if name in MEASURES},
-        "trials": [drawn(one, control, "select", lambda metric: screened(metric, *evidence.outcomes)) for one in evidence.outcomes],
+        "trials": [
+            drawn(one, control, "select", lambda metric: screened(metric, *evidence.outcomes))
+            for one in evidence.outcomes
+        ],
         "confirmed": [drawn(one.outcome, base, "test", "test/{}".format) for one in evidence.comparisons],
         "surfaces": {name: surface(name, one, evidence.outcomes) for name, one in evidence.surfaces.items()},
         "tolerances": dict(evidence.tolerances),
@@ -35,8 +40,11 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def drawn(outcome: Outcome, control: Outcome | None, split: str, named: Callable[[str], str]) -> dict[str, Any]:
-    """One trial as it is drawn: metrics with standard errors, differences to ε = 0, bins, risks and the curve of accuracy.
+def drawn(
+    outcome: Outcome, control: Outcome | None, split: str, named: Callable[[str], str]
+) -> dict[str, Any]:
+    """One trial as it is drawn: metrics with standard errors, differences to ε = 0, bins, risks and the curve
+    of accuracy.
 
     `named` tells under which name a metric is among the trial's.
     """
@@ -59,12 +67,18 @@ def drawn(outcome: Outcome, control: Outcome | None, split: str, named: Callable
             for kind, key in (("raw", split), ("calibrated", split + CALIBRATED))
             if key in outcome.bins
         },
-        "risks": {
-            kind: mean_risk(outcome, key)
-            for kind, key in (("raw", split), ("calibrated", split + CALIBRATED), ("priced", f"calibrate{CALIBRATED}"))
-            if outcome.risks.get(key)
-        }
-        | promised_risk(outcome),
+        "risks": (
+            {
+                kind: mean_risk(outcome, key)
+                for kind, key in (
+                    ("raw", split),
+                    ("calibrated", split + CALIBRATED),
+                    ("priced", f"calibrate{CALIBRATED}"),
+                )
+                if outcome.risks.get(key)
+            }
+            | promised_risk(outcome)
+        ),
         "curve": {"stride": stride, "values": [rounded(value) for value in accuracy[stride - 1 :: stride]]},
     }
 
@@ -105,20 +119,36 @@ def mean_and_error(values: Sequence[float]) -> list[float | None]:
 
 
 def bins_of(bins: Bins, members: int) -> dict[str, Any]:
-    """The bins that hold examples: edges, share of all, confidence, accuracy, and where a calibrated model would be."""
+    """The bins that hold examples: edges, share of all, confidence, accuracy, and where a calibrated model
+    would be.
+    """
     width, whole = 1 / len(bins.count), sum(bins.count)
     rows = []
-    for i, (count, confidence, accuracy) in enumerate(zip(bins.count, bins.confidence, bins.accuracy, strict=True)):
+    for i, (count, confidence, accuracy) in enumerate(
+        zip(bins.count, bins.confidence, bins.accuracy, strict=True)
+    ):
         if confidence is not None and accuracy is not None:
             low, high = consistent(count, confidence, members)
-            rows.append([rounded(value) for value in (i * width, (i + 1) * width, count / whole, confidence, accuracy, low, high)])
-    return {"rows": rows, "gap": rounded(bins.gap), "error": rounded(bins.error), "examples": round(whole / members)}
+            rows.append(
+                [
+                    rounded(value)
+                    for value in (i * width, (i + 1) * width, count / whole, confidence, accuracy, low, high)
+                ]
+            )
+    return {
+        "rows": rows,
+        "gap": rounded(bins.gap),
+        "error": rounded(bins.error),
+        "examples": round(whole / members),
+    }
 
 
 def consistent(count: int, confidence: float, members: int) -> tuple[float, float]:
-    """Where 95 % of the accuracies of a bin would fall if each of its examples were right with its confidence.
+    """Where 95 % of the accuracies of a bin would fall if each of its examples were right with its
+    confidence.
 
-    Quantiles of Binomial(n, confidence)/n, n = count/members being the different examples (Bröcker and Smith 2007, in closed form).
+    Quantiles of Binomial(n, confidence)/n, n = count/members being the different examples (Bröcker and Smith
+    2007, in closed form).
     """
     from scipy.special import bdtrik
 
@@ -133,7 +163,9 @@ def mean_risk(outcome: Outcome, key: str) -> list[float | None]:
 
 
 def promised_risk(outcome: Outcome) -> dict[str, list[float | None]]:
-    """The highest risk that the examples of *calibrate* leave possible at each coverage; none where their number is not known."""
+    """The highest risk that the examples of *calibrate* leave possible at each coverage; none where their
+    number is not known.
+    """
     if not outcome.calibrate_examples or not outcome.risks.get(f"calibrate{CALIBRATED}"):
         return {}
     rows = outcome.risks[f"calibrate{CALIBRATED}"]
@@ -142,8 +174,12 @@ def promised_risk(outcome: Outcome) -> dict[str, list[float | None]]:
 
 
 def break_even(risks: Sequence[float], control: Sequence[float]) -> float:
-    """The coverage above which ε errs no more than ε = 0: 0 where it never errs more, 1 where it does even at full coverage."""
-    worse = [i for i, (own, other) in enumerate(zip(risks, control, strict=True), start=1) if own > other + 1e-12]
+    """The coverage above which ε errs no more than ε = 0: 0 where it never errs more, 1 where it does even at
+    full coverage.
+    """
+    worse = [
+        i for i, (own, other) in enumerate(zip(risks, control, strict=True), start=1) if own > other + 1e-12
+    ]
     return max(worse, default=0) / len(risks)
 
 
@@ -157,14 +193,23 @@ ROUND = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98
 
 
 def levels(outcomes: Sequence[Outcome]) -> list[float]:
-    """Up to four round accuracies which some trial reached, closer together near the best: what a table of convergence asks for."""
-    best = max((max(one.curves["select_accuracy"]) for one in outcomes if one.curves.get("select_accuracy")), default=0.0)
-    reached = [level for level in ROUND if level <= best] or ([math.floor(100 * best) / 100] if best > 0 else [])
+    """Up to four round accuracies which some trial reached, closer together near the best: what a table of
+    convergence asks for.
+    """
+    best = max(
+        (max(one.curves["select_accuracy"]) for one in outcomes if one.curves.get("select_accuracy")),
+        default=0.0,
+    )
+    reached = [level for level in ROUND if level <= best] or (
+        [math.floor(100 * best) / 100] if best > 0 else []
+    )
     return [reached[-back] for back in (7, 4, 2, 1) if back <= len(reached)]
 
 
 def epochs_to(outcome: Outcome, level: float) -> int | None:
-    """The first epoch after which the mean accuracy on *select* is at least `level`; None where it never is."""
+    """The first epoch after which the mean accuracy on *select* is at least `level`; None where it never
+    is.
+    """
     curve = outcome.curves.get("select_accuracy", ())
     return next((epoch for epoch, value in enumerate(curve, start=1) if value >= level), None)
 
@@ -175,17 +220,27 @@ def rounded(value: float | None) -> float | None:
 
 
 def falls(evidence: Evidence) -> list[tuple[Instance, int]]:
-    """Instances by the largest fall of confidence from ε = 0 to the candidate, each with the candidate's place."""
+    """Instances by the largest fall of confidence from ε = 0 to the candidate, each with the candidate's
+    place.
+    """
     candidate = evidence.recommendations[evidence.policy].candidate
     epsilons = [one.epsilon for one in evidence.comparisons]
     place = epsilons.index(candidate) if candidate in epsilons[1:] else len(epsilons) - 1
-    return [(one, place) for one in sorted(evidence.instances, key=lambda one: one.confidence[place] - one.confidence[0])]
+    return [
+        (one, place)
+        for one in sorted(evidence.instances, key=lambda one: one.confidence[place] - one.confidence[0])
+    ]
 
 
-def slope(confidence: Sequence[float], epsilons: Sequence[float], width: float, height: float) -> Sequence[Mapping[str, float]]:
-    """Where the confidences of an instance lie in a small picture: x by ε, y by confidence from 1 at the top to 0."""
+def slope(
+    confidence: Sequence[float], epsilons: Sequence[float], width: float, height: float
+) -> Sequence[Mapping[str, float]]:
+    """Where the confidences of an instance lie in a small picture: x by ε, y by confidence from 1 at the top
+    to 0.
+    """
     lowest = min(epsilons)
     reach = max(epsilons) - lowest or 1.0
     return [
-        {"x": round(width * (e - lowest) / reach, 1), "y": round(height * (1 - c), 1)} for e, c in zip(epsilons, confidence, strict=True)
+        {"x": round(width * (e - lowest) / reach, 1), "y": round(height * (1 - c), 1)}
+        for e, c in zip(epsilons, confidence, strict=True)
     ]

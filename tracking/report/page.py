@@ -1,4 +1,5 @@
-"""Page: one self-contained HTML file about a task, and an index of several. They load nothing, and run no script but their own.
+"""Page: one self-contained HTML file about a task, and an index of several. They load nothing, and run no
+script but their own.
 
 `python -m tracking.page EVIDENCE.json … --out DIR` writes them from evidence files.
 """
@@ -41,8 +42,9 @@ MARGIN = 0.12
 def page(evidence: Evidence) -> str:
     """The page about one task: a whole HTML file which loads nothing and can be opened from a disk.
 
-    Everything in the evidence is escaped; the page's own Content-Security-Policy allows its own scripts and styles, by their hashes,
-    and pictures which are part of it, but nothing else. Without scripts it still has the answer and all tables.
+    Everything in the evidence is escaped; the page's own Content-Security-Policy allows its own scripts and
+    styles, by their hashes, and pictures which are part of it, but nothing else. Without scripts it still has
+    the answer and all tables.
     """
     return rendered(
         "page.html",
@@ -62,7 +64,9 @@ def page(evidence: Evidence) -> str:
 
 
 def index(evidences: Sequence[Evidence], link: Callable[[str], str]) -> str:
-    """The page which compares tasks, in the order given; `link` is the address of a task's page by the task's name."""
+    """The page which compares tasks, in the order given; `link` is the address of a task's page by the task's
+    name.
+    """
     rows = [listed(evidence, link(evidence.task)) for evidence in evidences]
     known = [row["delta"] for row in rows if row["delta"]]
     domain = (min([0.0, *(delta.low for delta in known)]), max([0.0, *(delta.high for delta in known)]))
@@ -74,13 +78,29 @@ def index(evidences: Sequence[Evidence], link: Callable[[str], str]) -> str:
 def rendered(template: str, style: Sequence[str], script: Sequence[str], **values: Any) -> str:
     """A template with its styles and scripts, and a policy which allows these alone."""
     environment = Environment(
-        loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(PARTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(
-        words=words, degrees=degrees, figures=figures, whisker=whisker, slope=SLOPE, coverages=COVERAGES, screened=screened, where=where
+        words=words,
+        degrees=degrees,
+        figures=figures,
+        whisker=whisker,
+        slope=SLOPE,
+        coverages=COVERAGES,
+        screened=screened,
+        where=where,
     )
-    css, js = ("\n".join((PARTS / name).read_text(encoding="utf-8") for name in names) for names in (style, script))
-    policy = f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; base-uri 'none'; form-action 'none'"
+    css, js = (
+        "\n".join((PARTS / name).read_text(encoding="utf-8") for name in names) for names in (style, script)
+    )
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; base-uri"
+        " 'none'; form-action 'none'"
+    )
     return environment.get_template(template).render(policy=policy, css=Markup(css), js=Markup(js), **values)  # noqa: S704 ours
 
 
@@ -89,7 +109,8 @@ def digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------------
+# ---- tables
+# --------------------------------------------------------------------------------------------------
 
 
 def weighed(evidence: Evidence) -> list[tuple[Comparison, list[words.Change]]]:
@@ -101,28 +122,38 @@ def weighed(evidence: Evidence) -> list[tuple[Comparison, list[words.Change]]]:
 
 
 def trade(evidence: Evidence) -> str:
-    """What the candidate of the plan's policy buys and costs, as a sentence; "" where no other ε was confirmed."""
+    """What the candidate of the plan's policy buys and costs, as a sentence; "" where no other ε was
+    confirmed.
+    """
     recommendation = evidence.recommendations[evidence.policy]
     tried = words.candidate_of(evidence, recommendation)
     if tried is None:
         return ""
     found = words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)
     return (
-        f"With {words.plural(recommendation.seeds, 'fresh seed')}, {words.at(tried.epsilon)} {words.trade(found, recommendation.policy)}."
+        f"With {words.plural(recommendation.seeds, 'fresh seed')}, {words.at(tried.epsilon)}"
+        f" {words.trade(found, recommendation.policy)}."
     )
 
 
 def listed(evidence: Evidence, link: str) -> dict[str, Any]:
-    """A task as the index lists it: what its policy recommends, and how that, or the candidate it refused, differs from ε = 0."""
+    """A task as the index lists it: what its policy recommends, and how that, or the candidate it refused,
+    differs from ε = 0.
+    """
     recommendation = evidence.recommendations[evidence.policy]
     tried = words.candidate_of(evidence, recommendation)
     return {
         "recommendation": recommendation,
         "link": link,
         "delta": tried.difference("accuracy") if tried else None,
-        "changes": {change.name: change for change in words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)}
-        if tried
-        else {},
+        "changes": (
+            {
+                change.name: change
+                for change in words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)
+            }
+            if tried
+            else {}
+        ),
         "relative_aurc": tried.relative.get("aurc_calibrated") if tried else None,
     }
 
@@ -135,11 +166,18 @@ def forest(delta: Interval, domain: tuple[float, float]) -> dict[str, float]:
     def place(value: float) -> float:
         return round(4 + (WHISKER - 8) * (value - low) / reach, 1)
 
-    return {"low": place(delta.low), "value": place(delta.value), "high": place(delta.high), "zero": place(0.0)}
+    return {
+        "low": place(delta.low),
+        "value": place(delta.value),
+        "high": place(delta.high),
+        "zero": place(0.0),
+    }
 
 
 def repairs(evidence: Evidence) -> list[dict[str, Any]]:
-    """Per metric and confirmed ε: raw, after temperature, after p-norm; each with its interval where there is one."""
+    """Per metric and confirmed ε: raw, after temperature, after p-norm; each with its interval where there is
+    one.
+    """
     rows = []
     for metric in REPAIRED:
         for one in evidence.comparisons:
@@ -148,7 +186,14 @@ def repairs(evidence: Evidence) -> list[dict[str, Any]]:
                 estimate = one.estimates.get(metric + suffix)
                 mean = estimate.value if estimate else average(one.outcome, f"test/{metric}{suffix}")
                 cells.append((words.quantity(mean, metric), words.span(estimate, metric) if estimate else ""))
-            rows.append({"metric": metric, "epsilon": one.epsilon, "name": figures.name_of(one.outcome), "cells": cells})
+            rows.append(
+                {
+                    "metric": metric,
+                    "epsilon": one.epsilon,
+                    "name": figures.name_of(one.outcome),
+                    "cells": cells,
+                }
+            )
     return rows
 
 
@@ -164,14 +209,22 @@ def risks(evidence: Evidence) -> list[dict[str, Any]]:
         at = [figures.risk_at(one, coverage) for coverage in COVERAGES]
         if at[0] is None:
             continue
-        mine, control = (figures.mean_risk(c.outcome, f"test{figures.CALIBRATED}") for c in (one, evidence.comparisons[0]))
-        crossing = figures.break_even([v or 0.0 for v in mine], [v or 0.0 for v in control]) if mine and control else None
+        mine, control = (
+            figures.mean_risk(c.outcome, f"test{figures.CALIBRATED}") for c in (one, evidence.comparisons[0])
+        )
+        crossing = (
+            figures.break_even([v or 0.0 for v in mine], [v or 0.0 for v in control])
+            if mine and control
+            else None
+        )
         rows.append({"comparison": one, "at": at, "break_even": crossing})
     return rows
 
 
 def doubt(evidence: Evidence) -> dict[str, Any] | None:
-    """What the uncertainty of the candidate's accuracy difference is made of; None where no other ε was confirmed."""
+    """What the uncertainty of the candidate's accuracy difference is made of; None where no other ε was
+    confirmed.
+    """
     found = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
     if found is None:
         return None
@@ -188,7 +241,9 @@ def doubt(evidence: Evidence) -> dict[str, Any] | None:
 
 def whisker(condition: Condition) -> dict[str, Any]:
     """Where a condition's interval, value and threshold lie in its picture, and where its good side is."""
-    marks = [-condition.threshold, condition.threshold] if words.two_sided(condition) else [condition.threshold]
+    marks = (
+        [-condition.threshold, condition.threshold] if words.two_sided(condition) else [condition.threshold]
+    )
     found = [condition.low, condition.value, condition.high, *marks]
     left, right = min(found), max(found)
     reach = (right - left) or 1.0
@@ -210,14 +265,29 @@ def whisker(condition: Condition) -> dict[str, Any]:
     }
 
 
-# ---- command line ------------------------------------------------------------------------------------------------------
+# ---- command line
+# --------------------------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns its exit code, see `tracking.exits`: 2 for files which hold no evidence, 1 where a page cannot be written."""
-    parser = argparse.ArgumentParser(prog="python -m tracking.page", description="Write a page per task, and index.html.")
-    parser.add_argument("evidence", nargs="+", type=Path, help="files written by Evidence.to_json, such as the artifact evidence.json")
-    parser.add_argument("--out", type=Path, default=Path("pages"), help="folder to write to; made where it is not there (default: pages)")
+    """The command line. Returns its exit code, see `tracking.exits`: 2 for files which hold no evidence, 1
+    where a page cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tracking.page", description="Write a page per task, and index.html."
+    )
+    parser.add_argument(
+        "evidence",
+        nargs="+",
+        type=Path,
+        help="files written by Evidence.to_json, such as the artifact evidence.json",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("pages"),
+        help="folder to write to; made where it is not there (default: pages)",
+    )
     given = parser.parse_args(arguments)
     try:
         evidences = [Evidence.from_json(path.read_text(encoding="utf-8")) for path in given.evidence]

@@ -62,35 +62,55 @@ TOWARDS_PEOPLE = (
 )
 BLEU = Column("bleu", "BLEU", 100, 2)
 LEGEND = (
-    "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean confidence − accuracy, below 0 is"
-    " underconfident. NLL in nats, unsmoothed. AURC: area under the risk-coverage curve, lower ranks errors better."
+    "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean"
+    " confidence − accuracy, below 0 is underconfident. NLL in nats, unsmoothed. AURC: area under the"
+    " risk-coverage curve, lower ranks errors better."
 )
 
 
 def screening(outcomes: Sequence[Outcome]) -> Table:
-    """A row per trial by ascending ε: each metric as candidates are chosen by it, mean ± standard deviation over the seeds."""
+    """A row per trial by ascending ε: each metric as candidates are chosen by it, mean ± standard deviation
+    over the seeds.
+    """
     ordered = sorted(outcomes, key=lambda outcome: outcome.epsilon)
     seeds = len(ordered[0].seeds)
     names = [screened(column.metric, *outcomes) for column in COLUMNS]
     rows = []
     for outcome in ordered:
         spreads = [outcome.spread(metric) if seeds > 1 else None for metric in names]
-        cells = [plus_minus(outcome.mean(metric), deviation, c) for metric, deviation, c in zip(names, spreads, COLUMNS, strict=True)]
+        cells = [
+            plus_minus(outcome.mean(metric), deviation, c)
+            for metric, deviation, c in zip(names, spreads, COLUMNS, strict=True)
+        ]
         rows.append((name(outcome), *cells))
-    return Table(f"On {where(outcomes)}: mean ± standard deviation over {count(seeds)}", ("ε", *(c.heading for c in COLUMNS)), tuple(rows))
+    return Table(
+        f"On {where(outcomes)}: mean ± standard deviation over {count(seeds)}",
+        ("ε", *(c.heading for c in COLUMNS)),
+        tuple(rows),
+    )
 
 
 def where(outcomes: Sequence[Outcome]) -> str:
     """The splits which candidates are chosen on, in words."""
-    return "select, accuracy on select and calibrate" if screened("accuracy", *outcomes) == HELD_OUT_ACCURACY else "select"
+    return (
+        "select, accuracy on select and calibrate"
+        if screened("accuracy", *outcomes) == HELD_OUT_ACCURACY
+        else "select"
+    )
 
 
 def differences(outcomes: Sequence[Outcome], control: Outcome, fit: "Fit | None" = None) -> Table:
-    """A row per trial by ascending ε: paired differences to ε = 0 of what candidates are chosen by, mean ± standard error over the seeds.
+    """A row per trial by ascending ε: paired differences to ε = 0 of what candidates are chosen by, mean ±
+    standard error over the seeds.
 
-    `fit` is that of accuracy: its own difference and standard error, by which candidates are chosen, stand in a column beside those of the trials.
+    `fit` is that of accuracy: its own difference and standard error, by which candidates are chosen, stand in
+    a column beside those of the trials.
     """
-    ordered = [outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon) if outcome.uid != control.uid]
+    ordered = [
+        outcome
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon)
+        if outcome.uid != control.uid
+    ]
     fitted = fit.shift([outcome.point for outcome in ordered], control.point) if fit and ordered else None
     rows = []
     for place, outcome in enumerate(ordered):
@@ -101,13 +121,19 @@ def differences(outcomes: Sequence[Outcome], control: Outcome, fit: "Fit | None"
             error = spread(paired) / len(paired) ** 0.5 if len(paired) > 1 else None
             cells.append(plus_minus(mean, error, column, signed=True))
         if fitted:
-            cells.insert(1, plus_minus(float(fitted.value[place]), float(fitted.error[place]), COLUMNS[0], signed=True))
+            cells.insert(
+                1, plus_minus(float(fitted.value[place]), float(fitted.error[place]), COLUMNS[0], signed=True)
+            )
         rows.append((name(outcome), *cells))
     headings = [f"Δ {column.heading}" for column in COLUMNS]
     if fitted:
         headings.insert(1, "by the fit")
     title = "Difference to ε = 0, same seeds: mean ± standard error of that trial alone, over its seeds"
-    chosen = "; by the fit: through all trials, ± its own standard error, which candidates are chosen by" if fitted else ""
+    chosen = (
+        "; by the fit: through all trials, ± its own standard error, which candidates are chosen by"
+        if fitted
+        else ""
+    )
     return Table(title + chosen, ("ε", *headings), tuple(rows))
 
 
@@ -122,7 +148,8 @@ def dropped(outcomes: Sequence[Outcome], policy: str) -> Table:
 
 
 def confirmation(comparisons: Sequence[Comparison]) -> Table:
-    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in accuracy; in BLEU, of translations.
+    """A row per confirmed ε: estimates on *test* with their 95 % intervals, and the paired difference in
+    accuracy; in BLEU, of translations.
 
     The interval of the difference is the repeated one, which holds at whatever number of seeds was enough.
     """
@@ -134,15 +161,24 @@ def confirmation(comparisons: Sequence[Comparison]) -> Table:
     for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
         cells = [bracketed(comparison.estimates[c.metric], c) for c in columns]
         shown = (
-            "" if comparison.epsilon == 0 else bracketed(comparison.difference(compared.metric), replace(compared, decimals=3), signed=True)
+            ""
+            if comparison.epsilon == 0
+            else bracketed(comparison.difference(compared.metric), replace(compared, decimals=3), signed=True)
         )
         rows.append((name(comparison.outcome), str(len(comparison.outcome.seeds)), *cells, shown))
-    header = ("ε", "fresh seeds", *(c.heading for c in columns), "Δ BLEU" if compared == BLEU else "Δ accuracy pp")
+    header = (
+        "ε",
+        "fresh seeds",
+        *(c.heading for c in columns),
+        "Δ BLEU" if compared == BLEU else "Δ accuracy pp",
+    )
     return Table("Confirmed on test: value [95 % interval]", header, tuple(rows))
 
 
 def people(comparisons: Sequence[Comparison]) -> Table:
-    """A row per confirmed ε: distances on *test* to the label distributions of people. No rows where those are not known."""
+    """A row per confirmed ε: distances on *test* to the label distributions of people. No rows where those
+    are not known.
+    """
     rows = [
         (name(comparison.outcome), *(bracketed(comparison.estimates[c.metric], c) for c in TOWARDS_PEOPLE))
         for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon)
@@ -153,9 +189,17 @@ def people(comparisons: Sequence[Comparison]) -> Table:
 
 
 def conditions(recommendation: Recommendation) -> Table:
-    """A row per condition of a recommendation: verdict, what was found, and what would change it. No rows where the candidate is 0."""
-    rows = [("met" if one.met else "NOT met", one.name, one.sentence, one.remedy) for one in recommendation.conditions]
-    title = f"Conditions of policy {recommendation.policy} on its candidate ε = {epsilon(recommendation.candidate)}"
+    """A row per condition of a recommendation: verdict, what was found, and what would change it. No rows
+    where the candidate is 0.
+    """
+    rows = [
+        ("met" if one.met else "NOT met", one.name, one.sentence, one.remedy)
+        for one in recommendation.conditions
+    ]
+    title = (
+        f"Conditions of policy {recommendation.policy} on its candidate ε ="
+        f" {epsilon(recommendation.candidate)}"
+    )
     return Table(title, ("", "condition", "found", "what would change it"), tuple(rows), sentences=True)
 
 
@@ -179,5 +223,7 @@ def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:
     """The value and its interval, with a decimal less: an interval leaves no doubt about the last one."""
     decimals = column.decimals - 1
     signed = signed or column.metric == "confidence_gap"
-    value, low, high = (number(column.scale * v, decimals, signed) for v in (interval.value, interval.low, interval.high))
+    value, low, high = (
+        number(column.scale * v, decimals, signed) for v in (interval.value, interval.low, interval.high)
+    )
     return f"{value} [{low}, {high}]"

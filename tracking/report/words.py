@@ -17,7 +17,9 @@ Better = Literal["higher", "lower", "nearer 0"]
 
 @dataclass(frozen=True)
 class Measure:
-    """How a metric is read: `scale` times its value, with so many decimals, in `unit`; its differences in `change_unit`."""
+    """How a metric is read: `scale` times its value, with so many decimals, in `unit`; its differences in
+    `change_unit`.
+    """
 
     title: str
     scale: float
@@ -39,11 +41,19 @@ MEASURES = {
     "aurc": Measure("AURC, raw", 1000, 2, "‰", "‰", "lower"),
     "aurc_calibrated": Measure("AURC after temperature", 1000, 2, "‰", "‰", "lower"),
     "soft_nll": Measure("NLL towards people's labels, raw", 1, 3, "nats", "nats", "lower"),
-    "soft_nll_calibrated": Measure("NLL towards people's labels after temperature", 1, 3, "nats", "nats", "lower"),
-    "jensen_shannon": Measure("Jensen–Shannon divergence from people's labels, raw", 1, 4, "nats", "nats", "lower"),
-    "jensen_shannon_calibrated": Measure("Jensen–Shannon divergence from people's labels after temperature", 1, 4, "nats", "nats", "lower"),
+    "soft_nll_calibrated": Measure(
+        "NLL towards people's labels after temperature", 1, 3, "nats", "nats", "lower"
+    ),
+    "jensen_shannon": Measure(
+        "Jensen–Shannon divergence from people's labels, raw", 1, 4, "nats", "nats", "lower"
+    ),
+    "jensen_shannon_calibrated": Measure(
+        "Jensen–Shannon divergence from people's labels after temperature", 1, 4, "nats", "nats", "lower"
+    ),
     "human_ece": Measure("ECE towards people's labels, raw", 100, 2, "%", "pp", "lower"),
-    "human_ece_calibrated": Measure("ECE towards people's labels after temperature", 100, 2, "%", "pp", "lower"),
+    "human_ece_calibrated": Measure(
+        "ECE towards people's labels after temperature", 100, 2, "%", "pp", "lower"
+    ),
     "cost": Measure("cost of an example", 1, 3, "", "", "lower"),
 }
 """Metrics which are shown, in the order in which they are shown."""
@@ -74,7 +84,10 @@ def span(interval: Interval, name: str, change: bool = False) -> str:
 def between(low: float, high: float, name: str, change: bool = False) -> str:
     """Two ends in brackets, without their unit."""
     measure = MEASURES[name]
-    first, last = (number(measure.scale * end, measure.decimals, change or measure.better == "nearer 0") for end in (low, high))
+    first, last = (
+        number(measure.scale * end, measure.decimals, change or measure.better == "nearer 0")
+        for end in (low, high)
+    )
     return f"[{first},{NBSP}{last}]"
 
 
@@ -103,10 +116,13 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-# ---- what an ε buys and costs ------------------------------------------------------------------------------------------
+# ---- what an ε buys and costs
+# ------------------------------------------------------------------------------------------
 
 Told = Verdict | Literal["not told apart"]
-"""The verdict on a metric with a smallest difference of interest; of others it is not told how much would be of interest."""
+"""The verdict on a metric with a smallest difference of interest; of others it is not told how much would be
+of interest.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,9 @@ class Change:
 
 
 def verdict_of(name: str, control: Comparison, other: Comparison, effect: float = 0.0) -> Told:
-    """What the 95 % interval of the difference to ε = 0 says; `effect` is the smallest difference in accuracy or BLEU of interest."""
+    """What the 95 % interval of the difference to ε = 0 says; `effect` is the smallest difference in accuracy
+    or BLEU of interest.
+    """
     difference, better = other.difference(name), MEASURES[name].better
     if better == "nearer 0":
         rises = abs(other.estimates[name].value) < abs(control.estimates[name].value)
@@ -141,7 +159,11 @@ OF_INTEREST = ("bleu", "accuracy")
 
 def changes(control: Comparison, other: Comparison, effect: float = 0.0) -> list[Change]:
     """Every metric that both have, with its paired difference; `effect` as in `verdict_of`."""
-    shared = [name for name in MEASURES if name in control.estimates and name in other.estimates and name in other.differences]
+    shared = [
+        name
+        for name in MEASURES
+        if name in control.estimates and name in other.estimates and name in other.differences
+    ]
     return [
         Change(
             name=name,
@@ -160,7 +182,9 @@ def changes(control: Comparison, other: Comparison, effect: float = 0.0) -> list
 
 def trade(found: Sequence[Change], policy: str) -> str:
     """What an ε buys and what it costs, as the end of a sentence that begins with "It"."""
-    weighed = [change for change in found if change.name in WEIGHED or (change.name, policy) == ("cost", "utility")]
+    weighed = [
+        change for change in found if change.name in WEIGHED or (change.name, policy) == ("cost", "utility")
+    ]
 
     def said(change: Change) -> str:
         if change.name == "accuracy":
@@ -173,7 +197,11 @@ def trade(found: Sequence[Change], policy: str) -> str:
     buys = [said(change) for change in weighed if change.verdict == "better"]
     costs = [said(change) for change in weighed if change.verdict == "worse"]
     bought = f"buys {listed(buys)}" if buys else "buys nothing that can be told from chance"
-    return f"{bought}, and costs {listed(costs)}" if costs else f"{bought}, at no cost that can be told from chance"
+    return (
+        f"{bought}, and costs {listed(costs)}"
+        if costs
+        else f"{bought}, at no cost that can be told from chance"
+    )
 
 
 def candidate_of(evidence: Evidence, recommendation: Recommendation) -> Comparison | None:
@@ -183,14 +211,17 @@ def candidate_of(evidence: Evidence, recommendation: Recommendation) -> Comparis
     return next(iter(adopted or found), None)
 
 
-# ---- conditions --------------------------------------------------------------------------------------------------------
+# ---- conditions
+# --------------------------------------------------------------------------------------------------
 
 POINTS = ("accuracy gain", "worst class kept", "confidence kept")
 RELATIVE = ("ranking kept", "probabilities kept")
 
 
 def in_unit(condition: Condition, value: float) -> str:
-    """A number of a condition: in percentage points, in per cent of ε = 0, or as it is, by the condition's name."""
+    """A number of a condition: in percentage points, in per cent of ε = 0, or as it is, by the condition's
+    name.
+    """
     if condition.name in POINTS:
         return joined(number(100 * value, 2, signed=True), "pp")
     if condition.name in RELATIVE:
@@ -222,7 +253,8 @@ def bounded(condition: Condition) -> str:
     return {condition.low: "lower end", condition.high: "upper end"}.get(condition.bound, "value")
 
 
-# ---- how sure ----------------------------------------------------------------------------------------------------------
+# ---- how sure
+# --------------------------------------------------------------------------------------------------
 
 
 def break_even(coverage: float) -> str:
@@ -251,35 +283,53 @@ def certainty(evidence: Evidence) -> list[str]:
     """Sentences which say what the recommendation rests on, and what this sweep could not have seen."""
     recommendation = evidence.recommendations[evidence.policy]
     said = [
-        f"{plural(len(evidence.outcomes), 'trial')} were screened on select. The candidate was then trained again with "
-        f"{plural(recommendation.seeds, 'fresh seed')} and judged on {plural(recommendation.examples, 'test example')} that had no part in "
-        "choosing it: so the luck of the winner is not in these numbers."
+        f"{plural(len(evidence.outcomes), 'trial')} were screened on select. The candidate was then trained"
+        f" again with {plural(recommendation.seeds, 'fresh seed')} and judged on"
+        f" {plural(recommendation.examples, 'test example')} that had no part in choosing it: so the luck of"
+        " the winner is not in these numbers."
     ]
     if pilot := evidence.pilot:
         said.append(
-            f"The pilot ({plural(pilot.seeds, 'pair')} at {at(0)} and {epsilon(pilot.epsilon)}) found {percent(pilot.discordance)} of examples on "
-            f"which a pair differs in being right. With {plural(pilot.confirm_seeds, 'fresh seed')} and {plural(pilot.test_examples, 'test example')} "
-            f"a gain of {number(100 * pilot.detectable, 2)}{NBSP}pp is found four times in five; smaller ones are often missed."
+            f"The pilot ({plural(pilot.seeds, 'pair')} at {at(0)} and {epsilon(pilot.epsilon)}) found"
+            f" {percent(pilot.discordance)} of examples on which a pair differs in being right. With"
+            f" {plural(pilot.confirm_seeds, 'fresh seed')} and {plural(pilot.test_examples, 'test example')}"
+            f" a gain of {number(100 * pilot.detectable, 2)}{NBSP}pp is found four times in five; smaller"
+            " ones are often missed."
         )
         wanted = f"The smallest gain of interest is {number(100 * pilot.effect, 2)}{NBSP}pp"
         if pilot.effect >= pilot.detectable:
             said.append(f"{wanted}: this sweep can see it.")
         elif pilot.seeds_needed is not None:
-            hours = "" if pilot.hours_needed is None else f", {number(pilot.hours_needed, 1)}{NBSP}hours for the whole sweep"
-            said.append(f"{wanted}: to see it as often would take {plural(pilot.seeds_needed, 'fresh seed')}{hours}.")
+            hours = (
+                ""
+                if pilot.hours_needed is None
+                else f", {number(pilot.hours_needed, 1)}{NBSP}hours for the whole sweep"
+            )
+            said.append(
+                f"{wanted}: to see it as often would take {plural(pilot.seeds_needed, 'fresh seed')}{hours}."
+            )
         else:
-            more = f"; it would take {plural(pilot.examples_needed, 'example')}" if pilot.examples_needed is not None else ""
+            more = (
+                f"; it would take {plural(pilot.examples_needed, 'example')}"
+                if pilot.examples_needed is not None
+                else ""
+            )
             said.append(f"{wanted}: no number of seeds can show it with these test examples{more}.")
     times = len(evidence.openings)
     if times:
         said.append(f"The test split was opened {'once' if times == 1 else f'{times} times'} for this plan.")
     if evidence.dropped:
-        said.append(f"{plural(len(evidence.dropped), 'trial')} dropped on the way, as unlikely to change the recommendation.")
+        said.append(
+            f"{plural(len(evidence.dropped), 'trial')} dropped on the way, as unlikely to change the"
+            " recommendation."
+        )
     return said
 
 
 def repaired(evidence: Evidence) -> list[str]:
-    """What temperature and p-norm did to the candidate, against ε = 0 after temperature; a sentence per metric."""
+    """What temperature and p-norm did to the candidate, against ε = 0 after temperature; a sentence per
+    metric.
+    """
     found = candidate_of(evidence, evidence.recommendations[evidence.policy])
     if found is None:
         return []
@@ -287,18 +337,35 @@ def repaired(evidence: Evidence) -> list[str]:
     said = []
     for metric, meaning in MEANINGS.items():
         name = f"{metric}_calibrated"
-        if not (metric in found.estimates and name in found.estimates and name in found.differences and name in control.estimates):
+        if not (
+            metric in found.estimates
+            and name in found.estimates
+            and name in found.differences
+            and name in control.estimates
+        ):
             continue
-        raw, after, base = (quantity(one.estimates[key].value, metric) for one, key in ((found, metric), (found, name), (control, name)))
-        told = {"better": "better than", "worse": "worse than", "not told apart": "not told apart from"}[verdict_of(name, control, found)]
+        raw, after, base = (
+            quantity(one.estimates[key].value, metric)
+            for one, key in ((found, metric), (found, name), (control, name))
+        )
+        told = {"better": "better than", "worse": "worse than", "not told apart": "not told apart from"}[
+            verdict_of(name, control, found)
+        ]
         normed = found.outcome.metrics.get(f"test/{metric}_p_norm")
         norm = f" p-norm makes it {quantity(sum(normed) / len(normed), metric)}." if normed else ""
         change = f"stays {after}" if raw == after else f"goes from {raw} to {after}"
-        said.append(f"{metric.upper()} ({meaning}) {change} with temperature: {told} {at(0)} with temperature, {base}.{norm}")
+        said.append(
+            f"{metric.upper()} ({meaning}) {change} with temperature: {told} {at(0)} with temperature,"
+            f" {base}.{norm}"
+        )
     return said
 
 
-MEANINGS = {"ece": "confidence against accuracy", "nll": "the probabilities as a whole", "aurc": "ranking of right above wrong"}
+MEANINGS = {
+    "ece": "confidence against accuracy",
+    "nll": "the probabilities as a whole",
+    "aurc": "ranking of right above wrong",
+}
 POLICIES = {
     "safe": "A proven gain in accuracy that harms nothing which temperature cannot repair",
     "raw": "As safe, for those who cannot recalibrate",
@@ -307,16 +374,42 @@ POLICIES = {
     "utility": "The least expected cost at the plan's prices",
 }
 GLOSSARY = {
-    "ε": "Label smoothing trains with (1−ε) of the weight on the true class and ε spread over all K classes, as PyTorch counts it. Where it "
-    "goes to the wrong classes only, the same smoothing is called ε(K−1)/K.",
-    "Accuracy": "The share of examples whose most probable class is the true one. Differences are in percentage points (pp).",
-    "ECE": "Expected calibration error: how far confidence lies from accuracy, on average over 15 ranges of confidence. 0 is best.",
+    "ε": (
+        "Label smoothing trains with (1−ε) of the weight on the true class and ε spread over all K classes,"
+        " as PyTorch counts it. Where it goes to the wrong classes only, the same smoothing is called"
+        " ε(K−1)/K."
+    ),
+    "Accuracy": (
+        "The share of examples whose most probable class is the true one. Differences are in percentage"
+        " points (pp)."
+    ),
+    "ECE": (
+        "Expected calibration error: how far confidence lies from accuracy, on average over 15 ranges of"
+        " confidence. 0 is best."
+    ),
     "NLL": "Negative log likelihood of the true class in nats, without smoothing. Lower is better.",
-    "AURC": "Area under the risk–coverage curve, in thousandths: how well confidence ranks right answers above wrong ones. Lower is better.",
-    "Temperature": "One number by which all logits are divided, fitted on the split calibrate. It does not change the answers.",
-    "p-norm": "Logits are divided by their p-norm before the temperature: it changes which answers are trusted most, but not the answers.",
+    "AURC": (
+        "Area under the risk–coverage curve, in thousandths: how well confidence ranks right answers above"
+        " wrong ones. Lower is better."
+    ),
+    "Temperature": (
+        "One number by which all logits are divided, fitted on the split calibrate. It does not change the"
+        " answers."
+    ),
+    "p-norm": (
+        "Logits are divided by their p-norm before the temperature: it changes which answers are trusted"
+        " most, but not the answers."
+    ),
     "Break-even": "The coverage above which ε errs no more than ε = 0.",
-    "95 % interval": "Were the whole sweep repeated with other seeds and examples, 95 % of such intervals would hold the true value.",
-    "select, calibrate, test": "Splits of the data: to choose ε, to fit temperature, and to judge, opened by the confirmation alone.",
-    "Seed": "Decides initial weights and the order of examples. Every ε is trained with the same seeds, so that differences are paired.",
+    "95 % interval": (
+        "Were the whole sweep repeated with other seeds and examples, 95 % of such intervals would hold the"
+        " true value."
+    ),
+    "select, calibrate, test": (
+        "Splits of the data: to choose ε, to fit temperature, and to judge, opened by the confirmation alone."
+    ),
+    "Seed": (
+        "Decides initial weights and the order of examples. Every ε is trained with the same seeds, so that"
+        " differences are paired."
+    ),
 }

@@ -1,8 +1,9 @@
 """CIFAR-10: 60 000 colour images of 32×32 pixels, 10 classes, the last 10 000 the official test split.
 
-Origin: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images", https://www.cs.toronto.edu/~kriz/cifar.html. No
-explicit license; free for research, citation asked. CIFAR-10H: Peterson et al. 2019, "Human uncertainty makes classification more robust",
-ICCV, https://github.com/jcpeterson/cifar-10h, CC BY-NC-SA 4.0.
+Origin: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images",
+https://www.cs.toronto.edu/~kriz/cifar.html. No explicit license; free for research, citation asked.
+CIFAR-10H: Peterson et al. 2019, "Human uncertainty makes classification more robust", ICCV,
+https://github.com/jcpeterson/cifar-10h, CC BY-NC-SA 4.0.
 """
 
 import io
@@ -26,18 +27,19 @@ PEOPLE = Path("cifar10h", "test-00000-of-00001.parquet")
 PART = 500
 """Images that a thread decodes at a time."""
 HOW = (
-    f"Get {' and '.join(FILES)} from https://huggingface.co/datasets/uoft-cs/cifar10 (folder plain_text), put them in DIR/cifar10, and "
-    "pass --data-dir DIR or set LSCAL_DATA=DIR."
+    f"Get {' and '.join(FILES)} from https://huggingface.co/datasets/uoft-cs/cifar10 (folder plain_text), put"
+    " them in DIR/cifar10, and pass --data-dir DIR or set LSCAL_DATA=DIR."
 )
 
 
 @dataset(Yields("images", side=32))
 def cifar10(data_dir: Path | None) -> Source:
-    """The two parquet files in the layout of Hugging Face's datasets: images as JPEG or PNG in `image` or `img`, and `label`.
+    """The two parquet files in the layout of Hugging Face's datasets: images as JPEG or PNG in `image` or
+    `img`, and `label`.
 
-    They lie in `data_dir/cifar10` or in `data_dir` itself, there in `data`, `plain_text` or the folder itself. Rows stay in the order of
-    the files. Pillow decodes them in threads, which takes about 0.2 ms an image and core. Where CIFAR-10H is beside them, in `cifar10h`, it
-    says how people label the test images.
+    They lie in `data_dir/cifar10` or in `data_dir` itself, there in `data`, `plain_text` or the folder
+    itself. Rows stay in the order of the files. Pillow decodes them in threads, which takes about 0.2 ms an
+    image and core. Where CIFAR-10H is beside them, in `cifar10h`, it says how people label the test images.
     """
     folder = folder_of(data_dir, "cifar10", FILES, FOLDERS, HOW)
     (train_inputs, train_labels), (test_inputs, test_labels) = (read_parquet(folder / name) for name in FILES)
@@ -54,11 +56,15 @@ def cifar10(data_dir: Path | None) -> Source:
 
 
 def read_parquet(path: Path) -> tuple[Array, Array]:
-    """Images (example, channel, height, width) uint8 and labels of one file. Errors: WrongInput when it is missing or not CIFAR-10."""
+    """Images (example, channel, height, width) uint8 and labels of one file. Errors: WrongInput when it is
+    missing or not CIFAR-10.
+    """
     table = read_table(path, ("label",), HOW)
     column = next((name for name in ("image", "img") if name in table.column_names), "image")
     if column not in table.column_names:
-        raise WrongInput(f"{path} has columns {', '.join(table.column_names)}; wanted image (or img) and label. {HOW}")
+        raise WrongInput(
+            f"{path} has columns {', '.join(table.column_names)}; wanted image (or img) and label. {HOW}"
+        )
     labels = labels_of(table, path, len(CLASSES), HOW)
     packed = [row["bytes"] for row in table[column].to_pylist()]
     with ThreadPoolExecutor() as threads:
@@ -67,18 +73,24 @@ def read_parquet(path: Path) -> tuple[Array, Array]:
 
 
 def read_people(path: Path, train: int, test: int) -> Array:
-    """How people label each image (example, class): the shares of about 50 of them for test images, NaN for training images.
+    """How people label each image (example, class): the shares of about 50 of them for test images, NaN for
+    training images.
 
     Errors: WrongInput when the file is not CIFAR-10H.
     """
     counts = np.array(read_table(path, ("counts",), HOW)["counts"].to_pylist(), np.float64)
     if counts.shape != (test, len(CLASSES)) or counts.min() < 0 or counts.sum(1).min() <= 0:
-        raise WrongInput(f"{path} has counts of shape {counts.shape}; wanted those of {len(CLASSES)} classes for {test} test images. {HOW}")
+        raise WrongInput(
+            f"{path} has counts of shape {counts.shape}; wanted those of {len(CLASSES)} classes for {test}"
+            f" test images. {HOW}"
+        )
     return np.concatenate([np.full((train, len(CLASSES)), np.nan), counts / counts.sum(1, keepdims=True)])
 
 
 def decode(path: Path, packed: Sequence[bytes], first: int) -> Array:
-    """The pixels of `PART` images from `first`. Errors: WrongInput for what is no image of 32×32 RGB pixels."""
+    """The pixels of `PART` images from `first`. Errors: WrongInput for what is no image of 32×32 RGB
+    pixels.
+    """
     from PIL import Image
 
     _, height, width = SHAPE
@@ -92,8 +104,8 @@ def decode(path: Path, packed: Sequence[bytes], first: int) -> Array:
             raise WrongInput(f"{path} is corrupt: row {first + row} is no image: {error} {HOW}") from error
         if image.mode != "RGB" or image.size != (width, height):
             raise WrongInput(
-                f"row {first + row} of {path} is an image of {image.size[0]}×{image.size[1]} pixels in {image.mode}; wanted "
-                f"{width}×{height} in RGB. {HOW}"
+                f"row {first + row} of {path} is an image of {image.size[0]}×{image.size[1]} pixels in"
+                f" {image.mode}; wanted {width}×{height} in RGB. {HOW}"
             )
         pixels[row] = np.frombuffer(raw, np.uint8).reshape(height, width, 3)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

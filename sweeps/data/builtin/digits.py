@@ -1,4 +1,5 @@
-"""Handwritten digits, bundled with scikit-learn: 1797 images of 8×8 pixels, 10 classes, no official test split.
+"""Handwritten digits, bundled with scikit-learn: 1797 images of 8×8 pixels, 10 classes, no official test
+split.
 
 Origin: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test part, CC BY 4.0.
 """
@@ -18,11 +19,14 @@ from sweeps.errors import WrongInput
 def digits(_: Path | None) -> Source:
     """Pixels from 0 to 16 as uint8.
 
-    Reads the file of `sklearn.datasets.load_digits` itself: importing that function takes seconds, the file a tenth of one.
+    Reads the file of `sklearn.datasets.load_digits` itself: importing that function takes seconds, the file a
+    tenth of one.
     """
     spec = find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise WrongInput("the digits come with scikit-learn, which is not installed. Install it: pip install scikit-learn")
+        raise WrongInput(
+            "the digits come with scikit-learn, which is not installed. Install it: pip install scikit-learn"
+        )
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     with gzip.open(path, "rt") as stream:
         table = np.loadtxt(stream, delimiter=",", dtype=np.float64)

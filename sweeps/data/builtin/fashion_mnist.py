@@ -19,10 +19,21 @@ MD5 = {  # as published by Zalando Research
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 HOW = (
-    f"Get the four files {', '.join(MD5)} from https://github.com/zalandoresearch/fashion-mnist (folder data/fashion), put them in "
-    "DIR/fashion-mnist, and pass --data-dir DIR or set LSCAL_DATA=DIR."
+    f"Get the four files {', '.join(MD5)} from https://github.com/zalandoresearch/fashion-mnist (folder"
+    " data/fashion), put them in DIR/fashion-mnist, and pass --data-dir DIR or set LSCAL_DATA=DIR."
 )
 
 
@@ -30,13 +41,16 @@ HOW = (
 def fashion_mnist(data_dir: Path | None) -> Source:
     """The four original IDX files, each checked against its published MD5.
 
-    They lie in `data_dir/fashion-mnist`, in torchvision's `data_dir/FashionMNIST/raw`, or in `data_dir` itself.
+    They lie in `data_dir/fashion-mnist`, in torchvision's `data_dir/FashionMNIST/raw`, or in `data_dir`
+    itself.
     """
     if data_dir is None:
         raise WrongInput(f"fashion_mnist needs its files, and no data directory was given. {HOW}")
     folders = (data_dir / "fashion-mnist", data_dir / "FashionMNIST" / "raw", data_dir)
     folder = next((folder for folder in folders if any((folder / name).exists() for name in MD5)), folders[0])
-    train_inputs, train_labels, test_inputs, test_labels = (read_idx(folder / name, md5) for name, md5 in MD5.items())
+    train_inputs, train_labels, test_inputs, test_labels = (
+        read_idx(folder / name, md5) for name, md5 in MD5.items()
+    )
     return Source(
         inputs=np.concatenate([train_inputs, test_inputs])[:, None],
         labels=np.concatenate([train_labels, test_labels]).astype(np.int64),
@@ -47,7 +61,9 @@ def fashion_mnist(data_dir: Path | None) -> Source:
 
 
 def read_idx(path: Path, md5: str) -> Array:
-    """The uint8 array in a gzipped IDX file whose MD5 is `md5`. Errors: WrongInput when it is missing or another file."""
+    """The uint8 array in a gzipped IDX file whose MD5 is `md5`. Errors: WrongInput when it is missing or
+    another file.
+    """
     try:
         packed = path.read_bytes()
     except OSError as error:

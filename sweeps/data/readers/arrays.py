@@ -23,7 +23,9 @@ ROUNDED = 1e-4
 
 
 def read(path: Path) -> dict[str, Array]:
-    """The arrays of a file. Errors: WrongInput where it is no `.npz`, and where it holds Python objects, which would be run when read."""
+    """The arrays of a file. Errors: WrongInput where it is no `.npz`, and where it holds Python objects,
+    which would be run when read.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -31,24 +33,35 @@ def read(path: Path) -> dict[str, Array]:
         raise WrongInput(f"cannot read {path}: {error}") from error
     except (ValueError, AttributeError) as error:
         raise WrongInput(
-            f"{path} holds Python objects or no arrays by name, which are not read: {error} Save plain arrays with np.savez_compressed(path, "
-            "x=…, y=…); texts as np.array(texts), which is of type str."
+            f"{path} holds Python objects or no arrays by name, which are not read: {error} Save plain arrays"
+            " with np.savez_compressed(path, x=…, y=…); texts as np.array(texts), which is of type str."
         ) from error
 
 
 def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
-    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told which is what."""
+    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told which
+    is what.
+    """
     found: dict[Part, dict[str, str]] = {}
     for name in arrays:
         part, stem = parted(name)
         kind = "inputs" if stem in INPUTS else "labels" if stem in LABELS else ""
         if kind:
             if kind in found.setdefault(part, {}):
-                raise WrongInput(f"{where} has both {found[part][kind]!r} and {name!r}; {WANTED}. It has {described(arrays)}.")
+                raise WrongInput(
+                    f"{where} has both {found[part][kind]!r} and {name!r}; {WANTED}. It has"
+                    f" {described(arrays)}."
+                )
             found[part][kind] = name
-    halves = [part for part, pair in found.items() if len(pair) < 2 and not (part == "test" and "labels" not in pair)]
+    halves = [
+        part
+        for part, pair in found.items()
+        if len(pair) < 2 and not (part == "test" and "labels" not in pair)
+    ]
     if "train" not in found or halves:
-        raise WrongInput(f"which arrays of {where} are inputs and labels? It has {described(arrays)}; {WANTED}.")
+        raise WrongInput(
+            f"which arrays of {where} are inputs and labels? It has {described(arrays)}; {WANTED}."
+        )
     notes = []
     if "labels" not in found.get("test", {"labels": ""}):
         notes.append("the test inputs have no labels and are left out")
@@ -62,13 +75,18 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
         if own.ndim == 2 and own.shape[1] == 1:
             own = own[:, 0]
         if len(values) != len(own) or values.ndim == 0:
-            raise WrongInput(f"{where} has {len(values)} inputs in {pair['inputs']!r} and {len(own)} labels in {pair['labels']!r}.")
+            raise WrongInput(
+                f"{where} has {len(values)} inputs in {pair['inputs']!r} and {len(own)} labels in"
+                f" {pair['labels']!r}."
+            )
         if own.ndim == 2:
             own, human, note = soft(own, pair["labels"])
             humans += [] if human is None else [human]
             notes.append(note)
         elif own.ndim != 1:
-            raise WrongInput(f"the labels {pair['labels']!r} have shape {own.shape}; wanted one for each example.")
+            raise WrongInput(
+                f"the labels {pair['labels']!r} have shape {own.shape}; wanted one for each example."
+            )
         values, note = inputs_of(values, pair["inputs"])
         notes += [note] if note and note not in notes else []
         parts += [part] * len(own)
@@ -82,7 +100,9 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
             names = tuple(str(one) for one in np.asarray(arrays[name]).tolist())
     human = np.concatenate(humans) if humans and sum(map(len, humans)) == len(labels) else None
     told = "; ".join(f"{part}: {pair['inputs']} and {pair['labels']}" for part, pair in found.items())
-    return Examples(np.concatenate(inputs), labels, parts, where, names, human, notes=(f"read {told}", *notes))
+    return Examples(
+        np.concatenate(inputs), labels, parts, where, names, human, notes=(f"read {told}", *notes)
+    )
 
 
 def parted(name: str) -> tuple[Part, str]:
@@ -97,15 +117,21 @@ def parted(name: str) -> tuple[Part, str]:
 
 def described(arrays: Mapping[str, Array]) -> str:
     """Names, shapes and types of arrays."""
-    return listed([f"{name} {np.shape(array)} {np.asarray(array).dtype}" for name, array in arrays.items()], 20) or "no arrays"
+    return (
+        listed([f"{name} {np.shape(array)} {np.asarray(array).dtype}" for name, array in arrays.items()], 20)
+        or "no arrays"
+    )
 
 
 def soft(labels: Array, name: str) -> tuple[Array, Array | None, str]:
-    """Classes of labels which are one number for each class: the largest one's; with the distribution where it is none of 0 and 1 alone."""
+    """Classes of labels which are one number for each class: the largest one's; with the distribution where
+    it is none of 0 and 1 alone.
+    """
     shares = labels.astype(np.float64)
     if shares.min() < 0 or not np.allclose(shares.sum(1), 1, atol=ROUNDED):
         raise WrongInput(
-            f"the labels {name!r} have shape {labels.shape} and are no distributions over classes; wanted one label for each example."
+            f"the labels {name!r} have shape {labels.shape} and are no distributions over classes; wanted one"
+            " label for each example."
         )
     if np.isin(labels, (0, 1)).all():
         return shares.argmax(1), None, f"{name} is one-hot: the class is the place of the 1"
@@ -117,7 +143,8 @@ def soft(labels: Array, name: str) -> tuple[Array, Array | None, str]:
 
 
 def inputs_of(values: Array, name: str) -> tuple[Array, str]:
-    """Inputs as `Source` takes them: texts, images with the channel first, features; and what was made of them.
+    """Inputs as `Source` takes them: texts, images with the channel first, features; and what was made of
+    them.
 
     Errors: WrongInput for objects, for numbers which are not finite, and for examples of nothing.
     """
@@ -126,7 +153,9 @@ def inputs_of(values: Array, name: str) -> tuple[Array, str]:
         kind = "U"
     if kind in "UT":
         if values.ndim != 1:
-            raise WrongInput(f"the texts {name!r} have shape {values.shape}; wanted one text for each example.")
+            raise WrongInput(
+                f"the texts {name!r} have shape {values.shape}; wanted one text for each example."
+            )
         return values.astype(object), ""
     if kind not in "biuf":
         raise WrongInput(f"the inputs {name!r} are of type {values.dtype}; wanted numbers or texts.")
@@ -137,11 +166,16 @@ def inputs_of(values: Array, name: str) -> tuple[Array, str]:
         if wrong.any():
             row = int(np.flatnonzero(wrong.reshape(len(values), -1).any(1))[0])
             raise WrongInput(
-                f"the inputs {name!r} have {int(wrong.sum())} numbers which are NaN or infinite, the first in row {row}. Repair them."
+                f"the inputs {name!r} have {int(wrong.sum())} numbers which are NaN or infinite, the first in"
+                f" row {row}. Repair them."
             )
     if kind == "b":
         values = values.astype(np.uint8)
-    if values.dtype == np.float64 or values.dtype == np.float16 or (kind in "iu" and values.dtype.itemsize > 2):
+    if (
+        values.dtype == np.float64
+        or values.dtype == np.float16
+        or (kind in "iu" and values.dtype.itemsize > 2)
+    ):
         values = values.astype(np.float32)
     if values.dtype == np.uint16 or values.dtype == np.int8:
         values = values.astype(np.float32)
@@ -150,7 +184,13 @@ def inputs_of(values: Array, name: str) -> tuple[Array, str]:
     if values.ndim == 3 and (values.dtype == np.uint8 or values.shape[1] == values.shape[2]):
         return values[:, None], f"{name} {values.shape} are grey images"
     if values.ndim == 4 and values.shape[-1] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2)), f"{name} {values.shape} are images with the channel last"
+        return (
+            np.ascontiguousarray(values.transpose(0, 3, 1, 2)),
+            f"{name} {values.shape} are images with the channel last",
+        )
     if values.ndim == 4:
         return values, f"{name} {values.shape} are images with the channel first"
-    return values, "" if values.ndim == 2 else f"{name} {values.shape} are no images: a network sees them as they are"
+    return (
+        values,
+        "" if values.ndim == 2 else f"{name} {values.shape} are no images: a network sees them as they are",
+    )

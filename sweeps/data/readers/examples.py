@@ -1,4 +1,6 @@
-"""Examples: what a reader found, before classes are numbered, missing labels dropped and the official splits put last."""
+"""Examples: what a reader found, before classes are numbered, missing labels dropped and the official splits
+put last.
+"""
 
 import math
 from collections import Counter
@@ -30,15 +32,21 @@ MOST_REAL_CLASSES = 20
 NAMED = 10
 """As many classes, columns or files are named in a sentence."""
 TO_VALIDATE = 0.3
-"""Of the training examples of each class, where a twelfth of them would be too few to select and to calibrate with."""
+"""Of the training examples of each class, where a twelfth of them would be too few to select and to calibrate
+with.
+"""
 
 
 @runtime_checkable
 class Fitted(Protocol):
-    """Inputs which are made after *train* is known: what fills in for missing values, and which categories there are, comes from it alone."""
+    """Inputs which are made after *train* is known: what fills in for missing values, and which categories
+    there are, comes from it alone.
+    """
 
     def fitted(self, rows: Array, train: Array) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
-        """The inputs of some rows, made by the rows of *train*; the name of each feature; and sentences on how."""
+        """The inputs of some rows, made by the rows of *train*; the name of each feature; and sentences on
+        how.
+        """
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,45 @@ def listed(names: Sequence[str], most: int = NAMED) -> str:
 
 
 def source_of(examples: Examples, drop_rare: bool) -> Source:
-    """The examples as `sweeps.data.load.load` takes them: labels numbered from 0, official validation and test examples last.
+    """The examples as `sweeps.data.load.load` takes them: labels numbered from 0, official validation and
+    test examples last.
 
-    Errors: WrongInput for labels which are no classes, and classes with fewer examples than the four splits need, unless those are dropped.
+    Errors: WrongInput for labels which are no classes, and classes with fewer examples than the four splits
+    need, unless those are dropped.
     """
     notes = list(examples.notes)
     values = plain(examples)
     known = np.array([value is not None for value in values])
     if not known.any():
-        raise WrongInput(f"no example of {examples.where} has a label. Say which column has it: --label-column NAME.")
+        raise WrongInput(
+            f"no example of {examples.where} has a label. Say which column has it: --label-column NAME."
+        )
     if not known.all():
         notes.append(missing(known, examples))
     classes = classes_of([value for value in values if value is not None], examples)
     number = {value: index for index, value in enumerate(classes)}
     labels: Array = np.array([-1 if value is None else number[value] for value in values], np.int64)
-    names = tuple(str(examples.names[value]) if examples.names and isinstance(value, int) else shown(value) for value in classes)
+    names = tuple(
+        str(examples.names[value]) if examples.names and isinstance(value, int) else shown(value)
+        for value in classes
+    )
     parts = np.array(examples.parts)
     order: Array = np.concatenate([np.flatnonzero(known & (parts == part)) for part in PARTS])
     counts = Counter(parts[known].tolist())
-    order, validation, names, labels, why = enough(order, labels, names, counts["validation"], counts["test"], drop_rare, examples.where)
+    order, validation, names, labels, why = enough(
+        order, labels, names, counts["validation"], counts["test"], drop_rare, examples.where
+    )
     notes += why
     tests = int((parts[order] == "test").sum())
     whole = Source(order, labels[order], names, tests, examples.where, validation)
     train = order[split_rows(whole, labels[order])["train"]]
     features: tuple[str, ...] = ()
     if isinstance(examples.inputs, np.ndarray):
-        inputs = examples.inputs if len(order) == len(values) and (np.diff(order) == 1).all() else examples.inputs[order]
+        inputs = (
+            examples.inputs
+            if len(order) == len(values) and (np.diff(order) == 1).all()
+            else examples.inputs[order]
+        )
     else:
         inputs, features, how = examples.inputs.fitted(order, train)
         notes += how
@@ -109,7 +130,9 @@ def source_of(examples: Examples, drop_rare: bool) -> Source:
 
 
 def plain(examples: Examples) -> list[Any]:
-    """The labels as texts, whole numbers or truth values; None where one is missing: empty, NaN, or -1 where whole numbers stand for names."""
+    """The labels as texts, whole numbers or truth values; None where one is missing: empty, NaN, or -1 where
+    whole numbers stand for names.
+    """
 
     def one(label: Any) -> Any:
         if isinstance(label, str):
@@ -126,14 +149,27 @@ def plain(examples: Examples) -> list[Any]:
     found = {type(value) for value in values if value is not None}
     if str in found and len(found) > 1:
         values = [None if value is None else shown(value) for value in values]
-    if examples.names and int in found and (highest := max(value for value in values if isinstance(value, int))) >= len(examples.names):
-        raise WrongInput(f"{examples.where} has the label {highest}, but names {len(examples.names)} classes: {listed(examples.names)}.")
+    if (
+        examples.names
+        and int in found
+        and (highest := max(value for value in values if isinstance(value, int))) >= len(examples.names)
+    ):
+        raise WrongInput(
+            f"{examples.where} has the label {highest}, but names {len(examples.names)} classes:"
+            f" {listed(examples.names)}."
+        )
     return values
 
 
 def shown(value: Any) -> str:
     """A label as a person reads it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def missing(known: npt.NDArray[np.bool_], examples: Examples) -> str:
@@ -144,25 +180,36 @@ def missing(known: npt.NDArray[np.bool_], examples: Examples) -> str:
 
 
 def classes_of(values: Sequence[Any], examples: Examples) -> list[Any]:
-    """The values which occur, in order: numbers by size, texts by the alphabet, or by size where all are whole numbers."""
+    """The values which occur, in order: numbers by size, texts by the alphabet, or by size where all are
+    whole numbers.
+    """
     counts = Counter(values)
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in counts)
     real = any(isinstance(value, float) for value in counts)
     often = len(values) / len(counts)
-    if numbers and not examples.names and len(counts) > MOST_REAL_CLASSES and (real or often < 5 or len(counts) > MOST_CLASSES):
+    if (
+        numbers
+        and not examples.names
+        and len(counts) > MOST_REAL_CLASSES
+        and (real or often < 5 or len(counts) > MOST_CLASSES)
+    ):
         raise WrongInput(
-            f"the labels of {examples.where} are numbers with {len(counts)} different values among {len(values)} examples "
-            f"(from {min(counts):g} to {max(counts):g}): that is a quantity to predict, a regression, and label smoothing is for classes. "
-            "Name another column with --label-column, or put the values into classes first."
+            f"the labels of {examples.where} are numbers with {len(counts)} different values among"
+            f" {len(values)} examples (from {min(counts):g} to {max(counts):g}): that is a quantity to"
+            " predict, a regression, and label smoothing is for classes. Name another column with"
+            " --label-column, or put the values into classes first."
         )
     if len(counts) > MOST_REAL_CLASSES and often < 2:
         few = listed([repr(str(value))[:40] for value in counts], 3)
         raise WrongInput(
-            f"the labels of {examples.where} have {len(counts)} different values among {len(values)} examples ({few}): those are no classes. "
-            "Name the column with the classes: --label-column NAME."
+            f"the labels of {examples.where} have {len(counts)} different values among {len(values)} examples"
+            f" ({few}): those are no classes. Name the column with the classes: --label-column NAME."
         )
     if len(counts) < 2:
-        raise WrongInput(f"all {len(values)} labels of {examples.where} are {next(iter(counts))!r}; wanted at least two classes.")
+        raise WrongInput(
+            f"all {len(values)} labels of {examples.where} are {next(iter(counts))!r}; wanted at least two"
+            " classes."
+        )
     if all(isinstance(value, str) and value.isdecimal() for value in counts):
         return sorted(counts, key=lambda value: (int(value), value))
     return sorted(counts)
@@ -171,7 +218,8 @@ def classes_of(values: Sequence[Any], examples: Examples) -> list[Any]:
 def enough(
     order: Array, labels: Array, names: tuple[str, ...], validation: int, tests: int, drop: bool, where: str
 ) -> tuple[Array, int, tuple[str, ...], Array, list[str]]:
-    """Arrange rows so that every split has LEAST examples of each class: order, validation examples, names and labels, and what was done.
+    """Arrange rows so that every split has LEAST examples of each class: order, validation examples, names
+    and labels, and what was done.
 
     Errors: WrongInput, naming the rare classes, unless they are dropped.
     """
@@ -180,10 +228,13 @@ def enough(
         rest = order[: len(order) - tests]
         parts = stratify(rest, labels, {"train": 1 - TO_VALIDATE, "validation": TO_VALIDATE})
         other = np.concatenate([parts["train"], parts["validation"], order[len(order) - tests :]])
-        if len(rare_of(other, labels, len(names), len(parts["validation"]), tests)) < len(rare_of(order, labels, len(names), 0, tests)):
+        if len(rare_of(other, labels, len(names), len(parts["validation"]), tests)) < len(
+            rare_of(order, labels, len(names), 0, tests)
+        ):
             order, validation = other, len(parts["validation"])
             notes.append(
-                f"classes are small: {TO_VALIDATE:.0%} of the training examples, instead of a sixth, are for selecting ε and calibrating"
+                f"classes are small: {TO_VALIDATE:.0%} of the training examples, instead of a sixth, are for"
+                " selecting ε and calibrating"
             )
     while rare := rare_of(order, labels, len(names), validation, tests):
         counts = np.bincount(labels[order], minlength=len(names))
@@ -195,11 +246,14 @@ def enough(
                 else "2 or more of each in every official split, and about 14 to train"
             )
             raise WrongInput(
-                f"{len(rare)} of {len(names)} classes of {where} have too few examples for the four splits (train, select, calibrate, test): "
-                f"{told}. They need {need}. Bring more examples, merge classes, or leave these out with --drop-rare-classes."
+                f"{len(rare)} of {len(names)} classes of {where} have too few examples for the four splits"
+                f" (train, select, calibrate, test): {told}. They need {need}. Bring more examples, merge"
+                " classes, or leave these out with --drop-rare-classes."
             )
         if len(names) - len(rare) < 2:
-            raise WrongInput(f"without its rare classes, {where} has fewer than two: {told}. Bring more examples.")
+            raise WrongInput(
+                f"without its rare classes, {where} has fewer than two: {told}. Bring more examples."
+            )
         notes.append(f"{len(rare)} classes have too few examples and are left out: {told}")
         stays = ~np.isin(labels[order], rare)
         ends = np.array([0, len(order) - tests - validation, len(order) - tests, len(order)])

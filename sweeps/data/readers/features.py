@@ -36,7 +36,9 @@ class Column:
 
     def __str__(self) -> str:
         return (
-            f"{self.name} ({self.values.type}, {self.distinct} different values)" if self.distinct else f"{self.name} ({self.values.type})"
+            f"{self.name} ({self.values.type}, {self.distinct} different values)"
+            if self.distinct
+            else f"{self.name} ({self.values.type})"
         )
 
 
@@ -44,14 +46,17 @@ class Column:
 class Features:
     """Numbers and categories as features (example, feature), float32.
 
-    A missing number becomes the median of *train*, and one more feature tells that it was missing. A category becomes one feature for each
-    value in *train*, at most MOST_CATEGORIES for a column; a missing or unknown one is 0 in all of them.
+    A missing number becomes the median of *train*, and one more feature tells that it was missing. A category
+    becomes one feature for each value in *train*, at most MOST_CATEGORIES for a column; a missing or unknown
+    one is 0 in all of them.
     """
 
     columns: tuple[Column, ...]
 
     def fitted(self, rows: Array, train: Array) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
-        """The features of some rows, their names, and what was made of the columns. Errors: WrongInput for infinite numbers."""
+        """The features of some rows, their names, and what was made of the columns. Errors: WrongInput for
+        infinite numbers.
+        """
         made: dict[str, Array] = {}
         encoded, filled = [], []
         for column in self.columns:
@@ -69,14 +74,23 @@ class Features:
         if encoded:
             notes.append(f"one feature for each category of {listed(encoded, NAMED)}")
         if filled:
-            notes.append(f"missing numbers are the median of the training examples, and marked: {listed(filled, NAMED)}")
-        return np.stack([values[rows] for values in made.values()], 1).astype(np.float32), tuple(made), tuple(notes)
+            notes.append(
+                "missing numbers are the median of the training examples, and marked:"
+                f" {listed(filled, NAMED)}"
+            )
+        return (
+            np.stack([values[rows] for values in made.values()], 1).astype(np.float32),
+            tuple(made),
+            tuple(notes),
+        )
 
 
 def filled_in(name: str, numbers: Array, train: Array) -> dict[str, Array]:
-    """Numbers with the median of *train* for NaN, and a mark where that is so; nothing where *train* has none.
+    """Numbers with the median of *train* for NaN, and a mark where that is so; nothing where *train* has
+    none.
 
-    Numbers which hardly differ for their size, such as dates, count from the median: float32 has seven digits.
+    Numbers which hardly differ for their size, such as dates, count from the median: float32 has seven
+    digits.
     """
     gaps = np.isnan(numbers)
     if gaps[train].all():
@@ -89,17 +103,24 @@ def filled_in(name: str, numbers: Array, train: Array) -> dict[str, Array]:
 
 
 def one_hot(column: Column, train: Array) -> dict[str, Array]:
-    """A feature for each of the commonest categories in *train*; one for the others and one for missing values where *train* has such."""
+    """A feature for each of the commonest categories in *train*; one for the others and one for missing
+    values where *train* has such.
+    """
     texts = np.array([entry or "" for entry in column.values.to_pylist()], object)
     values, counts = np.unique(texts[train], return_counts=True)
     often = sorted([value for value in values[np.argsort(-counts, kind="stable")] if value][:MOST_CATEGORIES])
     made = {f"{column.name} = {value}": texts == value for value in often}
-    rest = {f"{column.name} is another": (texts != "") & ~np.isin(texts, often), f"{column.name} is missing": texts == ""}
+    rest = {
+        f"{column.name} is another": (texts != "") & ~np.isin(texts, often),
+        f"{column.name} is missing": texts == "",
+    }
     return made | {name: marks for name, marks in rest.items() if marks[train].any()}
 
 
 def numbers_of(column: Column) -> Array:
-    """The numbers of a column, NaN where one is missing. Errors: WrongInput for infinite ones, also in float32."""
+    """The numbers of a column, NaN where one is missing. Errors: WrongInput for infinite ones, also in
+    float32.
+    """
     from pyarrow import types
 
     values = column.values.cast("uint8") if types.is_boolean(column.values.type) else column.values
@@ -108,7 +129,8 @@ def numbers_of(column: Column) -> Array:
         infinite = np.isinf(numbers.astype(np.float32))
     if infinite.any():
         raise WrongInput(
-            f"the column {column.name!r} has {infinite.sum()} values which are infinite or above 3e38, the first in row {infinite.argmax()}: "
-            f"{numbers[infinite.argmax()]:g}. Repair them, or leave the column out: --input-columns A,B."
+            f"the column {column.name!r} has {infinite.sum()} values which are infinite or above 3e38, the"
+            f" first in row {infinite.argmax()}: {numbers[infinite.argmax()]:g}. Repair them, or leave the"
+            " column out: --input-columns A,B."
         )
     return numbers

@@ -1,4 +1,6 @@
-"""Files: tables as CSV, TSV, Parquet and ARFF, one file or a folder of them; and folders with one folder for each class."""
+"""Files: tables as CSV, TSV, Parquet and ARFF, one file or a folder of them; and folders with one folder for
+each class.
+"""
 
 import re
 from collections.abc import Sequence
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".arff", ".jsonl")
 NOTHING = ["", "?", "NA", "N/A", "n/a", "nan", "NaN", "NULL", "null", "#N/A"]
 """What a table writes where it has no value."""
-WHAT = "a folder of images by class, a folder with train-*.parquet or train.csv, or a .csv, .tsv, .parquet, .jsonl, .arff or .npz file"
+WHAT = (
+    "a folder of images by class, a folder with train-*.parquet or train.csv, or a .csv, .tsv, .parquet,"
+    " .jsonl, .arff or .npz file"
+)
 
 
 def examples_of(columns: Columns) -> Examples:
-    """The examples of a file or a folder. Errors: WrongInput where it is neither, or is of a kind which is not understood."""
+    """The examples of a file or a folder. Errors: WrongInput where it is neither, or is of a kind which is
+    not understood.
+    """
     path = columns.path
     if path.is_dir():
         return of_folder(path, columns)
@@ -36,7 +43,9 @@ def examples_of(columns: Columns) -> Examples:
 
 def of_folder(folder: Path, columns: Columns) -> Examples:
     """The tables in a folder, or the files in its classes' folders."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not hidden(path.relative_to(folder)))
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not hidden(path.relative_to(folder))
+    )
     for ending in (".parquet", ".csv", ".tsv", ".csv.gz", ".jsonl"):
         if tables := [path for path in files if path.name.lower().endswith(ending)]:
             return of_tables(folder, tables, columns)
@@ -54,8 +63,13 @@ def hidden(path: Path) -> bool:
 
 
 def part_of(path: Path) -> Part | None:
-    """The part of the data which a path speaks of: `data/train-00000-of-00002.parquet`, `test/0000.parquet`, `dev.csv`."""
-    for name in (path.name.lower().partition(".")[0], *reversed([part.lower() for part in path.parent.parts])):
+    """The part of the data which a path speaks of: `data/train-00000-of-00002.parquet`, `test/0000.parquet`,
+    `dev.csv`.
+    """
+    for name in (
+        path.name.lower().partition(".")[0],
+        *reversed([part.lower() for part in path.parent.parts]),
+    ):
         for word in re.split(r"[^a-z]+", name):
             if word in WORDS:
                 return WORDS[word]
@@ -63,7 +77,9 @@ def part_of(path: Path) -> Part | None:
 
 
 def of_tables(folder: Path, files: Sequence[Path], columns: Columns) -> Examples:
-    """The tables of all parts. Errors: WrongInput where several folders have some: those are different data sets."""
+    """The tables of all parts. Errors: WrongInput where several folders have some: those are different data
+    sets.
+    """
     import pyarrow
 
     by_part: dict[Part | None, list[Path]] = {}
@@ -76,18 +92,29 @@ def of_tables(folder: Path, files: Sequence[Path], columns: Columns) -> Examples
     if set(by_part) != {None}:
         left = by_part.pop(None, [])
     if several := next((found for found in homes.values() if len(found) > 1), None):
-        raise WrongInput(f"{folder} has tables in several folders; give one of them: {listed(sorted(map(str, several)))}.")
+        raise WrongInput(
+            f"{folder} has tables in several folders; give one of them: {listed(sorted(map(str, several)))}."
+        )
     if len(by_part) == 1:
         by_part = dict.fromkeys([None], *by_part.values())
     if "train" not in by_part and None not in by_part:
-        raise WrongInput(f"{folder} has no training part; it has {listed([str(path.relative_to(folder)) for path in files])}.")
+        raise WrongInput(
+            f"{folder} has no training part; it has"
+            f" {listed([str(path.relative_to(folder)) for path in files])}."
+        )
     if columns.split_column and None not in by_part:
         raise WrongInput(f"{folder} has a file for each split, so that --split-column is not needed.")
-    tables = {part: pyarrow.concat_tables([read(path) for path in own], promote_options="permissive") for part, own in by_part.items()}
+    tables = {
+        part: pyarrow.concat_tables([read(path) for path in own], promote_options="permissive")
+        for part, own in by_part.items()
+    }
     found = table.examples_of(tables, columns, str(folder))
     if not left:
         return found
-    note = f"left out, as their names tell no split: {listed([str(path.relative_to(folder)) for path in left], 5)}"
+    note = (
+        "left out, as their names tell no split:"
+        f" {listed([str(path.relative_to(folder)) for path in left], 5)}"
+    )
     return replace(found, notes=(*found.notes, note))
 
 
@@ -111,7 +138,9 @@ def read(path: Path) -> "Table":
 
 
 def read_csv(path: Path) -> "Table":
-    """A table of text: the separator is what the first line has most of, the first line is the header unless all of it are numbers."""
+    """A table of text: the separator is what the first line has most of, the first line is the header unless
+    all of it are numbers.
+    """
     import pyarrow
     from pyarrow import csv
 
@@ -125,13 +154,17 @@ def read_csv(path: Path) -> "Table":
     except UnicodeDecodeError:
         encoding = "latin-1"
     first = raw.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].decode(encoding)
-    separator = max(",;\t|", key=lambda mark: (first.count(mark), mark == ("\t" if ".tsv" in path.name.lower() else ",")))
+    separator = max(
+        ",;\t|", key=lambda mark: (first.count(mark), mark == ("\t" if ".tsv" in path.name.lower() else ","))
+    )
     words = [word.strip().strip('"') for word in first.split(separator)]
     headless = all(re.fullmatch(table.NUMBER, word) or word in NOTHING for word in words)
     return csv.read_csv(
         pyarrow.BufferReader(raw),
         csv.ReadOptions(
-            block_size=max(1 << 20, min(len(raw) + 1, 2**31 - 1)),  # types are guessed by the first block: it is all
+            block_size=max(
+                1 << 20, min(len(raw) + 1, 2**31 - 1)
+            ),  # types are guessed by the first block: it is all
             encoding=encoding,
             column_names=[f"column_{index}" for index in range(1, len(words) + 1)] if headless else None,
         ),
@@ -150,21 +183,28 @@ def read_arff(path: Path) -> "Table":
     for name in about.names():
         values = rows[name]
         if values.dtype.kind == "S":
-            plain[name] = pyarrow.array([None if value == b"?" else value.decode() for value in values.tolist()])
+            plain[name] = pyarrow.array(
+                [None if value == b"?" else value.decode() for value in values.tolist()]
+            )
         else:
             plain[name] = pyarrow.array(values, from_pandas=True)
     return pyarrow.table(plain)
 
 
 def of_classes(folder: Path, files: Sequence[Path], others: int, columns: Columns) -> Examples:
-    """Files whose class is the folder they lie in, below train, validation and test where there are such folders."""
+    """Files whose class is the folder they lie in, below train, validation and test where there are such
+    folders.
+    """
     relative = [path.relative_to(folder) for path in files]
     tops = {path.parts[0] for path in relative if len(path.parts) > 1}
     parted = bool(tops) and all(top.lower() in WORDS for top in tops)
     depth = 1 if parted else 0
     loose = [path for path in relative if len(path.parts) < depth + 2]
     if len(loose) == len(files):
-        raise WrongInput(f"the files of {folder} lie in no folders; wanted one folder for each class, such as {folder}/cat/1.png.")
+        raise WrongInput(
+            f"the files of {folder} lie in no folders; wanted one folder for each class, such as"
+            f" {folder}/cat/1.png."
+        )
     kept = [(path, own) for path, own in zip(files, relative, strict=True) if len(own.parts) >= depth + 2]
     parts: list[Part] = [WORDS[own.parts[0].lower()] if parted else "train" for _, own in kept]
     if "train" not in parts:

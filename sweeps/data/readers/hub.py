@@ -1,4 +1,6 @@
-"""Hubs: data sets of OpenML and of Hugging Face by their names. They are fetched because the command line says so, and nothing else is."""
+"""Hubs: data sets of OpenML and of Hugging Face by their names. They are fetched because the command line
+says so, and nothing else is.
+"""
 
 import importlib
 import warnings
@@ -16,7 +18,8 @@ from sweeps.errors import WrongInput
 
 
 def of_openml(columns: Columns, data_dir: Path | None) -> Examples:
-    """A table of openml.org by its name or number; kept in `data_dir/openml`, or else where scikit-learn keeps its data.
+    """A table of openml.org by its name or number; kept in `data_dir/openml`, or else where scikit-learn
+    keeps its data.
 
     Errors: WrongInput where it cannot be reached, with the way to bring the file instead.
     """
@@ -32,18 +35,21 @@ def of_openml(columns: Columns, data_dir: Path | None) -> Examples:
             bunch = fetch_openml(**which, as_frame=True, data_home=home, parser="auto", n_retries=1)
     except (OSError, ValueError, ImportError) as error:
         raise WrongInput(
-            f"{columns.source} cannot be fetched: {error}. Where this machine reaches no openml.org, download the table elsewhere "
-            f"(https://www.openml.org/search?type=data, ARFF, CSV or Parquet), copy the file here and give it: --dataset {wanted}.arff"
-            " --label-column NAME."
+            f"{columns.source} cannot be fetched: {error}. Where this machine reaches no openml.org, download"
+            " the table elsewhere (https://www.openml.org/search?type=data, ARFF, CSV or Parquet), copy the"
+            f" file here and give it: --dataset {wanted}.arff --label-column NAME."
         ) from error
     found = pyarrow.Table.from_pandas(bunch.frame, preserve_index=False)
     target = bunch.target.name if bunch.target is not None else ""
-    given = Columns(columns.source, columns.label_column or target, columns.input_columns, columns.split_column)
+    given = Columns(
+        columns.source, columns.label_column or target, columns.input_columns, columns.split_column
+    )
     return table.examples_of({None: found}, given, columns.source)
 
 
 def of_hugging_face(columns: Columns) -> Examples:
-    """A data set of huggingface.co, `hf:OWNER/NAME`, with `@CONFIGURATION` where it has several; no code of it is run.
+    """A data set of huggingface.co, `hf:OWNER/NAME`, with `@CONFIGURATION` where it has several; no code of
+    it is run.
 
     Errors: WrongInput where `datasets` is not installed or the data set cannot be had.
     """
@@ -53,8 +59,8 @@ def of_hugging_face(columns: Columns) -> Examples:
         found = datasets.load_dataset(name, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
         raise WrongInput(
-            f"{columns.source} cannot be had: {error} Where this machine reaches no huggingface.co, copy the data set's parquet files to a "
-            "folder and give that: --dataset FOLDER."
+            f"{columns.source} cannot be had: {error} Where this machine reaches no huggingface.co, copy the"
+            " data set's parquet files to a folder and give that: --dataset FOLDER."
         ) from error
     tables: dict[Part | None, Any] = {}
     for split, one in found.items():
@@ -65,12 +71,15 @@ def of_hugging_face(columns: Columns) -> Examples:
 
 
 def tokenised(texts: Array, tokenizer: str, longest: int) -> tuple[Array, tuple[str, ...]]:
-    """Token ids (text, position) by the tokenizer of a Hugging Face model, `hf:NAME` or a folder, and its vocabulary; 0 is padding.
+    """Token ids (text, position) by the tokenizer of a Hugging Face model, `hf:NAME` or a folder, and its
+    vocabulary; 0 is padding.
 
     Where its own padding has another id, the two change places. Errors: WrongInput where it cannot be had.
     """
     encoder = tokenizer_of(tokenizer)
-    rows = encoder([str(text) for text in texts], truncation=True, max_length=min(longest, encoder.model_max_length))["input_ids"]
+    rows = encoder(
+        [str(text) for text in texts], truncation=True, max_length=min(longest, encoder.model_max_length)
+    )["input_ids"]
     ids = np.zeros((len(rows), max(map(len, rows))), np.int32)
     padding = encoder.pad_token_id or 0
     for row, own in zip(ids, rows, strict=True):
@@ -88,13 +97,20 @@ def tokenizer_of(name: str) -> Any:
         return transformers.AutoTokenizer.from_pretrained(name.removeprefix("hf:"))
     except (OSError, ValueError) as error:
         raise WrongInput(
-            f"the tokenizer {name} cannot be had: {error} Give hf:NAME, or the folder of a model with its tokenizer.json."
+            f"the tokenizer {name} cannot be had: {error} Give hf:NAME, or the folder of a model with its"
+            " tokenizer.json."
         ) from error
 
 
 def extra(package: str, what: str) -> ModuleType:
     """A package which only some need. Errors: WrongInput where it is not installed."""
     try:
-        return importlib.import_module("datasets") if package == "datasets" else importlib.import_module("transformers")
+        return (
+            importlib.import_module("datasets")
+            if package == "datasets"
+            else importlib.import_module("transformers")
+        )
     except ImportError as error:
-        raise WrongInput(f"{what} needs {package}, which is not installed here: pip install 'lscal[hf]'.") from error
+        raise WrongInput(
+            f"{what} needs {package}, which is not installed here: pip install 'lscal[hf]'."
+        ) from error

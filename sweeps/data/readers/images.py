@@ -25,39 +25,53 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 LARGE, SMALLER = 96, 64
-"""Pixels a side. Images of different sizes, most of them larger than LARGE, become SMALLER unless a size is given."""
+"""Pixels a side. Images of different sizes, most of them larger than LARGE, become SMALLER unless a size is
+given.
+"""
 
 
 def examples_of(files: Sequence[File], names: Sequence[str], where: str, side: int = 0) -> Examples:
-    """All images at one size: `side` pixels a side where it is given; their own where all have the same; otherwise the commonest.
+    """All images at one size: `side` pixels a side where it is given; their own where all have the same;
+    otherwise the commonest.
 
-    Grey images have one channel; where one has colours, all have three. Errors: WrongInput, naming the files which cannot be read.
+    Grey images have one channel; where one has colours, all have three. Errors: WrongInput, naming the files
+    which cannot be read.
     """
     looked = of_each(look, files, names, where)
     sizes = Counter(size for size, _ in looked)
     commonest = sizes.most_common(1)[0][0]
-    target = (side, side) if side else (SMALLER, SMALLER) if len(sizes) > 1 and max(commonest) > LARGE else commonest
+    target = (
+        (side, side)
+        if side
+        else (SMALLER, SMALLER)
+        if len(sizes) > 1 and max(commonest) > LARGE
+        else commonest
+    )
     notes = []
     if set(sizes) != {target}:
         kinds = f"{len(sizes)} sizes, most often" if len(sizes) > 1 else "a size of"
         scaled = len(files) - sizes[target]
         notes.append(
-            f"images have {kinds} {written(commonest)} pixels: {scaled} of {len(files)} are scaled and cropped to {written(target)}"
-            + ("" if side else "; other sizes: --image-size N")
+            f"images have {kinds} {written(commonest)} pixels: {scaled} of {len(files)} are scaled and"
+            f" cropped to {written(target)}" + ("" if side else "; other sizes: --image-size N")
         )
     elif max(target) > LARGE and not side:
         fewer = target[0] * target[1] / SMALLER**2
         notes.append(
-            f"images have {written(target)} pixels; with --image-size {SMALLER} they have {fewer:.0f} times fewer, and train faster"
+            f"images have {written(target)} pixels; with --image-size {SMALLER} they have {fewer:.0f} times"
+            " fewer, and train faster"
         )
     mode = "L" if all(grey for _, grey in looked) else "RGB"
     needed, free = len(files) * len(mode) * target[0] * target[1], free_bytes()
     if needed > free:
         raise WrongInput(
-            f"the images of {where} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free. Give a smaller --image-size."
+            f"the images of {where} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free. Give a"
+            " smaller --image-size."
         )
     if needed > free / 2:
-        notes.append(f"the images take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB of memory which are free")
+        notes.append(
+            f"the images take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB of memory which are free"
+        )
     pixels = np.stack(of_each(partial(decode, size=target, mode=mode), files, names, where))
     return Examples(pixels, (), (), where, notes=tuple(notes))
 
@@ -71,11 +85,17 @@ def free_bytes() -> int:
     """Memory which can be had, as Linux estimates it; elsewhere all memory."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        return next(int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
+        return next(
+            int(line.split()[1]) * 1024
+            for line in meminfo.read_text().splitlines()
+            if line.startswith("MemAvailable:")
+        )
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def of_each(read: Callable[["Image"], Found], files: Sequence[File], names: Sequence[str], where: str) -> list[Found]:
+def of_each(
+    read: Callable[["Image"], Found], files: Sequence[File], names: Sequence[str], where: str
+) -> list[Found]:
     """What is read of each image, by threads. Errors: WrongInput, naming those which cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
@@ -86,8 +106,16 @@ def of_each(read: Callable[["Image"], Found], files: Sequence[File], names: Sequ
         try:
             with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
                 return read(image)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises for broken files
-            broken.append(f"{names[row]}: {'no image' if isinstance(error, UnidentifiedImageError) else error}")
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            EOFError,
+            Image.DecompressionBombError,
+        ) as error:  # what Pillow raises for broken files
+            broken.append(
+                f"{names[row]}: {'no image' if isinstance(error, UnidentifiedImageError) else error}"
+            )
             return None
 
     with ThreadPoolExecutor() as threads, warnings.catch_warnings():
@@ -95,14 +123,20 @@ def of_each(read: Callable[["Image"], Found], files: Sequence[File], names: Sequ
         found = list(threads.map(one, range(len(files))))
     if broken:
         raise WrongInput(
-            f"{len(broken)} of {len(files)} images of {where} cannot be read: {listed(sorted(broken), 5)}. Repair or remove them."
+            f"{len(broken)} of {len(files)} images of {where} cannot be read: {listed(sorted(broken), 5)}."
+            " Repair or remove them."
         )
     return [value for value in found if value is not None]
 
 
 def look(image: "Image") -> tuple[tuple[int, int], bool]:
     """Width and height, and whether an image is grey; its pixels are not decoded."""
-    turned = image.format != "PNG" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # for a PNG, Pillow would decode it all
+    turned = image.format != "PNG" and image.getexif().get(0x0112, 1) in (
+        5,
+        6,
+        7,
+        8,
+    )  # for a PNG, Pillow would decode it all
     size = image.size[::-1] if turned else image.size
     grey = image.mode in GREY or (image.mode == "P" and greys(image.getpalette()))
     return size, grey
@@ -114,7 +148,9 @@ def greys(palette: Sequence[int] | None) -> bool:
 
 
 def decode(image: "Image", size: tuple[int, int], mode: str) -> Array:
-    """The pixels (channel, height, width), the right way up; transparent ones lie on white. Other sizes are scaled, and cropped at the centre."""
+    """The pixels (channel, height, width), the right way up; transparent ones lie on white. Other sizes are
+    scaled, and cropped at the centre.
+    """
     from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)

@@ -1,7 +1,9 @@
-"""Code: a function or a class which the command line names as `package.module:function`, and what a data set's function returns.
+"""Code: a function or a class which the command line names as `package.module:function`, and what a data
+set's function returns.
 
-The only place where a module is imported by a name from outside: from the command line or the plan of the person who runs it. Names which a
-study in a database has are never looked up here, see `sweeps.studies.study.LOCAL`.
+The only place where a module is imported by a name from outside: from the command line or the plan of the
+person who runs it. Names which a study in a database has are never looked up here, see
+`sweeps.studies.study.LOCAL`.
 """
 
 import hashlib
@@ -24,7 +26,10 @@ from sweeps.errors import WrongInput
 
 SPEC = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 FILE = re.compile(r"(?P<folder>.*?)(?P<module>[^\W\d]\w*)\.py:(?P<name>[^\W\d]\w*)")
-WANTED = "wanted a Source, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a torch Dataset"
+WANTED = (
+    "wanted a Source, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a"
+    " torch Dataset"
+)
 
 
 def names_code(spec: str) -> bool:
@@ -33,15 +38,20 @@ def names_code(spec: str) -> bool:
 
 
 def found(spec: str) -> Callable[..., Any]:
-    """Import what `package.module:function` or `folder/file.py:function` names. The working directory is searched first.
+    """Import what `package.module:function` or `folder/file.py:function` names. The working directory is
+    searched first.
 
-    Errors: WrongInput where there is no such module or function; what goes wrong in the module itself is raised as it is.
+    Errors: WrongInput where there is no such module or function; what goes wrong in the module itself is
+    raised as it is.
     """
     file, match = FILE.fullmatch(spec), SPEC.fullmatch(spec)
     folder = Path(file["folder"] if file else "").expanduser().resolve()
     match = file or match
     if match is None:
-        raise WrongInput(f"{spec!r} names no function; wanted package.module:function, such as my_models:net for net in my_models.py.")
+        raise WrongInput(
+            f"{spec!r} names no function; wanted package.module:function, such as my_models:net for net in"
+            " my_models.py."
+        )
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     module = match["module"]
@@ -49,19 +59,32 @@ def found(spec: str) -> Callable[..., Any]:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise WrongInput(f"{spec}: the module {module} needs {error.name}, which is not installed here.") from error
-        raise WrongInput(f"{spec}: there is no module {error.name!r} in {folder}, nor among the installed packages.") from error
+            raise WrongInput(
+                f"{spec}: the module {module} needs {error.name}, which is not installed here."
+            ) from error
+        raise WrongInput(
+            f"{spec}: there is no module {error.name!r} in {folder}, nor among the installed packages."
+        ) from error
     value = getattr(loaded, match["name"], None)
     if not callable(value):
-        public = sorted(name for name, one in vars(loaded).items() if callable(one) and getattr(one, "__module__", "") == loaded.__name__)
+        public = sorted(
+            name
+            for name, one in vars(loaded).items()
+            if callable(one) and getattr(one, "__module__", "") == loaded.__name__
+        )
         what = "nothing of that name" if value is None else f"a {type(value).__name__}"
-        raise WrongInput(f"{spec}: {module} has {what}; wanted a function or a class. It has: {', '.join(public) or 'none'}.")
+        raise WrongInput(
+            f"{spec}: {module} has {what}; wanted a function or a class. It has:"
+            f" {', '.join(public) or 'none'}."
+        )
     function: Callable[..., Any] = value
     return function
 
 
 def version(function: Callable[..., Any]) -> str:
-    """Eight hexadecimal digits which change with the file of a function; "" where it has none. What that imports is not looked at."""
+    """Eight hexadecimal digits which change with the file of a function; "" where it has none. What that
+    imports is not looked at.
+    """
     try:
         file = inspect.getsourcefile(function)
     except TypeError:  # of a compiled extension
@@ -72,10 +95,21 @@ def version(function: Callable[..., Any]) -> str:
 def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
     """What a data set's function returns; it is called with the data directory where it takes an argument."""
     function = found(spec)
-    takes = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty and one.kind not in (2, 4)]
+    takes = [
+        one
+        for one in inspect.signature(function).parameters.values()
+        if one.default is one.empty and one.kind not in (2, 4)
+    ]
     if len(takes) > 1:
-        raise WrongInput(f"{spec} takes {len(takes)} arguments: {', '.join(map(str, takes))}; wanted none, or one: the data directory.")
-    value = function(data_dir) if takes or inspect.signature(function).parameters.keys() & {"data_dir", "_"} else function()
+        raise WrongInput(
+            f"{spec} takes {len(takes)} arguments: {', '.join(map(str, takes))}; wanted none, or one: the"
+            " data directory."
+        )
+    value = (
+        function(data_dir)
+        if takes or inspect.signature(function).parameters.keys() & {"data_dir", "_"}
+        else function()
+    )
     if isinstance(value, Source):
         return checked(value, spec)
     if isinstance(value, torch.utils.data.Dataset):
@@ -88,15 +122,25 @@ def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
 
 
 def pairs(dataset: Any, spec: str) -> tuple[Any, Any]:
-    """All inputs and labels of a torch Dataset. Errors: WrongInput where its items are no pairs or its inputs differ in shape."""
+    """All inputs and labels of a torch Dataset. Errors: WrongInput where its items are no pairs or its inputs
+    differ in shape.
+    """
     items = [dataset[index] for index in range(len(dataset))]
     if not items or not all(isinstance(item, (tuple, list)) and len(item) == 2 for item in items):
-        raise WrongInput(f"the items of {spec} are {type(items[0]).__name__ if items else 'none'}; wanted pairs (input, label).")
+        raise WrongInput(
+            f"the items of {spec} are {type(items[0]).__name__ if items else 'none'}; wanted pairs (input,"
+            " label)."
+        )
     inputs = [item[0] if isinstance(item[0], str) else np.asarray(item[0]) for item in items]
     shapes = {np.shape(one) for one in inputs}
     if len(shapes) > 1:
-        raise WrongInput(f"the inputs of {spec} have {len(shapes)} different shapes, such as {sorted(shapes)[:3]}; wanted one.")
-    return np.array(inputs, object if isinstance(inputs[0], str) else None), np.array([int(item[1]) for item in items])
+        raise WrongInput(
+            f"the inputs of {spec} have {len(shapes)} different shapes, such as {sorted(shapes)[:3]}; wanted"
+            " one."
+        )
+    return np.array(inputs, object if isinstance(inputs[0], str) else None), np.array(
+        [int(item[1]) for item in items]
+    )
 
 
 def as_array(value: Any) -> Any:
@@ -109,20 +153,29 @@ def as_array(value: Any) -> Any:
 
 
 def checked(source: Source, spec: str) -> Source:
-    """A Source which a function made, its labels as int64. Errors: WrongInput for what does not fit together."""
+    """A Source which a function made, its labels as int64. Errors: WrongInput for what does not fit
+    together.
+    """
     inputs, labels = as_array(source.inputs), np.asarray(as_array(source.labels))
     classes = tuple(str(name) for name in source.classes)
     if len(inputs) != len(labels):
         raise WrongInput(f"{spec} returned {len(inputs)} inputs and {len(labels)} labels.")
     if labels.dtype.kind not in "iu" or labels.ndim not in (1, 2):
-        raise WrongInput(f"{spec} returned labels of type {labels.dtype} and shape {labels.shape}; wanted whole numbers from 0.")
+        raise WrongInput(
+            f"{spec} returned labels of type {labels.dtype} and shape {labels.shape}; wanted whole numbers"
+            " from 0."
+        )
     known = labels[labels != IGNORED]
     if len(known) == 0 or known.min() < 0 or known.max() >= len(classes):
         span = f"from {known.min()} to {known.max()}" if len(known) else "none"
-        raise WrongInput(f"{spec} returned labels {span} and {len(classes)} classes; wanted labels from 0 to {len(classes) - 1}.")
+        raise WrongInput(
+            f"{spec} returned labels {span} and {len(classes)} classes; wanted labels from 0 to"
+            f" {len(classes) - 1}."
+        )
     if not 0 <= source.test + source.validation < len(labels):
         raise WrongInput(
-            f"{spec} returned {len(labels)} examples, {source.validation} to validate and {source.test} to test; none is left to train."
+            f"{spec} returned {len(labels)} examples, {source.validation} to validate and {source.test} to"
+            " test; none is left to train."
         )
     if inputs.dtype.kind not in TEXTS and not source.vocabulary and not isinstance(inputs, np.memmap):
         inputs = as_numbers(inputs, spec)
@@ -134,5 +187,8 @@ def as_numbers(inputs: Any, spec: str) -> Any:
     if inputs.dtype.kind not in "biuf":
         raise WrongInput(f"{spec} returned inputs of type {inputs.dtype}; wanted numbers or texts.")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
-        raise WrongInput(f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs which are NaN or infinite. Repair them.")
+        raise WrongInput(
+            f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs which are NaN or infinite. Repair"
+            " them."
+        )
     return inputs if inputs.dtype in (np.uint8, np.float32) else inputs.astype(np.float32)

@@ -30,7 +30,8 @@ def is_wave(content: bytes) -> bool:
 
 
 def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str) -> Examples:
-    """Log-mel spectrograms of 32 bands: as long as 95 % of the recordings, at most 4 s; shorter ones are followed by silence.
+    """Log-mel spectrograms of 32 bands: as long as 95 % of the recordings, at most 4 s; shorter ones are
+    followed by silence.
 
     Errors: WrongInput, naming the files which are no WAV files, and where their rates differ.
     """
@@ -46,7 +47,8 @@ def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str)
         rates[rate] += 1
     if broken:
         raise WrongInput(
-            f"{len(broken)} of {len(files)} recordings of {where} cannot be read as WAV: {listed(broken, 5)}. Repair or remove them."
+            f"{len(broken)} of {len(files)} recordings of {where} cannot be read as WAV: {listed(broken, 5)}."
+            " Repair or remove them."
         )
     if len(rates) > 1:
         told = listed([f"{rate} Hz ({count})" for rate, count in rates.most_common()])
@@ -57,12 +59,17 @@ def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str)
     frames = max(4, int(seconds * rate - window) // (window // 2) + 1)
     made = Spectrogram(rate, window, window // 2, BANDS, frames)
     inputs = torch.stack([made.log_mel(made.levelled(samples)) for samples in sounds]).unsqueeze(1).numpy()
-    note = f"recordings at {rate} Hz become log-mel spectrograms of {BANDS} bands and {frames} frames, {seconds:.2f} s"
+    note = (
+        f"recordings at {rate} Hz become log-mel spectrograms of {BANDS} bands and {frames} frames,"
+        f" {seconds:.2f} s"
+    )
     return Examples(inputs, (), (), where, notes=(note,))
 
 
 def samples_of(file: bytes | Path) -> tuple[Float[Tensor, " sample"], int]:
-    """The mean of all channels, from -1 to 1, and the rate in Hz. Errors: ValueError for widths other than 8, 16, 24 and 32 bits."""
+    """The mean of all channels, from -1 to 1, and the rate in Hz. Errors: ValueError for widths other than 8,
+    16, 24 and 32 bits.
+    """
     with wave.open(io.BytesIO(file) if isinstance(file, bytes) else str(file)) as stream:
         channels, width, rate = stream.getnchannels(), stream.getsampwidth(), stream.getframerate()
         raw = np.frombuffer(stream.readframes(stream.getnframes()), np.uint8)

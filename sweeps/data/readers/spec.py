@@ -25,7 +25,8 @@ class Columns:
         split_column: the one which says train, validation or test.
         image_size: pixels a side to which images are brought.
         drop_rare_classes: whether classes with too few examples are left out instead of refused.
-        tokenizer: `hf:NAME` or a folder, whose tokens texts are made into; "" for words of the training texts.
+        tokenizer: `hf:NAME` or a folder, whose tokens texts are made into; "" for words of the training
+            texts.
     """
 
     source: str
@@ -41,7 +42,10 @@ class Columns:
         """Read the entry of a plan. Errors: WrongInput for other keys and types."""
         given = {"source": values} if isinstance(values, str) else values
         if not isinstance(given, Mapping) or not isinstance(given.get("source"), str) or not given["source"]:
-            raise WrongInput(f"the data set {name!r} is {values!r}; wanted a mapping with the key 'source', such as {{source: data/pets}}.")
+            raise WrongInput(
+                f"the data set {name!r} is {values!r}; wanted a mapping with the key 'source', such as"
+                " {source: data/pets}."
+            )
         kinds = {entry.name: entry.default for entry in fields(Columns)}
         checked: dict[str, Any] = {}
         for key, value in given.items():
@@ -49,7 +53,9 @@ class Columns:
                 raise unknown("key of a data set", str(key), kinds)
             if key == "input_columns":
                 words = value.split(",") if isinstance(value, str) else value
-                if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) and word.strip() for word in words):
+                if not isinstance(words, (list, tuple)) or not all(
+                    isinstance(word, str) and word.strip() for word in words
+                ):
                     raise WrongInput(f"input_columns is {value!r}; wanted names such as [age, weight].")
                 checked[key] = tuple(word.strip() for word in words)
             elif key == "drop_rare_classes":
@@ -58,7 +64,9 @@ class Columns:
                 checked[key] = value
             elif key == "image_size":
                 if not isinstance(value, int) or isinstance(value, bool) or not 4 <= value <= 1024:
-                    raise WrongInput(f"{key} is {value!r}; allowed is a whole number of pixels from 4 to 1024.")
+                    raise WrongInput(
+                        f"{key} is {value!r}; allowed is a whole number of pixels from 4 to 1024."
+                    )
                 checked[key] = value
             elif not isinstance(value, str):
                 raise WrongInput(f"{key} of the data set {name!r} is {value!r}; wanted some text.")
@@ -80,14 +88,18 @@ class Columns:
 def check_name(kind: str, name: object) -> str:
     """A name which can be part of a task's. Errors: WrongInput."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise WrongInput(f"the name of {kind} is {name!r}; allowed are lower-case letters, digits and _, such as my_pets.")
+        raise WrongInput(
+            f"the name of {kind} is {name!r}; allowed are lower-case letters, digits and _, such as my_pets."
+        )
     return name
 
 
 def name_of(source: str) -> str:
-    """The name which a source goes by, unless it is given one: that of its file, folder, function or model, in lower case.
+    """The name which a source goes by, unless it is given one: that of its file, folder, function or model,
+    in lower case.
 
-    A file `train.csv` or a folder `data` goes by the folder around it. Errors: WrongInput where no letter or digit is left.
+    A file `train.csv` or a folder `data` goes by the folder around it. Errors: WrongInput where no letter or
+    digit is left.
     """
     last = re.split(r"[:/\\@]", source.rstrip("/\\"))[-1]
     path = Path(source).expanduser()

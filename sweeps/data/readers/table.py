@@ -1,4 +1,6 @@
-"""Tables: which column has the label, which are inputs, and what becomes of them. Every kind of file with columns comes through here."""
+"""Tables: which column has the label, which are inputs, and what becomes of them. Every kind of file with
+columns comes through here.
+"""
 
 import json
 import re
@@ -73,7 +75,8 @@ PICTURE = r"(?i)\.(png|jpe?g|bmp|gif|webp|tiff?|ppm|pgm)$"
 def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: str) -> Examples:
     """The examples of tables, one for each part of the data, or one of all (None), which a column may divide.
 
-    Errors: WrongInput where it cannot be told which column is what; it lists the columns and the flag to give.
+    Errors: WrongInput where it cannot be told which column is what; it lists the columns and the flag to
+    give.
     """
     import pyarrow
 
@@ -87,7 +90,10 @@ def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: 
         twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
         raise WrongInput(f"{where} has several columns of the same name: {listed(twice)}. Rename them.")
     features = described(next(iter(tables.values())))
-    known = {name: column_of(table.schema.field(name), table[name], features.get(name, {})) for name in table.column_names}
+    known = {
+        name: column_of(table.schema.field(name), table[name], features.get(name, {}))
+        for name in table.column_names
+    }
     notes: list[str] = []
     label = label_of(known, columns, features, where)
     if not columns.label_column:
@@ -96,14 +102,22 @@ def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: 
     split = split_of(known, columns, set(tables) == {None})
     if split:
         parts = parts_of(known[split].values.to_pylist(), split)
-        notes += [] if columns.split_column else [f"the column {split!r} says which examples are for training and for the test"]
+        notes += (
+            []
+            if columns.split_column
+            else [f"the column {split!r} says which examples are for training and for the test"]
+        )
     inputs, ignored = inputs_of(known, {label, split}, columns, where)
     examples = made(inputs, where, columns)
     if not columns.input_columns:
         named = listed([column.name for column in inputs])
-        notes.append(f"the inputs are {'the column ' if len(inputs) == 1 else ''}{named}; others: --input-columns A,B")
+        notes.append(
+            f"the inputs are {'the column ' if len(inputs) == 1 else ''}{named}; others: --input-columns A,B"
+        )
         if ignored:
-            notes.append(f"left out: {'; '.join(f'{listed(names)} ({why})' for why, names in ignored.items())}")
+            notes.append(
+                f"left out: {'; '.join(f'{listed(names)} ({why})' for why, names in ignored.items())}"
+            )
     names = tuple(str(name) for name in features.get(label, {}).get("names", ()))
     return replace(
         examples,
@@ -115,7 +129,9 @@ def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: 
 
 
 def described(table: "Table") -> dict[str, dict[str, Any]]:
-    """What Hugging Face's datasets say about the columns, in the metadata of the schema; {} where they say nothing."""
+    """What Hugging Face's datasets say about the columns, in the metadata of the schema; {} where they say
+    nothing.
+    """
     metadata = (table.schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(metadata or b"{}")["info"]["features"]
@@ -136,7 +152,11 @@ def column_of(field: "Field", values: "ChunkedArray", feature: Mapping[str, Any]
         values = pyarrow.chunked_array([chunk.storage for chunk in values.chunks], kind.storage_type)
         kind = kind.storage_type
     if types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        fields = {kind.field(index).name for index in range(kind.num_fields)} if types.is_struct(kind) else {"bytes"}
+        fields = (
+            {kind.field(index).name for index in range(kind.num_fields)}
+            if types.is_struct(kind)
+            else {"bytes"}
+        )
         if not fields & {"bytes", "path"}:
             return Column(field.name, "other", values, 0, 0)
         is_sound = feature.get("_type") == "Audio" or sound.is_wave(packed(values, 1)[0])
@@ -158,7 +178,13 @@ def column_of(field: "Field", values: "ChunkedArray", feature: Mapping[str, Any]
         if distinct <= max(MOST_CATEGORIES, len(filled) // 20) and (words < 4 or distinct < 20):
             return Column(field.name, "category", values, distinct, words)
         alone = distinct == len(filled) and words < 1.2
-        return Column(field.name, "identifier" if field.name.lower() in IDENTIFIERS or alone else "text", values, distinct, words)
+        return Column(
+            field.name,
+            "identifier" if field.name.lower() in IDENTIFIERS or alone else "text",
+            values,
+            distinct,
+            words,
+        )
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         distinct = len(compute.unique(values))
         name = field.name
@@ -168,7 +194,9 @@ def column_of(field: "Field", values: "ChunkedArray", feature: Mapping[str, Any]
     return Column(field.name, "other", values, 0, 0)
 
 
-def label_of(known: Mapping[str, Column], columns: Columns, features: Mapping[str, Mapping[str, Any]], where: str) -> str:
+def label_of(
+    known: Mapping[str, Column], columns: Columns, features: Mapping[str, Mapping[str, Any]], where: str
+) -> str:
     """The column with the labels."""
     if columns.label_column:
         return checked(columns.label_column, known, "--label-column")
@@ -176,9 +204,15 @@ def label_of(known: Mapping[str, Column], columns: Columns, features: Mapping[st
     taken = {name.lower() for name in columns.input_columns}
     if found := next((by_name[name] for name in LABELS if name in by_name and name not in taken), None):
         return found
-    named = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel" and name in known]
+    named = [
+        name for name, feature in features.items() if feature.get("_type") == "ClassLabel" and name in known
+    ]
     ending = [
-        name for name in known if re.fullmatch(r".+[ _-](label|class|target|category)|(label|class|target)[ _-].+", name.lower().strip())
+        name
+        for name in known
+        if re.fullmatch(
+            r".+[ _-](label|class|target|category)|(label|class|target)[ _-].+", name.lower().strip()
+        )
     ]
     for candidates in (named, ending):
         if len(candidates) == 1:
@@ -213,11 +247,15 @@ def parts_of(values: Sequence[Any], name: str) -> list[Part]:
     """The part of each example, by a column. Errors: WrongInput for words which are no parts."""
     wrong = sorted({repr(value) for value in values if str(value).lower() not in WORDS})
     if wrong:
-        raise WrongInput(f"the column {name!r} has the values {listed(wrong)}; allowed are train, validation and test.")
+        raise WrongInput(
+            f"the column {name!r} has the values {listed(wrong)}; allowed are train, validation and test."
+        )
     return [WORDS[str(value).lower()] for value in values]
 
 
-def inputs_of(known: Mapping[str, Column], taken: set[str], columns: Columns, where: str) -> tuple[list[Column], dict[str, list[str]]]:
+def inputs_of(
+    known: Mapping[str, Column], taken: set[str], columns: Columns, where: str
+) -> tuple[list[Column], dict[str, list[str]]]:
     """The columns which the network sees, and why others are left out."""
     if columns.input_columns:
         names = [checked(name, known, "--input-columns") for name in columns.input_columns]
@@ -232,7 +270,8 @@ def inputs_of(known: Mapping[str, Column], taken: set[str], columns: Columns, wh
     for kind in ("image", "sound", "array"):
         if len(several := by_kind.get(kind, [])) > 1:
             raise WrongInput(
-                f"{where} has several columns of {kind}s: {listed([str(one) for one in several])}. Choose: --input-columns NAME."
+                f"{where} has several columns of {kind}s: {listed([str(one) for one in several])}. Choose:"
+                " --input-columns NAME."
             )
         if several:
             return several, why_not(free, several, f"the {kind} is the input")
@@ -243,8 +282,9 @@ def inputs_of(known: Mapping[str, Column], taken: set[str], columns: Columns, wh
         chosen = likely[:1] if len(likely) == 1 else texts
         if len(chosen) > 1:
             raise WrongInput(
-                f"{where} has several columns of texts: {listed([str(one) for one in chosen])}. Choose: --input-columns "
-                f"{chosen[0].name}; or have some joined: --input-columns {','.join(column.name for column in chosen[:2])}."
+                f"{where} has several columns of texts: {listed([str(one) for one in chosen])}. Choose:"
+                f" --input-columns {chosen[0].name}; or have some joined: --input-columns"
+                f" {','.join(column.name for column in chosen[:2])}."
             )
         return chosen, why_not(free, chosen, "the text is the input")
     if features:
@@ -263,9 +303,14 @@ def why_not(free: Sequence[Column], chosen: Sequence[Column], reason: str) -> di
     reasons: dict[str, list[str]] = {}
     for column in free:
         if column not in chosen:
-            by_kind = {"identifier": "all values differ: an identifier", "text": "free text or too many categories"}
+            by_kind = {
+                "identifier": "all values differ: an identifier",
+                "text": "free text or too many categories",
+            }
             why = by_kind.get(column.kind, reason or f"the type {column.values.type} is not understood")
-            reasons.setdefault(reason if reason and column.kind != "identifier" else why, []).append(column.name)
+            reasons.setdefault(reason if reason and column.kind != "identifier" else why, []).append(
+                column.name
+            )
     return reasons
 
 
@@ -273,8 +318,8 @@ def labels_of(column: Column, where: str) -> list[Any]:
     """The labels as plain values. Errors: WrongInput where an example has several."""
     if column.kind in ("array", "image", "sound", "other"):
         raise WrongInput(
-            f"the label column {column} of {where} holds no single class for each example. Several labels for one example are not supported; "
-            "name a column with one: --label-column NAME."
+            f"the label column {column} of {where} holds no single class for each example. Several labels for"
+            " one example are not supported; name a column with one: --label-column NAME."
         )
     return list(column.values.to_pylist())
 
@@ -287,29 +332,39 @@ def made(inputs: Sequence[Column], where: str, columns: Columns) -> Examples:
         return Examples(Features(tuple(inputs)), (), (), where)
     if len(inputs) > 1 and not kinds <= {"text", "category", "identifier"}:
         raise WrongInput(
-            f"{listed([str(one) for one in inputs])} cannot be inputs together: wanted numbers and categories, texts, or one column."
+            f"{listed([str(one) for one in inputs])} cannot be inputs together: wanted numbers and"
+            " categories, texts, or one column."
         )
     if first.kind in ("image", "sound"):
-        files = packed(first.values, len(first.values), columns.path if columns.path.is_dir() else columns.path.parent)
+        files = packed(
+            first.values, len(first.values), columns.path if columns.path.is_dir() else columns.path.parent
+        )
         names = [f"row {row}" for row in range(len(files))]
         return (
-            images.examples_of(files, names, where, columns.image_size) if first.kind == "image" else sound.examples_of(files, names, where)
+            images.examples_of(files, names, where, columns.image_size)
+            if first.kind == "image"
+            else sound.examples_of(files, names, where)
         )
     if first.kind == "array":
         values, note = arrays.inputs_of(nested(first), first.name)
         return Examples(values, (), (), where, notes=(note,) if note else ())
     if "other" in kinds:
         raise WrongInput(
-            f"{listed([str(one) for one in inputs])}: this type is not understood; wanted numbers, texts, images, WAV files or lists."
+            f"{listed([str(one) for one in inputs])}: this type is not understood; wanted numbers, texts,"
+            " images, WAV files or lists."
         )
     rows = zip(*(column.values.to_pylist() for column in inputs), strict=True)
     texts = [" | ".join(entry or "" for entry in row) for row in rows]
     empty = sum(not text.strip(" |") for text in texts)
-    return Examples(np.array(texts, object), (), (), where, notes=(f"{empty} texts are empty",) if empty else ())
+    return Examples(
+        np.array(texts, object), (), (), where, notes=(f"{empty} texts are empty",) if empty else ()
+    )
 
 
 def packed(values: "ChunkedArray", most: int, folder: Path | None = None) -> list[bytes]:
-    """The files in the first `most` entries: bytes, or what lies at their path in a folder; b"" for what is not there."""
+    """The files in the first `most` entries: bytes, or what lies at their path in a folder; b"" for what is
+    not there.
+    """
     found = []
     for entry in values.slice(0, most).to_pylist():
         content, path = (entry.get("bytes"), entry.get("path")) if isinstance(entry, dict) else (entry, None)
@@ -322,16 +377,31 @@ def packed(values: "ChunkedArray", most: int, folder: Path | None = None) -> lis
 
 
 def nested(column: Column) -> Array:
-    """Lists of equal length as an array. Errors: WrongInput where they differ, are missing or hold no numbers."""
+    """Lists of equal length as an array. Errors: WrongInput where they differ, are missing or hold no
+    numbers.
+    """
     from pyarrow import compute, types
 
     values, sizes = column.values.combine_chunks(), [len(column.values)]
-    while types.is_list(values.type) or types.is_fixed_size_list(values.type) or types.is_large_list(values.type):
+    while (
+        types.is_list(values.type)
+        or types.is_fixed_size_list(values.type)
+        or types.is_large_list(values.type)
+    ):
         lengths = compute.unique(compute.list_value_length(values)).to_pylist()
         if len(lengths) != 1 or lengths[0] is None:
-            raise WrongInput(f"the lists in {column} have different lengths ({listed([str(one) for one in lengths])}); wanted equal ones.")
+            raise WrongInput(
+                f"the lists in {column} have different lengths ({listed([str(one) for one in lengths])});"
+                " wanted equal ones."
+            )
         sizes.append(lengths[0])
         values = compute.list_flatten(values)
-    if not (types.is_integer(values.type) or types.is_floating(values.type) or types.is_boolean(values.type)) or values.null_count:
-        raise WrongInput(f"the lists in {column} hold {values.type}{' with gaps' if values.null_count else ''}; wanted numbers.")
+    if (
+        not (types.is_integer(values.type) or types.is_floating(values.type) or types.is_boolean(values.type))
+        or values.null_count
+    ):
+        raise WrongInput(
+            f"the lists in {column} hold {values.type}{' with gaps' if values.null_count else ''}; wanted"
+            " numbers."
+        )
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(sizes)

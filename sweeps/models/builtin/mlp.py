@@ -1,8 +1,8 @@
 """A perceptron with two hidden layers.
 
-At ε = 0, seeds 0 to 2, two cores of an AMD EPYC (AVX2), torch 2.13: Fashion-MNIST 89.74 ± 0.08 % test accuracy (50 000 training examples, 20 epochs,
-112 s for the three); digits 96.49 ± 0.16 % (629 training examples, 50 epochs, 6 s).
-`python -m sweeps.train fashion_mnist/mlp --epsilon 0 --seeds 3`
+At ε = 0, seeds 0 to 2, two cores of an AMD EPYC (AVX2), torch 2.13: Fashion-MNIST 89.74 ± 0.08 % test
+accuracy (50 000 training examples, 20 epochs, 112 s for the three); digits 96.49 ± 0.16 % (629 training
+examples, 50 epochs, 6 s). `python -m sweeps.train fashion_mnist/mlp --epsilon 0 --seeds 3`
 """
 
 import math
@@ -22,7 +22,9 @@ from sweeps.task import Recipe
     },
 )
 def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """inputs - h - h - classes with ReLU; h is 128 below 256 inputs (26 k parameters on digits), otherwise 256 (270 k)."""
+    """inputs - h - h - classes with ReLU; h is 128 below 256 inputs (26 k parameters on digits), otherwise
+    256 (270 k).
+    """
     inputs = math.prod(shape)
     width = 128 if inputs < 256 else 256
     return nn.Sequential(

@@ -1,9 +1,10 @@
 """A convolutional network for texts (Kim 2014, "Convolutional Neural Networks for Sentence Classification").
 
-TREC, ε = 0, 4476 training examples: 89.93 ± 1.30 % test accuracy (seeds 0 to 2: 88.60, 90.00, 91.20), 83.8 % on *select*, which is drawn from the
-official training rows; 13 s of one core of an AMD EPYC (AVX2) a seed, torch 2.13. `python -m sweeps.train trec/text_cnn --epsilon 0 --seeds 3`
-Published: 91.2 % without pre-trained vectors (Kim, table 2, CNN-rand), with ten times the parameters and a tenth more training examples;
-TF-IDF with logistic regression reaches 89.2 %. The recipe was chosen on *select* and *calibrate*.
+TREC, ε = 0, 4476 training examples: 89.93 ± 1.30 % test accuracy (seeds 0 to 2: 88.60, 90.00, 91.20), 83.8 %
+on *select*, which is drawn from the official training rows; 13 s of one core of an AMD EPYC (AVX2) a seed,
+torch 2.13. `python -m sweeps.train trec/text_cnn --epsilon 0 --seeds 3` Published: 91.2 % without pre-trained
+vectors (Kim, table 2, CNN-rand), with ten times the parameters and a tenth more training examples; TF-IDF
+with logistic regression reaches 89.2 %. The recipe was chosen on *select* and *calibrate*.
 """
 
 from typing import final
@@ -30,9 +31,11 @@ NUMBERS = 64
     },
 )
 def text_cnn(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
-    """Word vectors of 64 numbers, 64 convolutions over each of 3, 4 and 5 words with ReLU, the maximum over the text, dropout of 1/2.
+    """Word vectors of 64 numbers, 64 convolutions over each of 3, 4 and 5 words with ReLU, the maximum over
+    the text, dropout of 1/2.
 
-    No pre-trained vectors ("CNN-rand" of the paper, which has 300 numbers and 100 convolutions). Inputs are token ids (position,).
+    No pre-trained vectors ("CNN-rand" of the paper, which has 300 numbers and 100 convolutions). Inputs are
+    token ids (position,).
     """
     if len(shape) != 1:
         raise ValueError(f"inputs have shape {shape}; wanted token ids (position,)")
@@ -41,7 +44,8 @@ def text_cnn(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module
 
 @final
 class TextCNN(nn.Module):
-    """Each convolution is moved over the text and as many paddings, vectors of 0, before and after it as it is wide.
+    """Each convolution is moved over the text and as many paddings, vectors of 0, before and after it as it
+    is wide.
 
     So each text has a place where it sees paddings alone, and further ones change nothing.
     """
@@ -50,7 +54,9 @@ class TextCNN(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, NUMBERS)
         nn.init.normal_(self.words.weight, std=0.05)
-        self.convolutions = nn.ModuleList(nn.Conv1d(NUMBERS, NUMBERS, width, padding=width) for width in WIDTHS)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(NUMBERS, NUMBERS, width, padding=width) for width in WIDTHS
+        )
         self.dropout = nn.Dropout(0.5)
         self.output = nn.Linear(NUMBERS * len(WIDTHS), classes)
 

@@ -1,9 +1,12 @@
-"""A small transformer encoder for texts (Vaswani et al. 2017, "Attention Is All You Need"; normalised before each block, as in GPT-2).
+"""A small transformer encoder for texts (Vaswani et al. 2017, "Attention Is All You Need"; normalised before
+each block, as in GPT-2).
 
-TREC, ε = 0, 4476 training examples: 87.47 ± 0.61 % test accuracy (seeds 0 to 2: 86.80, 88.00, 87.60), 82.5 % on *select*, which is drawn from the
-official training rows; 32 s of one core of an AMD EPYC (AVX2) a seed, torch 2.13. `python -m sweeps.train trec/text_transformer --epsilon 0 --seeds 3`
-That is less than TF-IDF with logistic regression (89.2 %) and `text_cnn`: without pre-training, 4476 questions teach it little about the order of words.
-Dropout 0.1 for 15 epochs was no better (87.73 ± 1.01 %), nor were dropout 0.5, a learning rate of 2e-3 and larger initial vectors (86 %).
+TREC, ε = 0, 4476 training examples: 87.47 ± 0.61 % test accuracy (seeds 0 to 2: 86.80, 88.00, 87.60), 82.5 %
+on *select*, which is drawn from the official training rows; 32 s of one core of an AMD EPYC (AVX2) a seed,
+torch 2.13. `python -m sweeps.train trec/text_transformer --epsilon 0 --seeds 3` That is less than TF-IDF with
+logistic regression (89.2 %) and `text_cnn`: without pre-training, 4476 questions teach it little about the
+order of words. Dropout 0.1 for 15 epochs was no better (87.73 ± 1.01 %), nor were dropout 0.5, a learning
+rate of 2e-3 and larger initial vectors (86 %).
 """
 
 from typing import final
@@ -28,7 +31,8 @@ DROPOUT = 0.3
     },
 )
 def text_transformer(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
-    """Vectors of 64 numbers for words and positions, two layers of four heads, the mean over the words, and a linear layer.
+    """Vectors of 64 numbers for words and positions, two layers of four heads, the mean over the words, and a
+    linear layer.
 
     Inputs are token ids (position,).
     """
@@ -66,7 +70,9 @@ class TextTransformer(nn.Module):
 
 @final
 class EncoderLayer(nn.Module):
-    """values + attention(norm(values)), and then those + perceptron(norm(those)); the perceptron is four times as wide, with GELU."""
+    """values + attention(norm(values)), and then those + perceptron(norm(those)); the perceptron is four
+    times as wide, with GELU.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -79,7 +85,9 @@ class EncoderLayer(nn.Module):
 
     @override
     def forward(
-        self, values: Float[Tensor, "example position number"], there: Bool[Tensor, "example position"] | None = None
+        self,
+        values: Float[Tensor, "example position number"],
+        there: Bool[Tensor, "example position"] | None = None,
     ) -> Float[Tensor, "example position number"]:
         values = values + self.dropout(self.attention(self.before_attention(values), there))
         result: Tensor = values + self.dropout(self.perceptron(self.before_perceptron(values)))
@@ -88,9 +96,15 @@ class EncoderLayer(nn.Module):
     def attention(
         self, values: Float[Tensor, "example position number"], there: Bool[Tensor, "example position"] | None
     ) -> Float[Tensor, "example position number"]:
-        """softmax(q kᵀ / √d) v in each head, over the positions which are there; None for all. Written out, as vmap maps it so."""
+        """softmax(q kᵀ / √d) v in each head, over the positions which are there; None for all. Written out,
+        as vmap maps it so.
+        """
         examples, positions, width = values.shape
-        heads = self.asked(values).view(examples, positions, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        heads = (
+            self.asked(values)
+            .view(examples, positions, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key, value = heads.unbind(0)
         scores = query @ key.transpose(-2, -1) / (width // self.heads) ** 0.5
         if there is not None:

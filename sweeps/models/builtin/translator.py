@@ -1,8 +1,9 @@
 """A small encoder-decoder transformer for translation, 0.92 M parameters on Multi30k.
 
-Multi30k, German to English, ε = 0.1: after 3 epochs over 14 000 of the 28 608 training pairs BLEU 24.4 on the first 300 captions of *select*, 48 % of the
-pieces right, NLL 2.78; one seed, a plain loop with this recipe, 5 minutes of one core of an AMD EPYC (AVX2, shared), torch 2.13. With batches of
-128, 22.0, and 26.2 after 6 epochs; with 32 and 2e-3, 24.7. The whole recipe takes 33 minutes of a core for each member and was not run.
+Multi30k, German to English, ε = 0.1: after 3 epochs over 14 000 of the 28 608 training pairs BLEU 24.4 on the
+first 300 captions of *select*, 48 % of the pieces right, NLL 2.78; one seed, a plain loop with this recipe, 5
+minutes of one core of an AMD EPYC (AVX2, shared), torch 2.13. With batches of 128, 22.0, and 26.2 after 6
+epochs; with 32 and 2e-3, 24.7. The whole recipe takes 33 minutes of a core for each member and was not run.
 """
 
 import math
@@ -27,12 +28,17 @@ Memory = tuple[Float[Tensor, "example head _ depth"], Float[Tensor, "example hea
     recipes={"*": Recipe(epochs=10, batch_size=64, learning_rate=3e-3, weight_decay=1e-2, clip=1.0)},
 )
 def translator(shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
-    """Two layers each of encoder and decoder, width 128, four heads; one embedding for both languages, shared with the output.
+    """Two layers each of encoder and decoder, width 128, four heads; one embedding for both languages, shared
+    with the output.
 
-    Inputs are token ids (example, 2, position), source and target behind its first token; logits are (example, position, class).
+    Inputs are token ids (example, 2, position), source and target behind its first token; logits are
+    (example, position, class).
     """
     if len(shape) != 2 or shape[0] != 2 or classes != vocabulary:
-        raise ValueError(f"inputs have shape {shape} and {classes} classes; wanted (2, position), source and target, of one vocabulary")
+        raise ValueError(
+            f"inputs have shape {shape} and {classes} classes; wanted (2, position), source and target, of"
+            " one vocabulary"
+        )
     return Translator(shape[1], vocabulary)
 
 
@@ -62,9 +68,15 @@ class Translator(nn.Module):
 
     def sources(self, encoded: Float[Tensor, "example position width"]) -> list[Memory]:
         """Keys and values of the source for each layer of the decoder."""
-        return [layer.crossed.memory(encoded) for layer in self.decoder if isinstance(layer, Layer) and layer.crossed is not None]
+        return [
+            layer.crossed.memory(encoded)
+            for layer in self.decoder
+            if isinstance(layer, Layer) and layer.crossed is not None
+        ]
 
-    def output(self, hidden: Float[Tensor, "example position width"]) -> Float[Tensor, "example position class"]:
+    def output(
+        self, hidden: Float[Tensor, "example position width"]
+    ) -> Float[Tensor, "example position class"]:
         """Logits of the next token."""
         return functional.linear(self.decoded(hidden), self.embedding.weight)
 
@@ -76,7 +88,8 @@ class Translator(nn.Module):
         there: Bool[Tensor, "example 1 1 _"],
         past: Sequence[Memory] | None,
     ) -> tuple[Float[Tensor, "example class"], list[Memory]]:
-        """Logits of the token behind `tokens`, which are at a place of the target, and what the next step needs to be told as `past`.
+        """Logits of the token behind `tokens`, which are at a place of the target, and what the next step
+        needs to be told as `past`.
 
         `source` is what `sources` gave.
         """
@@ -87,7 +100,9 @@ class Translator(nn.Module):
             memories.append(own)
         return self.output(hidden)[:, 0], memories
 
-    def embed(self, tokens: Int[Tensor, "example position"], first: int) -> Float[Tensor, "example position width"]:
+    def embed(
+        self, tokens: Int[Tensor, "example position"], first: int
+    ) -> Float[Tensor, "example position width"]:
         """Vectors of tokens, whose first is at place `first`."""
         places: Tensor = self.places[first : first + tokens.shape[1]]  # type: ignore[index]
         embedded: Tensor = self.drop(self.embedding(tokens) * WIDTH**0.5 + places)
@@ -111,7 +126,11 @@ class Layer(nn.Module):
         super().__init__()
         self.own = Attention()
         self.crossed = Attention() if crossed else None
-        self.first, self.second, self.norm = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH), nn.LayerNorm(WIDTH)
+        self.first, self.second, self.norm = (
+            nn.Linear(WIDTH, HIDDEN),
+            nn.Linear(HIDDEN, WIDTH),
+            nn.LayerNorm(WIDTH),
+        )
         self.drop = nn.Dropout(DROPOUT)
 
     @override
@@ -123,7 +142,9 @@ class Layer(nn.Module):
         there: Bool[Tensor, "example 1 1 _"] | None = None,
         past: Memory | None = None,
     ) -> tuple[Float[Tensor, "example position width"], Memory]:
-        """The next vectors, and the own keys and values, those of the past included. `seen` says which positions each one attends to."""
+        """The next vectors, and the own keys and values, those of the past included. `seen` says which
+        positions each one attends to.
+        """
         memory = self.own.memory(self.own.norm(hidden))
         if past is not None:
             memory = torch.cat([past[0], memory[0]], 2), torch.cat([past[1], memory[1]], 2)
@@ -144,9 +165,14 @@ class Attention(nn.Module):
 
     @override
     def forward(
-        self, hidden: Float[Tensor, "example position width"], memory: Memory, seen: Bool[Tensor, "..."] | None
+        self,
+        hidden: Float[Tensor, "example position width"],
+        memory: Memory,
+        seen: Bool[Tensor, "..."] | None,
     ) -> Float[Tensor, "example position width"]:
-        attended = functional.scaled_dot_product_attention(heads(self.query(self.norm(hidden))), *memory, attn_mask=seen)
+        attended = functional.scaled_dot_product_attention(
+            heads(self.query(self.norm(hidden))), *memory, attn_mask=seen
+        )
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return mixed
 
