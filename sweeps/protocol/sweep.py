@@ -1,7 +1,6 @@
 """The sweep of one task, from its study to its published recommendation."""
 
 import hashlib
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,8 @@ from sweeps.protocol.confirm import Confirmation, Run, confirm
 from sweeps.protocol.example_table import instances_of
 from sweeps.protocol.finished import note_answer
 from sweeps.protocol.pilot import most_confirm_seeds
+from sweeps.protocol.report import describe, pull_command, shown_place, tables_of, ui_address, write_page
+from sweeps.protocol.shortlist import Shortlist, published_before
 from sweeps.protocol.test_ledger import (
     TestOpened,
     earlier_claims,
@@ -29,7 +30,6 @@ from sweeps.protocol.test_ledger import (
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
-from sweeps.site import page_of
 from sweeps.studies.design import control_point, planned
 from sweeps.studies.retrying_storage import PatientStorage
 from sweeps.studies.study import CLOSED, Study, open_stage, open_study
@@ -41,26 +41,20 @@ from sweeps.workers.launcher import Launcher
 from sweeps.workers.metrics import Meter
 from sweeps.workers.processes import places
 from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
-from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, in_tie, key_of, tied
+from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, key_of, tied
 from tracking.decision.power import sentences as told
 from tracking.decision.screening import Screening
-from tracking.mlflow import versions
-from tracking.mlflow.client import TrackingUnavailable
-from tracking.mlflow.client import shown as shown_uri
 from tracking.mlflow.model import ExportedModel
-from tracking.mlflow.versions import NotPublished
-from tracking.records.evidence import Evidence, Pilot
+from tracking.records.comparison import Comparison
+from tracking.records.evidence import Evidence, Opening, Pilot
 from tracking.records.outcome import Facts, Outcome, Point
 from tracking.records.recommendation import Recommendation
 from tracking.report import summary
 from tracking.report.answer import sentences
-from tracking.report.page import page
 
 DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
 LEAVE_SECONDS = 5.0
 """Workers see within so long that a sweep is closed."""
-UI_ADDRESS = "LSCAL_MLFLOW_UI"
-"""Environment variable: where people open MLflow, if not at the tracking URI."""
 
 
 @dataclass(frozen=True)
@@ -84,101 +78,67 @@ class Sweep:
         return self.worker.engine
 
     def run(self) -> Recommendation | Pilot | None:
-        """All steps, see `sweep_task`."""
-        plan, study, dataset, task = self.plan, self.screening, self.engine.dataset, self.screening.task
-        records, console = self.records, self.console
+        """Pilot, screen, fit, confirm, decide, publish; see `sweep_task`."""
         if not (self.asked.reopen or self.asked.pilot_only):
-            refuse_more(study)
+            refuse_more(self.screening)
         piloted = self.pilot()
         if self.asked.pilot_only:
             return self.close("FINISHED", piloted)
         screening = self.screen()
         if screening is None:
-            console.say(
-                f"{task.name}: ε = 0 diverged, so there is nothing to compare with. Try a lower"
-                " learning_rate.",
-                "red",
-            )
-            return self.close("FAILED", None)
+            return self.give_up("diverged, so there is nothing to compare with")
+        shortlist = self.fit(screening)
+        run_id, _ = self.records.where() or ("", "")
+        openings = self.open_test(shortlist, piloted, run_id)
+        confirmation = self.confirm(shortlist, len(openings[-1].seeds))
+        if shortlist.control not in confirmation.runs:
+            return self.give_up("diverged with fresh seeds, so nothing can be confirmed")
+        evidence = self.decide(shortlist, confirmation, screening, piloted, openings, run_id)
+        return self.publish(evidence, screening, confirmation)
 
-        with console.phase("fitting accuracy and calibration over ε"):
-            chosen, ties = candidates(screening, plan.terms), tied(screening, plan.terms)
+    def fit(self, screening: Screening) -> Shortlist:
+        """Fit the metrics over ε, and choose each policy's candidate."""
+        with self.console.phase("fitting accuracy and calibration over ε"):
+            chosen, ties = candidates(screening, self.plan.terms), tied(screening, self.plan.terms)
             published = self.published(screening)
-        control = key_of(screening.control_point)
-        points = {control: screening.control_point} | {
-            key_of(point): point for point in (*chosen.values(), *published)
-        }
-        finalists = {
-            key: [name for name, point in chosen.items() if key_of(point) == key]
-            for key, point in points.items()
-            if point["epsilon"] != 0
-        }
-        incumbent = next(
-            (point for point in published if in_tie(screening, plan.terms, plan.policy, point["epsilon"])),
-            None,
-        )
-        if incumbent is not None and plan.policy not in finalists[key_of(incumbent)]:
-            finalists[key_of(incumbent)].append(plan.policy)
-        earlier = openings_of(study)
-        advised = (
-            len(earlier[-1].seeds)
-            if earlier
-            else piloted.confirm_seeds
-            if piloted
-            else most_confirm_seeds(plan)
-        )
-        seeds = plan.confirm_seeds or advised
-        parent, _ = records.where() or ("", "")
-        openings = open_test(
-            study,
-            [points[key] for key in (control, *finalists)],
-            seeds,
-            parent,
-            self.asked.reopen,
-            console.say,
-        )
-        confirmation = self.confirm(finalists, points, control, seeds)
-        comparisons = confirmation.comparisons()
-        if control not in comparisons:
-            console.say(
-                f"{task.name}: ε = 0 diverged with fresh seeds, so nothing can be confirmed. Try a lower"
-                " learning_rate.",
-                "red",
-            )
-            return self.close("FAILED", None)
+        return Shortlist.of(screening, self.plan, chosen, ties, published)
 
-        source = Source(
-            study=study.name,
-            run_id=parent,
-            smoothing=plan.smoothing[0],
-            examples=len(dataset.splits["test"].labels),
-            openings=len(openings),
-            created="",
-            calibrate_examples=len(dataset.splits["calibrate"].labels),
-            training=plan.training(task, dataset.digest),
-        )
-        decided = decide(
-            chosen, comparisons, control, plan.terms, source, earlier_claims(study), ties, incumbent
-        )
-        tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
-        note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])
-        created = first_seen(study, plan.policy, decided)
-        recommendations = {name: replace(one, created=created) for name, one in decided.items()}
-        ordered = [
-            control,
-            *sorted((key for key in comparisons if key != control), key=lambda key: comparisons[key].epsilon),
-        ]
-        with console.phase("judging what was found"):
+    def open_test(self, shortlist: Shortlist, piloted: Pilot | None, run_id: str) -> tuple[Opening, ...]:
+        """Note that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening or
+        the pilot gives.
+        """
+        earlier = openings_of(self.screening)
+        if earlier:
+            advised = len(earlier[-1].seeds)
+        else:
+            advised = piloted.confirm_seeds if piloted else most_confirm_seeds(self.plan)
+        points = [shortlist.points[key] for key in (shortlist.control, *shortlist.finalists)]
+        seeds = self.plan.confirm_seeds or advised
+        return open_test(self.screening, points, seeds, run_id, self.asked.reopen, self.console.say)
+
+    def decide(
+        self,
+        shortlist: Shortlist,
+        confirmation: Confirmation,
+        screening: Screening,
+        piloted: Pilot | None,
+        openings: tuple[Opening, ...],
+        run_id: str,
+    ) -> Evidence:
+        """Recommend an ε by each policy, and collect what that rests on."""
+        plan, study, dataset, control = self.plan, self.screening, self.engine.dataset, shortlist.control
+        comparisons = confirmation.comparisons()
+        recommendations, created = self.recommend(shortlist, comparisons, len(openings), run_id)
+        others = [key for key in comparisons if key != control]
+        ordered = [control, *sorted(others, key=lambda key: comparisons[key].epsilon)]
+        with self.console.phase("judging what was found"):
             bands, surfaces = screening.bands(), screening.surfaces()
-            instances = instances_of(
-                dataset,
-                [confirmation.runs[key] for key in ordered],
-                shown_place(ordered, chosen[plan.policy]),
-            )
-        evidence = Evidence(
-            task=task.name,
+            place = shown_place(ordered, shortlist.candidates[plan.policy])
+            instances = instances_of(dataset, [confirmation.runs[key] for key in ordered], place)
+        return Evidence(
+            task=study.task.name,
             study=study.name,
-            run_id=parent,
+            run_id=run_id,
             created=created,
             plan=self.facts.plan,
             facts={**self.facts.params, **self.facts.tags},
@@ -197,39 +157,71 @@ class Sweep:
             surfaces=surfaces,
             instances=instances,
         )
+
+    def recommend(
+        self, shortlist: Shortlist, comparisons: Mapping[str, Comparison], openings: int, run_id: str
+    ) -> tuple[dict[str, Recommendation], str]:
+        """Each policy's recommendation, and when it was first made."""
+        plan, study, dataset = self.plan, self.screening, self.engine.dataset
+        source = Source(
+            study=study.name,
+            run_id=run_id,
+            smoothing=plan.smoothing[0],
+            examples=len(dataset.splits["test"].labels),
+            openings=openings,
+            created="",
+            calibrate_examples=len(dataset.splits["calibrate"].labels),
+            training=plan.training(study.task, dataset.digest),
+        )
+        chosen, incumbent = shortlist.candidates, shortlist.incumbent
+        decided = decide(
+            chosen,
+            comparisons,
+            shortlist.control,
+            plan.terms,
+            source,
+            earlier_claims(study),
+            shortlist.ties,
+            incumbent,
+        )
+        tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
+        note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])
+        created = first_seen(study, plan.policy, decided)
+        return {name: replace(one, created=created) for name, one in decided.items()}, created
+
+    def publish(self, evidence: Evidence, screening: Screening, confirmation: Confirmation) -> Recommendation:
+        """Export the network, write the page, publish the evidence to MLflow and print the answer."""
+        plan, study, console, task = self.plan, self.screening, self.console, evidence.task
+        shown = evidence.recommendations[plan.policy]
         tables = tables_of(evidence, screening)
         with console.phase("exporting the network of the recommended ε"):
-            model = self.model(confirmation.runs[key_of(recommendations[plan.policy].point)])
+            model = self.model(confirmation.runs[key_of(shown.point)])
         with console.phase("drawing, and publishing to MLflow"):
-            page_at = self.write_page(evidence)
-            version = records.publish(evidence, tables, model)
-            _, link = records.where() or ("", "")
+            page_at = write_page(Path(plan.state_dir), evidence)
+            version = self.records.publish(evidence, tables, model)
+            _, link = self.records.where() or ("", "")
         links = {"page": page_at} | ({"MLflow": ui_address(plan, link)} if link else {})
-        shown = recommendations[plan.policy]
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
             console.paragraph(summary.LEGEND, "dim")
         if version is None:
-            console.paragraph(
-                f"MLflow does not have it yet. {records.unsent().sentence}", "red", event="unsent"
-            )
-        console.say(f"  Pull the ε: {pull_command(plan, task.name)}   # --explain, --json")
+            unsent = self.records.unsent().sentence
+            console.paragraph(f"MLflow does not have it yet. {unsent}", "red", event="unsent")
+        console.say(f"  Pull the ε: {pull_command(plan, task)}   # --explain, --json")
         console.answer(
-            f"Recommended ε for {task.name}: {shown.epsilon:g} (policy {shown.policy})",
-            sentences(recommendations, plan.policy, links),
+            f"Recommended ε for {task}: {shown.epsilon:g} (policy {shown.policy})",
+            sentences(evidence.recommendations, plan.policy, links),
         )
         study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
         note_answer(study, version, links)
         study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
         return shown
 
-    def write_page(self, evidence: Evidence) -> str:
-        """Write the page of the task on this machine; its address."""
-        path = page_of(Path(self.plan.state_dir), evidence.task)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(evidence), encoding="utf-8")
-        return path.absolute().as_uri()
+    def give_up(self, why: str) -> Pilot | None:
+        """End without a recommendation, as there is no control."""
+        self.console.say(f"{self.screening.task.name}: ε = 0 {why}. Try a lower learning_rate.", "red")
+        return self.close("FAILED", None)
 
     def published(self, screening: Screening) -> list[Point]:
         """The point that is published for the same task, data and recipe by the plan's policy, to be
@@ -312,23 +304,20 @@ class Sweep:
             else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
         )
 
-    def confirm(
-        self, finalists: Mapping[str, Sequence[str]], points: Mapping[str, Point], control: str, seeds: int
-    ) -> Confirmation:
+    def confirm(self, shortlist: Shortlist, seeds: int) -> Confirmation:
         """Train the finalists and ε = 0 with fresh seeds, on *test*, until their questions are settled."""
-        confirmation = Confirmation(self.engine.dataset, self.plan.terms, seeds, control)
+        confirmation = Confirmation(self.engine.dataset, self.plan.terms, seeds, shortlist.control)
 
         def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
-            study = open_stage(
-                self.screening, "confirm", [points[key] for key in keys], places[0], len(places)
-            )
+            points = [shortlist.points[key] for key in keys]
+            study = open_stage(self.screening, "confirm", points, places[0], len(places))
             self.records.catch_up(study.outcomes())
             found = self.harvest(
                 study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:"
             )
             return {key: found[key] for key in keys if key in found}
 
-        confirm(confirmation, finalists, train)
+        confirm(confirmation, shortlist.finalists, train)
         return confirmation
 
     def model(self, run: Run) -> ExportedModel | None:
@@ -450,18 +439,6 @@ def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
     return launcher(plan, study.name, console.warn, "json" if console.json else "text")
 
 
-def published_before(plan: Plan, task: str, training: str) -> list[Point]:
-    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is
-    of the same training.
-    """
-    try:
-        found = versions.version(plan.tracking_uri, task)
-        record = found.recommendation(plan.policy)
-    except (NotPublished, TrackingUnavailable):
-        return []
-    return [dict(record.point)] if record.training == training and record.epsilon != 0 else []
-
-
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
     """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same
     one.
@@ -473,58 +450,3 @@ def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommen
         known = {**known, digest: datetime.now(UTC).isoformat(timespec="seconds")}
         study.note(DECIDED, known)
     return str(known[digest])
-
-
-def shown_place(keys: Sequence[str], candidate: Point) -> int:
-    """The place of the candidate among the confirmed points; of the last one where it is ε = 0, or is not
-    among them.
-    """
-    return keys.index(key_of(candidate)) if key_of(candidate) in keys[1:] else len(keys) - 1
-
-
-def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
-    """What a person reads at the end."""
-    tables = [
-        summary.conditions(evidence.recommendations[evidence.policy]),
-        summary.confirmation(evidence.comparisons),
-        summary.people(evidence.comparisons),
-        summary.screening(evidence.outcomes),
-        summary.differences(
-            evidence.outcomes,
-            screening.control,
-            screening.fit("accuracy") if len(evidence.outcomes) > 1 else None,
-        ),
-    ]
-    if evidence.dropped:
-        tables.append(summary.dropped(evidence.dropped, evidence.policy))
-    return [table for table in tables if table.rows]
-
-
-def describe(plan: Plan, engine: Engine) -> str:
-    """The resolved plan of a task in a sentence."""
-    examples = {name: len(split.labels) for name, split in engine.dataset.splits.items()}
-    tuned = "".join(
-        f", {name} in [{low:g}, {high:g}]" for name, (low, high) in plan.ranges(engine.task).items()
-    )
-    smoothing = "" if plan.smoothing == Plan.smoothing else f", {' or '.join(plan.smoothing)} smoothing"
-    span = "" if plan.epsilon == Plan.epsilon else f" in [{plan.epsilon[0]:g}, {plan.epsilon[1]:g}]"
-    return (
-        f"{plan.trials} ε{span}{tuned}{smoothing} × {plan.seeds} seeds × {engine.task.recipe.epochs} epochs; "
-        f"{', '.join(f'{name} {n}' for name, n in examples.items())}"
-    )
-
-
-def ui_address(plan: Plan, link: str) -> str:
-    """Where a person opens MLflow at a place in its UI."""
-    server = os.environ.get(UI_ADDRESS) or (
-        shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    )
-    return f"{server.rstrip('/')}/{link}"
-
-
-def pull_command(plan: Plan, task: str) -> str:
-    """The exact command that pulls what was found."""
-    custom = (
-        "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
-    )
-    return f"python -m tracking.recommend {task}{custom}"

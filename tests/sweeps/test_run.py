@@ -22,7 +22,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from sweeps.cli.run import main
 from sweeps.data.load import load
-from sweeps.protocol.sweep import published_before
+from sweeps.protocol.shortlist import published_before
 from sweeps.settings import resolve
 from tracking.records.outcome import Outcome
 
