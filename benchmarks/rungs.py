@@ -32,7 +32,7 @@ from torch import Tensor
 from sweeps.data.load import load
 from sweeps.devices import pick_device
 from sweeps.early_stopping.pruner import FIRST_WAVE, RISK
-from sweeps.early_stopping.rule import Claim, Curve, candidate, claim_of, survivors
+from sweeps.early_stopping.rule import Criterion, Curve, candidate, criterion_of, survivors
 from sweeps.settings import resolve
 from sweeps.training.autotune import choose
 from sweeps.workers.worker import member_of
@@ -66,24 +66,24 @@ class Sweep:
         """Length of every curve."""
         return int(self.curves[0].values["accuracy"].shape[0])
 
-    def candidate(self, claim: Claim, kept: Sequence[int]) -> int:
+    def candidate(self, criterion: Criterion, kept: Sequence[int]) -> int:
         """The trial which the claim's policy would choose among the kept ones."""
         epsilons = torch.tensor([self.curves[index].epsilon for index in kept], dtype=torch.float64)
-        finals = torch.stack([self.curves[index].values[claim.metric][-1] for index in kept]).double()
-        return kept[int(candidate(claim.sign * finals[None], epsilons, claim.near))]
+        finals = torch.stack([self.curves[index].values[criterion.metric][-1] for index in kept]).double()
+        return kept[int(candidate(criterion.sign * finals[None], epsilons, criterion.near))]
 
-    def recommended(self, claim: Claim, kept: Sequence[int]) -> int:
+    def recommended(self, criterion: Criterion, kept: Sequence[int]) -> int:
         """That trial where fresh seeds confirm it: the 95 % interval of a gain lies above 0, no veto's metric
         rises too much. Else ε = 0.
         """
-        chosen = self.candidate(claim, kept)
-        gain = self.fresh[claim.metric][chosen] - self.fresh[claim.metric][0]
+        chosen = self.candidate(criterion, kept)
+        gain = self.fresh[criterion.metric][chosen] - self.fresh[criterion.metric][0]
         bound = gain.mean() - student.ppf(0.975, len(gain) - 1) * gain.std() / len(gain) ** 0.5
         rises = [
             self.fresh[veto.metric][chosen].mean() / self.fresh[veto.metric][0].mean() - 1 < veto.tolerance
-            for veto in claim.vetoes
+            for veto in criterion.vetoes
         ]
-        return chosen if (bound > 0 or not claim.proven) and all(rises) else 0
+        return chosen if (bound > 0 or not criterion.proven) and all(rises) else 0
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,19 @@ def shortened(curve: Curve, epochs: int) -> Curve:
     return Curve(curve.epsilon, {metric: values[:epochs] for metric, values in curve.values.items()})
 
 
-def ours(claims: Sequence[Claim]) -> Rule:
+def ours(criteria: Sequence[Criterion]) -> Rule:
     """`survivors`, protecting some claims."""
     return lambda running, finished, epochs: [
-        verdict.keep for verdict in survivors(running, finished, epochs, claims)
+        decision.keep for decision in survivors(running, finished, epochs, criteria)
     ]
 
 
-def by_itself(claims: Sequence[Claim]) -> Rule:
+def by_itself(criteria: Sequence[Criterion]) -> Rule:
     """As a sweep judges its trials (`sweeps.early_stopping.pruner`): each by itself, against what finished in
     earlier waves, with its share of the risk.
     """
     return lambda running, finished, epochs: [
-        survivors([curve], finished, epochs, claims, RISK / FIRST_WAVE)[0].keep for curve in running
+        survivors([curve], finished, epochs, criteria, RISK / FIRST_WAVE)[0].keep for curve in running
     ]
 
 
@@ -162,10 +162,15 @@ def halving(running: Sequence[Curve], finished: Sequence[Curve], _: int) -> list
 
 
 POLICIES = ("safe", "accuracy", "calibrated")
-CLAIMS = {policy: claim for policy in POLICIES if (claim := claim_of(policy, Tolerances(), ERROR))}
+CLAIMS = {
+    policy: criterion for policy in POLICIES if (criterion := criterion_of(policy, Tolerances(), ERROR))
+}
 RULES: dict[str, tuple[Rule, tuple[str, ...]]] = {
-    **{f"ours, for {policy}": (ours((claim,)), (policy,)) for policy, claim in CLAIMS.items()},
-    **{f"by itself, for {policy}": (by_itself((claim,)), (policy,)) for policy, claim in CLAIMS.items()},
+    **{f"ours, for {policy}": (ours((criterion,)), (policy,)) for policy, criterion in CLAIMS.items()},
+    **{
+        f"by itself, for {policy}": (by_itself((criterion,)), (policy,))
+        for policy, criterion in CLAIMS.items()
+    },
     "ours, for all": (ours(tuple(CLAIMS.values())), POLICIES),
     "median stopping": (median_stopping, POLICIES),
     "successive halving": (halving, POLICIES),
@@ -198,14 +203,14 @@ def report(name: str, sweeps: Sequence[Sweep]) -> None:
 def changed(
     sweeps: Sequence[Sweep],
     replays: Sequence[Replay],
-    found: Callable[[Sweep, Claim, Sequence[int]], int],
-    claim: Claim,
+    found: Callable[[Sweep, Criterion, Sequence[int]], int],
+    criterion: Criterion,
 ) -> str:
     """In how many per cent of the sweeps another trial is chosen among those that reached the end than among
     all.
     """
     cases = [
-        found(sweep, claim, range(len(sweep.curves))) != found(sweep, claim, one.kept)
+        found(sweep, criterion, range(len(sweep.curves))) != found(sweep, criterion, one.kept)
         for sweep, one in zip(sweeps, replays, strict=True)
     ]
     return f"{100 * np.mean(cases):.1f}"

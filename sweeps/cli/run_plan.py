@@ -32,7 +32,7 @@ from sweeps.terminal import Console, duration
 from sweeps.training.beam_search import translating
 from sweeps.training.engine import Engine
 from sweeps.training.execution import network
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from tracking.decision.policies import POLICIES
 from tracking.exits import Exit
 from tracking.mlflow.client import TrackingAway, TrackingUnavailable, reach, shown
@@ -183,8 +183,8 @@ def run(
         raise WrongInput(str(error)) from error
     storage = wait_for_storage(plan.storage, console.warn)
     storage.say = console.warn
-    meter = Meter()
-    metrics = None if port is None else meter.serve(port=port)
+    metrics = Metrics()
+    address = None if port is None else metrics.serve(port=port)
     datasets: dict[str, Dataset] = {}
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
@@ -201,11 +201,13 @@ def run(
                     continue
                 engine = prepare(plan, task, datasets, console.say, remeasure=remeasure)
                 try:
-                    found.append(sweep_task(plan, engine, storage, recorder, console, meter, asked, metrics))
+                    found.append(
+                        sweep_task(plan, engine, storage, recorder, console, metrics, asked, address)
+                    )
                 except TestOpened as error:  # the other tasks need not wait
                     refused.append(error)
     finally:
-        meter.close()
+        metrics.close()
         storage.engine.dispose()
     if refused:
         raise WrongInput("\n".join(str(error) for error in refused))

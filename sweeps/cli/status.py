@@ -19,7 +19,15 @@ from rich.text import Text
 from sqlalchemy.engine import Engine
 
 from sweeps.errors import WrongInput
-from sweeps.studies.progress import STATES, STORAGE, StoreAway, Sweep, Worker, census, open_store
+from sweeps.studies.progress import (
+    STATES,
+    STORAGE,
+    StoreAway,
+    SweepStatus,
+    WorkerStatus,
+    open_store,
+    progress,
+)
 from tracking.exits import Exit
 from tracking.mlflow.client import shown
 from tracking.outbox.outbox import Outbox, megabytes
@@ -127,9 +135,9 @@ class Look:
     tasks: Sequence[str]
     folder: Path
 
-    def sweeps(self) -> list[Sweep]:
+    def sweeps(self) -> list[SweepStatus]:
         """How far the sweeps are. Errors: WrongInput, StoreAway."""
-        return census(self.engine, self.tasks)
+        return progress(self.engine, self.tasks)
 
     def waiting(self) -> Waiting | None:
         """What waits for MLflow; None where there is no outbox here."""
@@ -208,7 +216,7 @@ def console_of() -> Console:
     return console
 
 
-def table_of(sweeps: Sequence[Sweep], width: int) -> Table:
+def table_of(sweeps: Sequence[SweepStatus], width: int) -> Table:
     """A row for each sweep."""
     table = empty("Sweeps", width)
     table.add_column("sweep", no_wrap=True)
@@ -245,7 +253,7 @@ def table_of(sweeps: Sequence[Sweep], width: int) -> Table:
     return table
 
 
-def workers_of(workers: Iterable[tuple[Sweep, Worker]], width: int) -> Table:
+def workers_of(workers: Iterable[tuple[SweepStatus, WorkerStatus]], width: int) -> Table:
     """A row for each worker."""
     table = empty("Workers", width)
     for heading in ("host", "pid", "device", "engine", "last beat", "sweep", "has in hand"):
@@ -276,12 +284,12 @@ def empty(title: str, width: int) -> Table:
     )
 
 
-def named(sweep: Sweep, width: int) -> str:
+def named(sweep: SweepStatus, width: int) -> str:
     """The name of a sweep's study, on two lines in a narrow terminal."""
     return sweep.study if width >= WIDE else sweep.study.replace("@", "\n@")
 
 
-def idle(sweeps: Iterable[Sweep]) -> list[str]:
+def idle(sweeps: Iterable[SweepStatus]) -> list[str]:
     """What keeps a sweep from going on, in sentences."""
     return [
         f"{sweep.study}: {sweep.trials['queued']} trials are queued and no worker is alive. Start one:\n "
@@ -302,7 +310,7 @@ def in_hand(trials: Sequence[str]) -> str:
     return ", ".join(f"{study} {' '.join(numbers)}" for study, numbers in grouped.items())
 
 
-def recommended(sweep: Sweep) -> Text:
+def recommended(sweep: SweepStatus) -> Text:
     """The recommended ε, — as long as there is none."""
     epsilon = (sweep.recommended or {}).get("epsilon")
     return Text(f"{epsilon:g}", "bold green") if isinstance(epsilon, (int, float)) else Text("—")

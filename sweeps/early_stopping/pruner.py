@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sweeps.early_stopping.rule import Curve, Verdict, claim_of, relative_error, survivors
+from sweeps.early_stopping.rule import Curve, RungDecision, criterion_of, relative_error, survivors
 from sweeps.plan import Plan
 from sweeps.studies.design import planned
 from sweeps.studies.study import Study, Trial
@@ -65,7 +65,7 @@ def waves(points: Sequence[Point]) -> list[list[Point]]:
     return found
 
 
-class Ladder:
+class Pruner:
     """Which trials of a study go on at its rungs, see `has_rungs`."""
 
     def __init__(self, study: Study, examples: int, parameters: int, say: Callable[[str], None]):
@@ -93,29 +93,29 @@ class Ladder:
             own = curves_of(curves, slice(index * seeds, (index + 1) * seeds), past)
             keep[trial.number] = bool(own["accuracy"].isfinite().all())
             if keep[trial.number] and trial.number not in self.reasons:
-                verdict = self.verdict(trial.point, Curve(trial.point["epsilon"], own))
-                keep[trial.number] = verdict.keep
-                if not verdict.keep:
-                    self.reasons[trial.number] = verdict.reason
+                decision = self.decision(trial.point, Curve(trial.point["epsilon"], own))
+                keep[trial.number] = decision.keep
+                if not decision.keep:
+                    self.reasons[trial.number] = decision.reason
                     self.say(
                         f"trial {trial.number} is dropped after {past} of {self.epochs} epochs:"
-                        f" {verdict.reason}"
+                        f" {decision.reason}"
                     )
         return [keep[trial.number] for trial in trials for _ in range(seeds)]
 
-    def verdict(self, point: Point, running: Curve) -> Verdict:
+    def decision(self, point: Point, running: Curve) -> RungDecision:
         """What the rule says of a running trial, given the finished trials of the waves before its own."""
         before, size = self.before(point)
         error = self.error(before)
-        claim = claim_of(self.study.plan.policy, self.study.plan.tolerances, error)
-        if claim is None:
-            return Verdict(True, 1.0, {}, "the policy is not known to the rungs")
+        criterion = criterion_of(self.study.plan.policy, self.study.plan.tolerances, error)
+        if criterion is None:
+            return RungDecision(True, 1.0, {}, "the policy is not known to the rungs")
         if error == 0:
-            claim = replace(
-                claim, vetoes=()
+            criterion = replace(
+                criterion, vetoes=()
             )  # nobody knows how sure the veto is: then nobody is excluded by it
         finished = [curve_of(outcome) for outcome, _ in before]
-        return survivors([running], finished, self.epochs, [claim], RISK / size)[0]
+        return survivors([running], finished, self.epochs, [criterion], RISK / size)[0]
 
     def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
         """The finished trials of the waves before a point's own, in the order of the plan, with their losses;

@@ -72,7 +72,7 @@ class Veto:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Criterion:
     """How a policy chooses its candidate, and what that has to pass; else ε = 0 is recommended.
 
     Attributes:
@@ -91,7 +91,7 @@ class Claim:
     vetoes: tuple[Veto, ...] = ()
 
 
-def claim_of(policy: str, tolerances: Tolerances, error: float) -> Claim | None:
+def criterion_of(policy: str, tolerances: Tolerances, error: float) -> Criterion | None:
     """What a policy of `tracking.decision.policies` decides by; None for a policy that is not known here:
     then drop nothing.
 
@@ -100,22 +100,22 @@ def claim_of(policy: str, tolerances: Tolerances, error: float) -> Claim | None:
     """
     match policy:
         case "safe" | "raw":
-            return Claim(
+            return Criterion(
                 "accuracy",
                 near=True,
                 proven=True,
                 vetoes=(Veto("nll_calibrated", tolerances.nll_relative, error),),
             )
         case "accuracy":
-            return Claim("accuracy", proven=True)
+            return Criterion("accuracy", proven=True)
         case "calibrated":
-            return Claim("nll_calibrated", sign=-1)
+            return Criterion("nll_calibrated", sign=-1)
         case _:
             return None
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RungDecision:
     """Whether a running trial goes on.
 
     Attributes:
@@ -151,9 +151,9 @@ def survivors(
     running: Sequence[Curve],
     finished: Sequence[Curve],
     epochs: int,
-    claims: Sequence[Claim],
+    criteria: Sequence[Criterion],
     risk: float = 0.01,
-) -> list[Verdict]:
+) -> list[RungDecision]:
     """Which running trials go on after the last epoch of their curves, in their order.
 
     The sweep's end is drawn 2000 times: the final values of all running trials from their predictive
@@ -172,7 +172,7 @@ def survivors(
 
     Errors: ValueError for curves whose epochs or seeds do not fit.
     """
-    check(running, finished, epochs, claims)
+    check(running, finished, epochs, criteria)
     known = (
         len(finished) >= FINISHED and any(curve.epsilon == 0 for curve in finished) and seeds_of(finished) > 1
     )
@@ -180,11 +180,11 @@ def survivors(
         known and all(bool(value.isfinite().all()) for value in curve.values.values()) for curve in running
     ]
     end = (
-        End.draw([curve for curve, one in zip(running, able, strict=True) if one], finished, claims)
+        End.draw([curve for curve, one in zip(running, able, strict=True) if one], finished, criteria)
         if any(able)
         else None
     )
-    judged = iter(end.verdicts(risk) if end else [])
+    judged = iter(end.decisions(risk) if end else [])
     why = (
         "its values are not finite"
         if known
@@ -194,24 +194,30 @@ def survivors(
         (
             next(judged)
             if one
-            else Verdict(True, 1.0, {}, f"ε = {curve.epsilon:g} goes on: its end is not predicted, {why}.")
+            else RungDecision(
+                True, 1.0, {}, f"ε = {curve.epsilon:g} goes on: its end is not predicted, {why}."
+            )
         )
         for curve, one in zip(running, able, strict=True)
     ]
 
 
-def metrics_of(claims: Sequence[Claim]) -> list[str]:
+def metrics_of(criteria: Sequence[Criterion]) -> list[str]:
     """All metrics that decide, each once."""
     return list(
         dict.fromkeys(
-            name for claim in claims for name in (claim.metric, *(veto.metric for veto in claim.vetoes))
+            name
+            for criterion in criteria
+            for name in (criterion.metric, *(veto.metric for veto in criterion.vetoes))
         )
     )
 
 
-def check(running: Sequence[Curve], finished: Sequence[Curve], epochs: int, claims: Sequence[Claim]) -> None:
+def check(
+    running: Sequence[Curve], finished: Sequence[Curve], epochs: int, criteria: Sequence[Criterion]
+) -> None:
     """Raise ValueError where curves do not fit each other or the claims."""
-    for metric in metrics_of(claims):
+    for metric in metrics_of(criteria):
         if any(metric not in curve.values for curve in (*running, *finished)):
             raise ValueError(
                 f"a claim needs {metric!r}, which not every curve has; record it, or leave the claim out and"
@@ -251,16 +257,18 @@ class End:
     running: int
     epsilons: Float[Tensor, " trial"]
     finals: Mapping[str, Float[Tensor, "draw trial seed"]]
-    claims: Sequence[Claim]
+    criteria: Sequence[Criterion]
     adopted: Sequence[Bool[Tensor, "draw trial"]]
 
     @classmethod
-    def draw(cls, running: Sequence[Curve], finished: Sequence[Curve], claims: Sequence[Claim]) -> "End":
+    def draw(
+        cls, running: Sequence[Curve], finished: Sequence[Curve], criteria: Sequence[Criterion]
+    ) -> "End":
         """Draw the ends of all metrics that decide."""
         generator = torch.Generator().manual_seed(len(finished))  # a resumed sweep decides the same
         epsilons = torch.tensor([curve.epsilon for curve in (*running, *finished)], dtype=torch.float64)
         finals = {}
-        for metric in metrics_of(claims):
+        for metric in metrics_of(criteria):
             now = torch.stack([curve.values[metric] for curve in running]).double()
             then = torch.stack([curve.values[metric] for curve in finished]).double()
             finals[metric] = torch.cat(
@@ -272,18 +280,18 @@ class End:
             len(running),
             epsilons,
             finals,
-            claims,
-            [adopted(claim, finals, control, luck) for claim in claims],
+            criteria,
+            [adopted(criterion, finals, control, luck) for criterion in criteria],
         )
 
-    def verdicts(self, risk: float) -> list[Verdict]:
+    def decisions(self, risk: float) -> list[RungDecision]:
         """The verdict on each running trial."""
         kept = torch.ones(len(self.epsilons), dtype=torch.bool)
         risks = {index: self.change(without(kept, index)) for index in range(self.running)}
         for index in sorted(risks, key=risks.__getitem__):
             risks[index] = self.change(without(kept, index))
             kept[index] = self.epsilons[index] == 0 or risks[index] > risk
-        return [self.verdict(index, bool(kept[index]), risks[index]) for index in range(self.running)]
+        return [self.decision(index, bool(kept[index]), risks[index]) for index in range(self.running)]
 
     def change(self, kept: Bool[Tensor, " trial"]) -> float:
         """The share of draws in which some claim's recommendation among the kept trials is not that among
@@ -291,14 +299,14 @@ class End:
         """
         rows = kept.nonzero().squeeze(1)
         changed = torch.zeros(self.adopted[0].shape[0], dtype=torch.bool)
-        for claim, passes in zip(self.claims, self.adopted, strict=True):
-            finals = claim.sign * self.finals[claim.metric]
-            before = candidate(finals, self.epsilons, claim.near)[:, None]
-            after = rows[candidate(finals[:, rows], self.epsilons[rows], claim.near)][:, None]
+        for criterion, passes in zip(self.criteria, self.adopted, strict=True):
+            finals = criterion.sign * self.finals[criterion.metric]
+            before = candidate(finals, self.epsilons, criterion.near)[:, None]
+            after = rows[candidate(finals[:, rows], self.epsilons[rows], criterion.near)][:, None]
             changed |= ((before != after) & (passes.gather(1, before) | passes.gather(1, after))).squeeze(1)
         return float(changed.double().mean())
 
-    def verdict(self, index: int, keep: bool, risk: float) -> Verdict:
+    def decision(self, index: int, keep: bool, risk: float) -> RungDecision:
         """The verdict on a trial, in words."""
         epsilon = float(self.epsilons[index])
         predicted, told = {}, []
@@ -307,7 +315,9 @@ class End:
             low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
             predicted[metric] = Interval(float(means.mean()), low, high)
             known = finals[0, self.running :].mean(-1)
-            lowest = next((claim.sign < 0 for claim in self.claims if claim.metric == metric), True)
+            lowest = next(
+                (criterion.sign < 0 for criterion in self.criteria if criterion.metric == metric), True
+            )
             best = int(known.argmin() if lowest else known.argmax())
             scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
             mean, low, high, rival = (
@@ -319,12 +329,14 @@ class End:
                 f"{what} {mean}{unit} [{low}, {high}], best so far {rival}{unit} at ε ="
                 f" {float(self.epsilons[self.running + best]):g}"
             )
-        verdict = "goes on" if keep else "is dropped"
+        ending = "goes on" if keep else "is dropped"
         reason = (
-            f"ε = {epsilon:g} {verdict}: predicted {'; '.join(told)}; the chance that it changes the"
+            f"ε = {epsilon:g} {ending}: predicted {'; '.join(told)}; the chance that it changes the"
             f" recommendation is {100 * risk:.1f} %."
         )
-        return Verdict(keep, risk, predicted, "ε = 0 goes on: it is the control." if epsilon == 0 else reason)
+        return RungDecision(
+            keep, risk, predicted, "ε = 0 goes on: it is the control." if epsilon == 0 else reason
+        )
 
 
 def without(kept: Bool[Tensor, " trial"], index: int) -> Bool[Tensor, " trial"]:
@@ -365,7 +377,7 @@ def candidate(
 
 
 def adopted(
-    claim: Claim,
+    criterion: Criterion,
     finals: Mapping[str, Float[Tensor, "draw trial seed"]],
     control: int,
     luck: Float[Tensor, "2 draw trial"],
@@ -377,15 +389,15 @@ def adopted(
     left out, which makes adoption more likely than it is. A relative rise under a veto has the error of
     examples as well, and has to stay below the tolerance.
     """
-    values = claim.sign * finals[claim.metric]
+    values = criterion.sign * finals[criterion.metric]
     gain = values - values[:, control : control + 1]
     error = standard_error(gain)
     passes = (
         gain.mean(-1) + luck[0] * 2**0.5 * error > 1.96 * error
-        if claim.proven
+        if criterion.proven
         else torch.ones_like(luck[0], dtype=torch.bool)
     )
-    for veto in claim.vetoes:
+    for veto in criterion.vetoes:
         base = finals[veto.metric][:, control : control + 1]
         rise = (finals[veto.metric] - base) / base.mean(-1, keepdim=True)
         spread = (2 * (standard_error(rise).square() + veto.error**2)).sqrt()

@@ -7,7 +7,7 @@ from typing import Any
 from sweeps.plan import Asked, Plan
 from sweeps.protocol.test_ledger import in_words
 from sweeps.site import page_of
-from sweeps.studies.retrying_storage import PatientStorage
+from sweeps.studies.retrying_storage import RetryingStorage
 from sweeps.studies.study import Study, known_study
 from sweeps.task import Task
 from tracking.mlflow import versions
@@ -29,7 +29,7 @@ class Standing:
     recommendation: Recommendation
 
 
-def standing(plan: Plan, task: Task, digest: str, storage: PatientStorage, asked: Asked) -> Standing | None:
+def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, asked: Asked) -> Standing | None:
     """The answer that a finished sweep of this plan has published; None where there is something to do. It
     neither trains nor writes.
     """

@@ -31,14 +31,14 @@ from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
 from sweeps.studies.design import control_point, planned
-from sweeps.studies.retrying_storage import PatientStorage
+from sweeps.studies.retrying_storage import RetryingStorage
 from sweeps.studies.study import CLOSED, Study, open_stage, open_study
 from sweeps.terminal import Console
 from sweeps.training.engine import Engine, Progress
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.workers.launch import kind_of, launcher
 from sweeps.workers.launcher import Launcher
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from sweeps.workers.processes import places
 from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
 from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, key_of, tied
@@ -65,7 +65,7 @@ class Sweep:
 
     plan: Plan
     worker: Worker
-    hands: Worker | Launcher
+    trainers: Worker | Launcher
     screening: Study
     records: SweepRecorder
     facts: Facts
@@ -253,8 +253,8 @@ class Sweep:
     def dismiss(self) -> None:
         """Let the workers which were placed leave by themselves."""
         deadline = time.monotonic() + LEAVE_SECONDS
-        while isinstance(self.hands, Launcher) and self.hands.working() and time.monotonic() < deadline:
-            self.hands.watch()
+        while isinstance(self.trainers, Launcher) and self.trainers.working() and time.monotonic() < deadline:
+            self.trainers.watch()
             time.sleep(PAUSE_SECONDS / 4)
 
     def close(self, status: str, found: Pilot | None) -> Pilot | None:
@@ -290,7 +290,7 @@ class Sweep:
         study, plan = self.screening, self.plan
         self.records.catch_up([*study.outcomes(), *study.dropped()])
         points = planned(plan, study.task)
-        for wave in waves(points) if self.worker.ladder(study).active else [points]:
+        for wave in waves(points) if self.worker.pruner(study).active else [points]:
             study.enqueue(wave)
             self.train(study, "screening")
         outcomes = sorted(
@@ -358,18 +358,18 @@ class Sweep:
         """Have what is queued in a study trained, with a progress bar."""
         todo = study.pending() * len(study.seeds) * study.task.recipe.epochs
         with self.console.progress(f"{what} {study.task.name}", todo) as advance:
-            if isinstance(self.hands, Worker):
-                self.hands.work(study, advance)
+            if isinstance(self.trainers, Worker):
+                self.trainers.work(study, advance)
             else:
-                self.wait(study, self.hands, advance)
+                self.wait(study, self.trainers, advance)
 
-    def wait(self, study: Study, hands: Launcher, advance: Progress) -> None:
+    def wait(self, study: Study, trainers: Launcher, advance: Progress) -> None:
         """Keep the workers running until a study is finished. Errors: NoWorkers where none is left."""
         left, members = study.pending(), len(study.seeds) * study.task.recipe.epochs
         while left:
-            hands.watch()
+            trainers.watch()
             study.reap()
-            self.worker.roll.clear_gone(self.plan.grace)
+            self.worker.registry.clear_gone(self.plan.grace)
             now = study.pending()
             if now < left:
                 advance((left - now) * members)
@@ -380,12 +380,12 @@ class Sweep:
 def sweep_task(
     plan: Plan,
     engine: Engine,
-    storage: PatientStorage,
+    storage: RetryingStorage,
     recorder: Recorder,
     console: Console,
-    meter: Meter,
+    metrics: Metrics,
     asked: Asked,
-    metrics: str | None = None,
+    metrics_address: str | None = None,
 ) -> Recommendation | Pilot | None:
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
@@ -401,10 +401,16 @@ def sweep_task(
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
         worker = Worker(
-            study, engine, records.finish, Path(plan.state_dir, "checkpoints"), console.say, meter, metrics
+            study,
+            engine,
+            records.finish,
+            Path(plan.state_dir, "checkpoints"),
+            console.say,
+            metrics,
+            metrics_address,
         )
-        with hands_of(plan, worker, console) as hands:
-            sweep = Sweep(plan, worker, hands, study, records, found, console, asked)
+        with trainers_of(plan, worker, console) as trainers:
+            sweep = Sweep(plan, worker, trainers, study, records, found, console, asked)
             answer = sweep.run()
             sweep.dismiss()
             return answer
@@ -419,7 +425,7 @@ def sweep_task(
         raise
 
 
-def hands_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
+def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
     """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
     elsewhere.
     """

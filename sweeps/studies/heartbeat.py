@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.studies.progress import cause_of
-from sweeps.studies.retrying_storage import PatientStorage
+from sweeps.studies.retrying_storage import RetryingStorage
 from tracking.exits import Exit
 
 BEATS_IN_GRACE = 6
@@ -19,7 +19,7 @@ BEATS_IN_GRACE = 6
 
 
 @contextmanager
-def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None]) -> Iterator[None]:
+def heartbeat(storage: RetryingStorage, grace: float, *beats: Callable[[], None]) -> Iterator[None]:
     """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the
     database.
 
@@ -29,22 +29,22 @@ def heartbeat(storage: PatientStorage, grace: float, *beats: Callable[[], None])
     stop = threading.Event()
 
     def run() -> None:
-        told: set[str] = set()
+        said: set[str] = set()
         while True:
             try:
-                with storage.impatient():
+                with storage.without_retries():
                     for beat in beats:
                         beat()
-                told.clear()
+                said.clear()
             except (
                 OptunaError,
                 SQLAlchemyError,
                 OSError,
             ) as error:  # the database is away for a moment: the next beat tries again
                 cause = cause_of(error.__cause__ or error)
-                if cause not in told:
+                if cause not in said:
                     storage.say(f"No heartbeat, as the study store does not take it: {cause}")
-                told.add(cause)
+                said.add(cause)
             if stop.wait(grace / BEATS_IN_GRACE):
                 return
 

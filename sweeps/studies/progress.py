@@ -76,7 +76,7 @@ class StoreAway(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerStatus:
     """A worker which is on a sweep's roll, as it described itself.
 
     Attributes:
@@ -99,7 +99,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageStatus:
     """One study of a sweep.
 
     Attributes:
@@ -123,7 +123,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepStatus:
     """How far a sweep is.
 
     Attributes:
@@ -141,17 +141,17 @@ class Sweep:
     closed: str | None
     stage: str
     trials: Mapping[str, int]
-    stages: tuple[Stage, ...]
+    stages: tuple[StageStatus, ...]
     member_epochs_per_second: float | None
     members_per_second: float | None
     seconds_left: float | None
     ends: str | None
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerStatus, ...]
     recommended: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRow:
     """A trial as it lies in the store. `age` is that of its heartbeat in seconds, infinite where it has none
     or does not run.
     """
@@ -179,14 +179,14 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Books:
+class Snapshot:
     """What was read of a store: ids of studies by name, attributes by study, trials by study, epochs of
     dropped trials by trial.
     """
 
     studies: Mapping[str, int]
     attributes: Mapping[int, Mapping[str, Any]]
-    trials: Mapping[int, Sequence[Trial]]
+    trials: Mapping[int, Sequence[TrialRow]]
     epochs: Mapping[int, int]
 
 
@@ -264,25 +264,25 @@ def cause_of(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def census(engine: Engine, patterns: Sequence[str] = ()) -> list[Sweep]:
+def progress(engine: Engine, patterns: Sequence[str] = ()) -> list[SweepStatus]:
     """The sweeps of the tasks which a pattern matches, by default all; open ones first, the latest first.
 
     Errors: WrongInput where a pattern matches none; StoreAway.
     """
     try:
         with engine.connect() as connection:
-            books = read(connection, patterns)
+            snapshot = read(connection, patterns)
     except SQLAlchemyError as error:
         raise StoreAway(cause_of(error)) from error
     found = [
-        sweep_of(name, books, datetime.now(UTC))
-        for name in reversed(list(books.studies))
+        sweep_of(name, snapshot, datetime.now(UTC))
+        for name in reversed(list(snapshot.studies))
         if BASE.fullmatch(name)
     ]
     return sorted(found, key=lambda sweep: sweep.closed is not None)
 
 
-def read(connection: Connection, patterns: Sequence[str]) -> Books:
+def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
     """What is known of the sweeps of some tasks. Errors: WrongInput where a pattern matches none."""
     rows = connection.execute(STUDIES).all()
     names = [row.study_name for row in rows if BASE.fullmatch(row.study_name)]
@@ -303,9 +303,9 @@ def read(connection: Connection, patterns: Sequence[str]) -> Books:
     notes: dict[int, dict[str, Any]] = {}
     for row in connection.execute(NOTES, wanted):
         notes.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
-    trials: dict[int, list[Trial]] = {}
+    trials: dict[int, list[TrialRow]] = {}
     for row in connection.execute(TRIALS, wanted):
-        one = Trial(
+        one = TrialRow(
             row.trial_id,
             row.number,
             row.state,
@@ -319,7 +319,7 @@ def read(connection: Connection, patterns: Sequence[str]) -> Books:
     epochs = {
         row.trial_id: epochs_of(row.value_json) for row in connection.execute(OUTCOMES, {"trials": dropped})
     }
-    return Books(studies, attributes, trials, epochs)
+    return Snapshot(studies, attributes, trials, epochs)
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -332,28 +332,28 @@ def epochs_of(outcome: str) -> int:
     return max((len(curve) for curve in json.loads(json.loads(outcome))["curves"].values()), default=0)
 
 
-def recent(trials: Iterable[Trial]) -> list[Trial]:
+def recent(trials: Iterable[TrialRow]) -> list[TrialRow]:
     """The trials which came to their end last."""
     ended = [one for one in trials if one.kind in ("finished", "dropped") and one.seconds is not None]
     return sorted(ended, key=lambda one: one.ended or datetime.min)[-RECENT:]
 
 
-def sweep_of(name: str, books: Books, now: datetime) -> Sweep:
+def sweep_of(name: str, snapshot: Snapshot, now: datetime) -> SweepStatus:
     """How far one sweep is."""
-    kept = books.attributes.get(books.studies[name], {})
+    kept = snapshot.attributes.get(snapshot.studies[name], {})
     plan, settings = mapping(kept.get("plan")), mapping(kept.get("settings"))
     grace, epochs = number(settings.get("grace")) or GRACE, number(plan.get("epochs"))
     stages = sorted(
-        (stage for study in books.studies if (stage := stage_of(name, study, plan, settings, books))),
+        (stage for study in snapshot.studies if (stage := stage_of(name, study, plan, settings, snapshot))),
         key=order,
     )
     closed = kept.get("closed")
     under_way = next(
         (stage.stage for stage in stages if stage.trials["running"] or stage.left > 0), "deciding"
     )
-    speed, left = pace([stage for stage in stages if stage.stage == under_way], epochs, grace, books, now)
-    roll = books.trials.get(books.studies.get(name + WORKERS, -1), ())
-    return Sweep(
+    speed, left = pace([stage for stage in stages if stage.stage == under_way], epochs, grace, snapshot, now)
+    entries = snapshot.trials.get(snapshot.studies.get(name + WORKERS, -1), ())
+    return SweepStatus(
         task=name.partition("@")[0],
         study=name,
         created=None if (created := number(kept.get("created"))) is None else iso(created),
@@ -365,16 +365,16 @@ def sweep_of(name: str, books: Books, now: datetime) -> Sweep:
         members_per_second=speed / epochs if speed and epochs else None,
         seconds_left=left,
         ends=None if left is None else iso(now.timestamp() + left),
-        workers=tuple(worker_of(one, grace) for one in roll if one.kind == "running"),
+        workers=tuple(worker_of(one, grace) for one in entries if one.kind == "running"),
         recommended=mapping(kept.get("recommended")) or None,
     )
 
 
 def stage_of(
-    name: str, study: str, plan: Mapping[str, Any], settings: Mapping[str, Any], books: Books
-) -> Stage | None:
+    name: str, study: str, plan: Mapping[str, Any], settings: Mapping[str, Any], snapshot: Snapshot
+) -> StageStatus | None:
     """A study as a stage of the sweep `name`; None where it is none."""
-    trials = books.trials.get(books.studies[study], ())
+    trials = snapshot.trials.get(snapshot.studies[study], ())
     counts = Counter(one.kind for one in trials)
     planned = sum(counts[state] for state in STATES if state != "requeued")
     if study == name:
@@ -385,17 +385,17 @@ def stage_of(
         stage, members = beside["stage"], int(beside["end"]) - int(beside["first"])
     else:
         return None
-    return Stage(study, stage, members, planned, {state: counts[state] for state in STATES})
+    return StageStatus(study, stage, members, planned, {state: counts[state] for state in STATES})
 
 
-def order(stage: Stage) -> tuple[int, int]:
+def order(stage: StageStatus) -> tuple[int, int]:
     """Sorts stages as they come to pass."""
     beside = BESIDE.fullmatch(stage.study.rpartition("/")[2])
     return STAGES.index(stage.stage), int(beside["first"]) if beside else 0
 
 
 def pace(
-    stages: Sequence[Stage], epochs: float | None, grace: float, books: Books, now: datetime
+    stages: Sequence[StageStatus], epochs: float | None, grace: float, snapshot: Snapshot, now: datetime
 ) -> tuple[float | None, float | None]:
     """Member-epochs per second of a stage, and the seconds until all that is queued in it is trained; None
     where they are not known.
@@ -405,7 +405,9 @@ def pace(
     follows from when it began by its worker's clock, between none and nearly all.
     """
     trials = [
-        (one, stage.members) for stage in stages for one in books.trials.get(books.studies[stage.study], ())
+        (one, stage.members)
+        for stage in stages
+        for one in snapshot.trials.get(snapshot.studies[stage.study], ())
     ]
     ended = {one.id for one in recent(one for one, _ in trials)}
     running = [(one, members) for one, members in trials if one.kind == "running" and one.age <= grace]
@@ -413,7 +415,8 @@ def pace(
     if not epochs or spent <= 0 or not running:
         return None, None
     of_member = (
-        sum(books.epochs.get(one.id, epochs) * members for one, members in trials if one.id in ended) / spent
+        sum(snapshot.epochs.get(one.id, epochs) * members for one, members in trials if one.id in ended)
+        / spent
     )
     speed = of_member * sum(members for _, members in running)
     if speed <= 0:
@@ -423,19 +426,19 @@ def pace(
     return speed, (waiting - done) / speed
 
 
-def elapsed(trial: Trial, now: datetime) -> float:
+def elapsed(trial: TrialRow, now: datetime) -> float:
     """Seconds since a trial was begun, not below 0."""
     return max(0.0, (now.replace(tzinfo=None) - trial.started).total_seconds()) if trial.started else 0.0
 
 
-def worker_of(trial: Trial, grace: float) -> Worker:
+def worker_of(trial: TrialRow, grace: float) -> WorkerStatus:
     """An entry of a roll."""
     about = mapping(trial.notes.get(ABOUT))
     host, pid, device, engine, since, metrics = (
         str(about.get(key) or "") for key in ("host", "pid", "device", "engine", "since", "metrics")
     )
     holds = trial.notes.get(HOLDS)
-    return Worker(
+    return WorkerStatus(
         number=trial.number,
         host=host,
         pid=pid,

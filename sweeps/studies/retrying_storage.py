@@ -35,7 +35,7 @@ OPENED_AT_ONCE = 8
 """How often the tables of a new database are tried to be created, where others do the same."""
 
 
-PATIENCE_SECONDS = 300.0
+RETRY_SECONDS = 300.0
 """How long a database may be away."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 INNER = ("_create_new_trial", "_get_trials", "_set_trial_param", "_get_stale_trial_ids")
@@ -56,7 +56,7 @@ def transient(error: BaseException) -> bool:
     )
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's database storage, whose calls are repeated while the database is away, for up to `patience`
     seconds.
 
@@ -64,12 +64,12 @@ class PatientStorage(RDBStorage):
     repeated: see `sweeps.studies.study`.
     """
 
-    patience = PATIENCE_SECONDS
+    retry_seconds = RETRY_SECONDS
 
     def __init__(self, url: str, **settings: Any):
         self.local = threading.local()
         self.say: Callable[[str], None] = partial(print, file=sys.stderr)  # until someone has a better place
-        with self.impatient():  # a wrong URL is to be told at once
+        with self.without_retries():  # a wrong URL is to be told at once
             super().__init__(url, **settings)
 
     def use_grace(self, seconds: float) -> None:
@@ -77,7 +77,7 @@ class PatientStorage(RDBStorage):
         self.grace_period = max(1, round(seconds))
 
     @contextmanager
-    def impatient(self) -> Iterator[None]:
+    def without_retries(self) -> Iterator[None]:
         """Calls of this thread fail at once while inside."""
         before, self.local.inside = getattr(self.local, "inside", False), True
         try:
@@ -89,10 +89,10 @@ class PatientStorage(RDBStorage):
         """What a call gives, once the database answers. Errors: StoreUnavailable after `patience` seconds."""
         if getattr(self.local, "inside", False):  # only the outermost call is repeated
             return call()
-        deadline, pause, told = time.monotonic() + self.patience, FIRST_PAUSE, False
+        deadline, pause, said = time.monotonic() + self.retry_seconds, FIRST_PAUSE, False
         while True:
             try:
-                with self.impatient():
+                with self.without_retries():
                     value = call()
             except (StorageInternalError, SQLAlchemyError) as error:
                 if not transient(error):
@@ -102,16 +102,16 @@ class PatientStorage(RDBStorage):
                     raise StoreUnavailable(
                         f"the study store {shown(self.url)} does not answer: {cause}"
                     ) from error
-                if not told and pause > 1:
+                if not said and pause > 1:
                     self.say(
                         f"The study store {shown(self.url)} does not answer ({cause}); trying again for"
-                        f" {self.patience:g} s."
+                        f" {self.retry_seconds:g} s."
                     )
-                    told = True
+                    said = True
                 time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # so that workers do not come back all at once
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            if told:
+            if said:
                 self.say(f"The study store {shown(self.url)} is back.")
             return value
 
@@ -120,7 +120,7 @@ def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of the storage, repeated while the database is away."""
 
     @wraps(method)
-    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
+    def call(self: RetryingStorage, *arguments: Any, **named: Any) -> Any:
         return self.patiently(lambda: method(self, *arguments, **named))
 
     return call
@@ -128,10 +128,10 @@ def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
 
 for name, method in inspect.getmembers(RDBStorage, inspect.isfunction):
     if name in INNER or not name.startswith("_"):
-        setattr(PatientStorage, name, repeated(method))
+        setattr(RetryingStorage, name, repeated(method))
 
 
-def wait_for_storage(url: str, say: Callable[..., None]) -> PatientStorage:
+def wait_for_storage(url: str, say: Callable[..., None]) -> RetryingStorage:
     """The database of studies, waited for where it is away: a sweep or a worker is often started before it.
 
     Errors: WrongInput where the URL or the credentials are wrong; StoreUnavailable where it stays away.
@@ -154,7 +154,7 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> PatientStorage:
             time.sleep(5)
 
 
-def open_storage(url: str) -> PatientStorage:
+def open_storage(url: str) -> RetryingStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
     for attempt in range(OPENED_AT_ONCE):
         try:
@@ -168,12 +168,14 @@ def open_storage(url: str) -> PatientStorage:
     raise AssertionError
 
 
-def make_storage(url: str) -> PatientStorage:
+def make_storage(url: str) -> RetryingStorage:
     """The storage, whose tables are created where they are missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         settings = {"pool_pre_ping": True, **connection(url)}
-        return PatientStorage(url, engine_kwargs=settings, heartbeat_interval=1, grace_period=int(Plan.grace))
+        return RetryingStorage(
+            url, engine_kwargs=settings, heartbeat_interval=1, grace_period=int(Plan.grace)
+        )
 
 
 def unusable(url: str, error: Exception) -> WrongInput:

@@ -27,7 +27,7 @@ from sweeps.settings import resolve
 from sweeps.studies.design import planned, seeds_of
 from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.progress import BASE, BESIDE, STATES
-from sweeps.studies.retrying_storage import PatientStorage, StoreUnavailable
+from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
 from tracking.mlflow.client import shown
 from tracking.records.outcome import Outcome, Point, Stage
@@ -93,7 +93,7 @@ class Study:
     def __init__(
         self,
         study: optuna.Study,
-        storage: PatientStorage,
+        storage: RetryingStorage,
         plan: Plan,
         task: Task,
         stage: Stage,
@@ -293,7 +293,7 @@ class Study:
         again.
         """
         held, self.held = list(self.held.values()), {}
-        patience, self.storage.patience = self.storage.patience, RELEASE_SECONDS
+        retry_seconds, self.storage.retry_seconds = self.storage.retry_seconds, RELEASE_SECONDS
         try:
             given = sum(self.end(trial, TrialState.FAIL, {}) for trial in held)
             if given:
@@ -306,7 +306,7 @@ class Study:
             )
             return 0
         finally:
-            self.storage.patience = patience
+            self.storage.retry_seconds = retry_seconds
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, in whatever state."""
@@ -314,7 +314,7 @@ class Study:
 
     def outcomes(self) -> list[Outcome]:
         """The outcomes of all finished trials, whoever trained them, in the order of their numbers."""
-        return self.told(TrialState.COMPLETE)
+        return self.ended_as(TrialState.COMPLETE)
 
     def with_losses(self) -> list[tuple[Outcome, str | None]]:
         """The outcomes of all finished trials, each with the losses that were told with it."""
@@ -325,9 +325,9 @@ class Study:
 
     def dropped(self) -> list[Outcome]:
         """The trials which were dropped at a rung."""
-        return self.told(TrialState.PRUNED)
+        return self.ended_as(TrialState.PRUNED)
 
-    def told(self, state: TrialState) -> list[Outcome]:
+    def ended_as(self, state: TrialState) -> list[Outcome]:
         """The outcomes of the trials which ended in a state."""
         return [
             Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in self.trials() if trial.state == state
@@ -342,7 +342,7 @@ class Study:
         }
 
     def states(self) -> dict[str, int]:
-        """How many trials are in each state, in the words of `census.STATES`."""
+        """How many trials are in each state, in the words of `progress.STATES`."""
         found = dict.fromkeys(STATES, 0)
         for trial in self.trials():
             if SURPLUS not in trial.user_attrs:
@@ -459,7 +459,7 @@ def drawn(
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
+def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
     """Open or resume the screening study of a task; the message tells which, and what changed since the last
     plan.
     """
@@ -493,7 +493,7 @@ def open_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> 
     return opened, message
 
 
-def known_study(storage: PatientStorage, plan: Plan, task: Task, digest: str) -> Study | None:
+def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
     """The screening study of a task as it is, without a change; None where it was not begun."""
     try:
         study = load_known(storage, f"{task.name}@{key_of(plan.science(task, digest))}")
@@ -520,7 +520,7 @@ def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: i
     return opened
 
 
-def open_sweeps(storage: PatientStorage) -> list[str]:
+def open_sweeps(storage: RetryingStorage) -> list[str]:
     """The names of the sweeps which are under way."""
     found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
     return [
@@ -530,7 +530,7 @@ def open_sweeps(storage: PatientStorage) -> list[str]:
     ]
 
 
-def join_study(storage: PatientStorage, name: str, own: Mapping[str, Any]) -> Study:
+def join_study(storage: RetryingStorage, name: str, own: Mapping[str, Any]) -> Study:
     """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this
     machine's `own` keys of a plan.
 
@@ -588,12 +588,12 @@ def busy_stages(screening: Study) -> list[Study]:
     return stages
 
 
-def load_known(storage: PatientStorage, name: str) -> optuna.Study:
+def load_known(storage: RetryingStorage, name: str) -> optuna.Study:
     """A study that is there. Errors: KeyError."""
     return optuna.load_study(storage=storage, study_name=name)
 
 
-def create(storage: PatientStorage, plan: Plan, name: str) -> optuna.Study:
+def create(storage: RetryingStorage, plan: Plan, name: str) -> optuna.Study:
     """Create or load a study, and make sure that it has our two directions."""
     study = optuna.create_study(
         storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True

@@ -33,7 +33,7 @@ TYPED = BEATS.columns(trial_id=sqlalchemy.Integer, heartbeat=sqlalchemy.DateTime
 
 
 @dataclass(frozen=True)
-class Present:
+class RegisteredWorker:
     """An entry of the roll which is not crossed out.
 
     Attributes:
@@ -51,7 +51,7 @@ class Present:
     alive: bool
 
 
-class Place:
+class Registration:
     """A worker's entry. One who was taken for dead and crossed out is entered again by the next beat."""
 
     def __init__(self, storage: RDBStorage, study: int, about: Mapping[str, str | None]):
@@ -99,7 +99,7 @@ class Place:
             closed(self.storage, self.trial, TrialState.COMPLETE, time.monotonic() - self.since)
 
 
-class Roll:
+class WorkerRegistry:
     """The workers of one sweep. Its state is in the database alone."""
 
     def __init__(self, storage: RDBStorage, name: str):
@@ -109,11 +109,11 @@ class Roll:
         except DuplicatedStudyError:
             self.study = storage.get_study_id_from_name(name + WORKERS)
 
-    def enter(self, about: Mapping[str, str | None]) -> Place:
+    def enter(self, about: Mapping[str, str | None]) -> Registration:
         """A worker's entry, to be kept alive by its beats. Errors: those of the storage."""
-        return Place(self.storage, self.study, about)
+        return Registration(self.storage, self.study, about)
 
-    def present(self, grace: float) -> list[Present]:
+    def present(self, grace: float) -> list[RegisteredWorker]:
         """All entries which are not crossed out, by number; those silent for longer than `grace` seconds are
         not alive.
         """
@@ -121,9 +121,11 @@ class Roll:
         ages = heartbeat_ages(self.storage, [self.study])
         found = []
         for trial in running:
-            age, told = ages.get(trial._trial_id, math.inf), trial.user_attrs
+            age, noted = ages.get(trial._trial_id, math.inf), trial.user_attrs
             found.append(
-                Present(trial.number, told.get(ABOUT, {}), tuple(told.get(HOLDS, ())), age, age <= grace)
+                RegisteredWorker(
+                    trial.number, noted.get(ABOUT, {}), tuple(noted.get(HOLDS, ())), age, age <= grace
+                )
             )
         return found
 

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-def leashed(arguments: Sequence[str], cores: Iterable[int] = ()) -> list[str]:
+def dying_with_parent(arguments: Sequence[str], cores: Iterable[int] = ()) -> list[str]:
     """The command which runs `python ARGUMENTS` on these cores (all, where none are given) until this process
     ends.
 

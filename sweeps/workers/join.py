@@ -22,10 +22,10 @@ from sweeps.plan import Plan
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.studies.progress import BASE
-from sweeps.studies.retrying_storage import PatientStorage, wait_for_storage
+from sweeps.studies.retrying_storage import RetryingStorage, wait_for_storage
 from sweeps.studies.study import CLOSED, Study, busy_stages, join_study, open_sweeps
 from sweeps.terminal import Console
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import PAUSE_SECONDS, Worker
 
 
@@ -49,10 +49,10 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
     plan = replace(Plan(()), **own)
     storage = wait_for_storage(plan.storage, console.warn)
     storage.say = console.warn
-    meter = Meter()
-    metrics = None if port is None else meter.serve(host, port)
-    if metrics:
-        console.say(f"metrics at {metrics}", event="metrics", address=metrics)
+    metrics = Metrics()
+    address = None if port is None else metrics.serve(host, port)
+    if address:
+        console.say(f"metrics at {address}", event="metrics", address=address)
     refused: set[str] = set()
     try:
         with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
@@ -64,7 +64,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
                 )
                 for one in wanted:
                     try:
-                        join(one, own, storage, recorder, console, meter, metrics, stay=name is not None)
+                        join(one, own, storage, recorder, console, metrics, address, stay=name is not None)
                     except WrongInput as error:
                         if name is not None:
                             raise
@@ -74,18 +74,18 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
                     return
                 time.sleep(PAUSE_SECONDS)
     finally:
-        meter.close()
+        metrics.close()
         storage.engine.dispose()
 
 
 def join(
     name: str,
     own: Mapping[str, Any],
-    storage: PatientStorage,
+    storage: RetryingStorage,
     recorder: Recorder,
     console: Console,
-    meter: Meter,
-    metrics: str | None,
+    metrics: Metrics,
+    address: str | None,
     stay: bool,
 ) -> None:
     """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to
@@ -114,7 +114,7 @@ def join(
     with (
         sent(records),
         Worker(
-            screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, meter, metrics
+            screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, metrics, address
         ) as worker,
     ):
         while True:

@@ -7,13 +7,13 @@ from typing import Literal
 from sweeps.external_flags import words
 from sweeps.plan import Launch, Plan
 from sweeps.terminal import LogFormat
-from sweeps.workers.launcher import Elsewhere, Launcher, Voice
+from sweeps.workers.launcher import Elsewhere, Launcher, Reporter
 from sweeps.workers.processes import Processes, places
 
-Kind = Launch | Literal["elsewhere"]
+LaunchKind = Launch | Literal["elsewhere"]
 
 
-def kind_of(plan: Plan) -> Kind:
+def kind_of(plan: Plan) -> LaunchKind:
     """How a plan's workers are placed. Where it does not say, a single one is the process itself."""
     if plan.workers == 0:
         return "elsewhere"
@@ -40,9 +40,9 @@ def launcher(plan: Plan, study: str, say: Callable[[str], None], log_format: Log
         if folder:
             arguments += [flag, str(Path(folder).absolute())]
     arguments += words(plan.datasets, plan.architectures, study.partition("@")[0])
-    voice = Voice(say, json=log_format == "json")
+    reporter = Reporter(say, json=log_format == "json")
     if kind == "processes":
-        return Processes(places(plan.workers, plan.device), arguments, stores, voice)
+        return Processes(places(plan.workers, plan.device), arguments, stores, reporter)
     from sweeps.workers.ray import Ray
 
-    return Ray(plan.ray_address, plan.workers, plan.device, plan.gpus_per_worker, arguments, stores, voice)
+    return Ray(plan.ray_address, plan.workers, plan.device, plan.gpus_per_worker, arguments, stores, reporter)

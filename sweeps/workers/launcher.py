@@ -80,13 +80,13 @@ class Elsewhere(Launcher):
 
 
 @dataclass(frozen=True)
-class Voice:
+class Reporter:
     """Says what is new of workers. Lines which a worker wrote as JSON are passed on to stderr as they are."""
 
     say: Callable[[str], None]
     json: bool = False
 
-    def tell(self, number: int, news: News) -> News:
+    def report(self, number: int, news: News) -> News:
         """Say a worker's news, and give them back."""
         for line in news.output:
             if self.json:

@@ -1,4 +1,4 @@
-"""Meter: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's
+"""Metrics: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's
 own.
 """
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 from sweeps.errors import WrongInput
 
 
-class Meter:
+class Metrics:
     """Counts what a worker does, and serves the counts. What can be read at any time (memory, ages) is read
     when it is asked for.
     """
@@ -29,7 +29,7 @@ class Meter:
             "lscal_members", "Members whose training has come to an end.", registry=self.registry
         )
         self.seconds = Counter("lscal_training_seconds", "Time spent training.", registry=self.registry)
-        self.ended = Counter(
+        self.trial_ends = Counter(
             "lscal_trials_told",
             "Trials which this worker told the study of.",
             ["state"],
@@ -69,9 +69,9 @@ class Meter:
         self.members.inc(members)
         self.seconds.inc(seconds)
 
-    def told(self, state: str) -> None:
+    def ended(self, state: str) -> None:
         """The study was told of a trial: `finished`, `dropped`, `diverged` or `returned`."""
-        self.ended.labels(state).inc()
+        self.trial_ends.labels(state).inc()
 
     def trials(self, task: str, counts: Mapping[str, int]) -> None:
         """How many trials of a task's sweep are in each state."""

@@ -11,8 +11,8 @@ import torch
 from typing_extensions import override
 
 from sweeps.devices import MOST_LANES, pick_device
-from sweeps.workers.launcher import STOP_SECONDS, Launcher, Voice, judge
-from sweeps.workers.supervisor import Keeper
+from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
+from sweeps.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Processes(Launcher):
         placements: Sequence[Placement],
         arguments: Sequence[str],
         environment: Mapping[str, str],
-        voice: Voice,
+        reporter: Reporter,
     ):
-        self.voice = voice
-        self.keepers = [
-            Keeper(
+        self.reporter = reporter
+        self.supervisors = [
+            Supervisor(
                 number, [*arguments, "--device", seen(place)], {**environment, **limits(place)}, place.cores
             )
             for number, place in enumerate(placements, 1)
@@ -47,28 +47,32 @@ class Processes(Launcher):
 
     @override
     def start(self) -> None:
-        for keeper in self.keepers:
-            keeper.watch()
+        for supervisor in self.supervisors:
+            supervisor.watch()
 
     @override
     def watch(self) -> None:
-        judge([self.voice.tell(keeper.number, keeper.watch()) for keeper in self.keepers])
+        judge(
+            [self.reporter.report(supervisor.number, supervisor.watch()) for supervisor in self.supervisors]
+        )
 
     @override
     def stop(self) -> None:
-        for keeper in self.keepers:
-            keeper.ask_to_stop()
+        for supervisor in self.supervisors:
+            supervisor.ask_to_stop()
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            for keeper in self.keepers:
-                self.voice.tell(keeper.number, keeper.stop(max(0.0, deadline - time.monotonic())))
+            for supervisor in self.supervisors:
+                self.reporter.report(
+                    supervisor.number, supervisor.stop(max(0.0, deadline - time.monotonic()))
+                )
         finally:  # a second Ctrl-C leads here
-            for keeper in self.keepers:
-                keeper.stop(0)
+            for supervisor in self.supervisors:
+                supervisor.stop(0)
 
     @override
     def working(self) -> int:
-        return sum(keeper.process is not None for keeper in self.keepers)
+        return sum(supervisor.process is not None for supervisor in self.supervisors)
 
 
 def seen(place: Placement) -> str:

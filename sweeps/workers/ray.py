@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from sweeps.devices import MOST_LANES
 from sweeps.errors import WrongInput
-from sweeps.workers.launcher import STOP_SECONDS, Launcher, Voice, judge
-from sweeps.workers.supervisor import Keeper
+from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
+from sweeps.workers.supervisor import Supervisor
 
 HANDED_ON = ("MLFLOW_", "PG", "LSCAL_")
 """Variables of these kinds are the workers' too: credentials of MLflow and PostgreSQL, folders."""
@@ -33,8 +33,8 @@ class Ray(Launcher):
     their node goes.
 
     With `workers="auto"` there are as many as the nodes have room for, and more when nodes join; a fixed
-    number waits for room. An actor is a `Keeper` whose worker is a process of its own, so it has its own GPU
-    memory, takes SIGTERM, and may crash.
+    number waits for room. An actor is a `Supervisor` whose worker is a process of its own, so it has its own
+    GPU memory, takes SIGTERM, and may crash.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Ray(Launcher):
         gpus: float | None,
         arguments: Sequence[str],
         stores: Mapping[str, str],
-        voice: Voice,
+        reporter: Reporter,
     ):
         if device.startswith("cuda:"):
             raise WrongInput(
@@ -64,7 +64,7 @@ class Ray(Launcher):
         self.cpus = 0.0
         self.arguments = arguments
         self.stores = {name: absolute(url) for name, url in stores.items()}
-        self.voice = voice
+        self.reporter = reporter
         self.actors: list[Any] = []
         self.asked: dict[Any, int] = {}
         """Which worker a call without an answer yet was made to."""
@@ -91,7 +91,7 @@ class Ray(Launcher):
         answered, _ = self.ray.wait(list(self.asked), num_returns=len(self.asked), timeout=0)
         for call in answered:
             number = self.asked.pop(call)
-            self.hear(number, call)
+            self.receive(number, call)
             self.ask(number)
         judge(
             [self.news[number] for number in sorted(self.news)] if len(self.news) == len(self.actors) else []
@@ -108,7 +108,7 @@ class Ray(Launcher):
             if calls:
                 stopped, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=STOP_SECONDS + SLACK)
                 for call in stopped:
-                    self.hear(calls[call], call)
+                    self.receive(calls[call], call)
         finally:
             for actor in self.actors:
                 self.ray.kill(actor)
@@ -138,7 +138,7 @@ class Ray(Launcher):
                 environment["OMP_NUM_THREADS"] = str(max(1, int(self.cpus)))
             arguments = [*self.arguments, "--device", self.device if self.gpus else "cpu"]
             self.actors.append(
-                self.ray.remote(Keeper).options(**options).remote(number, arguments, environment)
+                self.ray.remote(Supervisor).options(**options).remote(number, arguments, environment)
             )
             self.ask(number)
 
@@ -146,15 +146,15 @@ class Ray(Launcher):
         """Ask a worker's actor for news. The answer comes when there is a place for it."""
         self.asked[self.actors[number - 1].watch.remote()] = number
 
-    def hear(self, number: int, call: Any) -> None:
+    def receive(self, number: int, call: Any) -> None:
         """Take the answer of a worker's actor, or that it is gone."""
         try:
-            self.news[number] = self.voice.tell(number, self.ray.get(call))
+            self.news[number] = self.reporter.report(number, self.ray.get(call))
             self.placed.add(number)
         except self.ray.exceptions.RayActorError:
             if number in self.placed:
                 self.placed.remove(number)
-                self.voice.say(
+                self.reporter.say(
                     f"worker {number} is gone with its node or its actor; Ray places it again where there is"
                     " room"
                 )

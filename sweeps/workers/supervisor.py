@@ -1,5 +1,6 @@
-"""Keeper: one worker, started again when it dies. Imports nothing heavy: with Ray it runs in a process of its
-own on each node.
+"""Supervisor: one worker process, started again when it dies.
+
+Imports nothing heavy: with Ray it runs in a process of its own on each node.
 """
 
 import os
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from sweeps.workers.die_with_parent import leashed
+from sweeps.workers.die_with_parent import dying_with_parent
 from tracking.exits import Exit
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
@@ -48,7 +49,7 @@ class News:
     lost: str
 
 
-class Keeper:
+class Supervisor:
     """Keeps a worker running until it has done its work, finds its input wrong, or dies too often.
 
     The worker is `python ARGUMENTS`, on these cores (all where there are none), with `environment` on top of
@@ -96,7 +97,7 @@ class Keeper:
         self.begun = time.monotonic()
         try:
             self.process = subprocess.Popen(  # noqa: S603
-                leashed(self.arguments, self.cores),
+                dying_with_parent(self.arguments, self.cores),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

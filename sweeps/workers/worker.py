@@ -24,13 +24,13 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from sweeps.early_stopping.pruner import Ladder, packed
+from sweeps.early_stopping.pruner import Pruner, packed
 from sweeps.engines import engine_for
 from sweeps.errors import Failed, WrongInput
 from sweeps.scoring import SENTENCES, Logits, Part, parts_of, score, splits_of, unscored
 from sweeps.studies.heartbeat import heartbeat, uninterrupted
 from sweeps.studies.study import Study, Trial
-from sweeps.studies.worker_registry import Roll
+from sweeps.studies.worker_registry import WorkerRegistry
 from sweeps.task import Execution, Task
 from sweeps.training.allocator import give_freed_memory_back
 from sweeps.training.beam_search import statistics_of
@@ -39,7 +39,7 @@ from sweeps.training.execution import network
 from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from tracking.decision.policies import key_of
 from tracking.records.outcome import Outcome, Point, brief
 
@@ -86,27 +86,27 @@ class Worker:
         finish: Finish,
         folder: Path,
         say: Say,
-        meter: Meter,
-        metrics: str | None = None,
+        metrics: Metrics,
+        metrics_address: str | None = None,
     ):
         self.screening, self.engine = screening, agreed(screening, engine)
-        self.finish, self.folder, self.say, self.meter = finish, folder, say, meter
+        self.finish, self.folder, self.say, self.metrics = finish, folder, say, metrics
         self.most = self.engine.way.members
-        self.ladders: dict[str, Ladder] = {}
+        self.pruners: dict[str, Pruner] = {}
         self.study = screening
-        self.roll = Roll(screening.storage, screening.name)
+        self.registry = WorkerRegistry(screening.storage, screening.name)
         self.about = {
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
             "device": str(engine.device),
             "engine": str(self.engine.way),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "metrics": metrics,
+            "metrics": metrics_address,
         }
-        meter.described({key: value for key, value in self.about.items() if value})
+        metrics.described({key: value for key, value in self.about.items() if value})
 
     def __enter__(self) -> "Worker":
-        self.place = self.roll.enter(self.about)
+        self.place = self.registry.enter(self.about)
         self.beating = heartbeat(self.screening.storage, self.screening.plan.grace, self.beat)
         self.beating.__enter__()
         return self
@@ -116,7 +116,7 @@ class Worker:
         storage = self.screening.storage
         with (
             suppress(OptunaError, SQLAlchemyError),
-            storage.impatient(),
+            storage.without_retries(),
         ):  # or else it is crossed out when it has been silent for a while
             self.place.leave()
 
@@ -124,13 +124,13 @@ class Worker:
         """A sign of life, of the worker and of its trials."""
         self.study.beat()
         self.place.beat()
-        self.meter.beaten()
+        self.metrics.beaten()
 
     def share(self) -> int:
         """With how many workers the trials are to be shared: those on the roll, or those which were placed
         and are not there yet.
         """
-        present = sum(one.alive for one in self.roll.present(self.screening.plan.grace))
+        present = sum(one.alive for one in self.registry.present(self.screening.plan.grace))
         return max(1, present, self.screening.noted(WORKERS) or 0)
 
     def work(self, study: Study, progress: Progress) -> None:
@@ -139,23 +139,23 @@ class Worker:
         Trials which other workers hold are waited for: they are finished there, or taken over when that
         worker falls silent. On any interruption, what is unfinished is given back.
         """
-        told = 0
+        said = 0
         while True:
             if self.batch(study, progress):
                 continue
             others = study.elsewhere()
             if not others and not study.waiting():
                 return
-            if others != told:
+            if others != said:
                 self.say(f"waiting for {others} trials which other workers hold")
-                told = others
+                said = others
             time.sleep(PAUSE_SECONDS)
 
     def batch(self, study: Study, progress: Progress) -> bool:
         """Ask and train one batch; False where there is nothing to do. On any interruption, what is
         unfinished is given back.
         """
-        ladder = self.ladder(study)
+        pruner = self.pruner(study)
         self.study = study
         try:
             with uninterrupted():
@@ -173,7 +173,7 @@ class Worker:
             for trial in trials:  # a population is trained equally far
                 parts[epochs_done(self.folder, study.uid(trial))].append(trial)
             for part in parts.values():
-                self.train(study, part, ladder, progress)
+                self.train(study, part, pruner, progress)
         except TakenOver:
             self.say(
                 "this worker was silent for too long: its trials were given to others, and it drops them"
@@ -182,18 +182,18 @@ class Worker:
             study.lost.clear()
         finally:
             for _ in range(study.release()):
-                self.meter.told("returned")
+                self.metrics.ended("returned")
         self.place.hold([])
-        self.meter.trials(study.task.name, study.states())
+        self.metrics.trials(study.task.name, study.states())
         return True
 
-    def ladder(self, study: Study) -> Ladder:
+    def pruner(self, study: Study) -> Pruner:
         """The rungs of a study."""
-        if study.name not in self.ladders:
-            self.ladders[study.name] = ladder_of(study, self.engine, self.say)
-        return self.ladders[study.name]
+        if study.name not in self.pruners:
+            self.pruners[study.name] = pruner_of(study, self.engine, self.say)
+        return self.pruners[study.name]
 
-    def train(self, study: Study, trials: Sequence[Trial], ladder: Ladder, progress: Progress) -> None:
+    def train(self, study: Study, trials: Sequence[Trial], pruner: Pruner, progress: Progress) -> None:
         """Train a batch of trials as one population, or in smaller ones where the memory does not hold it,
         and tell each of them.
         """
@@ -201,7 +201,7 @@ class Worker:
         def watched(epochs: int) -> None:
             if study.taken_over():
                 raise TakenOver
-            self.meter.advance(epochs)
+            self.metrics.advance(epochs)
             progress(epochs)
 
         seeds = study.seeds
@@ -214,11 +214,11 @@ class Worker:
         shelf = Shelf(self.folder, members, self.engine.identity, self.say)
         every = [member for own in members.values() for member in own]
         if len(trials) == 1 and len(every) > self.most:  # it did not fit before
-            self.tell(study, trials, ladder, self.train_in_parts(every, watched), progress)
+            self.tell(study, trials, pruner, self.train_in_parts(every, watched), progress)
             return
         try:
-            trained = self.engine.train(every, watched, ladder.rungs(trials, len(seeds)), shelf)
-            self.tell(study, trials, ladder, trained, progress)
+            trained = self.engine.train(every, watched, pruner.rungs(trials, len(seeds)), shelf)
+            self.tell(study, trials, pruner, trained, progress)
             return
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -228,7 +228,7 @@ class Worker:
         left = [trial for trial in trials if trial.number in study.held]  # some may have been told
         while left:
             part = left[: max(1, self.most // len(seeds))]
-            self.train(study, part, ladder, progress)
+            self.train(study, part, pruner, progress)
             left = left[len(part) :]
 
     def train_in_parts(self, members: Sequence[Member], progress: Progress) -> Trained:
@@ -262,11 +262,11 @@ class Worker:
         )
 
     def tell(
-        self, study: Study, trials: Sequence[Trial], ladder: Ladder, trained: Trained, progress: Progress
+        self, study: Study, trials: Sequence[Trial], pruner: Pruner, trained: Trained, progress: Progress
     ) -> None:
         """Score each trial of a batch, hand it over, and tell the study."""
         seeds, engine = study.seeds, self.engine
-        self.meter.trained(len(trained.epochs), trained.seconds)
+        self.metrics.trained(len(trained.epochs), trained.seconds)
         logits = (
             {split: engine.logits(trained, split) for split in splits_of(study.stage)}
             if trained.lanes
@@ -276,7 +276,7 @@ class Worker:
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
                 with uninterrupted():
-                    self.told(
+                    self.after_end(
                         study,
                         trial,
                         "diverged",
@@ -289,13 +289,13 @@ class Worker:
                     f" {describe(trial.point)}; the sweep goes on"
                 )
                 continue
-            if reason := ladder.reasons.get(trial.number):
+            if reason := pruner.reasons.get(trial.number):
                 outcome = replace(
                     unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason
                 )
                 with uninterrupted():
                     self.finish(outcome, {}, {})
-                    self.told(study, trial, "dropped", study.tell_dropped(trial, outcome))
+                    self.after_end(study, trial, "dropped", study.tell_dropped(trial, outcome))
                 progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
                 continue
             own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
@@ -309,18 +309,18 @@ class Worker:
             )
             with uninterrupted():
                 self.finish(outcome, own, files)
-                self.told(
+                self.after_end(
                     study,
                     trial,
                     "finished",
-                    study.tell(trial, outcome, packed(losses) if ladder.active else ""),
+                    study.tell(trial, outcome, packed(losses) if pruner.active else ""),
                 )
 
-    def told(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
+    def after_end(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
         """What follows when a trial was told."""
         place(self.folder, study.uid(trial)).unlink(missing_ok=True)
         if mine:
-            self.meter.told(state)
+            self.metrics.ended(state)
         else:
             self.say(
                 f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
@@ -401,10 +401,10 @@ def agreed(screening: Study, engine: Engine) -> Engine:
     return engine_for(replace(plan, execution=kept), engine.task, engine.dataset)
 
 
-def ladder_of(study: Study, engine: Engine, say: Say) -> Ladder:
+def pruner_of(study: Study, engine: Engine, say: Say) -> Pruner:
     """The rungs of a study whose trials an engine trains."""
     parameters = sum(one.numel() for one in network(engine.task, engine.dataset).parameters())
-    return Ladder(study, len(engine.dataset.splits["train"].labels), parameters, say)
+    return Pruner(study, len(engine.dataset.splits["train"].labels), parameters, say)
 
 
 def out_of_memory(error: BaseException) -> bool:

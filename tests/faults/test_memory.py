@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna, torch
 from sweeps.training.autotune import choose
 from sweeps.data.load import load
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from sweeps.settings import resolve
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.design import planned
@@ -30,7 +30,7 @@ study.enqueue(planned(plan, task))
 engine = choose(task, dataset, ("uniform",), torch.device("cpu"), seeds, "fused")
 engine = replace(engine, way=replace(engine.way, lanes=1, members=trials * seeds))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-with Worker(study, engine, lambda *_: None, Path("checkpoints"), print, Meter()) as worker:
+with Worker(study, engine, lambda *_: None, Path("checkpoints"), print, Metrics()) as worker:
     worker.engine = engine
     worker.most = most
     if megabytes:

@@ -15,7 +15,7 @@ from sweeps.errors import Failed, WrongInput
 from sweeps.settings import resolve
 from sweeps.workers import supervisor
 from sweeps.workers.launch import kind_of, launcher
-from sweeps.workers.launcher import Elsewhere, NoWorkers, Voice
+from sweeps.workers.launcher import Elsewhere, NoWorkers, Reporter
 from sweeps.workers.processes import Placement, Processes, limits, places
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +36,10 @@ time.sleep(600)
 """
 CONDUCTOR = f"""
 import sys, time
-from sweeps.workers.launcher import Voice
+from sweeps.workers.launcher import Reporter
 from sweeps.workers.processes import Placement, Processes
-speak = Voice(lambda line: print(line, flush=True))
-with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, speak) as workers:
+reporter = Reporter(lambda line: print(line, flush=True))
+with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, reporter) as workers:
     while True:
         workers.watch()
         time.sleep(0.1)
@@ -48,7 +48,7 @@ with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, speak) a
 
 def workers(source, said, count=1, environment=None):
     """Launcher of `count` workers which run this source code; what it says is appended to `said`."""
-    return Processes([CPU] * count, ["-c", source], environment or {}, Voice(said.append))
+    return Processes([CPU] * count, ["-c", source], environment or {}, Reporter(said.append))
 
 
 def until(condition, watched=None, seconds=60.0):
@@ -62,7 +62,7 @@ def until(condition, watched=None, seconds=60.0):
 
 
 def pids(launched):
-    return [keeper.process.pid for keeper in launched.keepers if keeper.process is not None]
+    return [supervisor.process.pid for supervisor in launched.supervisors if supervisor.process is not None]
 
 
 def runs(pid):
@@ -204,7 +204,7 @@ def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(mon
 
 
 def test_waits_between_starts_grow_and_a_life_not_in_vain_resets_them():
-    one = supervisor.Keeper(1, [], {})
+    one = supervisor.Supervisor(1, [], {})
     waits = []
     for code, lived in (
         (1, 59.0),
@@ -300,7 +300,7 @@ def test_no_password_is_on_a_command_line(tmp_path):
     )
     said = []
     launched = launcher(plan, "digits/mlp@12345678", said.append)
-    for one in launched.keepers:
+    for one in launched.supervisors:
         assert one.arguments[:4] == ["-m", "sweeps.worker", "--study", "digits/mlp@12345678"]
         one.arguments = [
             "-c",
@@ -368,6 +368,6 @@ def test_what_workers_write_as_json_stays_json(capsys):
     news = supervisor.News(
         ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; it is started again",), True, ""
     )
-    assert Voice(said.append, json=True).tell(3, news) is news
+    assert Reporter(said.append, json=True).report(3, news) is news
     assert capsys.readouterr().err == '{"event": "joined"}\n'
     assert said == list(news.events)

@@ -7,7 +7,7 @@ import torch
 from optuna.trial import TrialState
 
 from sweeps.data.load import load
-from sweeps.early_stopping.pruner import WORTH, Ladder, has_rungs, packed, unpacked, waves
+from sweeps.early_stopping.pruner import WORTH, Pruner, has_rungs, packed, unpacked, waves
 from sweeps.early_stopping.rule import Curve
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
@@ -15,7 +15,7 @@ from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.study import open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import Way
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker
 from tracking.records.outcome import Outcome
 from tracking.report import summary
@@ -69,7 +69,7 @@ def finished(study, trial, generator):
 
 def work(study, engine, folder, finish=lambda *_: None, progress=lambda _: None, say=lambda _: None):
     """Train what is queued, as the one worker of the sweep."""
-    with Worker(study, engine, finish, folder, say, Meter()) as worker:
+    with Worker(study, engine, finish, folder, say, Metrics()) as worker:
         worker.work(study, progress)
 
 
@@ -86,8 +86,8 @@ def worth_it(monkeypatch):
     monkeypatch.setattr("sweeps.early_stopping.pruner.WORTH", 1.0)
 
 
-def ladder(study, say=print):
-    return Ladder(study, 600, 26_000, say)
+def pruner(study, say=print):
+    return Pruner(study, 600, 26_000, say)
 
 
 @pytest.mark.usefixtures("worth_it")
@@ -135,9 +135,9 @@ def test_without_rungs_every_trial_is_trained_to_its_end(study, engine, tmp_path
 @pytest.mark.usefixtures("worth_it")
 def test_nothing_is_dropped_where_more_than_epsilon_is_tuned(study):
     trials = study.ask(2)
-    assert sorted(ladder(study).rungs(trials, SEEDS)) == [2, 4, 6]
+    assert sorted(pruner(study).rungs(trials, SEEDS)) == [2, 4, 6]
     study.plan = replace(study.plan, tune={"learning_rate": (1e-3, 1e-2)})
-    assert ladder(study).rungs(trials, SEEDS) == {}
+    assert pruner(study).rungs(trials, SEEDS) == {}
 
 
 def test_whether_there_are_rungs_follows_from_the_plan(study):
@@ -166,11 +166,11 @@ def test_a_verdict_depends_on_earlier_waves_alone(study):
         fifth.point["epsilon"],
         {"accuracy": torch.full((2, SEEDS), 0.9), "nll_calibrated": torch.full((2, SEEDS), 0.4)},
     )
-    before = ladder(study).verdict(fifth.point, curve)
+    before = pruner(study).decision(fifth.point, curve)
     assert not before.keep
     study.tell(sixth, finished(study, sixth, torch.Generator().manual_seed(9)))
-    assert ladder(study).verdict(fifth.point, curve) == before
-    assert ladder(study).verdict({"epsilon": 0.1}, replace(curve, epsilon=0.1)).keep
+    assert pruner(study).decision(fifth.point, curve) == before
+    assert pruner(study).decision({"epsilon": 0.1}, replace(curve, epsilon=0.1)).keep
 
 
 @pytest.mark.usefixtures("worth_it")
@@ -180,7 +180,7 @@ def test_the_error_of_the_veto_is_that_of_a_relative_difference(study):
     outcomes = study.outcomes()
 
     def error(told):
-        return ladder(study).error(
+        return pruner(study).error(
             [
                 (outcome, packed(told[outcome.epsilon]) if outcome.epsilon in told else None)
                 for outcome in outcomes

@@ -12,7 +12,7 @@ import pytest
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
 from sweeps.workers.launch import launcher
-from sweeps.workers.launcher import Voice
+from sweeps.workers.launcher import Reporter
 from sweeps.workers.ray import Ray, absolute, refuse_files, room, share_of_cores
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
             0.5,
             [str(tasks / "trainer.py"), str(tasks)],
             stores,
-            Voice(said.append),
+            Reporter(said.append),
         )
         add(tasks, 10)
         with workers:
@@ -133,8 +133,8 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
 CONDUCTOR = """
 import sys, time
 from sweeps.workers.ray import Ray
-from sweeps.workers.launch import Voice
-with Ray(None, 2, "cpu", None, sys.argv[1:], {}, Voice(lambda line: print(line, flush=True))) as workers:
+from sweeps.workers.launch import Reporter
+with Ray(None, 2, "cpu", None, sys.argv[1:], {}, Reporter(lambda line: print(line, flush=True))) as workers:
     while True:
         workers.watch()
         time.sleep(0.1)
@@ -203,16 +203,16 @@ def test_without_ray_the_package_to_install_is_named(monkeypatch):
 
 def test_ray_chooses_the_gpu_and_a_worker_has_one_at_most():
     with pytest.raises(WrongInput, match="Ray chooses"):
-        Ray(None, 1, "cuda:1", None, [], {}, Voice(print))
+        Ray(None, 1, "cuda:1", None, [], {}, Reporter(print))
     with pytest.raises(WrongInput, match="gpus_per_worker is 2"):
-        Ray(None, 1, "cuda", 2.0, [], {}, Voice(print))
+        Ray(None, 1, "cuda", 2.0, [], {}, Reporter(print))
 
 
 @NEEDS_RAY
 @pytest.mark.filterwarnings("ignore")
 def test_no_cluster_at_an_address_is_wrong_input():
     with pytest.raises(WrongInput, match="no Ray cluster to use at 'nowhere.invalid:6379'"):
-        Ray("nowhere.invalid:6379", 1, "cpu", None, [], {}, Voice(print)).start()
+        Ray("nowhere.invalid:6379", 1, "cpu", None, [], {}, Reporter(print)).start()
 
 
 def test_a_database_in_a_file_is_refused_where_other_machines_work():

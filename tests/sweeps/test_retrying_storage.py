@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
-from sweeps.studies.retrying_storage import PatientStorage, StoreUnavailable, open_storage, transient
+from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable, open_storage, transient
 from sweeps.studies.study import open_study
 
 
@@ -79,7 +79,7 @@ def test_an_absence_is_told_once_with_the_way_back(database, study):
 
 
 def test_patience_ends(database, study):
-    study.storage.patience = 1.0
+    study.storage.retry_seconds = 1.0
     database.stop()
     try:
         with pytest.raises(StoreUnavailable, match="the study store .* does not answer"):
@@ -99,6 +99,6 @@ def test_every_call_of_optunas_cache_is_patient():
     source = inspect.getsource(optuna.storages._cached_storage._CachedStorage)
     called = set(re.findall(r"self\._backend\.(\w+)", source))
     assert len(called) > 15
-    assert [name for name in sorted(called) if not hasattr(getattr(PatientStorage, name), "__wrapped__")] == [
-        "_get_best_trial_id"
-    ]
+    assert [
+        name for name in sorted(called) if not hasattr(getattr(RetryingStorage, name), "__wrapped__")
+    ] == ["_get_best_trial_id"]

@@ -8,14 +8,14 @@ from scipy.stats import multivariate_normal, norm
 
 from sweeps.early_stopping.rule import (
     DRAWS,
-    Claim,
+    Criterion,
     Curve,
     End,
     Veto,
     adopted,
     candidate,
-    claim_of,
     condition,
+    criterion_of,
     predict,
     relative_error,
     survivors,
@@ -25,7 +25,7 @@ from tracking.records.outcome import Outcome, spread
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)
 EPOCHS, SEEDS, RUNG = 20, 6, 10
-ACCURATE = Claim("accuracy")
+ACCURATE = Criterion("accuracy")
 
 
 def curves(end, slowness=0.0, noise=0.001, seed=5, seeds=SEEDS, epsilons=EPSILONS, metric="accuracy"):
@@ -46,8 +46,10 @@ def until(curve, epochs=RUNG):
     return Curve(curve.epsilon, {metric: values[:epochs] for metric, values in curve.values.items()})
 
 
-def judge(trials, finished, claims=(ACCURATE,), **options):
-    return survivors([until(one) for one in trials[finished:]], trials[:finished], EPOCHS, claims, **options)
+def judge(trials, finished, criteria=(ACCURATE,), **options):
+    return survivors(
+        [until(one) for one in trials[finished:]], trials[:finished], EPOCHS, criteria, **options
+    )
 
 
 def both(one, other):
@@ -58,17 +60,17 @@ def test_a_slow_trial_that_will_win_goes_on_though_it_is_the_last_now():
     trials = curves(lambda epsilon: 0.85 + 0.05 * epsilon, slowness=4.0)
     now = [float(trial.values["accuracy"][RUNG - 1].mean()) for trial in trials]
     assert min(now) == now[-1]
-    verdicts = judge(trials, 4)
-    assert verdicts[-1].keep
-    assert verdicts[-1].predicted["accuracy"].value == pytest.approx(0.85 + 0.05 * 0.35, abs=0.004)
+    decisions = judge(trials, 4)
+    assert decisions[-1].keep
+    assert decisions[-1].predicted["accuracy"].value == pytest.approx(0.85 + 0.05 * 0.35, abs=0.004)
 
 
 def test_what_cannot_win_is_dropped_and_the_reason_says_why():
     trials = curves(lambda epsilon: 0.85 - 0.2 * (epsilon - 0.1) ** 2)
-    verdicts = judge(trials, 4)
-    assert [verdict.keep for verdict in verdicts] == [True, False, True, False]
+    decisions = judge(trials, 4)
+    assert [decision.keep for decision in decisions] == [True, False, True, False]
     best = float(trials[2].values["accuracy"][-1].mean())
-    last = verdicts[-1]
+    last = decisions[-1]
     assert last.risk <= 0.01
     assert last.predicted["accuracy"].low < 0.8375 < last.predicted["accuracy"].high < best
     interval = last.predicted["accuracy"]
@@ -83,25 +85,25 @@ def test_what_cannot_win_is_dropped_and_the_reason_says_why():
 def test_the_control_is_never_dropped():
     trials = curves(lambda epsilon: 0.8 + 0.3 * epsilon)
     again = Curve(0.0, trials[0].values)
-    verdicts = judge([*trials[:4], again, *trials[4:]], 4, risk=1.0)
-    assert [verdict.keep for verdict in verdicts] == [True, False, False, False, False]
+    decisions = judge([*trials[:4], again, *trials[4:]], 4, risk=1.0)
+    assert [decision.keep for decision in decisions] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])
 def test_nothing_is_dropped_before_three_trials_have_finished(finished):
-    verdicts = judge(curves(lambda epsilon: 0.85 - epsilon), finished, risk=1.0)
-    assert all(verdict.keep and not verdict.predicted for verdict in verdicts)
-    assert "fewer than 3" in verdicts[-1].reason
+    decisions = judge(curves(lambda epsilon: 0.85 - epsilon), finished, risk=1.0)
+    assert all(decision.keep and not decision.predicted for decision in decisions)
+    assert "fewer than 3" in decisions[-1].reason
 
 
 def test_nothing_is_dropped_before_the_control_has_finished_or_with_one_seed():
     trials = curves(lambda epsilon: 0.85 - epsilon)
-    assert all(verdict.keep for verdict in judge(trials[1:], 4, risk=1.0))
+    assert all(decision.keep for decision in judge(trials[1:], 4, risk=1.0))
     assert all(
-        verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=1), 4, risk=1.0)
+        decision.keep for decision in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=1), 4, risk=1.0)
     )
     assert not any(
-        verdict.keep for verdict in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=2), 4, risk=1.0)
+        decision.keep for decision in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=2), 4, risk=1.0)
     )
 
 
@@ -117,7 +119,7 @@ def test_a_trial_with_nan_goes_on_to_its_failure_and_leaves_the_others_verdicts_
 
 def test_the_risk_is_that_of_all_dropped_trials_together():
     trials = curves(lambda _: 0.85, noise=0.01, epsilons=(0.0, 0.09, 0.21, *np.linspace(0.1, 0.2, 30)))
-    kept = torch.tensor([verdict.keep for verdict in judge(trials, 3, risk=0.1)] + [True] * 3)
+    kept = torch.tensor([decision.keep for decision in judge(trials, 3, risk=0.1)] + [True] * 3)
     end = End.draw([until(one) for one in trials[3:]], trials[:3], [ACCURATE])
     alone = [end.change(torch.arange(33) != index) for index in range(30)]
     assert sum(risk <= 0.1 for risk in alone) > 25  # one by one, nearly all of these equals could go
@@ -130,10 +132,10 @@ def test_a_policy_that_vetoes_worse_probabilities_drops_what_only_accuracy_would
         curves(lambda epsilon: 0.85 + 0.1 * epsilon),
         curves(lambda epsilon: 0.4 + 0.3 * epsilon, seed=6, metric="nll_calibrated"),
     )
-    accuracy = Claim("accuracy", proven=True)
+    accuracy = Criterion("accuracy", proven=True)
     assert judge(trials, 4, [accuracy])[-1].keep
     vetoed = replace(accuracy, vetoes=(Veto("nll_calibrated", 0.01, error=0.005),))
-    assert not any(verdict.keep for verdict in judge(trials, 4, [vetoed]))
+    assert not any(decision.keep for decision in judge(trials, 4, [vetoed]))
     unsure = replace(accuracy, vetoes=(Veto("nll_calibrated", 0.01, error=0.5),))
     assert judge(trials, 4, [unsure])[-1].keep
 
@@ -143,11 +145,11 @@ def test_a_trial_is_kept_for_any_claim():
         curves(lambda epsilon: 0.85 - 0.2 * epsilon),
         curves(lambda epsilon: 0.4 - 0.2 * epsilon, seed=6, metric="nll_calibrated"),
     )
-    sharpest = Claim("nll_calibrated", sign=-1)
-    assert [verdict.keep for verdict in judge(trials, 4, [ACCURATE])] == [False] * 4
-    assert [verdict.keep for verdict in judge(trials, 4, [sharpest])] == [False, False, False, True]
-    for claims in ([ACCURATE, sharpest], [sharpest, ACCURATE]):
-        assert [verdict.keep for verdict in judge(trials, 4, claims)] == [False, False, False, True]
+    sharpest = Criterion("nll_calibrated", sign=-1)
+    assert [decision.keep for decision in judge(trials, 4, [ACCURATE])] == [False] * 4
+    assert [decision.keep for decision in judge(trials, 4, [sharpest])] == [False, False, False, True]
+    for criteria in ([ACCURATE, sharpest], [sharpest, ACCURATE]):
+        assert [decision.keep for decision in judge(trials, 4, criteria)] == [False, False, False, True]
 
 
 def test_verdicts_are_the_same_each_time():
@@ -166,7 +168,7 @@ def test_curves_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="allowed is 1 to 19"):
         survivors([trials[4]], trials[:4], EPOCHS, [ACCURATE])
     with pytest.raises(ValueError, match="'aurc'"):
-        survivors([until(trials[4])], trials[:4], EPOCHS, [Claim("aurc", sign=-1)])
+        survivors([until(trials[4])], trials[:4], EPOCHS, [Criterion("aurc", sign=-1)])
 
 
 def test_trials_are_cut_out_of_the_engines_curves():
@@ -261,14 +263,14 @@ def test_a_gain_is_adopted_as_often_as_its_error_says():
     own = torch.tensor([[0.80, 0.82, 0.81, 0.85], [0.83, 0.83, 0.86, 0.86]], dtype=torch.float64)
     finals = {"accuracy": own.expand(40_000, -1, -1)}
     luck = torch.randn(2, 40_000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    found = adopted(Claim("accuracy", proven=True), finals, 0, luck).double().mean(0)
+    found = adopted(Criterion("accuracy", proven=True), finals, 0, luck).double().mean(0)
     gains = (own[1] - own[0]).numpy()
     error = gains.std(ddof=1) / 2
     assert found[0] == 0
     assert float(found[1]) == pytest.approx(
         norm.sf((1.96 * error - gains.mean()) / (math.sqrt(2) * error)), abs=0.01
     )
-    assert bool(adopted(Claim("accuracy"), finals, 0, luck).all())
+    assert bool(adopted(Criterion("accuracy"), finals, 0, luck).all())
 
 
 def test_a_veto_weighs_the_errors_of_seeds_and_of_examples():
@@ -276,7 +278,9 @@ def test_a_veto_weighs_the_errors_of_seeds_and_of_examples():
     finals = {"accuracy": own.expand(40_000, -1, -1), "nll": own.expand(40_000, -1, -1)}
     luck = torch.randn(2, 40_000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     found = (
-        adopted(Claim("accuracy", vetoes=(Veto("nll", 0.05, error=0.02),)), finals, 0, luck).double().mean(0)
+        adopted(Criterion("accuracy", vetoes=(Veto("nll", 0.05, error=0.02),)), finals, 0, luck)
+        .double()
+        .mean(0)
     )
     rise = (own[1] - own[0]).numpy() / 0.32
     spread = math.sqrt(2 * (rise.var(ddof=1) / 3 + 0.02**2))
@@ -294,12 +298,14 @@ def test_the_error_of_a_relative_change_is_the_largest_among_trials():
 
 def test_the_claims_of_the_policies():
     tolerances = Tolerances(nll_relative=0.03)
-    safe = claim_of("safe", tolerances, 0.02)
-    assert safe == claim_of("raw", tolerances, 0.02)
-    assert safe == Claim("accuracy", 1, near=True, proven=True, vetoes=(Veto("nll_calibrated", 0.03, 0.02),))
-    assert claim_of("accuracy", tolerances, 0.02) == Claim("accuracy", proven=True)
-    assert claim_of("calibrated", tolerances, 0.02) == Claim("nll_calibrated", sign=-1)
-    assert claim_of("somebody's", tolerances, 0.02) is None
+    safe = criterion_of("safe", tolerances, 0.02)
+    assert safe == criterion_of("raw", tolerances, 0.02)
+    assert safe == Criterion(
+        "accuracy", 1, near=True, proven=True, vetoes=(Veto("nll_calibrated", 0.03, 0.02),)
+    )
+    assert criterion_of("accuracy", tolerances, 0.02) == Criterion("accuracy", proven=True)
+    assert criterion_of("calibrated", tolerances, 0.02) == Criterion("nll_calibrated", sign=-1)
+    assert criterion_of("somebody's", tolerances, 0.02) is None
 
 
 def test_conditioning_agrees_with_the_joint_normal_distribution():
@@ -345,8 +351,8 @@ def test_intervals_hold_the_ends_of_data_made_as_the_model_says():
             lambda epsilon: 0.85 + 0.05 * math.sqrt(epsilon), slowness=2.0, noise=0.01, seed=number, seeds=4
         )
         finished = int(generator.integers(3, 6))
-        for trial, verdict in zip(trials[finished:], judge(trials, finished), strict=True):
-            interval = verdict.predicted["accuracy"]
+        for trial, decision in zip(trials[finished:], judge(trials, finished), strict=True):
+            interval = decision.predicted["accuracy"]
             hits.append(interval.low <= float(trial.values["accuracy"][-1].mean()) <= interval.high)
             widths.append(interval.high - interval.low)
     assert 0.93 <= np.mean(hits) <= 0.995

@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.cli.status import STATE, main
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.studies.progress import GRACE, STORAGE, census, open_store
+from sweeps.studies.progress import GRACE, STORAGE, open_store, progress
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.worker_registry import Roll
+from sweeps.studies.worker_registry import WorkerRegistry
 
 ROOT = Path(__file__).parents[2]
 DIGITS, CNN = "digits/mlp@11111111", "fashion_mnist/cnn@22222222"
@@ -119,7 +119,7 @@ def busy(store):
     store.trials(CNN, FAIL, surplus="the point was queued twice")
     store.trials(CNN, RUNNING, 2, seconds=5)
     store.trials(CNN, WAITING, 3)
-    roll = Roll(store.storage, CNN)
+    registry = WorkerRegistry(store.storage, CNN)
     about = {
         "pid": "4711",
         "device": "cuda:0",
@@ -128,7 +128,7 @@ def busy(store):
         "metrics": None,
     }
     first, second = (
-        roll.enter({"host": host, **about})
+        registry.enter({"host": host, **about})
         for host in ("gpu-node-1.cluster.example", "gpu-node-2.cluster.example")
     )
     first.hold(["11"])
@@ -138,7 +138,7 @@ def busy(store):
 
 def looked(store, *patterns):
     with open_store(store.url) as engine:
-        return census(engine, patterns)
+        return progress(engine, patterns)
 
 
 def run(*arguments):
@@ -440,7 +440,7 @@ def test_a_store_which_holds_nonsense_is_still_shown(store, capsys):
     store.study("somebody else's")
     store.study(f"{DIGITS}/pilot-x")
     store.trials(DIGITS, RUNNING)
-    Roll(store.storage, DIGITS).enter({"host": "\x1b[2J[red]evil[/red]\n", "pid": "1" * 500})
+    WorkerRegistry(store.storage, DIGITS).enter({"host": "\x1b[2J[red]evil[/red]\n", "pid": "1" * 500})
     assert main(["--storage", store.url]) == 0
     text = capsys.readouterr().out
     assert "\x1b" not in text
@@ -467,8 +467,8 @@ def test_it_can_be_read_while_it_is_written(store, tmp_path):
     """
     script = tmp_path / "writer.py"
     script.write_text(
-        "import sys\nfrom sweeps.studies.worker_registry import Roll\nfrom optuna.storages import"
-        f" RDBStorage\nroll = Roll(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
+        "import sys\nfrom sweeps.studies.worker_registry import WorkerRegistry\nfrom optuna.storages import"
+        f" RDBStorage\nroll = WorkerRegistry(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
         " roll.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
         " place.hold([str(number)])\nprint('written', flush=True)\n"
     )

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sweeps.errors import WrongInput
-from sweeps.workers.metrics import Meter
+from sweeps.workers.metrics import Metrics
 
 
 @pytest.fixture
-def meter():
-    made = Meter()
+def metrics():
+    made = Metrics()
     yield made
     made.close()
 
@@ -35,18 +35,18 @@ def scraped(address):
     return values, {family.name: family.type for family in families}
 
 
-def test_what_a_worker_does_is_counted(meter):
-    meter.described({"host": 'a"b\n', "pid": "1"})
-    meter.advance(8)
-    meter.advance(4)
-    meter.trained(8, 2.5)
-    meter.told("finished")
-    meter.told("finished")
-    meter.told("returned")
-    meter.trials("digits/mlp", {"running": 2, "queued": 5})
-    meter.trials("digits/mlp", {"running": 1})
-    meter.outbox(3, 4096)
-    values, types = scraped(meter.serve())
+def test_what_a_worker_does_is_counted(metrics):
+    metrics.described({"host": 'a"b\n', "pid": "1"})
+    metrics.advance(8)
+    metrics.advance(4)
+    metrics.trained(8, 2.5)
+    metrics.ended("finished")
+    metrics.ended("finished")
+    metrics.ended("returned")
+    metrics.trials("digits/mlp", {"running": 2, "queued": 5})
+    metrics.trials("digits/mlp", {"running": 1})
+    metrics.outbox(3, 4096)
+    values, types = scraped(metrics.serve())
     expected = {
         ("lscal_member_epochs_total", ()): 12,
         ("lscal_members_total", ()): 8,
@@ -68,32 +68,32 @@ def test_what_a_worker_does_is_counted(meter):
     assert values[("process_resident_memory_bytes", ())] > 0
 
 
-def test_the_heartbeats_age_is_that_at_the_scrape(meter):
-    address = meter.serve()
+def test_the_heartbeats_age_is_that_at_the_scrape(metrics):
+    address = metrics.serve()
     time.sleep(0.3)
     silent = scraped(address)[0]["lscal_heartbeat_age_seconds", ()]
     assert 0.3 <= silent < 20
-    meter.beaten()
+    metrics.beaten()
     assert scraped(address)[0]["lscal_heartbeat_age_seconds", ()] < silent
 
 
 def test_two_meters_share_nothing():
-    first, second = Meter(), Meter()
+    first, second = Metrics(), Metrics()
     first.advance(5)
     values, _ = scraped(second.serve())
     second.close()
     assert values["lscal_member_epochs_total", ()] == 0
 
 
-def test_it_listens_on_loopback_alone_until_it_is_closed(meter):
-    address = meter.serve()
+def test_it_listens_on_loopback_alone_until_it_is_closed(metrics):
+    address = metrics.serve()
     port = int(address.rpartition(":")[2].partition("/")[0])
     assert address == f"http://127.0.0.1:{port}/metrics"
     with socket.socket() as other:
         other.bind(("127.0.0.2", port))  # free: it does not listen everywhere
     with pytest.raises(WrongInput, match=f"metrics cannot be served at 127.0.0.1:{port}.*--metrics-port"):
-        Meter().serve(port=port)
-    meter.close()
+        Metrics().serve(port=port)
+    metrics.close()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address, timeout=5)
 
@@ -101,26 +101,26 @@ def test_it_listens_on_loopback_alone_until_it_is_closed(meter):
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000)])
 def test_an_address_which_is_none_is_told(host, port):
     with pytest.raises(WrongInput, match="--metrics-port"):
-        Meter().serve(host, port)
+        Metrics().serve(host, port)
 
 
 def test_asking_for_memory_starts_neither_torch_nor_cuda():
     code = (
         "import sys\nfrom prometheus_client import generate_latest\n"
-        "from sweeps.workers.metrics import Meter\n"
-        "assert b'gpu_memory_bytes{' not in generate_latest(Meter().registry)\n"
-        "assert 'torch' not in sys.modules\nimport torch\ngenerate_latest(Meter().registry)\n"
+        "from sweeps.workers.metrics import Metrics\n"
+        "assert b'gpu_memory_bytes{' not in generate_latest(Metrics().registry)\n"
+        "assert 'torch' not in sys.modules\nimport torch\ngenerate_latest(Metrics().registry)\n"
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
-def test_the_memory_of_a_gpu_in_use_is_told(meter):
+def test_the_memory_of_a_gpu_in_use_is_told(metrics):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     kept = torch.zeros(1_000_000, device="cuda")
-    values, _ = scraped(meter.serve())
+    values, _ = scraped(metrics.serve())
     name = (("device", f"cuda:{kept.device.index}"),)
     assert values["lscal_gpu_memory_bytes", (*name, ("kind", "allocated"))] >= 4_000_000
     assert (

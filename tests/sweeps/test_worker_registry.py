@@ -16,13 +16,13 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.worker_registry import Roll, heartbeat_ages
+from sweeps.studies.worker_registry import WorkerRegistry, heartbeat_ages
 
 NAME = "digits/mlp@11111111"
 WORKER = (
     "import sys, time\nfrom optuna.storages import RDBStorage\n"
-    "from sweeps.studies.worker_registry import Roll\n"
-    "place = Roll(RDBStorage(sys.argv[1]), 'digits/mlp@22222222').enter({'host': 'killed'})\n"
+    "from sweeps.studies.worker_registry import WorkerRegistry\n"
+    "place = WorkerRegistry(RDBStorage(sys.argv[1]), 'digits/mlp@22222222').enter({'host': 'killed'})\n"
     "print('there', flush=True)\nwhile True:\n    time.sleep(0.2)\n    place.beat()\n"
 )
 
@@ -59,8 +59,11 @@ def states(roll):
 
 
 def test_who_enters_is_present_until_leaving(storage):
-    roll = Roll(storage, NAME)
-    first, second = roll.enter({"host": "a", "metrics": None}), Roll(storage, NAME).enter({"host": "b"})
+    roll = WorkerRegistry(storage, NAME)
+    first, second = (
+        roll.enter({"host": "a", "metrics": None}),
+        WorkerRegistry(storage, NAME).enter({"host": "b"}),
+    )
     second.hold(["3", "pilot-0-2#1"])
     assert [(one.number, one.about, one.holds, one.alive) for one in roll.present(30)] == [
         (0, {"host": "a", "metrics": None}, (), True),
@@ -75,7 +78,7 @@ def test_who_enters_is_present_until_leaving(storage):
 
 def test_a_killed_worker_falls_silent_and_is_crossed_out_once(postgres, tmp_path):
     storage = open_storage(postgres)
-    roll = Roll(storage, "digits/mlp@22222222")
+    roll = WorkerRegistry(storage, "digits/mlp@22222222")
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -99,7 +102,7 @@ def test_a_killed_worker_falls_silent_and_is_crossed_out_once(postgres, tmp_path
 
 
 def test_who_was_taken_for_dead_is_entered_again_with_what_it_holds(storage):
-    roll = Roll(storage, NAME)
+    roll = WorkerRegistry(storage, NAME)
     place = roll.enter({"host": "paused"})
     time.sleep(2.1)
     assert roll.clear_gone(0.5) == 1
@@ -143,11 +146,11 @@ def test_many_who_enter_at_once_are_all_there(storage):
 
     def enter(number):
         ready.wait()
-        return Roll(storage, NAME).enter({"host": str(number)})
+        return WorkerRegistry(storage, NAME).enter({"host": str(number)})
 
     with ThreadPoolExecutor(8) as pool:
         places = list(pool.map(enter, range(8)))
-        roll = Roll(storage, NAME)
+        roll = WorkerRegistry(storage, NAME)
         assert sorted(one.about["host"] for one in roll.present(30)) == list("01234567")
         beats = [pool.submit(place.beat) for place in places]
         list(pool.map(lambda place: place.leave(), places))
