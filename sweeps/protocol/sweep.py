@@ -30,6 +30,7 @@ from sweeps.protocol.test_ledger import (
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
+from sweeps.site import Site
 from sweeps.studies.design import control_point, planned
 from sweeps.studies.retrying_storage import RetryingStorage
 from sweeps.studies.study import CLOSED, Study, open_stage, open_study
@@ -64,6 +65,7 @@ class Sweep:
     """
 
     plan: Plan
+    site: Site
     worker: Worker
     trainers: Worker | Launcher
     screening: Study
@@ -197,10 +199,10 @@ class Sweep:
         with console.phase("exporting the network of the recommended ε"):
             model = self.model(confirmation.runs[key_of(shown.point)])
         with console.phase("drawing, and publishing to MLflow"):
-            page_at = write_page(Path(plan.state_dir), evidence)
+            page_at = write_page(Path(self.site.state_dir), evidence)
             version = self.records.publish(evidence, tables, model)
             _, link = self.records.where() or ("", "")
-        links = {"page": page_at} | ({"MLflow": ui_address(plan, link)} if link else {})
+        links = {"page": page_at} | ({"MLflow": ui_address(self.site, link)} if link else {})
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
@@ -208,7 +210,7 @@ class Sweep:
         if version is None:
             unsent = self.records.unsent().sentence
             console.paragraph(f"MLflow does not have it yet. {unsent}", "red", event="unsent")
-        console.say(f"  Pull the ε: {pull_command(plan, task)}   # --explain, --json")
+        console.say(f"  Pull the ε: {pull_command(self.site, task)}   # --explain, --json")
         console.answer(
             f"Recommended ε for {task}: {shown.epsilon:g} (policy {shown.policy})",
             sentences(evidence.recommendations, plan.policy, links),
@@ -235,7 +237,7 @@ class Sweep:
         if known is None or self.asked.reopen:
             training = plan.training(study.task, self.engine.dataset.digest)
             alone = self.asked.fresh or (bool(openings_of(study)) and not self.asked.reopen)
-            known = [] if alone else published_before(plan, study.task.name, training)
+            known = [] if alone else published_before(plan.policy, self.site, study.task.name, training)
             study.note(PUBLISHED, known)
         low, high = plan.epsilon
         points = [
@@ -379,6 +381,7 @@ class Sweep:
 
 def sweep_task(
     plan: Plan,
+    site: Site,
     engine: Engine,
     storage: RetryingStorage,
     recorder: Recorder,
@@ -397,20 +400,20 @@ def sweep_task(
     console.paragraph(
         f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device)
     )
-    found = facts(replace(plan, tasks=(study.task,)), engine)
+    found = facts(replace(plan, tasks=(study.task,)), site, engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
         worker = Worker(
             study,
             engine,
             records.finish,
-            Path(plan.state_dir, "checkpoints"),
+            site.checkpoints,
             console.say,
             metrics,
             metrics_address,
         )
-        with trainers_of(plan, worker, console) as trainers:
-            sweep = Sweep(plan, worker, trainers, study, records, found, console, asked)
+        with trainers_of(site, worker, console) as trainers:
+            sweep = Sweep(plan, site, worker, trainers, study, records, found, console, asked)
             answer = sweep.run()
             sweep.dismiss()
             return answer
@@ -425,16 +428,16 @@ def sweep_task(
         raise
 
 
-def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
+def trainers_of(site: Site, worker: Worker, console: Console) -> Worker | Launcher:
     """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
     elsewhere.
     """
-    study, kind = worker.screening, kind_of(plan)
-    study.note(WORKERS, len(places(plan.workers, plan.device)) if kind == "processes" else 0)
+    study, kind = worker.screening, kind_of(site)
+    study.note(WORKERS, len(places(site.workers, site.device)) if kind == "processes" else 0)
     if kind == "inline":
         return worker
     if kind == "elsewhere":
-        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix(
+        bring = shlex.join(["", *words(site.datasets, site.architectures, study.task.name)]).removeprefix(
             "''"
         )
         console.say(
@@ -442,7 +445,7 @@ def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launch
             event="waiting",
             study=study.name,
         )
-    return launcher(plan, study.name, console.warn, "json" if console.json else "text")
+    return launcher(site, study.name, console.warn, "json" if console.json else "text")
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
