@@ -40,7 +40,7 @@ from sweeps.workers.launch import kind_of, launcher
 from sweeps.workers.launcher import Launcher
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.processes import places
-from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
+from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, awaited, harvest, weights_path
 from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, key_of, tied
 from tracking.decision.power import sentences as told
 from tracking.decision.screening import Screening
@@ -88,7 +88,8 @@ class Sweep:
         if screening is None:
             return self.give_up("diverged, so there is nothing to compare with")
         shortlist = self.fit(screening)
-        run_id, _ = self.records.where() or ("", "")
+        parent = self.records.where()
+        run_id = parent.id if parent else ""
         openings = self.open_test(shortlist, piloted, run_id)
         confirmation = self.confirm(shortlist, len(openings[-1].seeds))
         if shortlist.control not in confirmation.runs:
@@ -199,8 +200,8 @@ class Sweep:
         with console.phase("drawing, and publishing to MLflow"):
             page_at = write_page(Path(plan.state_dir), evidence)
             version = self.records.publish(evidence, tables, model)
-            _, link = self.records.where() or ("", "")
-        links = {"page": page_at} | ({"MLflow": ui_address(plan, link)} if link else {})
+            parent = self.records.where()
+        links = {"page": page_at} | ({"MLflow": ui_address(plan, parent.link)} if parent else {})
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
@@ -325,7 +326,7 @@ class Sweep:
         gone or torch cannot export it.
         """
         outcome = run.outcomes[0]
-        content = patiently(lambda: self.records.artifact(outcome, weights_path(outcome)))
+        content = awaited(lambda: self.records.artifact(outcome, weights_path(outcome)))
         if content is None:
             self.console.say(
                 "The weights of the recommended ε are not in the tracking store, so no model is registered."

@@ -17,13 +17,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
-from optuna.storages._rdb.models import StudyUserAttributeModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan, key_of
 from sweeps.settings import resolve
+from sweeps.studies import queries
 from sweeps.studies.design import planned, seeds_of
 from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.progress import BASE, BESIDE, STATES
@@ -151,11 +151,11 @@ class Study:
         def write() -> None:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(StudyUserAttributeModel), row)
+                    connection.execute(sqlalchemy.insert(queries.STUDY_ATTRIBUTES), row)
             except IntegrityError:  # another one was faster
                 return
 
-        self.storage.patiently(write)
+        self.storage.retrying(write)
         return self.noted(name)
 
     def noted(self, name: str) -> Any:
@@ -215,18 +215,18 @@ class Study:
         def write() -> bool:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(TrialUserAttributeModel), row)
+                    connection.execute(sqlalchemy.insert(queries.TRIAL_ATTRIBUTES), row)
                 return True
             except (
                 IntegrityError
             ):  # another one was faster, or this is the second attempt, as the first one's answer was lost
-                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(
+                kept = sqlalchemy.select(queries.TRIAL_ATTRIBUTES.c.value_json).filter_by(
                     trial_id=trial_id, key=TAKEN
                 )
                 with self.storage.engine.connect() as connection:
                     return connection.execute(kept).scalar() == row["value_json"]
 
-        return bool(self.storage.patiently(write))
+        return bool(self.storage.retrying(write))
 
     def surplus(self, number: int, point: Point) -> str:
         """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""
@@ -389,7 +389,7 @@ class Study:
         A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running
         for ever. It is given one here.
         """
-        for trial_id in self.storage.patiently(self.without_heartbeat):
+        for trial_id in self.storage.retrying(self.without_heartbeat):
             self.storage.record_heartbeat(trial_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -406,14 +406,10 @@ class Study:
 
     def without_heartbeat(self) -> list[int]:
         """The running trials which have never given a sign of life, held ones excepted."""
-        query = (
-            "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
-        )
         held = {trial._trial_id for trial in self.held.values()}
         with self.storage.engine.connect() as connection:
             found = (
-                connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+                connection.execute(queries.WITHOUT_HEARTBEAT, {"study": self.study._study_id}).scalars().all()
             )
         return [trial_id for trial_id in found if trial_id not in held]
 
@@ -563,21 +559,17 @@ def busy_stages(screening: Study) -> list[Study]:
     """The studies of a sweep which may have something to do: the screening's, and those beside it which hold
     queued or running trials.
     """
-    query = (
-        "SELECT DISTINCT s.study_name FROM studies s JOIN trials t ON t.study_id = s.study_id "
-        "WHERE t.state IN ('WAITING', 'RUNNING') AND substr(s.study_name, 1, :length) = :base"
-    )
     base = f"{screening.name}/"
     storage = screening.storage
 
     def names() -> list[str]:
         with storage.engine.connect() as connection:
             return list(
-                connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars()
+                connection.execute(queries.BUSY_STAGES, {"length": len(base), "base": base}).scalars()
             )
 
     stages = [screening]
-    for name in sorted(storage.patiently(names)):
+    for name in sorted(storage.retrying(names)):
         if match := BESIDE.fullmatch(name.removeprefix(base)):
             stage: Stage = "pilot" if match["stage"] == "pilot" else "confirm"
             first, end = int(match["first"]), int(match["end"])

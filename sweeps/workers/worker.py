@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import Retrying, retry_if_result, wait_fixed
 from torch import Tensor
 
 from sweeps.early_stopping.pruner import Pruner, packed
@@ -341,7 +342,7 @@ def harvest(
     deadline = time.monotonic() + FETCH_SECONDS
     found: dict[str, tuple[Outcome, Logits]] = {}
     for outcome in study.outcomes():
-        logits = patiently(partial(fetch, outcome), deadline)
+        logits = awaited(partial(fetch, outcome), deadline)
         found[key_of(outcome.point)] = outcome, logits or again(study, worker, outcome)
     return found
 
@@ -349,12 +350,16 @@ def harvest(
 T = TypeVar("T")
 
 
-def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
-    """What `fetch` gives, which may be on its way; None where it does not come."""
-    deadline = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
-    while (found := fetch()) is None and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)
-    return found
+def awaited(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
+    """The result of `fetch`, which may be on its way; None where it does not come."""
+    end = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
+    attempts = Retrying(
+        retry=retry_if_result(lambda found: found is None),
+        wait=wait_fixed(PAUSE_SECONDS),
+        stop=lambda _: time.monotonic() >= end,
+        retry_error_callback=lambda _: None,
+    )
+    return attempts(fetch)
 
 
 def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:

@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.cli.status import STATE, main
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.studies.progress import GRACE, STORAGE, open_store, progress
+from sweeps.studies.database import STORAGE, open_store
+from sweeps.studies.progress import GRACE, progress
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.worker_registry import WorkerRegistry
 
