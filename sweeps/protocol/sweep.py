@@ -31,8 +31,9 @@ from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
 from sweeps.studies.design import control_point, planned
+from sweeps.studies.opening import CLOSED, open_stage, open_study
 from sweeps.studies.retrying_storage import RetryingStorage
-from sweeps.studies.study import CLOSED, Study, open_stage, open_study
+from sweeps.studies.study import Study
 from sweeps.terminal import Console
 from sweeps.training.engine import Engine, Progress
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from sweeps.plan import Plan
-from sweeps.studies.study import written
+from sweeps.studies.opening import written
 from sweeps.training.engine import Engine
 from tracking.records.outcome import Facts
 

@@ -12,8 +12,8 @@ from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.models import initial_weights
 from sweeps.settings import read_yaml, resolve
+from sweeps.studies.opening import join_study, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import join_study, open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import network
 from sweeps.training.export import weights_of

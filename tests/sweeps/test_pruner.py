@@ -11,8 +11,8 @@ from sweeps.early_stopping.pruner import WORTH, Pruner, has_rungs, packed, unpac
 from sweeps.early_stopping.rule import Curve
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import Way
 from sweeps.workers.metrics import Metrics

@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable, open_storage, transient
-from sweeps.studies.study import open_study
 
 
 @pytest.fixture(scope="module")

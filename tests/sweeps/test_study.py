@@ -14,8 +14,8 @@ import pytest
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
 from sweeps.studies.design import planned, radical_inverse, seeds_of
+from sweeps.studies.opening import open_stage, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_stage, open_study
 from tracking.decision.policies import key_of
 from tracking.records.outcome import Bins, Outcome
 
@@ -248,7 +248,7 @@ def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script.write_text(
         "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.design import planned\n"
         "from sweeps.studies.retrying_storage import open_storage\n"
-        "from sweeps.studies.study import open_study\nplan = resolve({'trials': 4, 'seeds': 2})\n"
+        "from sweeps.studies.opening import open_study\nplan = resolve({'trials': 4, 'seeds': 2})\n"
         "study, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
         "study.enqueue(planned(plan, plan.tasks[0]))\nwith study.heartbeat():\n    study.ask(2)\n"
         "    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
