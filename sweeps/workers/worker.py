@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import Retrying, retry_if_result, wait_fixed
 from torch import Tensor
 
 from sweeps.early_stopping.pruner import Pruner, packed
@@ -41,20 +38,15 @@ from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
 from sweeps.workers.metrics import Metrics
-from tracking.decision.policies import key_of
 from tracking.records.outcome import Outcome, Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""
-FETCH_SECONDS = 10.0
-"""How long the record of another worker's trial may be on its way."""
 WAY, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
 """Artifacts by path."""
 Finish = Callable[[Outcome, Logits, Files], None]
 """Takes a finished trial, its logits and further files."""
-Fetch = Callable[[Outcome], Logits | None]
-"""The logits of a trial which was finished elsewhere or earlier, or None where they are gone."""
 Say = Callable[[str], None]
 
 
@@ -327,55 +319,6 @@ class Worker:
                 f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
                 " tell it"
             )
-
-
-def harvest(
-    study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch
-) -> dict[str, tuple[Outcome, Logits]]:
-    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its
-    point.
-
-    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone,
-    the members are trained once more.
-    """
-    train(study)
-    deadline = time.monotonic() + FETCH_SECONDS
-    found: dict[str, tuple[Outcome, Logits]] = {}
-    for outcome in study.outcomes():
-        logits = awaited(partial(fetch, outcome), deadline)
-        found[key_of(outcome.point)] = outcome, logits or again(study, worker, outcome)
-    return found
-
-
-T = TypeVar("T")
-
-
-def awaited(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
-    """The result of `fetch`, which may be on its way; None where it does not come."""
-    end = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
-    attempts = Retrying(
-        retry=retry_if_result(lambda found: found is None),
-        wait=wait_fixed(PAUSE_SECONDS),
-        stop=lambda _: time.monotonic() >= end,
-        retry_error_callback=lambda _: None,
-    )
-    return attempts(fetch)
-
-
-def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
-    """The logits of a finished trial whose file is gone: train its members once more."""
-    worker.say(
-        f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are"
-        " trained again"
-    )
-    members = [member_of(study.task, study.plan.smoothing[0], outcome.point, seed) for seed in study.seeds]
-    trained = worker.train_in_parts(members, lambda _: None)
-    logits: dict[Part, Tensor] = {
-        split: worker.engine.logits(trained, split) for split in splits_of(study.stage)
-    }
-    if SENTENCES in parts_of(study.stage, worker.engine.dataset):
-        logits[SENTENCES] = sentences(worker.engine, trained, range(len(members)))
-    return logits
 
 
 def sentences(
