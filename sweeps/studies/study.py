@@ -6,7 +6,6 @@ import json
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ from sqlalchemy.exc import IntegrityError
 from sweeps.plan import Plan, key_of
 from sweeps.studies import queries
 from sweeps.studies.design import planned
-from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.progress import STATES
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
@@ -388,10 +386,6 @@ class Study:
                 self.storage.record_heartbeat(trial._trial_id)
             elif number in self.held:
                 self.lost.add(number)
-
-    def heartbeat(self) -> AbstractContextManager[None]:
-        """While inside, beat every few seconds."""
-        return heartbeat(self.storage, self.plan.grace, self.beat)
 
 
 def counts(trial: FrozenTrial) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
 from sweeps.studies.design import planned, radical_inverse, seeds_of
+from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.opening import open_stage, open_study
 from sweeps.studies.retrying_storage import open_storage
 from tracking.decision.policies import key_of
@@ -250,8 +251,9 @@ def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
         "from sweeps.studies.retrying_storage import open_storage\n"
         "from sweeps.studies.opening import open_study\nplan = resolve({'trials': 4, 'seeds': 2})\n"
         "study, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
-        "study.enqueue(planned(plan, plan.tasks[0]))\nwith study.heartbeat():\n    study.ask(2)\n"
-        "    time.sleep(0.5)\n    print('asked', flush=True)\n    time.sleep(60)\n"
+        "study.enqueue(planned(plan, plan.tasks[0]))\nfrom sweeps.studies.heartbeat import heartbeat\n"
+        "with heartbeat(study.storage, 30, study.beat):\n    study.ask(2)\n    time.sleep(0.5)\n"
+        "    print('asked', flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
@@ -265,7 +267,7 @@ def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.1, 0.3]
     study.storage.grace_period = 1  # seconds, for the test not to wait for half a minute
     time.sleep(2.1)
-    with study.heartbeat():
+    with heartbeat(study.storage, study.plan.grace, study.beat):
         time.sleep(0.3)
         assert [trial.point["epsilon"] for trial in study.ask(9)] == [0.0, 0.2]
 
