@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, key_of
+from sweeps.plan import Plan, short_digest
 from sweeps.settings import resolve
 from sweeps.studies.design import planned, seeds_of
 from sweeps.studies.heartbeat import heartbeat
@@ -30,7 +30,8 @@ from sweeps.studies.progress import BASE, BESIDE, STATES
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
 from tracking.mlflow.client import shown
-from tracking.records.outcome import Outcome, Point, Stage
+from tracking.records.outcome import Outcome, Stage
+from tracking.records.point import Point, key_of
 
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
@@ -117,11 +118,11 @@ class Study:
 
     def uid(self, trial: Trial) -> str:
         """Names a point of this study, also when it is queued again under another number."""
-        return f"{self.name}#{key_of(trial.point)}"
+        return f"{self.name}#{short_digest(trial.point)}"
 
     def expected(self, digest: str) -> str:
         """The name of the sweep of this study's plan on data with such a digest."""
-        return f"{self.task.name}@{key_of(self.plan.science(self.task, digest))}"
+        return f"{self.task.name}@{short_digest(self.plan.science(self.task, digest))}"
 
     def digest(self) -> str:
         """The digest of the data on which the sweep was begun."""
@@ -464,7 +465,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
     plan.
     """
     science = plan.science(task, digest)
-    name = f"{task.name}@{key_of(science)}"
+    name = f"{task.name}@{short_digest(science)}"
     storage.use_grace(plan.grace)
     summaries = [
         s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name
@@ -496,7 +497,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
 def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
     """The screening study of a task as it is, without a change; None where it was not begun."""
     try:
-        study = load_known(storage, f"{task.name}@{key_of(plan.science(task, digest))}")
+        study = load_known(storage, f"{task.name}@{short_digest(plan.science(task, digest))}")
     except KeyError:
         return None
     return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))

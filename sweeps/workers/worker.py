@@ -40,8 +40,8 @@ from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
 from sweeps.workers.metrics import Metrics
-from tracking.decision.policies import key_of
-from tracking.records.outcome import Outcome, Point, brief
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point, brief, key_of
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""
