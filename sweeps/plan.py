@@ -124,7 +124,7 @@ class Plan:
         """
         science = self.science(task, digest)
         beside = ("record", "epsilon", "smoothing", "files", "tune", "seeds", "random_state", "precision")
-        return key_of({key: value for key, value in science.items() if key not in beside})
+        return short_digest({key: value for key, value in science.items() if key not in beside})
 
     def to_mapping(self) -> dict[str, Any]:
         """The plan as plain values: what `from_mapping` reads back. A password in a URL is left out."""
@@ -174,6 +174,6 @@ def has_secret(url: str) -> bool:
     return "@" in url.partition("://")[2]
 
 
-def key_of(science: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits which differ between scientific plans."""
+def short_digest(science: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of a plan or of a point, the same in every order of its names."""
     return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,8 +21,8 @@ from sweeps.workers.launch import kind_of, launcher
 from sweeps.workers.launcher import Launcher
 from sweeps.workers.processes import places
 from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, member_of, sentences
-from tracking.decision.policies import key_of
 from tracking.records.outcome import Outcome
+from tracking.records.point import key_of
 
 FETCH_SECONDS = 10.0
 """How long the record of another worker's trial may be on its way."""

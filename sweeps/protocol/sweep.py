@@ -36,13 +36,14 @@ from sweeps.training.engine import Engine
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker, weights_path
-from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, key_of, tied
+from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, tied
 from tracking.decision.power import sentences as told
 from tracking.decision.screening import Screening
 from tracking.mlflow.model import ExportedModel
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Evidence, Opening, Pilot
-from tracking.records.outcome import Facts, Outcome, Point
+from tracking.records.outcome import Facts, Outcome
+from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
 from tracking.report import summary
 from tracking.report.answer import sentences

@@ -10,7 +10,7 @@ import optuna
 from optuna.samplers import TPESampler
 
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, key_of
+from sweeps.plan import Plan, short_digest
 from sweeps.settings import resolve
 from sweeps.studies import queries
 from sweeps.studies.design import seeds_of
@@ -19,7 +19,8 @@ from sweeps.studies.retrying_storage import RetryingStorage
 from sweeps.studies.study import Study
 from sweeps.task import Task
 from tracking.mlflow.client import shown
-from tracking.records.outcome import Point, Stage
+from tracking.records.outcome import Stage
+from tracking.records.point import Point
 
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
 """Of accuracy and ECE, both on *select*."""
@@ -38,7 +39,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
     plan.
     """
     science = plan.science(task, digest)
-    name = f"{task.name}@{key_of(science)}"
+    name = f"{task.name}@{short_digest(science)}"
     storage.use_grace(plan.grace)
     summaries = [
         s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name
@@ -70,7 +71,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
 def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
     """The screening study of a task as it is, without a change; None where it was not begun."""
     try:
-        study = load_known(storage, f"{task.name}@{key_of(plan.science(task, digest))}")
+        study = load_known(storage, f"{task.name}@{short_digest(plan.science(task, digest))}")
     except KeyError:
         return None
     return screening_of(study, storage, plan, task)

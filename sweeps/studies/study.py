@@ -17,13 +17,14 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
-from sweeps.plan import Plan, key_of
+from sweeps.plan import Plan, short_digest
 from sweeps.studies import queries
 from sweeps.studies.design import planned
 from sweeps.studies.progress import STATES
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
-from tracking.records.outcome import Outcome, Point, Stage
+from tracking.records.outcome import Outcome, Stage
+from tracking.records.point import Point, key_of
 
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
@@ -79,7 +80,7 @@ class Study:
 
     def expected(self, digest: str) -> str:
         """The name of the sweep of this study's plan on data with such a digest."""
-        return f"{self.task.name}@{key_of(self.plan.science(self.task, digest))}"
+        return f"{self.task.name}@{short_digest(self.plan.science(self.task, digest))}"
 
     def digest(self) -> str:
         """The digest of the data on which the sweep was begun."""

@@ -38,7 +38,8 @@ from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
 from sweeps.workers.metrics import Metrics
-from tracking.records.outcome import Outcome, Point, brief
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""

@@ -18,8 +18,8 @@ from sweeps.studies.design import planned, radical_inverse, seeds_of
 from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.opening import open_stage, open_study
 from sweeps.studies.retrying_storage import open_storage
-from tracking.decision.policies import key_of
 from tracking.records.outcome import Bins, Outcome
+from tracking.records.point import key_of
 
 STORES = []
 BINS = Bins((0, 3), (None, 0.8), (None, 1.0), -0.2, 0.2)
