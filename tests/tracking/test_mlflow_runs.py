@@ -170,7 +170,7 @@ def send_all(uploader):
     """Until nothing is left to be sent."""
     while uploader.progress(ABOUT.study).left:
         uploader.step()
-        assert not uploader.away
+        assert not uploader.follower.away
 
 
 def test_what_is_published(client, uri, network):
@@ -185,7 +185,9 @@ def test_what_is_published(client, uri, network):
         uploader.answer(CatchUp(about, [FOUND.comparisons[0].outcome]))
         send_all(uploader)
     files = {**pictures_of(unplaced), "model.pt2": network[1].program}
-    uploader.outbox.put(Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print)
+    uploader.follower.outbox.put(
+        Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print
+    )
     send_all(uploader)
     _, found = begun(client)
     assert found.run_id == opened.id
