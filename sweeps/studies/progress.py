@@ -127,15 +127,20 @@ class TrialRow:
     @property
     def kind(self) -> str | None:
         """One of `STATES`; None where it is one too many."""
-        if "surplus" in self.notes:
-            return None
-        kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
-        return kinds.get(self.state) or ("diverged" if "diverged" in self.notes else "requeued")
+        return kind_of(self.state, self.notes)
 
     @property
     def seconds(self) -> float | None:
         """How long it took, by its worker's clock alone; None where it has not come to its end."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+
+def kind_of(state: str, notes: Mapping[str, Any]) -> str | None:
+    """What a trial is, one of `STATES`, by Optuna's name of its state; None where it is one too many."""
+    if "surplus" in notes:
+        return None
+    kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
+    return kinds.get(state) or ("diverged" if "diverged" in notes else "requeued")
 
 
 @dataclass(frozen=True)

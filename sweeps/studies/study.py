@@ -5,6 +5,7 @@ and in `patience`.
 import json
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sweeps.plan import Plan, short_digest
 from sweeps.studies import queries
 from sweeps.studies.design import planned
-from sweeps.studies.progress import STATES
+from sweeps.studies.progress import STATES, kind_of
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
 from tracking.records.outcome import Outcome, Stage
@@ -30,12 +31,6 @@ RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
 OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
 SURPLUS, TAKEN, LOSSES = "surplus", "taken", "losses"
-WORDS = {
-    TrialState.COMPLETE: "finished",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "queued",
-    TrialState.PRUNED: "dropped",
-}
 
 
 @dataclass(frozen=True)
@@ -302,11 +297,8 @@ class Study:
 
     def states(self) -> dict[str, int]:
         """How many trials are in each state, in the words of `progress.STATES`."""
-        found = dict.fromkeys(STATES, 0)
-        for trial in self.trials():
-            if SURPLUS not in trial.user_attrs:
-                found["diverged" if DIVERGED in trial.user_attrs else WORDS.get(trial.state, "requeued")] += 1
-        return found
+        counts = Counter(kind_of(trial.state.name, trial.user_attrs) for trial in self.trials())
+        return {state: counts[state] for state in STATES}
 
     def waiting(self) -> int:
         """How many points are queued."""

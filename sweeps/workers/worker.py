@@ -108,10 +108,8 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.beating.__exit__(None, None, None)
         storage = self.screening.storage
-        with (
-            suppress(OptunaError, SQLAlchemyError),
-            storage.without_retries(),
-        ):  # or else it is crossed out when it has been silent for a while
+        # or else it is crossed out when it has been silent for a while
+        with suppress(OptunaError, SQLAlchemyError), storage.without_retries():
             self.place.leave()
 
     def beat(self) -> None:
@@ -157,12 +155,8 @@ class Worker:
                 trials = study.ask(max(1, min(fair, self.most // len(study.seeds))))
             if not trials:
                 return False
-            self.place.hold(
-                [
-                    f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#")
-                    for trial in trials
-                ]
-            )
+            stage = study.name.removeprefix(self.screening.name).lstrip("/")
+            self.place.hold([f"{stage}#{trial.number}".lstrip("#") for trial in trials])
             parts: dict[int, list[Trial]] = defaultdict(list)
             for trial in trials:  # a population is trained equally far
                 parts[epochs_done(self.folder, study.uid(trial))].append(trial)
@@ -199,10 +193,9 @@ class Worker:
             progress(epochs)
 
         seeds = study.seeds
+        smoothing = study.plan.smoothing[0]
         members = {
-            study.uid(trial): [
-                member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds
-            ]
+            study.uid(trial): [member_of(study.task, smoothing, trial.point, seed) for seed in seeds]
             for trial in trials
         }
         shelf = Shelf(self.folder, members, self.engine.identity, self.say)
@@ -259,67 +252,63 @@ class Worker:
         self, study: Study, trials: Sequence[Trial], pruner: Pruner, trained: Trained, progress: Progress
     ) -> None:
         """Score each trial of a batch, hand it over, and tell the study."""
-        seeds, engine = study.seeds, self.engine
+        seeds = study.seeds
         self.metrics.trained(len(trained.epochs), trained.seconds)
-        logits = (
-            {split: engine.logits(trained, split) for split in splits_of(study.stage)}
-            if trained.lanes
-            else {}
-        )
+        splits = splits_of(study.stage) if trained.lanes else ()
+        logits = {split: self.engine.logits(trained, split) for split in splits}
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
-                with uninterrupted():
-                    self.after_end(
-                        study,
-                        trial,
-                        "diverged",
-                        study.tell_diverged(
-                            trial, f"the loss became NaN or infinite at {describe(trial.point)}"
-                        ),
-                    )
-                self.say(
-                    f"trial {trial.number} failed: the loss became NaN or infinite at"
-                    f" {describe(trial.point)}; the sweep goes on"
-                )
-                continue
-            if reason := pruner.reasons.get(trial.number):
-                outcome = replace(
-                    unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason
-                )
+                self.tell_diverged(study, trial)
+            elif reason := pruner.reasons.get(trial.number):
+                known = unscored(study, trial, seeds, self.engine.dataset, trained, rows)
+                outcome = replace(known, dropped=reason)
                 with uninterrupted():
                     self.finish(outcome, {}, {})
                     self.after_end(study, trial, "dropped", study.tell_dropped(trial, outcome))
-                progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
-                continue
-            own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
-            if SENTENCES in parts_of(study.stage, engine.dataset):
-                own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
-            outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
-            files = (
-                {weights_path(outcome): pack(weights_of(trained, rows.start))}
-                if study.stage == "confirm"
-                else {}
-            )
-            with uninterrupted():
-                self.finish(outcome, own, files)
-                self.after_end(
-                    study,
-                    trial,
-                    "finished",
-                    study.tell(trial, outcome, packed(losses) if pruner.active else ""),
-                )
+                progress(sum(study.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
+            else:
+                own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
+                self.tell_finished(study, trial, pruner, trained, rows, own)
+
+    def tell_diverged(self, study: Study, trial: Trial) -> None:
+        """Tell the study of a trial whose loss became NaN or infinite."""
+        why = f"the loss became NaN or infinite at {describe(trial.point)}"
+        with uninterrupted():
+            self.after_end(study, trial, "diverged", study.tell_diverged(trial, why))
+        self.say(f"trial {trial.number} failed: {why}; the sweep goes on")
+
+    def tell_finished(
+        self,
+        study: Study,
+        trial: Trial,
+        pruner: Pruner,
+        trained: Trained,
+        rows: slice,
+        logits: dict[Part, Tensor],
+    ) -> None:
+        """Score a trial that was trained to its end, hand it over, and tell the study."""
+        dataset = self.engine.dataset
+        if SENTENCES in parts_of(study.stage, dataset):
+            logits[SENTENCES] = sentences(self.engine, trained, range(rows.start, rows.stop))
+        outcome, losses = score(study, trial, study.seeds, dataset, logits, trained, rows)
+        files = {}
+        if study.stage == "confirm":
+            files[weights_path(outcome)] = pack(weights_of(trained, rows.start))
+        with uninterrupted():
+            self.finish(outcome, logits, files)
+            told = study.tell(trial, outcome, packed(losses) if pruner.active else "")
+            self.after_end(study, trial, "finished", told)
 
     def after_end(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
         """What follows when a trial was told."""
         place(self.folder, study.uid(trial)).unlink(missing_ok=True)
         if mine:
             self.metrics.ended(state)
-        else:
-            self.say(
-                f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
-                " tell it"
-            )
+            return
+        self.say(
+            f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will tell it"
+        )
 
 
 def sentences(
