@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from sweeps.devices import MOST_LANES
+from sweeps.devices import MOST_SHARDS
 from sweeps.errors import WrongInput
 from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
 from sweeps.workers.supervisor import Supervisor
@@ -237,6 +237,6 @@ def share_of_cores(nodes: Sequence[float], workers: int | Literal["auto"]) -> fl
     """Cores for each of so many workers on nodes with so many cores; fewer than one where there are more
     workers than cores.
     """
-    most = min(float(MOST_LANES), max(nodes, default=1.0))
+    most = min(float(MOST_SHARDS), max(nodes, default=1.0))
     share = most if workers == "auto" else min(most, sum(nodes) / workers)
     return float(int(share)) if share >= 1 else max(0.01, int(share * 100) / 100)
