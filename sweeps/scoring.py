@@ -1,4 +1,4 @@
-"""Score: what a trial's trained members come to, as an Outcome."""
+"""Scores a trial's members and returns its Outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ SCORED: dict[Stage, tuple[SplitName, ...]] = {
     "screen": ("select",),
     "confirm": ("select", "test"),
 }
-"""Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
+"""Splits scored in each stage. Only the confirmation opens *test*."""
 
 REPORTED = (
     "accuracy",
@@ -50,22 +50,22 @@ REPORTED = (
 """Metrics of every trial, raw and after temperature."""
 
 TOWARDS_PEOPLE = ("soft_nll", "jensen_shannon", "human_ece")
-"""Metrics of a confirmed trial where *test* has label distributions of people."""
+"""Metrics of a confirmed trial where *test* has people's label distributions."""
 
 STEPS = 100
-"""Coverages at which the error rate among the most confident examples is kept."""
+"""Coverages at which the error rate of the most confident examples is stored."""
 
 Logits = Mapping[Part, Float[Tensor, "seed _ _"]]
 """Logits (seed, prediction, class) of splits, and of SENTENCES the statistics (seed, sentence, statistic)."""
 
 
 def splits_of(stage: Stage) -> tuple[SplitName, ...]:
-    """The splits whose logits a trial is scored by."""
+    """Splits whose logits score a trial."""
     return ("calibrate", *SCORED[stage])
 
 
 def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
-    """What the logits of a finished trial are kept of."""
+    """Parts of a finished trial's logits that are stored."""
     return (*splits_of(stage), *((SENTENCES,) if dataset.sequences and stage == "confirm" else ()))
 
 

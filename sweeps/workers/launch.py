@@ -14,18 +14,17 @@ LaunchKind = Launch | Literal["elsewhere"]
 
 
 def kind_of(plan: Plan) -> LaunchKind:
-    """How a plan's workers are placed. Where it does not say, a single one is the process itself."""
+    """Kind of launch of a plan. By default a single worker is this process itself."""
     if plan.workers == 0:
         return "elsewhere"
     return plan.launch or ("inline" if len(places(plan.workers, plan.device)) == 1 else "processes")
 
 
 def launcher(plan: Plan, study: str, say: Callable[[str], None], log_format: LogFormat = "text") -> Launcher:
-    """What places a plan's workers, which train the trials of a study; with `inline`, that is up to this
-    process.
+    """Launcher of a plan's workers, which train the trials of a study; with `inline`, this process trains.
 
-    Errors: WrongInput for a device that is not there, where Ray is missing, and for stores which other
-    machines cannot reach.
+    Errors: WrongInput for a missing device, where Ray is missing, and for stores that other machines cannot
+    reach.
     """
     kind = kind_of(plan)
     if kind in ("elsewhere", "inline"):

@@ -99,7 +99,7 @@ def test_a_killed_worker_is_started_again_at_once():
         first, second = pids(launched)
         os.kill(first, signal.SIGKILL)
         until(lambda: count(said, "worker 1: at work") == 2, launched)
-        assert "worker 1 was killed by SIGKILL; it is started again" in said
+        assert "worker 1 was killed by SIGKILL; restarting" in said
         assert launched.working() == 2
         assert first not in pids(launched)
         assert second in pids(launched)
@@ -113,7 +113,7 @@ def test_workers_give_their_trials_back_before_they_end():
     launched.watch()  # stopped is stopped
     assert launched.working() == 0
     assert count(said, "given back") == 2
-    assert count(said, "started again") == 0
+    assert count(said, "restarting") == 0
 
 
 def test_a_worker_which_does_not_stop_is_killed_with_what_it_started(monkeypatch):
@@ -158,7 +158,7 @@ def test_wrong_input_is_not_tried_again_and_what_was_wrong_is_said():
     source = "import sys, time; print('error: the file is corrupt', file=sys.stderr); sys.exit(2)"
     with (
         workers(source, said) as launched,
-        pytest.raises(NoWorkers, match="found its input wrong\n  error: the file is corrupt"),
+        pytest.raises(NoWorkers, match="stopped: wrong input\n  error: the file is corrupt"),
     ):
         until(lambda: False, launched)
     assert count(said, "worker 1: error: the file is corrupt") == 1
@@ -175,11 +175,11 @@ except FileExistsError:
 sys.exit(2)
 """
     with workers(source, said, count=2) as launched:
-        until(lambda: count(said, "found its input wrong; it is not started again"), launched)
+        until(lambda: count(said, "stopped: wrong input; not restarted"), launched)
         for _ in range(5):
             launched.watch()
         assert launched.working() == 1
-    assert count(said, "it is started again") == 0
+    assert count(said, "restarting") == 0
 
 
 def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(monkeypatch):
@@ -192,13 +192,10 @@ def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(mon
         until(lambda: False, launched)
     assert "worker 1 ended with exit code 1, soon after its start, 5 times in a row" in str(caught.value)
     assert "RuntimeError: no such driver" in str(caught.value)
-    assert [line for line in said if "started again" in line] == [
-        "worker 1 ended with exit code 1; it is started again",
-        *(
-            f"worker 1 ended with exit code 1; it is started again in {delay:g} s"
-            for delay in (0.1, 0.2, 0.3)
-        ),
-        "worker 1 ended with exit code 1, soon after its start, 5 times in a row; it is not started again",
+    assert [line for line in said if "restarting" in line] == [
+        "worker 1 ended with exit code 1; restarting",
+        *(f"worker 1 ended with exit code 1; restarting in {delay:g} s" for delay in (0.1, 0.2, 0.3)),
+        "worker 1 ended with exit code 1, soon after its start, 5 times in a row; not restarted",
     ]
     assert issubclass(NoWorkers, Failed)
 
@@ -366,7 +363,7 @@ def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatc
 def test_what_workers_write_as_json_stays_json(capsys):
     said = []
     news = supervisor.News(
-        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; it is started again",), True, ""
+        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; restarting",), True, ""
     )
     assert Reporter(said.append, json=True).report(3, news) is news
     assert capsys.readouterr().err == '{"event": "joined"}\n'

