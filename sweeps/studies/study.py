@@ -69,7 +69,7 @@ class Study:
 
     def uid(self, trial: Trial) -> str:
         """Id of a point of this study; the same when it is queued again under another number."""
-        return f"{self.name}#{key_of(trial.point)}"
+        return f"{self.name}#{short_digest(trial.point)}"
 
     def expected(self, digest: str) -> str:
         """Name of this plan's sweep on data with this digest."""

@@ -120,6 +120,7 @@ def test_released_trials_are_queued_again(url):
     repeated = study.ask(2)
     assert [trial.point for trial in repeated] == [trial.point for trial in asked]
     assert [study.uid(trial) for trial in repeated] == [study.uid(trial) for trial in asked]
+    assert study.uid(asked[0]) == f"{study.name}#2cdbbd84"  # stored in records: stays the same for ever
 
 
 def test_a_diverged_trial_is_not_tried_again(url):
