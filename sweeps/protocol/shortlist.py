@@ -59,8 +59,8 @@ class Shortlist:
 
 
 def published_before(plan: Plan, task: str, training: str) -> list[Point]:
-    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is
-    of the same training.
+    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if its
+    training is the same.
     """
     try:
         found = versions.version(plan.tracking_uri, task)
