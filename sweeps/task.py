@@ -1,8 +1,10 @@
 """Task: a data set, an architecture and a recipe, fixed while ε varies; and how members are executed."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from sweeps.errors import WrongInput
 
@@ -76,15 +78,34 @@ class Execution(NamedTuple):
         return cls(kind, members, lanes)
 
 
+@runtime_checkable
+class Network(Protocol):
+    """A network that can be built for a data set: a `sweeps.models.registry.Architecture`."""
+
+    @property
+    def version(self) -> str:
+        """A digest of its code; "" where it is built in."""
+
+    def module(self, dataset: Any) -> Any:
+        """A freshly initialised `torch.nn.Module`."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """Data, architecture and recipe, fixed while ε varies. Its name is `dataset/architecture`."""
+    """Data, architecture and recipe, fixed while ε varies.
+
+    Attributes:
+        start_from: a file of initial weights, see `sweeps.models.initial_weights`; each machine has its own.
+        loader: reads a user-supplied data set, given the data directory; None for a built-in one.
+        network: a user-supplied network; None for a built-in one.
+    """
 
     dataset: str
     architecture: str
     recipe: Recipe
     start_from: str | None = field(default=None, repr=False)
-    """A file of weights, see `sweeps.models.initial_weights`; each machine has its own path to it."""
+    loader: Callable[[Path | None], Any] | None = field(default=None, repr=False, compare=False)
+    network: Network | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:

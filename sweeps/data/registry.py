@@ -44,7 +44,8 @@ def dataset(yields: Yields) -> Callable[[Load], Load]:
     """
 
     def register(load: Load) -> Load:
-        DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
+        if load.__module__.startswith("sweeps.data.builtin."):  # others are user-supplied, see `external`
+            DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
         return load
 
     return register

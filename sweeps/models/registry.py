@@ -100,7 +100,11 @@ def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> C
     """
 
     def register(build: Build) -> Build:
-        ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes, declared=reads)
+        found = Architecture(build.__name__, build, recipes, declared=reads)
+        if build.__module__.startswith("sweeps.models.builtin."):
+            ARCHITECTURES[found.name] = found
+        else:  # user-supplied: it must not take the place of a built-in one
+            setattr(build, "architecture", found)  # noqa: B010
         return build
 
     return register

@@ -24,6 +24,7 @@ from sweeps.errors import WrongInput
 from sweeps.plan import Plan
 from sweeps.preflight.finding import Finding
 from sweeps.protocol.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.site import Site
 from sweeps.task import Task
 from sweeps.terminal import duration
 from sweeps.training.autotune import doubt_of, kind_of
@@ -244,7 +245,7 @@ def alone(
     return None
 
 
-def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+def findings(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Finding]:
     """All that is found; where it cannot be trained at all, why, and no more."""
     if why := refusal(task, dataset):
         yield why
@@ -265,7 +266,7 @@ def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
     yield from found
     if any(one.level == "wrong" for one in found):
         return
-    yield from speed(plan, task, dataset)
+    yield from speed(plan, site, task, dataset)
     yield export(task, dataset)
 
 
@@ -365,11 +366,11 @@ def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
     return Finding("fine", "learning", text)
 
 
-def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Finding]:
     """How members are trained, and what the sweep takes."""
-    device = pick_device(plan.device)
+    device = pick_device(site.device)
     try:
-        engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset)
+        engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset, site.device)
     except WrongInput as error:
         yield Finding("wrong", "training", str(error))
         return

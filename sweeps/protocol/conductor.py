@@ -11,9 +11,9 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 from torch import Tensor
 
 from sweeps.external_flags import words
-from sweeps.plan import Plan
 from sweeps.recording.recorder import SweepRecorder
 from sweeps.scoring import SENTENCES, Logits, Part, parts_of, splits_of
+from sweeps.site import Site
 from sweeps.studies.study import Study
 from sweeps.terminal import Console
 from sweeps.training.engine import Progress
@@ -96,14 +96,16 @@ class Conductor:
             time.sleep(PAUSE_SECONDS / 4)
 
 
-def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
-    """The worker of this process, where one is enough; or a launcher."""
-    study, kind = worker.screening, kind_of(plan)
-    study.note(WORKERS, len(places(plan.workers, plan.device)) if kind == "processes" else 0)
+def trainers_of(site: Site, worker: Worker, console: Console) -> Worker | Launcher:
+    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
+    elsewhere.
+    """
+    study, kind = worker.screening, kind_of(site)
+    study.note(WORKERS, len(places(site.workers, site.device)) if kind == "processes" else 0)
     if kind == "inline":
         return worker
     if kind == "elsewhere":
-        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix(
+        bring = shlex.join(["", *words(site.datasets, site.architectures, study.task.name)]).removeprefix(
             "''"
         )
         console.say(
@@ -111,7 +113,7 @@ def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launch
             event="waiting",
             study=study.name,
         )
-    return launcher(plan, study.name, console.warn, "json" if console.json else "text")
+    return launcher(site, study.name, console.warn, "json" if console.json else "text")
 
 
 T = TypeVar("T")

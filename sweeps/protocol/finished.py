@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeps.plan import Asked, Plan
 from sweeps.protocol.test_ledger import in_words
-from sweeps.site import page_of
+from sweeps.site import Site, page_of
 from sweeps.studies.opening import known_study
 from sweeps.studies.retrying_storage import RetryingStorage
 from sweeps.studies.study import Study
@@ -30,13 +30,15 @@ class Standing:
     recommendation: Recommendation
 
 
-def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, asked: Asked) -> Standing | None:
+def standing(
+    plan: Plan, site: Site, task: Task, digest: str, storage: RetryingStorage, asked: Asked
+) -> Standing | None:
     """The answer that a finished sweep of this plan has published; None where there is something to do. It
     neither trains nor writes.
     """
     study = known_study(storage, plan, task, digest)
     noted = study.noted(ANSWERED) if study is not None else None
-    page = page_of(Path(plan.state_dir), task.name)
+    page = page_of(Path(site.state_dir), task.name)
     if (
         study is None
         or not noted
@@ -48,7 +50,7 @@ def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, aske
     ):
         return None
     try:
-        found = versions.version(plan.tracking_uri, task.name, noted["version"])
+        found = versions.version(site.tracking_uri, task.name, noted["version"])
         records = {name: found.recommendation(name) for name in found.records}
     except (NotPublished, TrackingUnavailable):
         return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps.plan import Plan
-from sweeps.site import page_of
+from sweeps.site import Site, page_of
 from sweeps.training.engine import Engine
 from tracking.decision.screening import Screening
 from tracking.mlflow.client import shown as shown_uri
@@ -65,17 +65,17 @@ def describe(plan: Plan, engine: Engine) -> str:
     )
 
 
-def ui_address(plan: Plan, link: str) -> str:
-    """Address of a page of MLflow's UI."""
+def ui_address(site: Site, link: str) -> str:
+    """Where a person opens MLflow at a place in its UI."""
     server = os.environ.get(UI_ADDRESS) or (
-        shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        shown_uri(site.tracking_uri) if site.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
     )
     return f"{server.rstrip('/')}/{link}"
 
 
-def pull_command(plan: Plan, task: str) -> str:
-    """The exact command that pulls the recommendation."""
+def pull_command(site: Site, task: str) -> str:
+    """The exact command that pulls what was found."""
     custom = (
-        "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
+        "" if site.tracking_uri == Site.tracking_uri else f" --tracking-uri {shown_uri(site.tracking_uri)}"
     )
     return f"python -m tracking.recommend {task}{custom}"

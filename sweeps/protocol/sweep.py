@@ -27,6 +27,7 @@ from sweeps.protocol.test_ledger import (
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
+from sweeps.site import Site
 from sweeps.studies.design import control_point, planned
 from sweeps.studies.opening import CLOSED, open_stage, open_study
 from sweeps.studies.retrying_storage import RetryingStorage
@@ -56,6 +57,7 @@ class Sweep:
     """The sweep of one task. The methods are its steps; their results are stored in the studies."""
 
     plan: Plan
+    site: Site
     conductor: Conductor
     screening: Study
     records: SweepRecorder
@@ -189,10 +191,10 @@ class Sweep:
         with console.phase("exporting the network of the recommended ε"):
             model = self.model(confirmation.runs[key_of(shown.point)])
         with console.phase("drawing, and publishing to MLflow"):
-            page_at = write_page(Path(plan.state_dir), evidence)
+            page_at = write_page(Path(self.site.state_dir), evidence)
             version = self.records.publish(evidence, tables, model)
             parent = self.records.where()
-        links = {"page": page_at} | ({"MLflow": ui_address(plan, parent.link)} if parent else {})
+        links = {"page": page_at} | ({"MLflow": ui_address(self.site, parent.link)} if parent else {})
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
@@ -200,7 +202,7 @@ class Sweep:
         if version is None:
             unsent = self.records.unsent().sentence
             console.paragraph(f"MLflow does not have it yet. {unsent}", "red", event="unsent")
-        console.say(f"  Pull the ε: {pull_command(plan, task)}   # --explain, --json")
+        console.say(f"  Pull the ε: {pull_command(self.site, task)}   # --explain, --json")
         console.answer(
             f"Recommended ε for {task}: {shown.epsilon:g} (policy {shown.policy})",
             sentences(evidence.recommendations, plan.policy, links),
@@ -227,7 +229,7 @@ class Sweep:
         if known is None or self.asked.reopen:
             training = plan.training(study.task, self.engine.dataset.digest)
             alone = self.asked.fresh or (bool(openings_of(study)) and not self.asked.reopen)
-            known = [] if alone else published_before(plan, study.task.name, training)
+            known = [] if alone else published_before(plan.policy, self.site, study.task.name, training)
             study.note(PUBLISHED, known)
         low, high = plan.epsilon
         points = [
@@ -334,6 +336,7 @@ class Sweep:
 
 def sweep_task(
     plan: Plan,
+    site: Site,
     engine: Engine,
     storage: RetryingStorage,
     recorder: Recorder,
@@ -352,21 +355,21 @@ def sweep_task(
     console.paragraph(
         f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device)
     )
-    found = facts(replace(plan, tasks=(study.task,)), engine)
+    found = facts(replace(plan, tasks=(study.task,)), site, engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
         worker = Worker(
             study,
             engine,
             records.finish,
-            Path(plan.state_dir, "checkpoints"),
+            site.checkpoints,
             console.say,
             metrics,
             metrics_address,
         )
-        with trainers_of(plan, worker, console) as trainers:
+        with trainers_of(site, worker, console) as trainers:
             conductor = Conductor(worker, trainers, records, console)
-            answer = Sweep(plan, conductor, study, records, found, console, asked).run()
+            answer = Sweep(plan, site, conductor, study, records, found, console, asked).run()
             conductor.dismiss()
             return answer
     except BaseException as error:  # the run in MLflow is closed in any case

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from sweeps.plan import Plan
+from sweeps.site import Site, to_yaml
 from sweeps.studies.opening import written
 from sweeps.training.engine import Engine
 from tracking.records.outcome import Facts
@@ -13,8 +14,8 @@ from tracking.records.outcome import Facts
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
-def facts(plan: Plan, engine: Engine) -> Facts:
-    """Provenance of a sweep, for a reader who repeats it."""
+def facts(plan: Plan, site: Site, engine: Engine) -> Facts:
+    """What a reader of a run needs to repeat it."""
     task, dataset = engine.task, engine.dataset
     recipe = {
         name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune
@@ -40,7 +41,7 @@ def facts(plan: Plan, engine: Engine) -> Facts:
         dataset=dataset.name,
         digest=dataset.digest,
         where=dataset.where,
-        plan=plan.to_yaml(),
+        plan=to_yaml(plan, site),
     )
 
 

@@ -11,7 +11,7 @@ from optuna.samplers import TPESampler
 
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan, short_digest
-from sweeps.settings import resolve
+from sweeps.settings import SITE_KEYS, resolve
 from sweeps.studies import queries
 from sweeps.studies.design import seeds_of
 from sweeps.studies.progress import BASE, BESIDE
@@ -25,11 +25,6 @@ from tracking.records.point import Point
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
 """Of accuracy and ECE, both on *select*."""
 SETTINGS, CLOSED = "settings", "closed"
-LOCAL = (
-    *("device", "storage", "tracking_uri", "data_dir", "state_dir", "workers", "launch", "ray_address"),
-    *("gpus_per_worker", "datasets", "architectures", "start_from"),
-)
-"""Keys of a plan that belong to each machine. A study's values of them are not read: they could name code."""
 
 
 def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
@@ -58,8 +53,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
         opened.note_once("plan", json.dumps(science))
         opened.note_once("created", f"{time.time():.3f}")
         opened.note_once("task", task.name)  # last: a study with a task has the others
-    settings = replace(plan, tasks=(task,)).to_mapping()
-    opened.note(SETTINGS, {key: value for key, value in settings.items() if key not in LOCAL})
+    opened.note(SETTINGS, replace(plan, tasks=(task,)).to_mapping())
     opened.note(CLOSED, None)
     if name in known:
         message += f": {len(opened.outcomes())} trials are finished, {opened.unfinished()} are to do"
@@ -120,7 +114,8 @@ def join_study(storage: RetryingStorage, name: str, own: Mapping[str, Any]) -> S
         raise WrongInput(
             f"study {name} keeps no plan that a worker could join; start it again with sweeps.run."
         )
-    plan = resolve({key: value for key, value in settings.items() if key not in LOCAL} | dict(own))
+    portable = {key: value for key, value in settings.items() if key not in SITE_KEYS}
+    plan = resolve({**portable, **own})  # a site in a database is not read: it could name code
     task = plan.tasks[0]
     set_sampler(study, plan)
     return screening_of(study, storage, plan, task)

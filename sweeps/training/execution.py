@@ -14,8 +14,8 @@ from torch import nn
 
 from sweeps.data.dataset import Dataset
 from sweeps.devices import cores
-from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.initial_weights import take_over
+from sweeps.models.lookup import architecture_of
 from sweeps.task import Kind, Precision, Task
 from sweeps.training.member import Member
 from sweeps.training.population import FusedPopulation, LoopedPopulation, Population
@@ -65,7 +65,7 @@ class Way:
 
 def network(task: Task, dataset: Dataset) -> nn.Module:
     """A network as its members begin: freshly initialised, or with the weights which the task starts from."""
-    module = ARCHITECTURES[task.architecture].module(dataset)
+    module: nn.Module = architecture_of(task).module(dataset)
     if task.start_from:
         take_over(module, task.start_from)
     return module
@@ -88,7 +88,7 @@ def autotune_key(
         else f"{platform.machine()} {platform.node()}"
     )
     about = {
-        "architecture": task.architecture + ARCHITECTURES[task.architecture].version,
+        "architecture": task.architecture + architecture_of(task).version,
         "data": dataset.digest,
         **{name: value for name, value in task.recipe.to_mapping().items() if name != "epochs"},
         "seeds": seeds,

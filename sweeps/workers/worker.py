@@ -331,7 +331,7 @@ def agreed(screening: Study, engine: Engine) -> Engine:
             f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}:"
             " they agree to rounding only. Leave --execution out, or give another --storage."
         )
-    return engine_for(replace(plan, execution=kept), engine.task, engine.dataset)
+    return engine_for(replace(plan, execution=kept), engine.task, engine.dataset, str(engine.device))
 
 
 def pruner_of(study: Study, engine: Engine, say: Say) -> Pruner:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sweeps.errors import Failed, WrongInput
-from sweeps.settings import resolve
+from sweeps.settings import site_of
 from sweeps.workers import supervisor
 from sweeps.workers.launch import kind_of, launcher
 from sweeps.workers.launcher import Elsewhere, NoWorkers, Reporter
@@ -286,7 +286,7 @@ def test_ctrl_c_reaches_the_conductor_alone_which_asks_the_workers_to_stop(condu
 
 def test_no_password_is_on_a_command_line(tmp_path):
     url = f"postgresql+psycopg://lscal:{SECRET}@127.0.0.1:1/optuna"
-    plan = resolve(
+    site = site_of(
         {
             "storage": url,
             "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1",
@@ -296,7 +296,7 @@ def test_no_password_is_on_a_command_line(tmp_path):
         }
     )
     said = []
-    launched = launcher(plan, "digits/mlp@12345678", said.append)
+    launched = launcher(site, "digits/mlp@12345678", said.append)
     for one in launched.supervisors:
         assert one.arguments[:4] == ["-m", "sweeps.worker", "--study", "digits/mlp@12345678"]
         one.arguments = [
@@ -310,7 +310,7 @@ def test_no_password_is_on_a_command_line(tmp_path):
     with launched:
         until(lambda: len(said) == 2, launched)
         lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in pids(launched)]
-    assert said == [f"worker {number}: {plan.storage} {plan.tracking_uri}" for number in (1, 2)]
+    assert said == [f"worker {number}: {site.storage} {site.tracking_uri}" for number in (1, 2)]
     assert [line for line in lines if "digits/mlp@12345678" not in line or SECRET in line] == []
 
 
@@ -349,11 +349,11 @@ def test_workers_share_gpus_in_turn_and_each_sees_its_own(monkeypatch):
 def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
     given = {"device": "cpu"}
-    assert kind_of(resolve(given)) == "inline"
-    assert kind_of(resolve({**given, "workers": 2})) == "processes"
-    assert kind_of(resolve({**given, "launch": "processes"})) == "processes"
-    assert kind_of(resolve({**given, "workers": 0, "launch": "processes"})) == "elsewhere"
-    nobody = launcher(resolve({**given, "workers": 0}), "digits/mlp@12345678", print)
+    assert kind_of(site_of(given)) == "inline"
+    assert kind_of(site_of({**given, "workers": 2})) == "processes"
+    assert kind_of(site_of({**given, "launch": "processes"})) == "processes"
+    assert kind_of(site_of({**given, "workers": 0, "launch": "processes"})) == "elsewhere"
+    nobody = launcher(site_of({**given, "workers": 0}), "digits/mlp@12345678", print)
     assert isinstance(nobody, Elsewhere)
     with nobody:
         nobody.watch()

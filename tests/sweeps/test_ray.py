@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import WrongInput
-from sweeps.settings import resolve
+from sweeps.settings import site_of
 from sweeps.workers.launch import launcher
 from sweeps.workers.launcher import Reporter
 from sweeps.workers.ray import Ray, absolute, refuse_files, room, share_of_cores
@@ -192,7 +192,7 @@ def runs(pid):
 
 
 def ray_of(plan):
-    return launcher(resolve(plan), "digits/mlp@12345678", print)
+    return launcher(site_of(plan), "digits/mlp@12345678", print)
 
 
 def test_without_ray_the_package_to_install_is_named(monkeypatch):

@@ -78,8 +78,10 @@ def test_what_cannot_win_is_dropped_and_the_reason_says_why():
     value, low, high, best = (
         f"{100 * one:.2f}" for one in (interval.value, interval.low, interval.high, best)
     )
-    assert last.reason == (
-        f"ε = 0.35 is dropped: predicted accuracy {value} % [{low}, {high}], best so far {best} % at ε = 0.1;"
+    assert (
+        last.reason
+        == f"ε = 0.35 is dropped: predicted accuracy {value} % [{low}, {high}], best so far {best} % at ε ="
+        " 0.1;"
         f" the chance that it changes the recommendation is {100 * last.risk:.1f} %."
     )
 

@@ -24,6 +24,7 @@ from sweeps.cli.run import main
 from sweeps.data.load import load
 from sweeps.protocol.shortlist import published_before
 from sweeps.settings import resolve
+from sweeps.site import Site
 from tracking.records.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -215,10 +216,10 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
     assert said not in fresh.stdout
     uri = f"sqlite:///{tmp_path}/kept.db"
     publish(MlflowClient(uri), replace(found, recommendations={**found.recommendations, "safe": record}))
-    here = replace(plan, tracking_uri=uri)
-    assert published_before(here, "digits/mlp", training) == [{"epsilon": 0.23}]
-    assert published_before(here, "digits/mlp", "0" * 8) == []
-    assert published_before(here, "digits/cnn", training) == []
+    here = Site(tracking_uri=uri)
+    assert published_before("safe", here, "digits/mlp", training) == [{"epsilon": 0.23}]
+    assert published_before("safe", here, "digits/mlp", "0" * 8) == []
+    assert published_before("safe", here, "digits/cnn", training) == []
 
 
 def test_a_study_store_that_stays_away_is_waited_for_and_is_not_wrong_input(tmp_path, monkeypatch, capsys):
