@@ -97,9 +97,7 @@ class Conductor:
 
 
 def trainers_of(site: Site, worker: Worker, console: Console) -> Worker | Launcher:
-    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
-    elsewhere.
-    """
+    """The worker of this process, where one is enough; or a launcher."""
     study, kind = worker.screening, kind_of(site)
     study.note(WORKERS, len(places(site.workers, site.device)) if kind == "processes" else 0)
     if kind == "inline":

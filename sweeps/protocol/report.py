@@ -66,7 +66,7 @@ def describe(plan: Plan, engine: Engine) -> str:
 
 
 def ui_address(site: Site, link: str) -> str:
-    """Where a person opens MLflow at a place in its UI."""
+    """Address of a page of MLflow's UI."""
     server = os.environ.get(UI_ADDRESS) or (
         shown_uri(site.tracking_uri) if site.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
     )
@@ -74,7 +74,7 @@ def ui_address(site: Site, link: str) -> str:
 
 
 def pull_command(site: Site, task: str) -> str:
-    """The exact command that pulls what was found."""
+    """The exact command that pulls the recommendation."""
     custom = (
         "" if site.tracking_uri == Site.tracking_uri else f" --tracking-uri {shown_uri(site.tracking_uri)}"
     )

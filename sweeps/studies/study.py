@@ -68,7 +68,7 @@ class Study:
         return self.study.study_name
 
     def uid(self, trial: Trial) -> str:
-        """Names a point of this study, also when it is queued again under another number."""
+        """Id of a point of this study; the same when it is queued again under another number."""
         return f"{self.name}#{short_digest(trial.point)}"
 
     def expected(self, digest: str) -> str:
