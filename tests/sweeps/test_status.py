@@ -470,8 +470,8 @@ def test_it_can_be_read_while_it_is_written(store, tmp_path):
     script = tmp_path / "writer.py"
     script.write_text(
         "import sys\nfrom sweeps.studies.worker_registry import WorkerRegistry\nfrom optuna.storages import"
-        f" RDBStorage\nroll = WorkerRegistry(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
-        " roll.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
+        f" RDBStorage\nregistry = WorkerRegistry(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
+        " registry.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
         " place.hold([str(number)])\nprint('written', flush=True)\n"
     )
     store.sweep(DIGITS)
