@@ -25,9 +25,9 @@ from tracking.records.outcome import Outcome
 from tracking.records.point import key_of
 
 FETCH_SECONDS = 10.0
-"""How long the record of another worker's trial may be on its way."""
+"""Longest wait for the record of another worker's trial."""
 LEAVE_SECONDS = 5.0
-"""Workers see within so long that a sweep is closed."""
+"""Time in which workers notice that a sweep is closed."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,9 @@ class Conductor:
     console: Console
 
     def harvest(self, study: Study, what: str) -> dict[str, tuple[Outcome, Logits]]:
-        """Have what is queued in a study trained. Returns each finished trial with its logits, by its point's
-        key.
+        """Have queued trials trained. Returns each finished trial with its logits, by its point's key.
 
-        Logits are waited for, as other workers' records may be on their way; where they are gone, the members
-        are trained once more.
+        Records of other workers are waited for; where logits are gone, the members are trained again.
         """
         self.train(study, what)
         deadline = time.monotonic() + FETCH_SECONDS
@@ -55,12 +53,9 @@ class Conductor:
         return found
 
     def train_again(self, study: Study, outcome: Outcome) -> Logits:
-        """The logits of a finished trial whose file is gone."""
+        """Logits of a finished trial whose file is gone."""
         worker, engine, seeds = self.worker, self.worker.engine, study.seeds
-        worker.say(
-            f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are"
-            " trained again"
-        )
+        worker.say(f"the logits of ε = {outcome.epsilon:g} are missing; its members are trained again")
         smoothing = study.plan.smoothing[0]
         members = [member_of(study.task, smoothing, outcome.point, seed) for seed in seeds]
         trained = worker.train_in_parts(members, lambda _: None)
@@ -72,7 +67,7 @@ class Conductor:
         return logits
 
     def train(self, study: Study, what: str) -> None:
-        """Have what is queued in a study trained, with a progress bar."""
+        """Have queued trials trained, with a progress bar."""
         todo = study.pending() * len(study.seeds) * study.task.recipe.epochs
         with self.console.progress(f"{what} {study.task.name}", todo) as advance:
             if isinstance(self.trainers, Worker):
@@ -94,7 +89,7 @@ class Conductor:
             time.sleep(PAUSE_SECONDS)
 
     def dismiss(self) -> None:
-        """Let the workers which were placed leave by themselves."""
+        """Wait until the placed workers have left."""
         deadline = time.monotonic() + LEAVE_SECONDS
         while isinstance(self.trainers, Launcher) and self.trainers.working() and time.monotonic() < deadline:
             self.trainers.watch()
@@ -102,9 +97,7 @@ class Conductor:
 
 
 def trainers_of(site: Site, worker: Worker, console: Console) -> Worker | Launcher:
-    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
-    elsewhere.
-    """
+    """The worker of this process, where one is enough; or a launcher."""
     study, kind = worker.screening, kind_of(site)
     study.note(WORKERS, len(places(site.workers, site.device)) if kind == "processes" else 0)
     if kind == "inline":
@@ -125,7 +118,7 @@ T = TypeVar("T")
 
 
 def awaited(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
-    """The result of `fetch`, which may be on its way; None where it does not come."""
+    """The result of `fetch`, retried while it is None; None after the deadline."""
     end = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
     attempts = Retrying(
         retry=retry_if_result(lambda found: found is None),

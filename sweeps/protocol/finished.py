@@ -23,7 +23,7 @@ ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class Standing:
-    """An answer that stands: a headline, its sentences, and the recommendation of the plan's policy."""
+    """A standing answer: a headline, its sentences, and the recommendation of the plan's policy."""
 
     headline: str
     lines: tuple[str, ...]
@@ -61,8 +61,8 @@ def standing(
 
 
 def note_answer(study: Study, version: int | None, links: dict[str, str]) -> None:
-    """Keep with a study what its finished sweep was asked, and which version answers it; nothing where MLflow
-    does not have it yet.
+    """Store what a finished sweep was asked, and the version that answers it; nothing where MLflow does not
+    have it yet.
     """
     study.note(
         ANSWERED,

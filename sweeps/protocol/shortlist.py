@@ -60,8 +60,8 @@ class Shortlist:
 
 
 def published_before(policy: str, site: Site, task: str, training: str) -> list[Point]:
-    """The point above ε = 0 that a policy recommends in the published version of a task, if that is
-    of the same training.
+    """The point above ε = 0 that a policy recommends in the published version of a task, if its training is
+    the same.
     """
     try:
         found = versions.version(site.tracking_uri, task)

@@ -1,4 +1,4 @@
-"""The sweep of one task, from its study to its published recommendation."""
+"""Sweep of one task, from its study to its published recommendation."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -54,9 +54,7 @@ DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the
-    studies.
-    """
+    """The sweep of one task. The methods are its steps; their results are stored in the studies."""
 
     plan: Plan
     site: Site
@@ -69,7 +67,7 @@ class Sweep:
 
     @property
     def engine(self) -> Engine:
-        """What this process trains with, where it has to."""
+        """The engine with which this process trains."""
         return self.conductor.worker.engine
 
     def run(self) -> Recommendation | Pilot | None:
@@ -100,8 +98,8 @@ class Sweep:
         return Shortlist.of(screening, self.plan, chosen, ties, published)
 
     def open_test(self, shortlist: Shortlist, piloted: Pilot | None, run_id: str) -> tuple[Opening, ...]:
-        """Note that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening or
-        the pilot gives.
+        """Record that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening
+        or the pilot gives.
         """
         earlier = openings_of(self.screening)
         if earlier:
@@ -121,7 +119,7 @@ class Sweep:
         openings: tuple[Opening, ...],
         run_id: str,
     ) -> Evidence:
-        """Recommend an ε by each policy, and collect what that rests on."""
+        """Recommend an ε by each policy, and collect the evidence."""
         plan, study, dataset, control = self.plan, self.screening, self.engine.dataset, shortlist.control
         comparisons = confirmation.comparisons()
         recommendations, created = self.recommend(shortlist, comparisons, len(openings), run_id)
@@ -220,11 +218,11 @@ class Sweep:
         return self.close("FAILED", None)
 
     def published(self, screening: Screening) -> list[Point]:
-        """The point that is published for the same task, data and recipe by the plan's policy, to be
-        confirmed beside the candidates; at most one.
+        """The published point of the same task, data and recipe by the plan's policy, to be confirmed beside
+        the candidates; at most one.
 
-        What is found the first time is kept with the study, so that the finalists of an opened test split do
-        not change.
+        The first result is stored with the study, so that the finalists of an opened test split do not
+        change.
         """
         study, plan = self.screening, self.plan
         known = study.noted(PUBLISHED)
@@ -247,13 +245,13 @@ class Sweep:
         return points
 
     def close(self, status: str, found: Pilot | None) -> Pilot | None:
-        """End here, without a recommendation."""
+        """End the sweep without a recommendation."""
         self.records.stop(status)
         self.screening.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
         return found
 
     def pilot(self) -> Pilot | None:
-        """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them
+        """Train two seeds at ε = 0 and 0.1, and report what this sweep can detect. None where one of them
         diverged.
         """
         control = control_point(self.plan, self.engine.task)
@@ -263,7 +261,7 @@ class Sweep:
             found = self.conductor.harvest(study, "piloting")
             if len(found) < 2:
                 self.console.say(
-                    "The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red"
+                    "The pilot diverged, so the noise is unknown. Try a lower learning_rate.", "red"
                 )
                 return None
             pilot.keep(study, found, self.engine)
@@ -285,7 +283,7 @@ class Sweep:
         # by points, as numbers depend on which trials were queued again
         outcomes = sorted(study.outcomes(), key=lambda one: key_of(one.point))
         plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
-        control = next(iter(plain), None)  # the recipe's own values, unless they diverged
+        control = next(iter(plain), None)  # the recipe's values, unless they diverged
         if control is None:
             return None
         return Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
@@ -350,7 +348,7 @@ def sweep_task(
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
     Errors: TestOpened where *test* was opened for other finalists and `asked.reopen` is False; NoWorkers
-    where all were given up. All trials are kept in the study, and what MLflow did not take in the outbox.
+    where all were given up. All trials are stored in the study, and unsent records in the outbox.
     """
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
     console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
@@ -377,16 +375,14 @@ def sweep_task(
             answer = Sweep(plan, site, conductor, study, records, found, console, asked).run()
             conductor.dismiss()
             return answer
-    except BaseException as error:  # the run in MLflow is closed, whatever happened
+    except BaseException as error:  # the run in MLflow is closed in any case
         ends = {KeyboardInterrupt: "KILLED", TestOpened: "FINISHED"}
         records.stop(next((status for kind, status in ends.items() if isinstance(error, kind)), "FAILED"))
         raise
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
-    """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same
-    one.
-    """
+    """When a decision was first made, ISO 8601 in UTC: a repeated command publishes the same record."""
     content = policy + "".join(replace(one, run_id="").to_json() for one in recommendations.values())
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}

@@ -1,4 +1,4 @@
-"""Plots for MLflow: reliability diagrams of trials, and what a sweep found."""
+"""Plots for MLflow: reliability diagrams of trials, and a sweep's findings."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ DIAGRAMS: dict[Stage, tuple[str, ...]] = {
     "screen": ("select",),
     "confirm": ("test", "test_calibrated"),
 }
-"""Which of an outcome's bins are drawn."""
+"""Bins of an outcome that are drawn."""
 Look = dict[str, Any]
 """Keywords of Matplotlib's lines."""
 DOT: Look = {"linestyle": "", "marker": ".", "markersize": 6}
@@ -53,7 +53,7 @@ class TrialPictures:
         self.controls |= {outcome.study: outcome for outcome in outcomes if outcome.epsilon == 0}
 
     def of(self, record: Record) -> dict[str, bytes]:
-        """Pictures of a trial by path, its control beside it where that is known; none for findings, whose
+        """Pictures of a trial by path, beside its control where that is known; none for findings, whose
         entries have them.
         """
         if (outcome := record.outcome) is None:
@@ -92,7 +92,7 @@ def reliability(outcomes: Sequence[Outcome], key: str) -> bytes:
 
 
 def pictures_of(evidence: Evidence) -> dict[str, bytes]:
-    """Pictures of what a sweep found, by path."""
+    """Pictures of a sweep's findings, by path."""
     chosen = evidence.recommendations[evidence.policy]
     control, *others = (one.outcome for one in evidence.comparisons)
     shown = [control, *(one for one in others if one.epsilon == chosen.candidate)][:2]
@@ -100,8 +100,8 @@ def pictures_of(evidence: Evidence) -> dict[str, bytes]:
 
 
 def overview(evidence: Evidence) -> bytes:
-    """A PNG: for each metric the smooth fit of the screening with its 95 % band, the trials, and what was
-    confirmed on *test*.
+    """A PNG: for each metric the smooth fit of the screening with its 95 % band, the trials, and the
+    confirmed points on *test*.
     """
     theme = style.theme_of("light")
     chosen = evidence.recommendations[evidence.policy].epsilon

@@ -15,7 +15,7 @@ PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
 def facts(plan: Plan, site: Site, engine: Engine) -> Facts:
-    """What a reader of a run needs to repeat it."""
+    """Provenance of a sweep, for a reader who repeats it."""
     task, dataset = engine.task, engine.dataset
     recipe = {
         name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune

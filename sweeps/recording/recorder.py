@@ -39,22 +39,20 @@ from tracking.records.outcome import Facts, Outcome
 from tracking.report.summary import Table
 
 SHORT, LONG = 5.0, 60.0
-"""Seconds to wait for an answer that is not needed, and for one that may take its time."""
+"""Seconds to wait for an optional answer, and for one that may take its time."""
 DRAW_SECONDS = 30.0
-"""How long the uploader may put pictures into entries that it could not send, when the recorder is closed."""
+"""Time for the uploader to put pictures into unsent entries when the recorder is closed."""
 OPEN_SECONDS = 20.0
-"""How long the first answer of a server that is there is waited for: it may be creating its tables."""
+"""Longest wait for the first answer of a server, which may be creating its tables."""
 OWN_SECONDS = 120.0
-"""The same of a database without a server: it is not away, but on a busy machine MLflow's import and its
-tables take long.
-"""
+"""The same for a database without a server: on a busy machine MLflow's import and its tables take long."""
 AWAY_SECONDS = 4.0
-"""How long a tracking store may be away while the last entries are waited for."""
+"""Longest outage of a tracking store while the last entries are waited for."""
 POLL_SECONDS = 0.2
 
 
 class Recorder:
-    """The outbox of this machine, and the process which sends it. Errors: WrongInput where the folder cannot
+    """The outbox of this machine, and the process that sends it. Errors: WrongInput where the folder cannot
     be made.
     """
 
@@ -91,13 +89,13 @@ class Recorder:
         if self.exchanging.acquire(timeout=LONG):
             self.connection.close()
             self.process.join(DRAW_SECONDS)
-        # what it was sending stays in the outbox, and is completed by whoever sends it next
+        # an entry being sent stays in the outbox; its next sender completes it
         self.process.kill()
         self.process.join()
 
     def call(self, seconds: float, request: Request[Answer]) -> Answer:
-        """Ask the uploader and wait so long for its answer. Errors: TrackingUnavailable, and of these
-        TrackingAway for the time.
+        """Ask the uploader and wait up to `seconds`. Errors: TrackingAway after that time;
+        TrackingUnavailable.
         """
         future = self.post(request)
         try:
@@ -107,19 +105,19 @@ class Recorder:
             raise TrackingAway(f"MLflow does not answer within {seconds:g} s") from error
 
     def post(self, request: Request[Answer]) -> "Future[Answer]":
-        """Ask the uploader, after what was asked before. The first request starts its process."""
+        """Ask the uploader, after earlier requests. The first request starts its process."""
         if self.process is None:
             self.begin()
         return self.calls.submit(self.exchange, request)
 
     def keep_running(self) -> None:
-        """Start the uploader's process again where it has died."""
+        """Restart the uploader's process where it has died."""
         if self.process is not None and not self.process.is_alive():
             self.calls.submit(self.revive, self.process)
 
     def exchange(self, request: Request[Answer]) -> Answer:
-        """One request and its answer; runs in the one thread that uses the connection. An uploader that has
-        died is replaced, once.
+        """Send one request and receive its answer, in the one thread that uses the connection. A dead
+        uploader is replaced, once.
         """
         for _ in range(2):
             process = self.process
@@ -133,10 +131,10 @@ class Recorder:
             if isinstance(answer, TrackingUnavailable):
                 raise answer
             return answer
-        raise TrackingUnavailable("the process which writes to MLflow dies as soon as it is started")
+        raise TrackingUnavailable("the process that writes to MLflow dies at its start")
 
     def revive(self, dead: SpawnProcess | None) -> None:
-        """Start the uploader again, unless that was done meanwhile or the recorder is closed."""
+        """Restart the uploader, unless that was done meanwhile or the recorder is closed."""
         with self.exchanging:
             if dead is self.process and dead is not None and not self.closed:
                 self.connection.close()
@@ -145,7 +143,7 @@ class Recorder:
 
 
 class SweepRecorder:
-    """What a sweep of one task hands over. Nothing here waits for MLflow while members could be trained."""
+    """Records of one task's sweep. Nothing here waits for MLflow while members could be trained."""
 
     def __init__(
         self,
@@ -173,27 +171,27 @@ class SweepRecorder:
             return None
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
-        """Have the outcomes of earlier runs written which neither the tracking store nor the outbox has, when
-        MLflow answers.
+        """Have outcomes of earlier runs recorded that neither MLflow nor the outbox has, as soon as MLflow
+        answers.
         """
         if outcomes:
             self.recorder.post(CatchUp(self.about, list(outcomes)))
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
-        """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It
-        never fails.
+        """Record a finished trial, with further artifacts by path; it is on disk when this returns. It never
+        fails.
         """
         packed = {
             f"logits/{part}.npz": self.pack(outcome, part, values.numpy()) for part, values in logits.items()
         } | dict(files or {})
         self.outbox.put(Record.of_trial(self.about, outcome), packed, self.say)
-        if outcome.stage != "screen":  # these are asked for soon
+        if outcome.stage != "screen":  # these are read soon
             self.recent[outcome.uid] = packed
         self.recorder.keep_running()
 
     def pack(self, outcome: Outcome, part: Part, logits: npt.NDArray[np.floating]) -> bytes:
         """Logits (seed, example, class) with labels, seeds, ε, temperature per seed and class names, as npz;
-        see `score.Part`.
+        see `scoring.Part`.
         """
         labels = np.empty(0) if part == SENTENCES else self.dataset.splits[part].targets.cpu().numpy()
         stream = io.BytesIO()
@@ -209,8 +207,8 @@ class SweepRecorder:
         return stream.getvalue()
 
     def fetch(self, outcome: Outcome) -> Logits | None:
-        """The logits of a trial which another run or worker finished; None where they are gone, or MLflow
-        does not answer.
+        """Logits of a trial that another run or worker finished; None where they are gone, or MLflow does not
+        answer.
         """
         parts = parts_of(outcome.stage, self.dataset)
         found = self.files(outcome, [f"logits/{part}.npz" for part in parts])
@@ -220,13 +218,13 @@ class SweepRecorder:
         return {part: torch.from_numpy(values) for part, values in zip(parts, arrays, strict=True)}
 
     def artifact(self, outcome: Outcome, path: str) -> bytes | None:
-        """A file which `finish` was given, by whomever; None where it is gone, or MLflow does not answer."""
+        """A file given to `finish` by any worker; None where it is gone, or MLflow does not answer."""
         found = self.files(outcome, [path])
         return None if found is None else found[0]
 
     def files(self, outcome: Outcome, paths: Sequence[str]) -> list[bytes] | None:
-        """Files of a trial: those of this process once, from the outbox, or else from MLflow; None where one
-        of them is in none.
+        """Files of a trial: this process's own once, or from the outbox, or from MLflow; None where one is
+        missing.
         """
         own = self.recent.get(outcome.uid, {})
         if own.keys() >= set(paths):
@@ -241,10 +239,9 @@ class SweepRecorder:
             return None
 
     def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int | None:
-        """Keep what was found, and wait until all of the sweep is sent, as long as MLflow answers.
+        """Record the findings, and wait until the whole sweep is sent, as long as MLflow answers.
 
-        Returns the number of the published version; None where it is still to be published, and `unsent` says
-        how.
+        Returns the number of the published version; None where it is still to be published: see `unsent`.
         """
         program = {} if model is None else {PROGRAM: model.program}
         files = {**pictures_of(evidence), **program}
@@ -259,7 +256,7 @@ class SweepRecorder:
         return next((one.number for one in published if one.created == evidence.created), None)
 
     def drain(self) -> None:
-        """Wait until all entries of this sweep are sent, or refused; not for long where MLflow is away."""
+        """Wait until all entries of this sweep are sent, or refused; a few seconds where MLflow is away."""
         answered = time.monotonic()
         while True:
             try:
@@ -282,13 +279,11 @@ class SweepRecorder:
             time.sleep(POLL_SECONDS)
 
     def unsent(self) -> Left:
-        """What of this sweep is still in the outbox, and how it is sent."""
+        """Entries of this sweep that are still in the outbox, and how to send them."""
         return self.outbox.left(self.recorder.uri, self.about.study)
 
     def stop(self, status: str) -> None:
-        """Wait for what is handed over, and mark the sweep as KILLED, FAILED or FINISHED, if MLflow
-        answers.
-        """
+        """Wait for the records, and mark the sweep as KILLED, FAILED or FINISHED, if MLflow answers."""
         self.drain()
         try:
             self.recorder.call(SHORT, CloseSweep(self.about, status))
@@ -299,7 +294,7 @@ class SweepRecorder:
 
 
 def inputs_of(dataset: Dataset) -> Inputs:
-    """What MLflow is told of a data set."""
+    """Description of a data set for MLflow."""
     return Inputs(
         examples={name: len(split.labels) for name, split in dataset.splits.items()},
         classes=dataset.classes,

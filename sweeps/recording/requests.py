@@ -11,7 +11,7 @@ Answer = TypeVar("Answer")
 
 
 class Request(Generic[Answer]):
-    """What a recorder asks; answered by an `Answer`, or by a TrackingUnavailable to be raised."""
+    """A recorder's request; answered by an `Answer`, or by a TrackingUnavailable to be raised."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ParentRun:
 
 @dataclass(frozen=True)
 class UploadProgress:
-    """UploadProgress of sending one study.
+    """Progress of sending one study.
 
     Attributes:
         left: entries still to be sent.
@@ -39,7 +39,7 @@ class UploadProgress:
 
 @dataclass(frozen=True)
 class OpenSweep(Request[ParentRun]):
-    """Find or create the runs of a sweep; one that was stopped goes on."""
+    """Find or create the runs of a sweep; a stopped one is resumed."""
 
     about: About
 

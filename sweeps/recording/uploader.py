@@ -1,8 +1,8 @@
 """Uploader: follows the outbox, draws the pictures of its entries and sends them to MLflow.
 
-Drawing and MLflow are slow Python, so this runs in a process of its own while the training goes on. It
-imports no torch, so that the process starts soon, and Ctrl-C does not reach it. All that it sends lies in the
-outbox: it may die at any time, and others may send the same.
+Drawing and MLflow are slow Python, so this runs in a process of its own beside the training. It imports no
+torch, so that it starts soon, and Ctrl-C does not reach it. All data lie in the outbox: it may die at any
+time, and several uploaders may send the same entries.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from tracking.records.about import About
 
 
 class Uploader:
-    """Sends what is in an outbox to one tracking store."""
+    """Sends the entries of an outbox to one tracking store."""
 
     def __init__(self, uri: str, folder: str):
         self.pictures = TrialPictures()
@@ -41,12 +41,12 @@ class Uploader:
         return self.follower.step()
 
     def finish(self) -> None:
-        """The recorder is gone: whoever sends what is left finds the pictures in it."""
+        """Put pictures into the unsent entries: the recorder is gone, and later senders do not draw."""
         while self.follower.draw_ahead():
             pass
 
     def answer(self, request: Request[Any]) -> Any:
-        """The answer to a request of the recorder, or the error that it is to raise."""
+        """The answer to a request, or the error to raise."""
         try:
             match request:
                 case OpenSweep(about):
@@ -64,7 +64,7 @@ class Uploader:
                     return self.progress(study)
         except TrackingUnavailable as error:
             return error
-        except Exception as error:  # this process's boundary: the other end raises it
+        except Exception as error:  # boundary of this process: the recorder raises it
             return TrackingUnavailable(f"{type(error).__name__}: {error}")
 
     def progress(self, study: str) -> UploadProgress:
@@ -78,7 +78,7 @@ class Uploader:
         return Sweep(self.sender.connected(), about)
 
     def put_late(self) -> bool:
-        """Put those outcomes of the first request to catch up into the outbox that are neither there nor in
+        """Put the outcomes of the first request to catch up into the outbox, unless they are there or in
         MLflow. Returns whether there was a request. Errors: TrackingUnavailable.
         """
         if not self.late:
@@ -93,9 +93,7 @@ class Uploader:
         return True
 
     def artifacts(self, about: About, uid: str, paths: Sequence[str]) -> list[bytes] | None:
-        """Files of a trial that is in MLflow; None where one of them is missing. Errors:
-        TrackingUnavailable.
-        """
+        """Files of a trial in MLflow; None where one is missing. Errors: TrackingUnavailable."""
         if self.follower.away:
             raise TrackingUnavailable(self.follower.away)
         sweep, found = self.runs(about), []

@@ -5,8 +5,8 @@ from multiprocessing.connection import Connection
 
 
 def serve(connection: Connection, uri: str, folder: str) -> None:
-    """Send what is in the outbox, and answer requests between two entries, until the recorder has closed its
-    end or is gone.
+    """Send the outbox, and answer requests between two entries, until the recorder has closed its end or is
+    gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from sweeps.recording.uploader import Uploader  # MLflow takes seconds to import

@@ -1,4 +1,4 @@
-"""Opening of the study database, and what its errors mean."""
+"""Opening of the study database, and the meaning of its errors."""
 
 import os
 import sqlite3
@@ -23,18 +23,18 @@ class StoreAway(RuntimeError):
 
 
 def cause_of(error: BaseException) -> str:
-    """The first line of a driver's message."""
+    """First line of a driver's message."""
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def refused(error: BaseException) -> bool:
-    """Whether a database refuses for good: drivers raise the same error as when it is away."""
+    """Whether a database refuses for good; drivers raise the same error as when it is away."""
     return any(word in str(error) for word in REFUSED)
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Settings of connections to a database. Optuna keeps heartbeats without a time zone, in that of the
-    connection: all have to have the same.
+    """Settings of connections. Optuna stores heartbeats without a time zone, in that of the connection, so
+    all connections use the same one.
     """
     postgres = url.startswith("postgresql")
     return {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"} if postgres else {}
@@ -42,7 +42,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
 
 @contextmanager
 def open_store(url: str) -> Iterator[Engine]:
-    """A study store, to be read only while inside. Errors: WrongInput where there is none; StoreAway."""
+    """A study store for reading. Errors: WrongInput where there is none; StoreAway."""
     engine = engine_of(url)
     try:
         try:
@@ -53,7 +53,7 @@ def open_store(url: str) -> Iterator[Engine]:
             raise unreadable(url, error) from error
         if not found:
             raise WrongInput(
-                f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or"
+                f"{shown(url)} is not a study store: it has no Optuna tables. Name one with --storage or"
                 " OPTUNA_STORAGE."
             )
         yield engine
@@ -62,7 +62,7 @@ def open_store(url: str) -> Iterator[Engine]:
 
 
 def engine_of(url: str) -> Engine:
-    """How to connect to a store. Errors: WrongInput."""
+    """Engine of a store. Errors: WrongInput."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
@@ -86,7 +86,7 @@ def engine_of(url: str) -> Engine:
 
 
 def unreadable(url: str, error: Exception) -> WrongInput:
-    """The error for a store which cannot be read."""
+    """Error for a store that cannot be read."""
     return WrongInput(
         f"cannot read the study store {shown(url)}: {cause_of(error)}. Name one with --storage or"
         f" OPTUNA_STORAGE, such as {STORAGE} or postgresql+psycopg://user@host/name."
@@ -94,8 +94,8 @@ def unreadable(url: str, error: Exception) -> WrongInput:
 
 
 def connect_sqlite(path: str) -> sqlite3.Connection:
-    """A file which has to be there. Nothing is written to it, but what a killed writer left half done may be
-    rolled back.
+    """Connection to an existing file. It is read only, except that an unfinished write of a killed process
+    may be rolled back.
     """
     connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=CONNECT_SECONDS)
     connection.execute("PRAGMA query_only = ON")

@@ -28,7 +28,7 @@ SETTINGS, CLOSED = "settings", "closed"
 
 
 def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
-    """Open or resume the screening study of a task; the message tells which, and what changed since the last
+    """Open or resume the screening study of a task. The message names it, and what changed since the last
     plan.
     """
     science = plan.science(task, digest)
@@ -61,7 +61,7 @@ def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) ->
 
 
 def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
-    """The screening study of a task as it is, without a change; None where it was not begun."""
+    """The screening study of a task, unchanged; None where it was not begun."""
     try:
         study = load_known(storage, f"{task.name}@{short_digest(plan.science(task, digest))}")
     except KeyError:
@@ -70,8 +70,8 @@ def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -
 
 
 def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: int, seeds: int) -> Study:
-    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number
-    `first` to `first + seeds - 1`.
+    """Study of a stage beside the screening's: queued points, trained with the stage's seeds number `first`
+    to `first + seeds - 1`.
     """
     name = f"{screening.name}/{stage}-{first}-{first + seeds}"
     study = create(screening.storage, screening.plan, name)
@@ -82,7 +82,7 @@ def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: i
 
 
 def open_sweeps(storage: RetryingStorage) -> list[str]:
-    """The names of the sweeps which are under way."""
+    """Names of the sweeps under way."""
     found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
     return [
         study.study_name
@@ -122,8 +122,8 @@ def join_study(storage: RetryingStorage, name: str, own: Mapping[str, Any]) -> S
 
 
 def busy_stages(screening: Study) -> list[Study]:
-    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold
-    queued or running trials.
+    """Studies of a sweep that may have work: the screening's, and those beside it with queued or running
+    trials.
     """
     base = f"{screening.name}/"
     storage = screening.storage
@@ -152,12 +152,12 @@ def screening_of(study: optuna.Study, storage: RetryingStorage, plan: Plan, task
 
 
 def load_known(storage: RetryingStorage, name: str) -> optuna.Study:
-    """A study that is there. Errors: KeyError."""
+    """An existing study. Errors: KeyError."""
     return optuna.load_study(storage=storage, study_name=name)
 
 
 def create(storage: RetryingStorage, plan: Plan, name: str) -> optuna.Study:
-    """Create or load a study, and make sure that it has our two directions."""
+    """Create or load a study, and check that it has our two directions."""
     study = optuna.create_study(
         storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True
     )
@@ -171,15 +171,15 @@ def create(storage: RetryingStorage, plan: Plan, name: str) -> optuna.Study:
 
 
 def set_sampler(study: optuna.Study, plan: Plan) -> None:
-    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first
-    draws are random, and would repeat.
+    """Draw new points by TPE, where not all are queued. The seed differs at every start: the first draws are
+    random and would repeat.
     """
     if plan.tuned:
         study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two scientific plans, in words."""
+    """Differences between two scientific plans, in words."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return ", ".join(f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys)
 

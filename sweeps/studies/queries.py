@@ -1,4 +1,4 @@
-"""SQL of the study database: what Optuna has no public call for."""
+"""SQL of the study database, for what Optuna's public interface lacks."""
 
 from sqlalchemy import DateTime, Integer, String, bindparam, column, table, text
 

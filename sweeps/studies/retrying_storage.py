@@ -40,18 +40,18 @@ from sweeps.studies.database import cause_of, connect_arguments, refused
 from tracking.mlflow.client import shown
 
 OPEN_SECONDS = 60.0
-"""How long a database that is away at the start is waited for."""
+"""Longest wait at the start for a database that is away."""
 OPENED_AT_ONCE = 8
-"""How often the tables of a new database are tried to be created, where others do the same."""
+"""Attempts to create the tables of a new database while other processes do the same."""
 
 
 RETRY_SECONDS = 300.0
-"""How long a database may be away."""
+"""Longest outage of a database."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 SILENT_ATTEMPTS = 5
-"""After so many failed attempts, about three seconds, it is printed that the database is away."""
+"""Failed attempts, about three seconds, before the outage is printed."""
 INNER = ("_create_new_trial", "_get_trials", "_set_trial_param", "_get_stale_trial_ids")
-"""Methods which Optuna's cache calls, although they are not public."""
+"""Private methods that Optuna's cache calls."""
 
 
 class StoreUnavailable(Failed):
@@ -59,9 +59,9 @@ class StoreUnavailable(Failed):
 
 
 def transient(error: BaseException) -> bool:
-    """Whether an error says that the database is away, restarting, or busy."""
+    """Whether an error means that the database is away, restarting or busy."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    # PendingRollbackError: Optuna takes any operational error for too long a query, and tries another one on
+    # PendingRollbackError: Optuna treats any operational error as too long a query, and tries another one on
     # the broken connection
     return isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)) or (
         isinstance(cause, DBAPIError) and cause.connection_invalidated
@@ -69,28 +69,28 @@ def transient(error: BaseException) -> bool:
 
 
 class RetryingStorage(RDBStorage):
-    """Optuna's database storage, whose calls are repeated while the database is away, for up to `patience`
-    seconds.
+    """Optuna's database storage whose calls are retried while the database is away, for up to
+    `retry_seconds`.
 
-    A call may have been carried out although its answer was lost. So what calls it has to be harmless when
-    repeated: see `sweeps.studies.study`.
+    A call may have been carried out although its answer was lost, so callers must tolerate repetition: see
+    `sweeps.studies.study`.
     """
 
     retry_seconds = RETRY_SECONDS
 
     def __init__(self, url: str, **settings: Any):
         self.local = threading.local()
-        self.say: Callable[[str], None] = partial(print, file=sys.stderr)  # until someone has a better place
-        with self.without_retries():  # a wrong URL is to be told at once
+        self.say: Callable[[str], None] = partial(print, file=sys.stderr)  # replaced by the console's
+        with self.without_retries():  # a wrong URL fails at once
             super().__init__(url, **settings)
 
     def use_grace(self, seconds: float) -> None:
-        """After how many seconds of silence a trial is given up."""
+        """Set the seconds without a heartbeat after which a trial is given up."""
         self.grace_period = max(1, round(seconds))
 
     @contextmanager
     def without_retries(self) -> Iterator[None]:
-        """Calls of this thread fail at once while inside."""
+        """Calls of this thread fail at once inside the block."""
         before, self.local.inside = getattr(self.local, "inside", False), True
         try:
             yield
@@ -98,12 +98,14 @@ class RetryingStorage(RDBStorage):
             self.local.inside = before
 
     def retrying(self, call: Callable[[], Any]) -> Any:
-        """The result of a call, once the database answers. Errors: StoreUnavailable after `retry_seconds`."""
+        """Result of a call, retried while the database is away. Errors: StoreUnavailable after
+        `retry_seconds`.
+        """
         if getattr(self.local, "inside", False):  # only the outermost call is repeated
             return call()
         attempts = Retrying(
             retry=retry_if_exception(transient),
-            wait=wait_random_exponential(FIRST_PAUSE, LONGEST_PAUSE),  # workers do not come back all at once
+            wait=wait_random_exponential(FIRST_PAUSE, LONGEST_PAUSE),  # spreads the workers' retries
             stop=stop_before_delay(self.retry_seconds),
             before_sleep=self.announce,
             retry_error_callback=self.give_up,
@@ -115,7 +117,7 @@ class RetryingStorage(RDBStorage):
         return value
 
     def announce(self, state: RetryCallState) -> None:
-        """Print once that the database is away, if that is no matter of a second."""
+        """Print once that the database is away, if it is for longer than a few seconds."""
         if state.attempt_number == SILENT_ATTEMPTS:
             self.say(
                 f"The study store {shown(self.url)} does not answer ({cause_of(failure(state))}); trying"
@@ -131,14 +133,14 @@ class RetryingStorage(RDBStorage):
 
 
 def failure(state: RetryCallState) -> BaseException:
-    """The error of the last attempt; of one of Optuna's, its cause."""
+    """Error of the last attempt; of an Optuna error, its cause."""
     error = state.outcome.exception() if state.outcome else None
     assert error is not None
     return error.__cause__ or error
 
 
 def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the storage, repeated while the database is away."""
+    """A storage method that is retried while the database is away."""
 
     @wraps(method)
     def call(self: RetryingStorage, *arguments: Any, **named: Any) -> Any:
@@ -153,7 +155,7 @@ for name, method in inspect.getmembers(RDBStorage, inspect.isfunction):
 
 
 def wait_for_storage(url: str, say: Callable[..., None]) -> RetryingStorage:
-    """The database of studies, waited for where it is away: a sweep or a worker is often started before it.
+    """Open the study database, waiting while it is away: a sweep or worker may start before it.
 
     Errors: WrongInput where the URL or the credentials are wrong; StoreUnavailable where it stays away.
     """
@@ -181,7 +183,7 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> RetryingStorage:
 
 
 def open_storage(url: str) -> RetryingStorage:
-    """The database of studies. Errors: WrongInput, naming the URL without its password."""
+    """Open the study database. Errors: WrongInput, naming the URL without its password."""
     attempts = Retrying(
         retry=retry_if_exception(created_meanwhile),
         wait=wait_random(0.1, 1),
@@ -199,14 +201,14 @@ def open_storage(url: str) -> RetryingStorage:
 
 
 def created_meanwhile(error: BaseException) -> bool:
-    """Whether another process creates the tables at this moment."""
+    """Whether another process is creating the tables."""
     return isinstance(error, (ProgrammingError, IntegrityError, OperationalError)) and (
         "exists" in str(error).lower()
     )
 
 
 def make_storage(url: str) -> RetryingStorage:
-    """The storage, whose tables are created where they are missing."""
+    """The storage; missing tables are created."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         settings = {"pool_pre_ping": True, "connect_args": connect_arguments(url)}

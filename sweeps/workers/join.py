@@ -1,5 +1,5 @@
-"""Joining: a worker takes part in sweeps that are under way, trains what is queued in them, and leaves when
-it may. See `sweeps.worker`.
+"""Joining: a worker takes part in sweeps under way, trains their queued trials, and leaves when they close.
+See `sweeps.worker`.
 """
 
 import os
@@ -39,9 +39,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
             f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run"
             " prints it."
         )
-    optuna.logging.set_verbosity(
-        optuna.logging.ERROR
-    )  # its warnings of a database that is away are pages long
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of an outage are pages long
     console.adopt()
     pick_device(own.get("device", Site.device))
     torch.set_num_threads(1)
@@ -99,8 +97,8 @@ def join(
     address: str | None,
     stay: bool,
 ) -> None:
-    """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to
-    do in it while others are open.
+    """Train the queued trials of one sweep until it is closed; without `stay`, until it has nothing to do
+    while others are open.
 
     Errors: WrongInput where there is no such sweep, or its data are not those of this machine.
     """
@@ -148,7 +146,7 @@ def join(
 
 
 def other_sweep(screening: Study, dataset: Dataset) -> str:
-    """Why what is on this machine is not what the sweep is about, and what to do."""
+    """Why this machine's code, weights or data are not the sweep's, and what to do."""
     name, task, unlike = screening.name, screening.task, screening.unlike(dataset.digest)
     if "code" in unlike:
         theirs, own = unlike["code"]
@@ -172,7 +170,7 @@ def other_sweep(screening: Study, dataset: Dataset) -> str:
 
 @contextmanager
 def sent(records: SweepRecorder) -> Iterator[None]:
-    """When it is left, what was handed over is sent, or it is said where it is."""
+    """On exit, waits until the records are sent, or prints where they are."""
     try:
         yield
     finally:

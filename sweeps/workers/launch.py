@@ -14,18 +14,17 @@ LaunchKind = Launch | Literal["elsewhere"]
 
 
 def kind_of(site: Site) -> LaunchKind:
-    """How workers are placed. Where the site does not say, a single one is the process itself."""
+    """Kind of launch of a site. By default a single worker is this process itself."""
     if site.workers == 0:
         return "elsewhere"
     return site.launch or ("inline" if len(places(site.workers, site.device)) == 1 else "processes")
 
 
 def launcher(site: Site, study: str, say: Callable[[str], None], log_format: LogFormat = "text") -> Launcher:
-    """What places the workers of a site, which train the trials of a study; with `inline`, that is up to this
-    process.
+    """Launcher of a site's workers, which train the trials of a study; with `inline`, this process trains.
 
-    Errors: WrongInput for a device that is not there, where Ray is missing, and for stores which other
-    machines cannot reach.
+    Errors: WrongInput for a missing device, where Ray is missing, and for stores that other machines cannot
+    reach.
     """
     kind = kind_of(site)
     if kind in ("elsewhere", "inline"):

@@ -1,8 +1,8 @@
-"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells
+"""Worker: one device. It asks a batch of trials, trains their members as one population, scores and records
 them.
 
-What is told was handed over to be logged before. `python -m sweeps.worker` joins a sweep from anywhere, see
-`join`.
+Outcomes are handed to the recorder before the study. `python -m sweeps.worker` joins a sweep from any
+machine, see `join`.
 """
 
 import math
@@ -42,17 +42,17 @@ from tracking.records.outcome import Outcome
 from tracking.records.point import Point, brief
 
 PAUSE_SECONDS = 1.0
-"""Between two looks at a study in which there is nothing to do."""
+"""Between two reads of a study in which there is nothing to do."""
 WAY, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
 """Artifacts by path."""
 Finish = Callable[[Outcome, Logits, Files], None]
-"""Takes a finished trial, its logits and further files."""
+"""Receives a finished trial, its logits and further files."""
 Say = Callable[[str], None]
 
 
 class TakenOver(Exception):
-    """All trials of a batch are other workers' by now."""
+    """All trials of a batch belong to other workers by now."""
 
 
 class TooLarge(Failed):
@@ -62,15 +62,14 @@ class TooLarge(Failed):
 class Worker:
     """One device at work.
 
-    A context: while inside, it is on the sweep's roll, and beats.
+    As a context, it is registered with the sweep and beats.
 
     Attributes:
-        engine: trains in the way which the sweep's first worker has chosen, so that all members are
+        engine: trains in the execution that the sweep's first worker chose, so that all members are
             comparable to the last bit.
-        finish: takes what is finished, before the study is told.
-        folder: where checkpoints lie.
-        meter: counts what is done.
-        most: how many members fit into memory, as far as is known.
+        finish: receives finished trials, before the study does.
+        folder: of checkpoints.
+        most: number of members known to fit into memory.
     """
 
     def __init__(
@@ -108,28 +107,26 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.beating.__exit__(None, None, None)
         storage = self.screening.storage
-        # or else it is crossed out when it has been silent for a while
+        # if this fails, the entry is closed when its heartbeats are overdue
         with suppress(OptunaError, SQLAlchemyError), storage.without_retries():
             self.place.leave()
 
     def beat(self) -> None:
-        """A sign of life, of the worker and of its trials."""
+        """Heartbeat of the worker and its trials."""
         self.study.beat()
         self.place.beat()
         self.metrics.beaten()
 
     def share(self) -> int:
-        """With how many workers the trials are to be shared: those on the roll, or those which were placed
-        and are not there yet.
-        """
+        """Number of workers to divide trials among: registered, or launched and expected."""
         present = sum(one.alive for one in self.registry.present(self.screening.plan.grace))
         return max(1, present, self.screening.noted(WORKERS) or 0)
 
     def work(self, study: Study, progress: Progress) -> None:
         """Train trials until the study has as many as its plan wants.
 
-        Trials which other workers hold are waited for: they are finished there, or taken over when that
-        worker falls silent. On any interruption, what is unfinished is given back.
+        Trials of other workers are waited for: they are finished there, or reassigned when that worker's
+        heartbeats are overdue. On any interruption, unfinished trials are given back.
         """
         said = 0
         while True:
@@ -139,13 +136,13 @@ class Worker:
             if not others and not study.waiting():
                 return
             if others != said:
-                self.say(f"waiting for {others} trials which other workers hold")
+                self.say(f"waiting for {others} trials of other workers")
                 said = others
             time.sleep(PAUSE_SECONDS)
 
     def batch(self, study: Study, progress: Progress) -> bool:
-        """Ask and train one batch; False where there is nothing to do. On any interruption, what is
-        unfinished is given back.
+        """Ask and train one batch; False where there is nothing to do. On any interruption, unfinished trials
+        are given back.
         """
         pruner = self.pruner(study)
         self.study = study
@@ -163,9 +160,7 @@ class Worker:
             for part in parts.values():
                 self.train(study, part, pruner, progress)
         except TakenOver:
-            self.say(
-                "this worker was silent for too long: its trials were given to others, and it drops them"
-            )
+            self.say("missed the heartbeat deadline; trials were reassigned, discarding them here")
             study.held.clear()
             study.lost.clear()
         finally:
@@ -176,14 +171,14 @@ class Worker:
         return True
 
     def pruner(self, study: Study) -> Pruner:
-        """The rungs of a study."""
+        """The pruner of a study."""
         if study.name not in self.pruners:
             self.pruners[study.name] = pruner_of(study, self.engine, self.say)
         return self.pruners[study.name]
 
     def train(self, study: Study, trials: Sequence[Trial], pruner: Pruner, progress: Progress) -> None:
-        """Train a batch of trials as one population, or in smaller ones where the memory does not hold it,
-        and tell each of them.
+        """Train a batch of trials as one population, or as smaller ones where it does not fit into memory,
+        and record each trial.
         """
 
         def watched(epochs: int) -> None:
@@ -212,14 +207,14 @@ class Worker:
                 raise
             shortage = str(error).strip().splitlines()[0]
         self.halve(len(trials) * len(seeds), shortage)
-        left = [trial for trial in trials if trial.number in study.held]  # some may have been told
+        left = [trial for trial in trials if trial.number in study.held]  # some may be recorded
         while left:
             part = left[: max(1, self.most // len(seeds))]
             self.train(study, part, pruner, progress)
             left = left[len(part) :]
 
     def train_in_parts(self, members: Sequence[Member], progress: Progress) -> Trained:
-        """Train the members of one trial, which do not fit into memory together, a part after another."""
+        """Train the members of one trial that do not fit into memory together, part by part."""
         whole: list[Trained] = []
         start = 0
         while start < len(members):
@@ -251,7 +246,7 @@ class Worker:
     def tell(
         self, study: Study, trials: Sequence[Trial], pruner: Pruner, trained: Trained, progress: Progress
     ) -> None:
-        """Score each trial of a batch, hand it over, and tell the study."""
+        """Score each trial of a batch, and record it."""
         seeds = study.seeds
         self.metrics.trained(len(trained.epochs), trained.seconds)
         splits = splits_of(study.stage) if trained.shards else ()
@@ -272,7 +267,7 @@ class Worker:
                 self.tell_finished(study, trial, pruner, trained, rows, own)
 
     def tell_diverged(self, study: Study, trial: Trial) -> None:
-        """Tell the study of a trial whose loss became NaN or infinite."""
+        """Record a trial whose loss became NaN or infinite."""
         why = f"the loss became NaN or infinite at {describe(trial.point)}"
         with uninterrupted():
             self.after_end(study, trial, "diverged", study.tell_diverged(trial, why))
@@ -287,7 +282,7 @@ class Worker:
         rows: slice,
         logits: dict[Part, Tensor],
     ) -> None:
-        """Score a trial that was trained to its end, hand it over, and tell the study."""
+        """Score and record a trial that was trained to its end."""
         dataset = self.engine.dataset
         if SENTENCES in parts_of(study.stage, dataset):
             logits[SENTENCES] = sentences(self.engine, trained, range(rows.start, rows.stop))
@@ -301,20 +296,20 @@ class Worker:
             self.after_end(study, trial, "finished", told)
 
     def after_end(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
-        """What follows when a trial was told."""
+        """Remove a recorded trial's checkpoint, and count or print its end."""
         place(self.folder, study.uid(trial)).unlink(missing_ok=True)
         if mine:
             self.metrics.ended(state)
             return
         self.say(
-            f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will tell it"
+            f"trial {trial.number} at {describe(trial.point)} was reassigned; its outcome here is discarded"
         )
 
 
 def sentences(
     engine: Engine, trained: Trained, rows: Iterable[int]
 ) -> Float[Tensor, "seed sentence statistic"]:
-    """What BLEU is made of, for each of some trained members, from their translations of *test*."""
+    """Statistics of BLEU for some trained members, from their translations of *test*."""
     networks = (
         network_of(engine.task, engine.dataset, weights_of(trained, row)).to(engine.device) for row in rows
     )
@@ -340,14 +335,14 @@ def agreed(screening: Study, engine: Engine) -> Engine:
 
 
 def pruner_of(study: Study, engine: Engine, say: Say) -> Pruner:
-    """The rungs of a study whose trials an engine trains."""
+    """Pruner of a study whose trials an engine trains."""
     parameters = sum(one.numel() for one in network(engine.task, engine.dataset).parameters())
     return Pruner(study, len(engine.dataset.splits["train"].labels), parameters, say)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is used up. A thread does not start where there is none
-    left for its stack.
+    """Whether an error means that a device's memory is used up. A thread does not start where there is no
+    memory for its stack.
     """
     said = str(error)
     signs = ("DefaultCPUAllocator: ", "out of memory", "can't start new thread")
@@ -355,12 +350,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def weights_path(outcome: Outcome) -> str:
-    """Where the weights of a confirmed trial's first seed are among its artifacts."""
+    """Path of the weights of a confirmed trial's first seed among its artifacts."""
     return f"weights/{outcome.seeds[0]}.safetensors"
 
 
 def member_of(task: Task, smoothing: str, point: Point, seed: int) -> Member:
-    """A member: the point's values, and for what is not tuned `smoothing` and the recipe's."""
+    """Member at a point; what is not tuned comes from `smoothing` and the recipe."""
     recipe = task.recipe
     return Member(
         epsilon=point["epsilon"],

@@ -41,7 +41,7 @@ def test_batches_of_seeds_join_in_their_order():
     assert whole.interval() == EPSILON.interval()
 
 
-def test_there_is_a_look_after_every_batch():
+def test_seeds_come_in_batches():
     assert [batches(seeds) for seeds in (8, 4, 2)] == [[(0, 4), (4, 4)], [(0, 4)], [(0, 2)]]
     assert sum(count for _, count in batches(37)) == 37
 
@@ -75,8 +75,8 @@ def members(epsilon, places, lead):
 
 
 def confirmed(leads, planned, diverges=()):
-    """Run a confirmation of ε -> lead, and tell which points were trained with which seeds. (ε, first seed)
-    in `diverges` do.
+    """Run a confirmation of ε -> lead, and list which points were trained with which seeds; (ε, first seed)
+    in `diverges` diverge.
     """
     asked = []
 
@@ -142,7 +142,7 @@ def test_the_cost_is_that_of_the_most_confident_share_and_reviews_of_the_rest():
     assert made.runs["0.0"].values["cost"].values.tolist() == pytest.approx(expected.tolist())
 
 
-def test_everything_is_reviewed_where_calibrate_promises_nothing_cheaper():
+def test_everything_is_reviewed_where_no_coverage_is_cheaper_on_calibrate():
     outcome, logits = members(0.0, range(4), 9.0)
     assert {risk for row in outcome.risks["calibrate_calibrated"] for risk in row} == {0.0}
     for known, decided in ((0, True), (300, False), (3000, True)):
@@ -174,7 +174,7 @@ def test_estimates_are_the_means_over_seeds():
     assert found["accuracy"].examples + found["accuracy"].seeds > 0
 
 
-def test_what_people_say_is_compared_on_the_examples_where_it_is_known(monkeypatch):
+def test_metrics_towards_people_use_the_examples_that_people_labelled(monkeypatch):
     votes = torch.rand(400, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     human = votes / votes.sum(-1, keepdim=True)
     human[::3] = torch.nan

@@ -85,7 +85,7 @@ def pruner(study, say=print):
 
 
 @pytest.mark.usefixtures("worth_it")
-def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine, tmp_path):
+def test_a_hopeless_trial_is_dropped_and_recorded_with_its_curves(study, engine, tmp_path):
     said, handed, advanced = [], [], []
     work(
         study,
@@ -123,7 +123,7 @@ def test_without_rungs_every_trial_is_trained_to_its_end(study, engine, tmp_path
     work(study, engine, tmp_path)
     assert len(study.outcomes()) == 6
     assert study.dropped() == []
-    assert study.outcomes()[-1].by_seed == {}  # what was not measured is not made up
+    assert study.outcomes()[-1].by_seed == {}  # only rungs need it
 
 
 @pytest.mark.usefixtures("worth_it")
@@ -151,7 +151,7 @@ def test_more_trials_leave_the_first_waves_as_they_were():
 
 
 @pytest.mark.usefixtures("worth_it")
-def test_a_verdict_depends_on_earlier_waves_alone(study):
+def test_a_decision_depends_on_earlier_waves_alone(study):
     """Given that a trial of the same wave has finished or not, when a trial is judged, then the verdict is
     the same; one of the first wave goes on.
     """

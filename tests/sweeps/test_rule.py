@@ -66,7 +66,7 @@ def test_a_slow_trial_that_will_win_goes_on_though_it_is_the_last_now():
     assert decisions[-1].predicted["accuracy"].value == pytest.approx(0.85 + 0.05 * 0.35, abs=0.004)
 
 
-def test_what_cannot_win_is_dropped_and_the_reason_says_why():
+def test_a_trial_that_cannot_win_is_dropped_with_a_reason():
     trials = curves(lambda epsilon: 0.85 - 0.2 * (epsilon - 0.1) ** 2)
     decisions = judge(trials, 4)
     assert [decision.keep for decision in decisions] == [True, False, True, False]
@@ -106,7 +106,7 @@ def test_nothing_is_dropped_before_the_control_has_finished_or_with_one_seed():
     assert not any(decision.keep for decision in judge(two, 4, risk=1.0))
 
 
-def test_a_trial_with_nan_goes_on_to_its_failure_and_leaves_the_others_verdicts_alone():
+def test_a_trial_with_nan_goes_on_and_does_not_affect_the_others():
     trials = curves(lambda epsilon: 0.85 - 0.2 * (epsilon - 0.1) ** 2)
     broken = Curve(0.4, {"accuracy": torch.full((RUNG, SEEDS), torch.nan, dtype=torch.float64)})
     running = [until(one) for one in trials[4:]]
@@ -139,7 +139,7 @@ def test_a_policy_that_vetoes_worse_probabilities_drops_what_only_accuracy_would
     assert judge(trials, 4, [unsure])[-1].keep
 
 
-def test_a_trial_is_kept_for_any_claim():
+def test_a_trial_is_kept_for_any_criterion():
     trials = both(
         curves(lambda epsilon: 0.85 - 0.2 * epsilon),
         curves(lambda epsilon: 0.4 - 0.2 * epsilon, seed=6, metric="nll_calibrated"),
@@ -237,7 +237,7 @@ def test_dropping_matters_where_the_candidate_before_or_after_would_be_adopted()
     assert alone == [0.5, 1.0, 1.0, 0.0, 0.0]
 
 
-def test_a_gain_is_adopted_as_often_as_its_error_says():
+def test_a_gain_is_adopted_as_often_as_its_error_implies():
     own = torch.tensor([[0.80, 0.82, 0.81, 0.85], [0.83, 0.83, 0.86, 0.86]], dtype=torch.float64)
     finals = {"accuracy": own.expand(40_000, -1, -1)}
     luck = torch.randn(2, 40_000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
@@ -274,7 +274,7 @@ def test_the_error_of_a_relative_change_is_the_largest_among_trials():
     assert relative_error(near[None], control) == pytest.approx(0, abs=1e-7)
 
 
-def test_the_claims_of_the_policies():
+def test_the_criteria_of_the_policies():
     tolerances = Tolerances(nll_relative=0.03)
     safe = criterion_of("safe", tolerances, 0.02)
     assert safe == criterion_of("raw", tolerances, 0.02)

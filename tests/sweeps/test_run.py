@@ -182,7 +182,7 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
     assert checked >= 16
 
 
-def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tmp_path):
+def test_a_pilot_alone_reports_the_detectable_gain_and_trains_nothing_else(tmp_path):
     done = run(tmp_path, *SMALL, "--pilot-only", "--price-per-hour", "3600", "--effect", "1")
     assert done.returncode == 0, done.stderr
     assert "This sweep finds a gain in accuracy of" in done.stdout
@@ -365,7 +365,7 @@ def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
     assert b"weight decay in numbers" in artifact(tmp_path, client, parent.info.run_id, "page.html")
 
 
-def test_a_control_that_diverges_is_said(tmp_path):
+def test_a_control_that_diverges_fails_the_sweep(tmp_path):
     (tmp_path / "plan.yaml").write_text("learning_rate: 1.0e+30\ntrials: 2\nseeds: 1\nepochs: 2\n")
     done = run(tmp_path, "--config", "plan.yaml")
     assert done.returncode == 1

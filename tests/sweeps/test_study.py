@@ -120,6 +120,7 @@ def test_released_trials_are_queued_again(url):
     repeated = study.ask(2)
     assert [trial.point for trial in repeated] == [trial.point for trial in asked]
     assert [study.uid(trial) for trial in repeated] == [study.uid(trial) for trial in asked]
+    assert study.uid(asked[0]) == f"{study.name}#2cdbbd84"  # stored in records: stays the same for ever
 
 
 def test_a_diverged_trial_is_not_tried_again(url):
@@ -170,7 +171,7 @@ def test_a_smoothing_is_drawn_beside_epsilon(url):
     assert opened(url, smoothing="class_prior,uniform")[0].name != study.name
 
 
-def test_a_confirmation_holds_what_is_queued_only(url):
+def test_a_confirmation_holds_queued_points_only(url):
     study, _ = opened(url)
     confirmation = open_stage(study, "confirm", [{"epsilon": 0.0}, {"epsilon": 0.2}, {"epsilon": 0.2}], 4, 3)
     assert confirmation.name == f"{study.name}/confirm-4-7"
@@ -187,7 +188,7 @@ def test_no_seed_belongs_to_two_stages_or_two_plans():
     assert seeds_of(first, "confirm", 3, 4) == seeds_of(first, "confirm", 7)[4:]
 
 
-def test_what_is_noted_is_kept_in_the_database(url):
+def test_notes_are_stored_in_the_database(url):
     study, _ = opened(url)
     assert study.noted("openings") is None
     study.note("openings", [{"when": "now"}])
