@@ -10,6 +10,7 @@ from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import NotPublished
 from tracking.records.point import Point, key_of
+from tracking.records.schema import WrongRecord
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,6 @@ def published_before(plan: Plan, task: str, training: str) -> list[Point]:
     try:
         found = versions.version(plan.tracking_uri, task)
         record = found.recommendation(plan.policy)
-    except (NotPublished, TrackingUnavailable):
+    except (NotPublished, TrackingUnavailable, WrongRecord):
         return []
     return [dict(record.point)] if record.training == training and record.epsilon != 0 else []

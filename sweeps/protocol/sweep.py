@@ -1,6 +1,7 @@
 """The sweep of one task, from its study to its published recommendation."""
 
 import hashlib
+import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ from tracking.records.evidence import Evidence, Opening, Pilot
 from tracking.records.outcome import Facts, Outcome
 from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
+from tracking.records.schema import values_of
 from tracking.report import summary
 from tracking.report.answer import sentences
 
@@ -450,8 +452,8 @@ def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommen
     """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same
     one.
     """
-    content = policy + "".join(replace(one, run_id="").to_json() for one in recommendations.values())
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    found = [json.dumps(values_of(replace(one, run_id=""))) for one in recommendations.values()]
+    digest = hashlib.sha256((policy + "".join(found)).encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}
     if digest not in known:
         known = {**known, digest: datetime.now(UTC).isoformat(timespec="seconds")}
