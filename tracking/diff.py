@@ -3,7 +3,6 @@ two JSON files.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tracking.recommend import resolved
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Interval
 from tracking.records.recommendation import Recommendation
+from tracking.records.schema import WrongRecord
 
 INTERVALS = ("accuracy", "delta_accuracy", "ece", "ece_calibrated", "aurc")
 COUNTS = ("seeds", "examples", "openings")
@@ -198,14 +198,12 @@ def read(path: str, policy: str | None) -> Side:
     """
     try:
         content = Path(path).read_text()
-        values = json.loads(content)
-        if "recommendations" not in values:
-            values.pop("version", None)
-            return Side(Path(path).name, Recommendation.from_json(json.dumps(values)), {})
-        evidence = Evidence.from_json(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if '"recommendations"' not in content:
+            return Side(Path(path).name, Recommendation.from_json(content, repr(path)), {})
+        evidence = Evidence.from_json(content, repr(path))
+    except (OSError, ValueError) as error:
         raise WrongFile(
-            f"{path!r} holds no recommendation ({type(error).__name__}: {error}). Wanted the output of"
+            f"{path!r} holds no recommendation ({error}). Wanted the output of"
             " `python -m tracking.recommend TASK --json`, or the artifact evidence.json of a run."
         ) from error
     name = policy or evidence.policy
@@ -247,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WrongFile, WrongName, NotPublished, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.WRONG_INPUT
-    except TrackingUnavailable as error:
+    except (WrongRecord, TrackingUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.FAILED
     print(text(old, new))

@@ -16,6 +16,7 @@ from tracking.mlflow.versions import Altered, NotPublished, Version
 from tracking.names import WrongName, model_of
 from tracking.numbers import plain
 from tracking.records.recommendation import Recommendation
+from tracking.records.schema import WrongRecord
 from tracking.report.answer import RAW, Whole, temperature
 
 
@@ -187,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WrongName, NotPublished, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.WRONG_INPUT
-    except (Altered, TrackingUnavailable) as error:
+    except (Altered, WrongRecord, TrackingUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.FAILED
     return Exit.DONE

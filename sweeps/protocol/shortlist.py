@@ -11,6 +11,7 @@ from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import NotPublished
 from tracking.records.point import Point, key_of
+from tracking.records.schema import WrongRecord
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,6 @@ def published_before(policy: str, site: Site, task: str, training: str) -> list[
     try:
         found = versions.version(site.tracking_uri, task)
         record = found.recommendation(policy)
-    except (NotPublished, TrackingUnavailable):
+    except (NotPublished, TrackingUnavailable, WrongRecord):
         return []
     return [dict(record.point)] if record.training == training and record.epsilon != 0 else []

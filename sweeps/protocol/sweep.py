@@ -1,6 +1,7 @@
 """Sweep of one task, from its study to its published recommendation."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from tracking.records.evidence import Evidence, Opening, Pilot
 from tracking.records.outcome import Facts, Outcome
 from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
+from tracking.records.schema import values_of
 from tracking.report import summary
 from tracking.report.answer import sentences
 
@@ -383,8 +385,8 @@ def sweep_task(
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
     """When a decision was first made, ISO 8601 in UTC: a repeated command publishes the same record."""
-    content = policy + "".join(replace(one, run_id="").to_json() for one in recommendations.values())
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    found = [json.dumps(values_of(replace(one, run_id=""))) for one in recommendations.values()]
+    digest = hashlib.sha256((policy + "".join(found)).encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}
     if digest not in known:
         known = {**known, digest: datetime.now(UTC).isoformat(timespec="seconds")}

@@ -138,5 +138,5 @@ def exported(model: Calibrated, dataset: Dataset, about: Mapping[str, str]) -> E
     torch.export.save(program, stream)
     dtype = str(stored.dtype).removeprefix("torch.")
     return ExportedModel(
-        stream.getvalue(), dtype, tuple(dataset.shape), dataset.classes, str(torch.__version__), dict(about)
+        dtype, tuple(dataset.shape), dataset.classes, str(torch.__version__), dict(about), stream.getvalue()
     )

@@ -35,7 +35,7 @@ def test_a_record_comes_back_as_it_was(tmp_path, make):
 
 
 def test_a_model_travels_without_its_program_which_is_a_file(tmp_path):
-    model = ExportedModel(b"program", "uint8", (1, 8, 8), FOUND.classes, "2.13.0", {"epsilon": "0.1"})
+    model = ExportedModel("uint8", (1, 8, 8), FOUND.classes, "2.13.0", {"epsilon": "0.1"}, b"program")
     record = Record.of_findings(about(URI), FOUND, [], model)
     outbox = Outbox(tmp_path)
     outbox.put(record, {"model.pt2": model.program}, print)

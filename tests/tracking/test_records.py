@@ -1,12 +1,19 @@
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import made
 import pytest
 
+from tracking.mlflow.versions import Version
+from tracking.outbox.outbox import Entry, Record
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Bins, Interval, Outcome
 from tracking.records.recommendation import Recommendation
+from tracking.records.schema import SCHEMA, WrongRecord
+
+OLDER = Path(__file__).parent / "older"
 
 
 def part(seeds, accuracy, count, confidence, right):
@@ -72,3 +79,101 @@ def test_a_recommendation_comes_back_from_json_with_its_infinite_freedom():
     recommendation = made.evidence().recommendations["safe"]
     assert Recommendation.from_json(recommendation.to_json()) == recommendation
     assert math.isinf(Interval(0, 0, 0).freedom)
+
+
+def test_an_outbox_entry_of_an_older_version_is_read():
+    (path,) = OLDER.glob("*.zip")
+    record, files = Entry.of(path).read()
+    assert (record.outcome.epsilon, record.about.facts.digest, files) == (
+        0.05,
+        "0123456789abcdef",
+        {"logits/select.npz": b"old"},
+    )
+    assert record.outcome.calibrate_examples == 0  # it was not written then
+    assert '"schema": 1' in record.to_json()
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_tags_of_an_older_version_are_read():
+    tags = json.loads((OLDER / "version.json").read_text())["tags"]
+    found = Version.of(1, tags, True).recommendations()
+    assert {name: (one.epsilon, one.temperature) for name, one in found.items()} == {
+        "accuracy": (0.25, None),
+        "calibrated": (0.25, None),
+        "raw": (0.0, None),
+        "safe": (0.1, None),
+        "utility": (0.1, None),
+    }
+
+
+RECORDS = {
+    Evidence: made.evidence(),
+    Outcome: made.evidence().outcomes[1],
+    Recommendation: made.evidence().recommendations["safe"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "sentence"),
+    [
+        (Outcome, "epsilon", "0.1", "x.json: epsilon is '0.1'; wanted a valid number."),
+        (Outcome, "epsilon", math.nan, "x.json: epsilon is nan; wanted less than 1."),
+        (Outcome, "epsilon", 1.0, "x.json: epsilon is 1.0; wanted less than 1."),
+        (Outcome, "stage", "proof", "x.json: stage is 'proof'; wanted 'pilot', 'screen' or 'confirm'."),
+        (Outcome, "seeds", [1, "two"], "x.json: seeds.1 is 'two'; wanted a valid integer."),
+        (Outcome, "metrics", None, "x.json: metrics is None; wanted an object."),
+        (Recommendation, "accuracy.value", "much", "x.json: accuracy.value is 'much'; wanted a number."),
+        (Recommendation, "coverage", 1.2, "x.json: coverage is 1.2; wanted less than or equal to 1.000001."),
+        (Recommendation, "temperature", -1.0, "x.json: temperature is -1.0; wanted greater than 0."),
+        (Recommendation, "schema", 2, "x.json: schema is 2; wanted at most 1. Update lscal."),
+        (
+            Evidence,
+            "outcomes.1.epsilon",
+            0.5,
+            "x.json: ε of trial 1 is 0.5; wanted 0, or 0 to 0.4 as in the plan.",
+        ),
+        (
+            Evidence,
+            "recommendations.raw.epsilon",
+            -0.1,
+            "x.json: ε of raw is -0.1; wanted 0, or 0 to 0.4 as in the plan.",
+        ),
+        (Evidence, "schema", "1", "x.json: schema is '1'; wanted at most 1. Update lscal."),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_one_sentence(kind, path, value, sentence):
+    values = json.loads(RECORDS[kind].to_json())
+    *way, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    place = values
+    for part in way:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(WrongRecord) as raised:
+        kind.from_json(json.dumps(values), "x.json")
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_what_is_missing_and_what_is_no_json_is_one_sentence(kind):
+    values = json.loads(RECORDS[kind].to_json())
+    assert values.pop("schema") == SCHEMA
+    assert kind.from_json(json.dumps(values)) == RECORDS[kind]
+    del values["task"]
+    with pytest.raises(WrongRecord, match=r"^x.json: task is missing\.$"):
+        kind.from_json(json.dumps(values), "x.json")
+    for text in ("", "{", "\x00"):
+        with pytest.raises(WrongRecord, match=r"^x.json is no JSON: .*line 1 column \d+\.$"):
+            kind.from_json(text, "x.json")
+    with pytest.raises(WrongRecord, match=r"^x.json: it is \[\]; wanted "):
+        kind.from_json("[]", "x.json")
+
+
+def test_numbers_that_json_has_not_come_back_as_what_they_were():
+    outcome = replace(RECORDS[Outcome], metrics={"select/accuracy": (math.nan, math.inf, 0.5)})
+    found = Outcome.from_json(outcome.to_json()).metrics["select/accuracy"]
+    assert math.isnan(found[0])
+    assert found[1:] == (math.inf, 0.5)
+    evidence = replace(RECORDS[Evidence], outcomes=(outcome,))
+    assert math.isnan(Evidence.from_json(evidence.to_json()).outcomes[0].metrics["select/accuracy"][0])
+    wide = replace(RECORDS[Recommendation], accuracy=Interval(0.9, -math.inf, math.inf))
+    assert Recommendation.from_json(wide.to_json()) == wide

@@ -26,6 +26,7 @@ from tracking.mlflow.versions import HIGHEST, RECORD, NotPublished, Version
 from tracking.names import LONGEST, PART
 from tracking.numbers import plain
 from tracking.records.evidence import Evidence
+from tracking.records.schema import WrongRecord
 from tracking.report import page
 from tracking.report.answer import Whole
 
@@ -64,7 +65,7 @@ class Entry:
     @classmethod
     def of(cls, found: Version) -> Self:
         """The version, by its sweep's policy."""
-        epsilon = json.loads(found.records[found.policy])["epsilon"]
+        epsilon = found.recommendation().epsilon
         return cls(
             found.task, found.number, epsilon, found.policy, found.created, found.run_id, found.recommended
         )
@@ -140,6 +141,32 @@ def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+class Files:
+    """The files of published versions, the latest kept in memory: they do not change."""
+
+    def __init__(self, uri: str):
+        self.client = lru_cache(maxsize=1)(lambda: connect(uri))
+        self.read = lru_cache(maxsize=REMEMBERED)(self.fetch)
+        self.evidence = lru_cache(maxsize=REMEMBERED)(self.parse)
+
+    def fetch(self, found: Version, path: str) -> bytes:
+        """A file of a version's run. Errors: NotPublished."""
+        if (
+            registry.artifact(self.client(), found.run_id, f"{found.folder}/{RECORD}{found.policy}.json")
+            != found.records[found.policy].encode()
+        ):
+            raise NotPublished(
+                "The run of this version carries no such records: its tags or its files were changed."
+            )
+        if (content := registry.artifact(self.client(), found.run_id, f"{found.folder}/{path}")) is None:
+            raise NotPublished(f"The run of this version has no {path}.")
+        return content
+
+    def parse(self, found: Version) -> Evidence:
+        """The evidence of a version. Errors: NotPublished; WrongRecord."""
+        return Evidence.from_json(self.read(found, "evidence.json").decode(errors="replace"), "evidence.json")
+
+
 def application(uri: str) -> FastAPI:
     """The routes, reading from a tracking store. Errors: WrongAddress where that is neither server nor
     database.
@@ -158,37 +185,22 @@ def application(uri: str) -> FastAPI:
             HTTPException: refused,
             RequestValidationError: malformed,
             NotPublished: missing,
+            WrongRecord: missing,
             TrackingUnavailable: away,
             Exception: failed,
         },
     )
     traffic = Traffic(uri)
     app.add_middleware(Counted, traffic=traffic)
-    client = lru_cache(maxsize=1)(lambda: connect(uri))
+    add_records(app, uri)
+    add_pages(app, uri, Files(uri))
+    add_service(app, uri, traffic)
+    app.openapi_schema = amended(app.openapi())
+    return app
 
-    @lru_cache(maxsize=REMEMBERED)
-    def artifact(found: Version, path: str) -> bytes:
-        """A file of a version's run, which does not change. Errors: NotPublished."""
-        if (
-            registry.artifact(client(), found.run_id, f"{found.folder}/{RECORD}{found.policy}.json")
-            != found.records[found.policy].encode()
-        ):
-            raise NotPublished(
-                "The run of this version carries no such records: its tags or its files were changed."
-            )
-        if (content := registry.artifact(client(), found.run_id, f"{found.folder}/{path}")) is None:
-            raise NotPublished(f"The run of this version has no {path}.")
-        return content
 
-    @lru_cache(maxsize=REMEMBERED)
-    def evidence(found: Version) -> Evidence:
-        """The evidence of a version. Errors: NotPublished."""
-        try:
-            return Evidence.from_json(artifact(found, "evidence.json").decode())
-        except (ValueError, KeyError, TypeError) as error:
-            raise NotPublished(
-                f"The evidence of this version is of another form ({type(error).__name__}: {error})."
-            ) from error
+def add_records(app: FastAPI, uri: str) -> None:
+    """The routes that answer with records."""
 
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
@@ -232,6 +244,10 @@ def application(uri: str) -> FastAPI:
         )
         return reply(request, asdict(History(task, tuple(found))), "".join(lines))
 
+
+def add_pages(app: FastAPI, uri: str, files: Files) -> None:
+    """The routes that answer with pages."""
+
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task"
     )
@@ -240,14 +256,9 @@ def application(uri: str) -> FastAPI:
     ) -> Response:
         agreed(request, HTML)
         return Response(
-            artifact(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"),
+            files.read(versions.version(uri, f"{dataset}/{architecture}", version), "page.html"),
             media_type=HTML,
         )
-
-    @app.get("/healthz", responses=told(Health, TEXT), summary="Whether the tracking store answers")
-    def health(request: Request) -> Response:
-        versions.touch(uri)
-        return reply(request, asdict(Health("ok")), "ok\n")
 
     @app.get("/", responses=told(None, HTML), summary="The page which compares all tasks")
     def index(request: Request) -> Response:
@@ -255,10 +266,19 @@ def application(uri: str) -> FastAPI:
         evidences = []
         for found in versions.recommended(uri):
             try:
-                evidences.append(evidence(found))
-            except NotPublished as error:
+                evidences.append(files.evidence(found))
+            except (NotPublished, WrongRecord) as error:
                 log.warning("%s is not on the index page: %s", found.task, error)
         return Response(page.index(evidences, lambda task: f"v1/tasks/{task}/page"), media_type=HTML)
+
+
+def add_service(app: FastAPI, uri: str, traffic: Traffic) -> None:
+    """The routes about the service itself."""
+
+    @app.get("/healthz", responses=told(Health, TEXT), summary="Whether the tracking store answers")
+    def health(request: Request) -> Response:
+        versions.touch(uri)
+        return reply(request, asdict(Health("ok")), "ok\n")
 
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
@@ -269,9 +289,6 @@ def application(uri: str) -> FastAPI:
     def docs(request: Request) -> Response:
         agreed(request, HTML)
         return Response(described(app.openapi()), media_type=HTML)
-
-    app.openapi_schema = amended(app.openapi())
-    return app
 
 
 def only_known(request: Request) -> None:

@@ -19,19 +19,19 @@ class ExportedModel:
     """A program which takes a batch of stored inputs and returns calibrated probabilities (example, class).
 
     Attributes:
-        program: a torch.export archive (`.pt2`), whose tensors are raw bytes: nothing in it is unpickled.
         dtype, shape: of one stored input, such as uint8 (1, 28, 28).
         classes: the class names.
         torch: the version which exported it.
         about: what it is, by name: task, ε, temperature, seed, trial.
+        program: a torch.export archive (`.pt2`), whose tensors are raw bytes: nothing in it is unpickled.
     """
 
-    program: bytes
     dtype: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     torch: str
     about: Mapping[str, str]
+    program: bytes = b""
 
     @property
     def digest(self) -> str:

@@ -101,11 +101,16 @@ class Version:
                 f"task {self.task!r} has no recommendation by policy {name!r} in version {self.number}; there"
                 f" are: {there}."
             )
-        return Recommendation.from_json(self.records[name])
+        return self.read(name)
 
     def recommendations(self) -> dict[str, Recommendation]:
         """Those of all its policies, by name."""
-        return {name: Recommendation.from_json(record) for name, record in self.records.items()}
+        return {name: self.read(name) for name in self.records}
+
+    def read(self, policy: str) -> Recommendation:
+        """The record in the tag of a policy. Errors: WrongRecord."""
+        where = f"tag {RECORD}{policy} of version {self.number} of {self.task}"
+        return Recommendation.from_json(self.records[policy], where)
 
 
 def version(uri: str, task: str, number: int | None = None) -> Version:

@@ -18,15 +18,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tracking.mlflow.client import identity
 from tracking.mlflow.model import ExportedModel
 from tracking.names import NAMES, model_of
 from tracking.records.about import About
 from tracking.records.evidence import Evidence
-from tracking.records.inputs import Inputs
-from tracking.records.outcome import Facts, Outcome
+from tracking.records.outcome import Outcome
+from tracking.records.schema import SCHEMA, WrongRecord, read, values_of
 from tracking.report.summary import Table
 
 LIMIT = 4 * 2**30
@@ -107,62 +107,22 @@ class Record:
 
     def to_json(self) -> str:
         """The record as JSON."""
-        model = self.model and {
-            name: value for name, value in asdict(self.model).items() if name != "program"
-        }
-        return json.dumps(
-            {
-                "about": asdict(self.about),
-                "kind": self.kind,
-                "uid": self.uid,
-                "written": self.written,
-                "outcome": self.outcome and json.loads(self.outcome.to_json()),
-                "evidence": self.evidence and json.loads(self.evidence.to_json()),
-                "tables": [asdict(table) for table in self.tables],
-                "model": model,
-            }
-        )
+        values = {"schema": SCHEMA, **values_of(self), "outcome": self.outcome and asdict(self.outcome)}
+        (values["model"] or {}).pop("program", None)
+        return json.dumps(values)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote. Errors: ValueError, TypeError, KeyError, AttributeError where it
-        is none.
-        """
-        values: dict[str, Any] = json.loads(text)
-        about, model, outcome, evidence = (values[name] for name in ("about", "model", "outcome", "evidence"))
-        inputs = about["inputs"]
-        inputs = Inputs(**{**inputs, "classes": tuple(inputs["classes"]), "shape": tuple(inputs["shape"])})
-        values["about"] = About(**{**about, "facts": Facts(**about["facts"]), "inputs": inputs})
-        values["outcome"] = outcome and Outcome.from_json(json.dumps(outcome))
-        values["evidence"] = evidence and Evidence.from_json(json.dumps(evidence))
-        values["tables"] = tuple(
-            Table(
-                one["title"], tuple(one["header"]), tuple(tuple(row) for row in one["rows"]), one["sentences"]
-            )
-            for one in values["tables"]
-        )
-        values["model"] = model and ExportedModel(
-            b"",
-            model["dtype"],
-            tuple(model["shape"]),
-            tuple(model["classes"]),
-            model["torch"],
-            dict(model["about"]),
-        )
-        record = cls(**values)
+    def from_json(cls, text: str, where: str = "the entry") -> Self:
+        """The record which `to_json` wrote. Errors: WrongRecord; WrongName."""
+        record = read(cls, text, where)
         model_of(record.about.task)  # raises where it is no task's name
         if not all(WORD.fullmatch(word) for word in (record.uid, record.about.study)):
-            raise ValueError("a name in it is none")
-        found = record.evidence  # its policies and the numbers of its instances become names of files
-        if found and not all(
-            [
-                *(re.fullmatch(NAMES["policy"], name) for name in found.recommendations),
-                *(type(i.index) is int for i in found.instances),
-            ]
-        ):
-            raise ValueError("a policy or an instance in it is none")
+            raise WrongRecord(f"{where}: a name in it is none.")
+        found = record.evidence  # its policies become names of files
+        if found and not all(re.fullmatch(NAMES["policy"], name) for name in found.recommendations):
+            raise WrongRecord(f"{where}: a policy in it is none.")
         if (record.outcome if record.kind == "trial" else record.evidence) is None:
-            raise ValueError(f"there is no {record.kind} in it")
+            raise WrongRecord(f"{where}: there is no {record.kind} in it.")
         return record
 
 
@@ -187,7 +147,7 @@ class Entry:
     def read(self) -> tuple[Record, dict[str, bytes]]:
         """The record, and the artifacts by path. Errors: Damaged; OSError."""
         with self.opened() as archive:
-            record = Record.from_json(archive.read(RECORD).decode())
+            record = Record.from_json(archive.read(RECORD).decode(), RECORD)
             paths = [name.removeprefix(FILES) for name in archive.namelist() if name != RECORD]
             if wrong := [path for path in paths if not PATH.fullmatch(path)]:
                 raise ValueError(f"{wrong[0]!r} is no path of an artifact")
@@ -208,16 +168,7 @@ class Entry:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (
-            zipfile.BadZipFile,
-            EOFError,
-            KeyError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except (zipfile.BadZipFile, EOFError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise Damaged(f"{self.path.name} is damaged: {error}") from error
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tracking.records.outcome import Interval, Outcome
+from tracking.records.schema import Count, High, Low, Number, Share
 
 Verdict = Literal["better", "worse", "practically the same", "not known"]
 """What a paired difference to ε = 0 says; `tracking.decision.verdict` gives it."""
@@ -29,11 +30,11 @@ class Claim:
         values: the paired difference at each look.
     """
 
-    p: float
-    low: float
-    high: float
-    seeds: tuple[int, ...]
-    values: tuple[float, ...]
+    p: Share
+    low: Low
+    high: High
+    seeds: tuple[Count, ...]
+    values: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Comparison:
     differences: Mapping[str, Interval]
     relative: Mapping[str, Interval]
     claims: Mapping[str, Claim] = field(default_factory=dict)
-    coverage: float = 1.0
+    coverage: Share = 1.0
 
     @property
     def epsilon(self) -> float:

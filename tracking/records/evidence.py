@@ -2,15 +2,17 @@
 its JSON alone.
 """
 
-import json
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
-from tracking.records.comparison import Claim, Comparison
+from tracking.records.comparison import Comparison
 from tracking.records.outcome import Outcome
 from tracking.records.point import Point
-from tracking.records.recommendation import Recommendation, interval_of, without_infinity
+from tracking.records.recommendation import Recommendation
+from tracking.records.schema import Count, Epsilon, Number, Share, WrongRecord, read, write
 
 BANDED = (
     "accuracy",
@@ -34,13 +36,13 @@ class Band:
     difference to ε = 0.
     """
 
-    epsilon: tuple[float, ...]
-    mean: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    shift: tuple[float, ...]
-    shift_low: tuple[float, ...]
-    shift_high: tuple[float, ...]
+    epsilon: tuple[Number, ...]
+    mean: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+    shift: tuple[Number, ...]
+    shift_low: tuple[Number, ...]
+    shift_high: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Surface:
         others: what else was tuned, with the values of the most accurate point, at which it is held.
     """
 
-    epsilon: tuple[float, ...]
-    values: tuple[float, ...]
-    mean: tuple[tuple[float, ...], ...]
+    epsilon: tuple[Number, ...]
+    values: tuple[Number, ...]
+    mean: tuple[tuple[Number, ...], ...]
     others: Point
 
 
@@ -85,22 +87,22 @@ class Pilot:
             `effect`; None where none does.
     """
 
-    epsilon: float
-    seeds: int
-    examples: int
-    discordance: float
-    disagreement: float
-    example_deviation: float
-    seed_deviation: float
-    test_examples: int
-    member_seconds: float
-    effect: float
+    epsilon: Epsilon
+    seeds: Count
+    examples: Count
+    discordance: Number
+    disagreement: Number
+    example_deviation: Number
+    seed_deviation: Number
+    test_examples: Count
+    member_seconds: Number
+    effect: Number
     confirm_seeds: int
-    detectable: float
+    detectable: Number
     seeds_needed: int | None
     examples_needed: int | None
     members: int
-    hours: float
+    hours: Number
     price: float | None
     members_needed: int | None
     hours_needed: float | None
@@ -108,7 +110,7 @@ class Pilot:
 
     def to_json(self) -> str:
         """The record as one line of JSON."""
-        return json.dumps(asdict(self))
+        return write(self)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Instance:
     label: int
     picture: str
     predicted: tuple[int, ...]
-    confidence: tuple[float, ...]
+    confidence: tuple[Share, ...]
     text: str = ""
 
 
@@ -193,62 +195,24 @@ class Evidence:
 
     def to_json(self) -> str:
         """The record as one line of JSON; what JSON has no number for is null."""
-        return json.dumps(without_infinity(asdict(self)), allow_nan=False)
+        return write(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        values["classes"] = tuple(values["classes"])
-        values["recommendations"] = {
-            name: Recommendation.from_json(json.dumps(entry))
-            for name, entry in values["recommendations"].items()
-        }
-        values["pilot"] = None if values["pilot"] is None else Pilot(**values["pilot"])
-        for name in ("outcomes", "dropped"):
-            values[name] = tuple(Outcome.from_json(json.dumps(entry)) for entry in values[name])
-        values["bands"] = {
-            name: Band(**{key: tuple(row) for key, row in band.items()})
-            for name, band in values["bands"].items()
-        }
-        values["surfaces"] = {name: surface_of(entry) for name, entry in values.get("surfaces", {}).items()}
-        values["comparisons"] = tuple(comparison_of(entry) for entry in values["comparisons"])
-        values["openings"] = tuple(
-            Opening(**{**entry, "points": tuple(entry["points"]), "seeds": tuple(entry["seeds"])})
-            for entry in values["openings"]
-        )
-        values["instances"] = tuple(
-            Instance(
-                **{**entry, "predicted": tuple(entry["predicted"]), "confidence": tuple(entry["confidence"])}
-            )
-            for entry in values["instances"]
-        )
-        return cls(**values)
+    def from_json(cls, text: str, where: str = "the evidence") -> Self:
+        """The record which `to_json` wrote. Errors: WrongRecord."""
+        found = read(cls, text, where)
+        low, high = found.span
+        tried = {f"trial {one.number}": one.epsilon for one in found.outcomes + found.dropped}
+        named = {name: one.epsilon for name, one in found.recommendations.items()}
+        for name, epsilon in {**tried, **named}.items():
+            if epsilon != 0 and not low <= epsilon <= high:
+                raise WrongRecord(
+                    f"{where}: ε of {name} is {epsilon:g}; wanted 0, or {low:g} to {high:g} as in the plan."
+                )
+        return found
 
-
-def surface_of(values: Mapping[str, Any]) -> Surface:
-    """A Surface from plain values."""
-    return Surface(
-        tuple(values["epsilon"]),
-        tuple(values["values"]),
-        tuple(tuple(row) for row in values["mean"]),
-        values["others"],
-    )
-
-
-def comparison_of(values: Mapping[str, Any]) -> Comparison:
-    """A Comparison from plain values."""
-    intervals = {
-        name: {metric: interval_of(entry) for metric, entry in values[name].items()}
-        for name in ("estimates", "differences", "relative")
-    }
-    claims = {
-        metric: Claim(**{**entry, "seeds": tuple(entry["seeds"]), "values": tuple(entry["values"])})
-        for metric, entry in values["claims"].items()
-    }
-    return Comparison(
-        Outcome.from_json(json.dumps(values["outcome"])),
-        **intervals,
-        claims=claims,
-        coverage=values["coverage"],
-    )
+    @property
+    def span(self) -> tuple[float, float]:
+        """The range of ε in the plan; -∞ to 1 where it does not say."""
+        found = re.search(r"^epsilon: \[([-+.\de]+), ([-+.\de]+)\]$", self.plan, re.MULTILINE)
+        return (float(found[1]), float(found[2])) if found else (-math.inf, 1.0)

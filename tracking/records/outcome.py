@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tracking.records.point import Point
+from tracking.records.schema import SCHEMA, Count, Epsilon, High, Low, Number, Share, read
 
 Stage = Literal["pilot", "screen", "confirm"]
 
@@ -25,12 +26,12 @@ class Interval:
         freedom: degrees of freedom of that variance (Satterthwaite 1946).
     """
 
-    value: float
-    low: float
-    high: float
-    examples: float = 0.0
-    seeds: float = 0.0
-    freedom: float = math.inf
+    value: Number
+    low: Low
+    high: High
+    examples: Number = 0.0
+    seeds: Number = 0.0
+    freedom: High = math.inf
 
     def error(self, seeds: int) -> float:
         """The standard error with so many seeds."""
@@ -43,11 +44,11 @@ class Bins:
     is empty.
     """
 
-    count: tuple[int, ...]
-    confidence: tuple[float | None, ...]
-    accuracy: tuple[float | None, ...]
-    gap: float
-    error: float
+    count: tuple[Count, ...]
+    confidence: tuple[Share | None, ...]
+    accuracy: tuple[Share | None, ...]
+    gap: Number
+    error: Number
 
     @classmethod
     def joined(cls, parts: "Sequence[Bins]", seeds: Sequence[int]) -> "Bins":
@@ -104,20 +105,20 @@ class Outcome:
     study: str
     stage: Stage
     number: int
-    epsilon: float
-    classes: int
+    epsilon: Epsilon
+    classes: Count
     point: Point
     seeds: tuple[int, ...]
-    metrics: Mapping[str, tuple[float, ...]]
-    curves: Mapping[str, tuple[float, ...]]
-    temperature: tuple[float, ...]
+    metrics: Mapping[str, tuple[Number, ...]]
+    curves: Mapping[str, tuple[Number, ...]]
+    temperature: tuple[Number, ...]
     bins: Mapping[str, Bins]
-    seconds: float
+    seconds: Number
     finished: str
-    by_seed: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    risks: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    by_seed: Mapping[str, tuple[tuple[Number, ...], ...]] = field(default_factory=dict)
+    risks: Mapping[str, tuple[tuple[Number, ...], ...]] = field(default_factory=dict)
     dropped: str = ""
-    calibrate_examples: int = 0
+    calibrate_examples: Count = 0
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds of a metric such as `select/accuracy`."""
@@ -161,26 +162,13 @@ class Outcome:
         )
 
     def to_json(self) -> str:
-        """The record as one line of JSON."""
-        return json.dumps(asdict(self))
+        """The record as one line of JSON, in which NaN and Infinity stand as Python writes them."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The record which `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        for name in ("seeds", "temperature"):
-            values[name] = tuple(values[name])
-        for name in ("metrics", "curves"):
-            values[name] = {key: tuple(entries) for key, entries in values[name].items()}
-        for name in ("by_seed", "risks"):
-            values[name] = {
-                key: tuple(tuple(row) for row in rows) for key, rows in values.get(name, {}).items()
-            }
-        values["bins"] = {
-            key: Bins(tuple(b["count"]), tuple(b["confidence"]), tuple(b["accuracy"]), b["gap"], b["error"])
-            for key, b in values["bins"].items()
-        }
-        return cls(**values)
+    def from_json(cls, text: str, where: str = "the outcome") -> Self:
+        """The record which `to_json` wrote. Errors: WrongRecord."""
+        return read(cls, text, where)
 
 
 def screened(metric: str, *outcomes: Outcome) -> str:

@@ -1,14 +1,13 @@
 """Recommendations: the ε of each policy, with its conditions."""
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
 from tracking.records.point import Point
+from tracking.records.schema import Count, Epsilon, High, Low, Number, Positive, Share, read, write
 
 ANSWERED = (
     "accuracy",
@@ -41,11 +40,11 @@ class Condition:
     """
 
     name: str
-    value: float
-    low: float
-    high: float
-    bound: float
-    threshold: float
+    value: Number
+    low: Low
+    high: High
+    bound: Number
+    threshold: Number
     met: bool
     sentence: str
     remedy: str = ""
@@ -87,8 +86,8 @@ class Recommendation:
     """
 
     task: str
-    epsilon: float
-    epsilon_wrong_classes: float
+    epsilon: Epsilon
+    epsilon_wrong_classes: Epsilon
     smoothing: str
     point: Point
     policy: str
@@ -98,60 +97,36 @@ class Recommendation:
     ece_calibrated: Interval
     aurc: Interval
     delta_accuracy: Interval
-    candidate: float
+    candidate: Epsilon
     conditions: tuple[Condition, ...]
-    seeds: int
-    examples: int
-    coverage: float
-    openings: int
+    seeds: Count
+    examples: Count
+    coverage: Share
+    openings: Count
     study: str
     run_id: str | None
     created: str
-    temperature: float | None = None
-    at_bound: int = 0
-    calibrate_examples: int | None = None
+    temperature: Positive | None = None
+    at_bound: Count = 0
+    calibrate_examples: Count | None = None
     control: Mapping[str, Interval] = field(default_factory=dict)
     estimates: Mapping[str, Interval] = field(default_factory=dict)
     differences: Mapping[str, Interval] = field(default_factory=dict)
-    tied: tuple[float, float] | None = None
+    tied: tuple[Epsilon, Epsilon] | None = None
     claimed: str = "accuracy"
     verdict: Verdict | None = None
     settles: str = ""
     effect: float | None = None
-    incumbent: float | None = None
+    incumbent: Epsilon | None = None
     training: str = ""
 
     def to_json(self) -> str:
         """The record as one line of JSON; an infinite number of degrees of freedom is written as null."""
-        return json.dumps(without_infinity(asdict(self)), allow_nan=False)
+        return write(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, where: str = "the recommendation") -> Self:
         """The record which `to_json` wrote, or that of an older or a younger version: what is not known there
-        has its default, and is left out here.
+        has its default, and is left out here. Errors: WrongRecord.
         """
-        values: dict[str, Any] = json.loads(text)
-        known = {one.name for one in fields(cls)}
-        values = {name: value for name, value in values.items() if name in known}
-        for name in ("accuracy", "ece", "ece_calibrated", "aurc", "delta_accuracy"):
-            values[name] = interval_of(values[name])
-        for name in ("control", "estimates", "differences"):
-            values[name] = {metric: interval_of(entry) for metric, entry in values.get(name, {}).items()}
-        values["tied"] = tuple(values["tied"]) if values.get("tied") else None
-        values["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
-        return cls(**values)
-
-
-def without_infinity(value: Any) -> Any:
-    """Plain values with None for numbers which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_infinity(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_infinity(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def interval_of(values: Mapping[str, Any]) -> Interval:
-    """An Interval from plain values; null is an infinite end, or infinitely many degrees of freedom."""
-    infinite = {"low": -math.inf, "high": math.inf, "freedom": math.inf}
-    return Interval(**{**values, **{name: end for name, end in infinite.items() if values.get(name) is None}})
+        return read(cls, text, where)

@@ -6,16 +6,16 @@ policy `raw`: who can), the third which ε cannot be told apart, and where the r
 the recommendations of one version, which may be older than some of their fields.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Self
 
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
 from tracking.records.point import Point
-from tracking.records.recommendation import Recommendation, without_infinity
+from tracking.records.recommendation import Recommendation
+from tracking.records.schema import write
 
 RAW, RECALIBRATED = "raw", "safe"
 """The policy for those who cannot recalibrate, and the one which is its opposite case."""
@@ -76,7 +76,7 @@ class Whole(Recommendation):
 
     def to_json(self) -> str:
         """The record as one line of JSON, its sentences as a person reads them."""
-        return json.dumps(without_infinity(asdict(self)), allow_nan=False, ensure_ascii=False)
+        return write(self, ascii_only=False)
 
 
 def sentences(

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracking.exits import Exit
-from tracking.names import WrongName, model_of
+from tracking.names import model_of
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Interval, Outcome, screened
@@ -290,9 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        evidences = [Evidence.from_json(path.read_text(encoding="utf-8")) for path in given.evidence]
+        evidences = [Evidence.from_json(path.read_text("utf-8"), repr(str(path))) for path in given.evidence]
         names = {evidence.task: f"{model_of(evidence.task)}.html" for evidence in evidences}
-    except (OSError, ValueError, KeyError, TypeError, WrongName) as error:
+    except (OSError, ValueError) as error:  # WrongRecord and WrongName among them
         print(f"no page was written: {error}", file=sys.stderr)
         return Exit.WRONG_INPUT
     try:
