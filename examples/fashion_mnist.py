@@ -93,7 +93,9 @@ def train(engine: Engine, plan: Plan, console: Console) -> tuple[Networks, float
         for epsilon in EPSILONS
         for seed in range(plan.seeds)
     ]
-    console.say(f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.way} on {engine.device}")
+    console.say(
+        f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.execution} on {engine.device}"
+    )
     with console.progress(f"training {TASK}", len(members) * engine.task.recipe.epochs) as advance:
         trained = engine.train(members, advance)
     shape = (len(EPSILONS), plan.seeds, -1, len(engine.dataset.classes))
@@ -115,7 +117,7 @@ def setting(engine: Engine, plan: Plan, seconds: float, command: str) -> page.Se
         seeds=plan.seeds,
         seconds=seconds,
         processor_seconds=time.process_time(),
-        machine=f"{processor(engine)}; {engine.way}; Python {platform.python_version()}, {versions}",
+        machine=f"{processor(engine)}; {engine.execution}; Python {platform.python_version()}, {versions}",
         date=datetime.now(UTC).date().isoformat(),
     )
 

@@ -14,7 +14,7 @@ from sweeps.external import Catalogue
 from sweeps.external_flags import brought
 from sweeps.plan import Plan
 from sweeps.site import LAUNCHES, Site
-from sweeps.task import OPTIMISERS, PRECISIONS, Execution, Recipe, Task
+from sweeps.task import OPTIMISERS, PRECISIONS, PinnedExecution, Recipe, Task
 from sweeps.task_patterns import matching
 from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
 from tracking.decision.policies import POLICIES, Tolerances
@@ -101,7 +101,7 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     check_ranges(plan)
     if plan.precision not in PRECISIONS:
         raise unknown("precision", plan.precision, PRECISIONS)
-    Execution.of(plan.execution)
+    PinnedExecution.of(plan.execution)
     if plan.policy not in POLICIES:
         raise unknown("policy", plan.policy, POLICIES)
     return plan

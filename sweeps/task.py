@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkab
 
 from sweeps.errors import WrongInput
 
-Kind = Literal["fused", "looped"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ExecutionKind = Literal["fused", "looped"]
+KINDS: tuple[ExecutionKind, ...] = get_args(ExecutionKind)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<lanes>[1-9]\d{0,2}))?)?")
@@ -51,7 +51,7 @@ class Recipe:
         return {key: value for key, value in mapping.items() if value not in (None, [])}
 
 
-class Execution(NamedTuple):
+class PinnedExecution(NamedTuple):
     """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time,
     then in how many lanes.
 
@@ -59,12 +59,12 @@ class Execution(NamedTuple):
     `sweeps.training.autotune`.
     """
 
-    kind: Kind | None = None
+    kind: ExecutionKind | None = None
     members: int | None = None
-    lanes: int | None = None
+    shards: int | None = None
 
     @classmethod
-    def of(cls, text: str) -> "Execution":
+    def of(cls, text: str) -> "PinnedExecution":
         """Read `auto`, `fused`, `looped:16` or `fused:64:2`. Errors: WrongInput."""
         if text == "auto":
             return cls()
@@ -73,9 +73,9 @@ class Execution(NamedTuple):
                 f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or"
                 " fused:MEMBERS:LANES."
             )
-        kind: Kind = "fused" if match["kind"] == "fused" else "looped"
-        members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
-        return cls(kind, members, lanes)
+        kind: ExecutionKind = "fused" if match["kind"] == "fused" else "looped"
+        members, shards = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
+        return cls(kind, members, shards)
 
 
 @runtime_checkable

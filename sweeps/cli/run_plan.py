@@ -151,11 +151,11 @@ def dry_run(plan: Plan, site: Site, console: Console, *, remeasure: bool) -> int
             plan.trials * plan.seeds,
             (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
         )
-        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
+        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.execution.seconds
         total += seconds
         print(
             f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about"
-            f" {confirmed} or fewer to confirm; {task.recipe.epochs} epochs each, {engine.way} on"
+            f" {confirmed} or fewer to confirm; {task.recipe.epochs} epochs each, {engine.execution} on"
             f" {engine.device}; about {duration(seconds)}, measured on this machine"
         )
         print(f"# {expected(plan, engine.dataset).sentence}")

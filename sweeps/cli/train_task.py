@@ -40,7 +40,7 @@ def train(options: Mapping[str, Any], console: Console) -> None:
     engine = engine_for(plan, task, dataset, site.device, most=plan.seeds)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
     console.say(
-        f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on"
+        f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.execution} on"
         f" {engine.device}"
     )
     members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]

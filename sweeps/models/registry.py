@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sweeps.data.dataset import Dataset
-from sweeps.data.registry import Kind, Yields
+from sweeps.data.registry import DataKind, Yields
 from sweeps.task import Recipe
 
 
@@ -15,7 +15,7 @@ from sweeps.task import Recipe
 class Reads:
     """What a network reads: the kinds, and how many pixels a side images have at least."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[DataKind, ...]
     side: int = 1
 
     def takes(self, yields: Yields | None) -> bool:

@@ -374,9 +374,9 @@ def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Find
     except WrongInput as error:
         yield Finding("wrong", "training", str(error))
         return
-    way = engine.way
-    if way.kind == "fused":
-        yield Finding("fine", "fusing", f"members are trained together: {way}")
+    execution = engine.execution
+    if execution.kind == "fused":
+        yield Finding("fine", "fusing", f"members are trained together: {execution}")
     elif kind_of(built(task, dataset, 0)) == "fused" and (why := doubt(engine)):
         yield Finding(
             "doubt",
@@ -392,11 +392,11 @@ def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Find
         plan.trials * plan.seeds,
         (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
     )
-    whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * way.seconds
+    whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * execution.seconds
     yield Finding(
         "fine" if whole < LONG else "doubt",
         "time",
-        f"{way.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of"
+        f"{execution.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of"
         f" {plan.trials} trials × {plan.seeds} seeds takes about {duration(whole)} or less",
     )
 
@@ -405,7 +405,7 @@ def doubt(engine: Engine) -> str:
     """Why members cannot be trained as one population; "" where they can."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
-        return doubt_of(engine, replace(engine.way, kind="fused")).partition(". We don't support")[0]
+        return doubt_of(engine, replace(engine.execution, kind="fused")).partition(". We don't support")[0]
 
 
 def first_line(text: str) -> str:

@@ -82,7 +82,7 @@ def report(study: Study, right: Right, engine: Engine) -> Pilot:
         right[1],
         epsilon=compared["epsilon"],
         test_examples=len(engine.dataset.splits["test"].labels),
-        member_seconds=engine.way.seconds * study.task.recipe.epochs,
+        member_seconds=engine.execution.seconds * study.task.recipe.epochs,
         effect=plan.effect,
         price_per_hour=plan.price_per_hour,
         screening_members=plan.trials * plan.seeds,

@@ -353,7 +353,10 @@ def sweep_task(
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
     console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
     console.paragraph(
-        f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device)
+        f"  {describe(plan, engine)}",
+        event="plan",
+        execution=str(engine.execution),
+        device=str(engine.device),
     )
     found = facts(replace(plan, tasks=(study.task,)), site, engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)

@@ -35,7 +35,7 @@ def facts(plan: Plan, site: Site, engine: Engine) -> Facts:
             **versions,
             "version.python": platform.python_version(),
             "device": str(engine.device),
-            "execution": str(engine.way),
+            "execution": str(engine.execution),
             **({"mlflow.source.git.commit": commit} if commit else {}),
         },
         dataset=dataset.name,

@@ -65,12 +65,12 @@ def weights_of(trained: Trained, row: int) -> dict[str, Tensor]:
 
     Errors: ValueError where the member was dropped.
     """
-    for lane in trained.lanes:
-        if row in lane.rows:
-            place = lane.rows.index(row)
+    for shard in trained.shards:
+        if row in shard.rows:
+            place = shard.rows.index(row)
             own = {
                 name: value[place].cpu().contiguous().clone()
-                for name, value in lane.population.state().items()
+                for name, value in shard.population.state().items()
                 if "/" in name
             }
             kinds = {name: name.partition("/")[::2] for name in own}

@@ -114,7 +114,9 @@ def join(
     if screening.expected(dataset.digest) != name:
         raise WrongInput(other_sweep(screening, dataset))
     engine = engine_for(plan, task, dataset, site.device, say=console.say)
-    console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
+    console.say(
+        f"joined {name}: {engine.execution} on {engine.device}", event="joined", study=name, task=task.name
+    )
     records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, site, engine), console.warn)
 
     def say(text: str) -> None:

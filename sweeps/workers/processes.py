@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from typing_extensions import override
 
-from sweeps.devices import MOST_LANES, pick_device
+from sweeps.devices import MOST_SHARDS, pick_device
 from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
 from sweeps.workers.supervisor import Supervisor
 
@@ -120,7 +120,7 @@ def places(workers: int | Literal["auto"], device: str) -> list[Placement]:
         if hasattr(os, "sched_getaffinity")
         else list(range(os.cpu_count() or 1))
     )
-    count = -(-len(cores) // MOST_LANES) if workers == "auto" else workers
+    count = -(-len(cores) // MOST_SHARDS) if workers == "auto" else workers
     if count > len(cores):
         return [Placement("cpu", (cores[number % len(cores)],)) for number in range(count)]
     ends = [number * len(cores) // count for number in range(count + 1)]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from sweeps.devices import MOST_LANES
+from sweeps.devices import MOST_SHARDS
 from sweeps.errors import WrongInput
 from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
 from sweeps.workers.supervisor import Supervisor
@@ -227,6 +227,6 @@ def room(resources: Mapping[str, float], gpus: float, cpus: float) -> int:
 
 def share_of_cores(nodes: Sequence[float], workers: int | Literal["auto"]) -> float:
     """Cores for each worker, given the cores of the nodes; below one where workers outnumber cores."""
-    most = min(float(MOST_LANES), max(nodes, default=1.0))
+    most = min(float(MOST_SHARDS), max(nodes, default=1.0))
     share = most if workers == "auto" else min(most, sum(nodes) / workers)
     return float(int(share)) if share >= 1 else max(0.01, int(share * 100) / 100)

@@ -29,14 +29,14 @@ from sweeps.scoring import SENTENCES, Logits, Part, parts_of, score, splits_of, 
 from sweeps.studies.heartbeat import heartbeat, uninterrupted
 from sweeps.studies.study import Study, Trial
 from sweeps.studies.worker_registry import WorkerRegistry
-from sweeps.task import Execution, Task
+from sweeps.task import PinnedExecution, Task
 from sweeps.training.allocator import give_freed_memory_back
 from sweeps.training.beam_search import statistics_of
 from sweeps.training.engine import Engine, Progress, Trained
 from sweeps.training.execution import network
 from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
-from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
+from sweeps.training.trial_checkpoints import TrialCheckpoints, epochs_done, place
 from sweeps.workers.metrics import Metrics
 from tracking.records.outcome import Outcome
 from tracking.records.point import Point, brief
@@ -84,7 +84,7 @@ class Worker:
     ):
         self.screening, self.engine = screening, agreed(screening, engine)
         self.finish, self.folder, self.say, self.metrics = finish, folder, say, metrics
-        self.most = self.engine.way.members
+        self.most = self.engine.execution.members
         self.pruners: dict[str, Pruner] = {}
         self.study = screening
         self.registry = WorkerRegistry(screening.storage, screening.name)
@@ -92,7 +92,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
             "device": str(engine.device),
-            "engine": str(self.engine.way),
+            "engine": str(self.engine.execution),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "metrics": metrics_address,
         }
@@ -193,13 +193,13 @@ class Worker:
             study.uid(trial): [member_of(study.task, smoothing, trial.point, seed) for seed in seeds]
             for trial in trials
         }
-        shelf = Shelf(self.folder, members, self.engine.identity, self.say)
+        checkpoints = TrialCheckpoints(self.folder, members, self.engine.identity, self.say)
         every = [member for own in members.values() for member in own]
         if len(trials) == 1 and len(every) > self.most:  # it did not fit before
             self.tell(study, trials, pruner, self.train_in_parts(every, watched), progress)
             return
         try:
-            trained = self.engine.train(every, watched, pruner.rungs(trials, len(seeds)), shelf)
+            trained = self.engine.train(every, watched, pruner.rungs(trials, len(seeds)), checkpoints)
             self.tell(study, trials, pruner, trained, progress)
             return
         except (RuntimeError, MemoryError) as error:
@@ -249,7 +249,7 @@ class Worker:
         """Score each trial of a batch, and record it."""
         seeds = study.seeds
         self.metrics.trained(len(trained.epochs), trained.seconds)
-        splits = splits_of(study.stage) if trained.lanes else ()
+        splits = splits_of(study.stage) if trained.shards else ()
         logits = {split: self.engine.logits(trained, split) for split in splits}
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
@@ -322,11 +322,11 @@ def agreed(screening: Study, engine: Engine) -> Engine:
 
     Errors: WrongInput where the plan pins the other kind.
     """
-    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.way.kind)
-    if kept == engine.way.kind:
+    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.execution.kind)
+    if kept == engine.execution.kind:
         return engine
     plan = screening.plan
-    if Execution.of(plan.execution).kind:
+    if PinnedExecution.of(plan.execution).kind:
         raise WrongInput(
             f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}:"
             " they agree to rounding only. Leave --execution out, or give another --storage."

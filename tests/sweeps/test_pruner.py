@@ -15,7 +15,7 @@ from sweeps.studies.design import planned
 from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.training.autotune import choose
-from sweeps.training.execution import Way
+from sweeps.training.execution import Execution
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker
 from tracking.records.outcome import Outcome
@@ -71,7 +71,7 @@ def work(study, engine, folder, finish=lambda *_: None, progress=lambda _: None,
 def engine():
     task = resolve({"epochs": EPOCHS}).tasks[0]
     chosen = choose(task, load("digits"), ("uniform",), torch.device("cpu"), SEEDS, "looped")
-    return replace(chosen, way=Way("looped", "float32", 2, SEEDS))
+    return replace(chosen, execution=Execution("looped", "float32", 2, SEEDS))
 
 
 @pytest.fixture

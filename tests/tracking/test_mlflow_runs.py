@@ -356,8 +356,8 @@ def test_the_registered_model_loads_without_pickle_in_another_process(client, ur
     )
     assert done.returncode == 0, done.stderr
     expected = network[0](torch.from_numpy(inputs)).numpy()
-    for way in np.load(tmp_path / "found.npy"):
-        np.testing.assert_allclose(way, expected, atol=1e-6)
+    for execution in np.load(tmp_path / "found.npy"):
+        np.testing.assert_allclose(execution, expected, atol=1e-6)
 
 
 def test_processes_which_create_the_tables_at_the_same_moment_all_get_them(tmp_path):
