@@ -268,8 +268,8 @@ class SweepRecorder:
             if not away:
                 answered = time.monotonic()
                 if progress.left == 0:
-                    for why in progress.refused:
-                        self.say(f"MLflow refused an entry, which stays in the outbox: {why}")
+                    for line in progress.not_sent:
+                        self.say(f"MLflow: {line}")
                     return
             elif not self.outbox.entries(self.recorder.uri, self.about.study):
                 return

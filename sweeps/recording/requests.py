@@ -29,12 +29,12 @@ class UploadProgress:
     Attributes:
         left: entries still to be sent.
         away: why MLflow does not answer; "" where it does.
-        refused: why MLflow refused entries.
+        not_sent: a line for each entry that MLflow refused or that is damaged.
     """
 
     left: int
     away: str
-    refused: tuple[str, ...]
+    not_sent: tuple[str, ...]
 
 
 @dataclass(frozen=True)

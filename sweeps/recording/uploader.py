@@ -33,12 +33,18 @@ class Uploader:
     def __init__(self, uri: str, folder: str):
         self.pictures = TrialPictures()
         self.late: list[CatchUp] = []
-        self.follower = Follower(Outbox(Path(folder)), uri, self.pictures.of, self.put_late)
+        self.not_sent: list[str] = []
+        self.follower = Follower(Outbox(Path(folder)), uri, self.pictures.of, self.put_late, self.note)
         self.sender = self.follower.sender
 
     def step(self) -> float:
         """Send one entry, see `Follower.step`."""
         return self.follower.step()
+
+    def note(self, line: str) -> None:
+        """Keep a line of the follower about an entry that was refused or is damaged."""
+        if line.startswith("NOT sent"):
+            self.not_sent.append(line)
 
     def finish(self) -> None:
         """Put pictures into the unsent entries: the recorder is gone, and later senders do not draw."""
@@ -71,7 +77,7 @@ class Uploader:
         """Progress of sending a study; a tracking store that is away is asked at once."""
         self.follower.ask_at_once()
         left = len(self.sender.waiting(study)) + sum(one.about.study == study for one in self.late)
-        return UploadProgress(left, self.follower.away, tuple(self.sender.refused().values()))
+        return UploadProgress(left, self.follower.away, tuple(self.not_sent))
 
     def runs(self, about: About) -> Sweep:
         """The runs of a sweep. Errors: TrackingUnavailable."""

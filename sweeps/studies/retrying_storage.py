@@ -10,6 +10,7 @@ from functools import partial, wraps
 from typing import Any
 
 import optuna
+import tenacity
 from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import (
@@ -20,18 +21,6 @@ from sqlalchemy.exc import (
     PendingRollbackError,
     ProgrammingError,
     SQLAlchemyError,
-)
-from tenacity import (
-    RetryCallState,
-    RetryError,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    stop_before_delay,
-    wait_fixed,
-    wait_random,
-    wait_random_exponential,
 )
 
 from sweeps.errors import Failed, WrongInput
@@ -103,10 +92,10 @@ class RetryingStorage(RDBStorage):
         """
         if getattr(self.local, "inside", False):  # only the outermost call is repeated
             return call()
-        attempts = Retrying(
-            retry=retry_if_exception(transient),
-            wait=wait_random_exponential(FIRST_PAUSE, LONGEST_PAUSE),  # spreads the workers' retries
-            stop=stop_before_delay(self.retry_seconds),
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(transient),
+            wait=tenacity.wait_random_exponential(FIRST_PAUSE, LONGEST_PAUSE),  # spreads the workers' retries
+            stop=tenacity.stop_before_delay(self.retry_seconds),
             before_sleep=self.announce,
             retry_error_callback=self.give_up,
         )
@@ -116,7 +105,7 @@ class RetryingStorage(RDBStorage):
             self.say(f"The study store {shown(self.url)} is back.")
         return value
 
-    def announce(self, state: RetryCallState) -> None:
+    def announce(self, state: tenacity.RetryCallState) -> None:
         """Print once that the database is away, if it is for longer than a few seconds."""
         if state.attempt_number == SILENT_ATTEMPTS:
             self.say(
@@ -124,7 +113,7 @@ class RetryingStorage(RDBStorage):
                 f" again for {self.retry_seconds:g} s."
             )
 
-    def give_up(self, state: RetryCallState) -> None:
+    def give_up(self, state: tenacity.RetryCallState) -> None:
         """Errors: StoreUnavailable."""
         error = failure(state)
         raise StoreUnavailable(
@@ -132,7 +121,7 @@ class RetryingStorage(RDBStorage):
         ) from error
 
 
-def failure(state: RetryCallState) -> BaseException:
+def failure(state: tenacity.RetryCallState) -> BaseException:
     """Error of the last attempt; of an Optuna error, its cause."""
     error = state.outcome.exception() if state.outcome else None
     assert error is not None
@@ -164,30 +153,30 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> RetryingStorage:
         cause = error.__cause__
         return isinstance(error, WrongInput) and cause is not None and transient(cause) and not refused(cause)
 
-    def announce(state: RetryCallState) -> None:
+    def announce(state: tenacity.RetryCallState) -> None:
         left = OPEN_SECONDS - (state.seconds_since_start or 0.0)
         error = state.outcome.exception() if state.outcome else None
         say(f"{error} Trying again, for {left:.0f} s more.", event="waiting", storage=shown(url))
 
-    attempts = Retrying(
-        retry=retry_if_exception(away),
-        wait=wait_fixed(5),
-        stop=stop_after_delay(OPEN_SECONDS),
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(away),
+        wait=tenacity.wait_fixed(5),
+        stop=tenacity.stop_after_delay(OPEN_SECONDS),
         before_sleep=announce,
     )
     try:
         return attempts(open_storage, url)
-    except RetryError as error:
+    except tenacity.RetryError as error:
         last = error.last_attempt.exception()
         raise StoreUnavailable(str(last)) from last
 
 
 def open_storage(url: str) -> RetryingStorage:
     """Open the study database. Errors: WrongInput, naming the URL without its password."""
-    attempts = Retrying(
-        retry=retry_if_exception(created_meanwhile),
-        wait=wait_random(0.1, 1),
-        stop=stop_after_attempt(OPENED_AT_ONCE),
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(created_meanwhile),
+        wait=tenacity.wait_random(0.1, 1),
+        stop=tenacity.stop_after_attempt(OPENED_AT_ONCE),
         reraise=True,
     )
     try:

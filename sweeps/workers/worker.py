@@ -43,7 +43,7 @@ from tracking.records.point import Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two reads of a study in which there is nothing to do."""
-WAY, WORKERS = "way", "workers"
+EXECUTION, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
 """Artifacts by path."""
 Finish = Callable[[Outcome, Logits, Files], None]
@@ -322,7 +322,7 @@ def agreed(screening: Study, engine: Engine) -> Engine:
 
     Errors: WrongInput where the plan pins the other kind.
     """
-    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.execution.kind)
+    kept = screening.note_once(f"{EXECUTION}.{engine.device.type}", engine.execution.kind)
     if kept == engine.execution.kind:
         return engine
     plan = screening.plan

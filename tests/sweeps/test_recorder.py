@@ -79,6 +79,18 @@ def test_a_sweep_is_recorded_published_and_read_back_also_when_the_uploader_is_k
         ]
 
 
+def test_an_entry_that_mlflow_cannot_get_is_reported(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    with Recorder(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "box") as recorder:
+        records = SweepRecorder(recorder, dataset, FOUND.study, FOUND.task, FACTS, said.append)
+        records.finish(replace(outcome(0), uid="a quote ' in it"), logits_of(dataset, 0))
+        records.drain()
+    assert len(said) == 1
+    assert "NOT sent" in said[0]
+    assert "damaged" in said[0]
+
+
 def test_without_mlflow_nothing_waits_and_all_is_kept(dataset, tmp_path):
     uri, said = f"http://127.0.0.1:{free_port()}", []
     with Recorder(uri, tmp_path / "box") as recorder:
