@@ -12,8 +12,8 @@ import yaml
 
 from sweeps.data.readers.spec import Columns
 from sweeps.task import Precision, Task
-from tracking.decision.policies import Terms, Tolerances
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Terms, Tolerances
 
 Launch = Literal["inline", "processes", "ray"]
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)

@@ -30,8 +30,9 @@ from sweeps.models.builtin import ARCHITECTURES
 from sweeps.plan import LAUNCHES, Plan
 from sweeps.task import OPTIMISERS, PRECISIONS, Execution, Recipe, Task
 from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
-from tracking.decision.policies import POLICIES, Tolerances
+from tracking.decision.policies import POLICIES
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Tolerances
 
 LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay", "smoothing")

@@ -42,8 +42,10 @@ from sweeps.workers.launcher import Launcher
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.processes import places
 from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
-from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, tied
+from tracking.decision.decide import claimed, decide
+from tracking.decision.policies import INCUMBENT, candidates, tied
 from tracking.decision.power import sentences as told
+from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.mlflow.model import ExportedModel
 from tracking.records.comparison import Comparison

@@ -5,9 +5,13 @@ elsewhere, or simulated.
 import math
 from collections.abc import Mapping, Sequence
 
-from tracking.decision.policies import POLICIES, TARGETS, Source, Terms, decide
+from tracking.decision.decide import decide
+from tracking.decision.policies import POLICIES
+from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.decision.sequential import claim
+from tracking.decision.targets import TARGETS
+from tracking.decision.terms import Terms
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Interval, Outcome, spread
 from tracking.records.point import Point, key_of

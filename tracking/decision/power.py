@@ -274,19 +274,13 @@ def pilot_of(
 ) -> Pilot:
     """What two pairs of members say about the sweep that is to come.
 
-    `right0` and `right1` say whether each held-out example is classified correctly at ε = 0 and at `epsilon`,
-    by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside ε = 0.
-    `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`.
-
-    `discordance` and `disagreement` are as counted; the deviations are drawn towards what is usual
+    `right0` and `right1` hold whether each held-out example is classified correctly at ε = 0 and at
+    `epsilon`, by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside
+    ε = 0. `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`. `discordance` and `disagreement` are as counted; the deviations are drawn towards what is usual
     (`Parts.of`). Members are those of pilot, screening and confirmation, were all planned seeds used. Errors:
     ValueError where there are not two seeds of the same examples.
     """
-    if right0.shape != right1.shape or right0.ndim != 2 or right0.shape[0] != 2 or right0.shape[1] < 2:
-        raise ValueError(
-            f"the pilot's members are of shapes {right0.shape} and {right1.shape}; wanted twice (2 seeds,"
-            " examples)"
-        )
+    check_pairs(right0, right1)
     differences = right1.astype(np.float64) - right0
     parts = Parts.of(differences)
     error = parts.on(test_examples)
@@ -324,6 +318,15 @@ def pilot_of(
         hours_needed=None if needed is None else hours(members(needed)),
         price_needed=None if needed is None else price(members(needed)),
     )
+
+
+def check_pairs(right0: NDArray[np.bool_], right1: NDArray[np.bool_]) -> None:
+    """Errors: ValueError where there are not two seeds of the same examples."""
+    if right0.shape != right1.shape or right0.ndim != 2 or right0.shape[0] != 2 or right0.shape[1] < 2:
+        raise ValueError(
+            f"the pilot's members are of shapes {right0.shape} and {right1.shape}; wanted twice (2 seeds,"
+            " examples)"
+        )
 
 
 def sentences(pilot: Pilot) -> tuple[str, ...]:
