@@ -275,10 +275,11 @@ def pilot_of(
     """What two pairs of members say about the sweep that is to come.
 
     `right0` and `right1` hold whether each held-out example is classified correctly at ε = 0 and at
-    `epsilon`, by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside
-    ε = 0. `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`. `discordance` and `disagreement` are as counted; the deviations are drawn towards what is usual
-    (`Parts.of`). Members are those of pilot, screening and confirmation, were all planned seeds used. Errors:
-    ValueError where there are not two seeds of the same examples.
+    `epsilon`, by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside ε
+    = 0. `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`. `discordance` and
+    `disagreement` are as counted; the deviations are drawn towards what is usual (`Parts.of`). Members are
+    those of pilot, screening and confirmation, were all planned seeds used. Errors: ValueError where there
+    are not two seeds of the same examples.
     """
     check_pairs(right0, right1)
     differences = right1.astype(np.float64) - right0

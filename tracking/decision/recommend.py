@@ -100,11 +100,7 @@ def recommend(
         calibrate_examples=source.calibrate_examples,
         control=answered(control.estimates),
         estimates=answered(adopted.estimates),
-        differences=(
-            {metric: comparison.difference(metric) for metric in answered(comparison.differences)}
-            if comparison
-            else {}
-        ),
+        differences=changes(comparison) if comparison else {},
         tied=tied,
         claimed=policy.aim(comparison or control).metric,
         verdict=found,
@@ -116,6 +112,11 @@ def recommend(
 def answered(values: Mapping[str, Interval]) -> dict[str, Interval]:
     """Those of some metrics that a recommendation carries."""
     return {metric: values[metric] for metric in ANSWERED if metric in values}
+
+
+def changes(comparison: Comparison) -> dict[str, Interval]:
+    """The differences to ε = 0 that a recommendation carries."""
+    return {metric: comparison.difference(metric) for metric in answered(comparison.differences)}
 
 
 def reason(
