@@ -230,11 +230,11 @@ def engine(name: str, count: int, device: torch.device, execution: str) -> tuple
         for row in range(count)
     ]
     one = replace(chosen, task=replace(task, recipe=replace(recipe, epochs=1)))
-    one.train(members[: chosen.way.lanes * 2], lambda _: None)
+    one.train(members[: chosen.execution.shards * 2], lambda _: None)
     started = clock(device)
-    for first in range(0, count, max(1, chosen.way.members)):
-        chosen.train(members[first : first + chosen.way.members], lambda _: None)
-    return clock(device) - started, choosing, str(chosen.way)
+    for first in range(0, count, max(1, chosen.execution.members)):
+        chosen.train(members[first : first + chosen.execution.members], lambda _: None)
+    return clock(device) - started, choosing, str(chosen.execution)
 
 
 def flop(name: str) -> float:
@@ -263,17 +263,17 @@ def ceiling(device: torch.device) -> float:
             best = min(best, (clock(device) - started) / 4)
         return 2 * size**3 / best
 
-    lanes = cores() if device.type == "cpu" else 1
-    with ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (1,)) as pool:
-        return sum(pool.map(multiply, range(lanes)))
+    shards = cores() if device.type == "cpu" else 1
+    with ThreadPoolExecutor(shards, "lane", torch.set_num_threads, (1,)) as pool:
+        return sum(pool.map(multiply, range(shards)))
 
 
 def one(variant: str, name: str, members: int, device: torch.device) -> dict[str, Any]:
     """One measurement, in this process: seconds per member and epoch, and the peak of the memory."""
     work = WORKS[name]
-    choosing, way = 0.0, ""
+    choosing, execution = 0.0, ""
     if variant in ENGINES:
-        seconds, choosing, way = engine(name, members, device, variant)
+        seconds, choosing, execution = engine(name, members, device, variant)
     elif variant == "processes":
         seconds, members = processes(name, members, device)
     else:
@@ -287,7 +287,13 @@ def one(variant: str, name: str, members: int, device: torch.device) -> dict[str
     if device.type == "cuda":
         peak, children = torch.cuda.max_memory_allocated() / 2**20, 0.0
     each = seconds / (members * work.epochs)
-    return {"seconds": each, "choosing": choosing, "way": way, "peak": peak + children, "members": members}
+    return {
+        "seconds": each,
+        "choosing": choosing,
+        "way": execution,
+        "peak": peak + children,
+        "members": members,
+    }
 
 
 def apart(variant: str, name: str, members: int, device: str) -> dict[str, Any]:

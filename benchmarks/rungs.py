@@ -287,11 +287,10 @@ def recorded(paths: Sequence[Path], generator: np.random.Generator, sweeps: int)
 
 def record(task: str, path: Path, seeds: Sequence[int], train_examples: int | None) -> None:
     """Train every ε with every seed to the end and write the curves; data lie in the folder LSCAL_DATA."""
-    plan = resolve(
-        {"tasks": [task], "train_examples": train_examples, "data_dir": os.environ.get("LSCAL_DATA")}
-    )
-    dataset = load(plan.tasks[0].dataset, plan.data_dir, plan.train_examples)
-    engine = choose(plan.tasks[0], dataset, plan.smoothing, pick_device(plan.device), len(seeds))
+    data_dir = os.environ.get("LSCAL_DATA")
+    plan = resolve({"tasks": [task], "train_examples": train_examples, "data_dir": data_dir})
+    dataset = load(plan.tasks[0].dataset, data_dir, plan.train_examples)
+    engine = choose(plan.tasks[0], dataset, plan.smoothing, pick_device("auto"), len(seeds))
     found = []
     for epsilon in EPSILONS:
         members = [member_of(plan.tasks[0], plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in seeds]

@@ -60,12 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--executions", action="store_true", help="compare fused with looped members")
     options = parser.parse_args(arguments)
     words = [options.task, *shlex.split(options.flags)]
-    ways = [("--execution", kind) for kind in ("fused", "looped")] if options.executions else []
-    rounds = ways or [("--workers", WORKERS[index % len(WORKERS)]) for index in range(options.rounds)]
+    executions = [("--execution", kind) for kind in ("fused", "looped")] if options.executions else []
+    rounds = executions or [("--workers", WORKERS[index % len(WORKERS)]) for index in range(options.rounds)]
     found: list[Ran] = []
     print("| how | ε | T | Δaccuracy | digest | seconds |\n|---|---|---|---|---|---|")
     for index, more in enumerate(rounds):
-        found.append(ran([*words, *more], loaded=bool(index % 2) and not ways))
+        found.append(ran([*words, *more], loaded=bool(index % 2) and not executions))
         one = found[-1]
         temperature = one.record["temperature"]
         print(
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" {one.record['delta_accuracy']['value']:+.5f} | {one.digest} | {one.seconds:.0f} |",
             flush=True,
         )
-    if ways:
+    if executions:
         return compared(*found)
     equal = len({one.digest for one in found}) == 1
     print(f"\n{'bit-equal' if equal else 'NOT equal'}: {len(found)} rounds")

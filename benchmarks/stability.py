@@ -66,9 +66,10 @@ def engine_of(name: str) -> tuple[Engine, Any, str]:
     """An engine for a task of the default plan, the task, and the smoothing; data lie in the folder
     LSCAL_DATA.
     """
-    plan = resolve({"tasks": [name], "data_dir": os.environ.get("LSCAL_DATA")})
+    data_dir = os.environ.get("LSCAL_DATA")
+    plan = resolve({"tasks": [name], "data_dir": data_dir})
     task = plan.tasks[0]
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    dataset = load(task.dataset, data_dir, plan.train_examples)
     return (
         choose(task, dataset, plan.smoothing, pick_device("cpu"), SEEDS, "auto", "float32"),
         task,

@@ -24,6 +24,7 @@ import torch
 
 from sweeps.data.load import load
 from sweeps.settings import resolve
+from sweeps.site import Site
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)
 
@@ -43,7 +44,7 @@ def baseline() -> None:
     train, select = dataset.splits["train"], dataset.splits["select"]
     training = TensorDataset(dataset.prepare(train.inputs), train.labels)
     held_out, labels = dataset.prepare(select.inputs), select.labels
-    mlflow.set_tracking_uri(plan.tracking_uri)
+    mlflow.set_tracking_uri(Site.tracking_uri)
     mlflow.set_experiment("digits/mlp")
     steps = len(training) // recipe.batch_size * recipe.epochs
     warmup = steps // 10
@@ -102,7 +103,7 @@ def baseline() -> None:
         return float(accuracy), float(ece)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(storage=plan.storage, directions=["maximize", "minimize"])
+    study = optuna.create_study(storage=Site.storage, directions=["maximize", "minimize"])
     for epsilon in EPSILONS:
         study.enqueue_trial({"epsilon": epsilon})
     study.optimize(objective, n_trials=len(EPSILONS))

@@ -191,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples}
     )
     task = plan.tasks[0]
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    engine = choose(task, dataset, ("uniform",), pick_device(plan.device), options.seeds)
+    dataset = load(task.dataset, options.data_dir, plan.train_examples)
+    engine = choose(task, dataset, ("uniform",), pick_device("auto"), options.seeds)
     labels = {split: dataset.splits[split].targets.cpu() for split in SPLITS}
     groups, anew = [], []
     generator = torch.Generator().manual_seed(0)

@@ -28,7 +28,7 @@ from sweeps.data.load import load
 from sweeps.devices import cores, pick_device
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.settings import resolve
+from sweeps.settings import resolve, site_of
 from sweeps.terminal import Console
 from sweeps.training.autotune import choose
 from sweeps.training.engine import Engine
@@ -65,11 +65,12 @@ def run(arguments: Sequence[str], console: Console) -> Path:
     """Train, measure, draw, and write the page, whose path is returned."""
     values = vars(parser().parse_args(arguments))
     out = values.pop("out", Path(__file__).parent)
-    plan = resolve({"tasks": [TASK], "data_dir": os.environ.get("LSCAL_DATA"), "seeds": SEEDS, **values})
+    given = {"tasks": [TASK], "data_dir": os.environ.get("LSCAL_DATA"), "seeds": SEEDS, **values}
+    plan, site = resolve(given), site_of(given)
     task = plan.tasks[0]
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    dataset = load(task.dataset, site.data_dir, plan.train_examples)
     engine = choose(
-        task, dataset, plan.smoothing, pick_device(plan.device), plan.seeds, plan.execution, plan.precision
+        task, dataset, plan.smoothing, pick_device(site.device), plan.seeds, plan.execution, plan.precision
     )
     networks, seconds = train(engine, plan, console)
     console.say("measuring, with 95 % intervals")
@@ -92,7 +93,9 @@ def train(engine: Engine, plan: Plan, console: Console) -> tuple[Networks, float
         for epsilon in EPSILONS
         for seed in range(plan.seeds)
     ]
-    console.say(f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.way} on {engine.device}")
+    console.say(
+        f"{TASK}: {len(EPSILONS)} values of ε × {plan.seeds} seeds, {engine.execution} on {engine.device}"
+    )
     with console.progress(f"training {TASK}", len(members) * engine.task.recipe.epochs) as advance:
         trained = engine.train(members, advance)
     shape = (len(EPSILONS), plan.seeds, -1, len(engine.dataset.classes))
@@ -114,7 +117,7 @@ def setting(engine: Engine, plan: Plan, seconds: float, command: str) -> page.Se
         seeds=plan.seeds,
         seconds=seconds,
         processor_seconds=time.process_time(),
-        machine=f"{processor(engine)}; {engine.way}; Python {platform.python_version()}, {versions}",
+        machine=f"{processor(engine)}; {engine.execution}; Python {platform.python_version()}, {versions}",
         date=datetime.now(UTC).date().isoformat(),
     )
 

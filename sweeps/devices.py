@@ -6,7 +6,7 @@ import torch
 
 from sweeps.errors import WrongInput
 
-MOST_LANES = 8
+MOST_SHARDS = 8
 """More threads than this would wait for each other's Python."""
 
 

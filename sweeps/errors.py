@@ -1,5 +1,5 @@
-"""Errors that a command prints without a traceback: WrongInput, which a person can cause (exit code 2), and
-Failed (1).
+"""Errors that a command prints without a traceback: WrongInput, caused by the user (exit code 2), and Failed
+(1).
 """
 
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 
 class WrongInput(ValueError):
-    """What came, what is allowed, and what to do, in words for the person who typed it."""
+    """The value, the allowed values and the remedy, in words for the user."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> WrongInput:
-    """The error for a name that does not exist, with the nearest ones that do."""
+    """Error for an unknown name, with the nearest known ones."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
@@ -19,6 +19,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> WrongInput:
 
 
 class Failed(RuntimeError):
-    """What went wrong although the input was right: a store that stays away, a device without memory, workers
-    that were given up.
-    """
+    """A failure on right input: a store that stays away, a device without memory, no workers left."""

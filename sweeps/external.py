@@ -1,199 +1,165 @@
-"""User-supplied data sets and architectures, named by the command line or a plan. See docs/your-own-task.md.
+"""Catalogue: the data sets and networks that a plan can name, built in and user-supplied.
 
-A reader of a kind of file returns `Examples`; `examples.source_of` makes a `Source` of them, and from there
-on they are like any other data set.
+See docs/your-own-task.md. Registries stay as they are. The module of a user-supplied network is imported
+when a task with it is resolved; data are read when they are loaded or looked at.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
 from sweeps.data.builtin import DATASETS, YIELDS
-from sweeps.data.dataset import TEXTS, Source
-from sweeps.data.readers import files, hub, python_source
-from sweeps.data.readers.examples import Examples, source_of
+from sweeps.data.dataset import TEXTS
 from sweeps.data.readers.spec import Columns, check_name
-from sweeps.data.registry import Yields
+from sweeps.data.registry import Load, Yields
 from sweeps.data.splits import split_rows
-from sweeps.data.tokens import LONGEST
+from sweeps.data.user_dataset import UserDataset
 from sweeps.errors import WrongInput, unknown
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.external import architecture_of
+from sweeps.models.registry import Architecture
 from sweeps.task import Recipe
 
 STEPS = 600
-"""Optimiser steps in a training, at least, where a recipe was not made for the data set."""
+"""Fewest optimiser steps of a training whose recipe was not made for the data set."""
 MOST_EPOCHS, LEAST_BATCH, BATCHES = 60, 16, 20
-"""To that end a small data set is seen so often at most, in batches of so many at least, about so many to an
-epoch.
-"""
-OWN_ARCHITECTURES: dict[str, str] = {}
-"""The spec of each architecture which was brought."""
+"""To that end: most epochs, smallest batch, and about how many batches an epoch has."""
 USUAL = ("text_cnn", "cnn", "mlp", "translator")
-"""The first of them which reads what a data set yields is its network where none is named."""
+"""Where no network is named, the first of these that reads what the data set yields."""
 
 
 @final
-class Brought:
-    """The loader of a data set that was brought. What it has read to look at, it gives away at its next call
-    and does not keep.
+class Catalogue:
+    """Data sets and networks by name.
+
+    Attributes:
+        own_datasets: user-supplied data sets: where each comes from, and how it is read.
+        own_networks: the spec of each user-supplied network, such as `my_models:net`.
+        named: data sets and networks that were given, built-in ones included, in their order.
     """
 
-    def __init__(self, name: str, columns: Columns):
-        self.name, self.columns = name, columns
-        self.kept: Source | None = None
+    def __init__(self, datasets: object, architectures: object, data_dir: Path | None):
+        """Check the entries of a plan. Errors: WrongInput."""
+        self.data_dir = data_dir
+        self.own_datasets, self.named_datasets = self.check_datasets(datasets)
+        self.own_networks, self.named_networks = self.check_networks(architectures)
+        self.loaders = {name: UserDataset(name, columns) for name, columns in self.own_datasets.items()}
+        self.networks: dict[str, Architecture] = {}
 
-    @property
-    def yields(self) -> Yields | None:
-        """What its user says it yields; None where that is known only once it is read."""
-        if self.columns.tokenizer:
-            return Yields("tokens")
-        return Yields("images", self.columns.image_size) if self.columns.image_size else None
-
-    def __call__(self, data_dir: Path | None) -> Source:
-        """The examples. Errors: WrongInput, in words for the person who brought them."""
-        source, self.kept = self.kept or self.read(data_dir), None
-        return source
-
-    def look(self, data_dir: Path | None) -> Source:
-        """The examples, kept for the next call."""
-        self.kept = self.kept or self.read(data_dir)
-        return self.kept
-
-    def read(self, data_dir: Path | None) -> Source:
-        """Read the source, of whatever kind it is."""
-        columns = self.columns
-        found: Examples | Source
-        if columns.source.startswith("openml:"):
-            found = hub.of_openml(columns, data_dir)
-        elif columns.source.startswith("hf:"):
-            found = hub.of_hugging_face(columns)
-        elif columns.path.exists():
-            found = files.examples_of(columns)
-        elif python_source.names_code(columns.source):
-            found = python_source.examples_of(columns.source, data_dir)
-        else:
-            ours = sorted(name for name, one in DATASETS.items() if not isinstance(one, Brought))
+    @staticmethod
+    def check_datasets(entries: object) -> tuple[dict[str, Columns], tuple[str, ...]]:
+        """The user-supplied data sets among the entries, and the names of all."""
+        if not isinstance(entries, Mapping):
             raise WrongInput(
-                f"there is no data set {columns.source!r}: no such file or folder here, and no name of"
-                " openml:NAME, hf:NAME or package.module:function. Ours are"
-                f" {', '.join(ours)}."
+                f"datasets is {entries!r}; wanted a mapping from names to sources, such as {{pets: {{source:"
+                " data/pets}}."
             )
-        source = found if isinstance(found, Source) else source_of(found, columns.drop_rare_classes)
-        if columns.tokenizer and source.inputs.dtype.kind in TEXTS:
-            ids, vocabulary = hub.tokenised(source.inputs, columns.tokenizer, LONGEST)
-            source = replace(source, inputs=ids, vocabulary=vocabulary, shown=tuple(map(str, source.inputs)))
-        return source
+        given = {
+            check_name("a data set", name): one if isinstance(one, Columns) else Columns.of(str(name), one)
+            for name, one in entries.items()
+        }
+        for name, columns in given.items():
+            if name in DATASETS and (columns.source != name or columns.path.exists()):
+                raise WrongInput(
+                    f"there is a data set named {name!r} already; give yours another name: --name my_{name}."
+                )
+        return {name: columns for name, columns in given.items() if name not in DATASETS}, tuple(given)
 
-
-def bring_datasets(entries: object) -> dict[str, Columns]:
-    """Make the data sets of a plan known by their names; of ours, nothing is to be done. Errors:
-    WrongInput.
-    """
-    if not isinstance(entries, Mapping):
-        raise WrongInput(
-            f"datasets is {entries!r}; wanted a mapping from names to sources, such as {{pets: {{source:"
-            " data/pets}}."
-        )
-    brought = {
-        check_name("a data set", name): one if isinstance(one, Columns) else Columns.of(str(name), one)
-        for name, one in entries.items()
-    }
-    for name, columns in brought.items():
-        known = DATASETS.get(name)
-        if (
-            known is not None
-            and not isinstance(known, Brought)
-            and (columns.source != name or columns.path.exists())
+    @staticmethod
+    def check_networks(entries: object) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The specs of the user-supplied networks among the entries, and the names of all."""
+        if not isinstance(entries, Mapping) or not all(
+            isinstance(spec, str) and spec for spec in entries.values()
         ):
             raise WrongInput(
-                f"there is a data set named {name!r} already; give yours another name: --name my_{name}."
+                f"architectures is {entries!r}; wanted a mapping from names to specs, such as {{net:"
+                " 'my_models:net'}."
             )
-        if (known is None or isinstance(known, Brought)) and not (known and known.columns == columns):
-            DATASETS[name] = Brought(name, columns)
-    return brought
-
-
-def bring_architectures(entries: object) -> dict[str, str]:
-    """Make the architectures of a plan known by their names; of ours, nothing is to be done. Their modules
-    are imported. Errors: WrongInput.
-    """
-    if not isinstance(entries, Mapping) or not all(
-        isinstance(spec, str) and spec for spec in entries.values()
-    ):
-        raise WrongInput(
-            f"architectures is {entries!r}; wanted a mapping from names to specs, such as {{net:"
-            " 'my_models:net'}."
-        )
-    for name, spec in entries.items():
-        check_name("an architecture", name)
-        if spec == name and name not in OWN_ARCHITECTURES:
-            if name not in ARCHITECTURES:
+        for name, spec in entries.items():
+            check_name("an architecture", name)
+            if spec == name and name not in ARCHITECTURES:
                 raise unknown("architecture", name, ARCHITECTURES)
-        elif name in ARCHITECTURES and name not in OWN_ARCHITECTURES:
-            raise WrongInput(
-                f"there is an architecture named {name!r} already; give yours another name: --architecture"
-                f" my_{name}={spec}."
-            )
-        elif OWN_ARCHITECTURES.get(name) != spec:
-            ARCHITECTURES[name] = architecture_of(name, spec)
-            OWN_ARCHITECTURES[name] = spec
-    return dict(entries)
+            if spec != name and name in ARCHITECTURES:
+                raise WrongInput(
+                    f"there is an architecture named {name!r} already; give yours another name:"
+                    f" --architecture my_{name}={spec}."
+                )
+        return {name: spec for name, spec in entries.items() if spec != name}, tuple(entries)
 
+    @cached_property
+    def datasets(self) -> dict[str, Load]:
+        """The loader of every data set."""
+        return {**DATASETS, **self.loaders}
 
-def usual_tasks(
-    datasets: Mapping[str, Columns], architectures: Mapping[str, str], data_dir: Path | None
-) -> list[str]:
-    """The tasks where none is named: every data set which was brought with every architecture, or with one
-    which suits its inputs.
-    """
-    if not datasets:
-        return [f"digits/{architecture}" for architecture in architectures or ("mlp",)]
-    return [f"{name}/{one}" for name in datasets for one in architectures or (suited(name, data_dir),)]
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The name of every network."""
+        return tuple({**ARCHITECTURES, **self.own_networks})
 
+    def own_network(self, name: str) -> Architecture | None:
+        """A user-supplied network; None for a built-in one."""
+        return self.architecture(name) if name in self.own_networks else None
 
-def suited(name: str, data_dir: Path | None) -> str:
-    """The architecture for a data set's inputs: a text CNN, a CNN for images, a perceptron for the rest."""
-    yields = yields_of(name) or seen(name, data_dir)
-    return next((one for one in USUAL if ARCHITECTURES[one].reads.takes(yields)), "mlp")
+    def architecture(self, name: str) -> Architecture:
+        """A network; the module of a user-supplied one is imported. Errors: WrongInput."""
+        if name not in self.own_networks:
+            return ARCHITECTURES[name]
+        if name not in self.networks:
+            self.networks[name] = architecture_of(name, self.own_networks[name])
+        return self.networks[name]
 
+    def usual_tasks(self) -> list[str]:
+        """The tasks where none is named: every given data set with every given network, or a suitable one."""
+        if not self.named_datasets:
+            return [f"digits/{name}" for name in self.named_networks or ("mlp",)]
+        return [
+            f"{name}/{one}"
+            for name in self.named_datasets
+            for one in self.named_networks or (self.suited(name),)
+        ]
 
-def yields_of(name: str) -> Yields | None:
-    """What a data set is known to yield before it is read; None where that is not known."""
-    loader = DATASETS[name]
-    return loader.yields if isinstance(loader, Brought) else YIELDS.get(name)
+    def suited(self, name: str) -> str:
+        """The network for the inputs of a data set: a text CNN, a CNN for images, a perceptron for the
+        rest.
+        """
+        yields = self.yields(name) or self.seen(name)
+        return next((one for one in USUAL if ARCHITECTURES[one].reads.takes(yields)), "mlp")
 
+    def yields(self, name: str) -> Yields | None:
+        """What a data set is declared to yield; None where only reading it tells."""
+        return self.loaders[name].yields if name in self.loaders else YIELDS.get(name)
 
-def seen(name: str, data_dir: Path | None) -> Yields:
-    """What a data set yields, by reading it. Errors: WrongInput where it cannot be read."""
-    loader = DATASETS[name]
-    source = loader.look(data_dir) if isinstance(loader, Brought) else loader(data_dir)
-    if source.labels.ndim > 1:
-        return Yields("sequences")
-    if source.inputs.dtype.kind in TEXTS or source.vocabulary:
-        return Yields("tokens")
-    return Yields("images", min(source.inputs.shape[2:])) if source.inputs.ndim == 4 else Yields("features")
+    def seen(self, name: str) -> Yields:
+        """What a data set yields, by reading it. Errors: WrongInput where it cannot be read."""
+        user = self.loaders.get(name)
+        source = user.look(self.data_dir) if user else DATASETS[name](self.data_dir)
+        if source.labels.ndim > 1:
+            return Yields("sequences")
+        if source.inputs.dtype.kind in TEXTS or source.vocabulary:
+            return Yields("tokens")
+        return (
+            Yields("images", min(source.inputs.shape[2:])) if source.inputs.ndim == 4 else Yields("features")
+        )
 
+    def recipe(self, dataset: str, architecture: str) -> Recipe:
+        """The recipe of a network for a data set."""
+        return self.architecture(architecture).recipe(dataset)
 
-def recipe_for(
-    recipe: Recipe, dataset: str, architecture: str, data_dir: Path | None, train_examples: int | None
-) -> Recipe:
-    """A recipe that was not made for a data set which was brought, with as many steps as a small one needs:
-    smaller batches, more epochs.
+    def sized(self, recipe: Recipe, dataset: str, architecture: str, train_examples: int | None) -> Recipe:
+        """A recipe with as many steps as a small user-supplied data set needs: smaller batches, more epochs.
 
-    Other recipes are as they were: those which an architecture that was brought has itself.
-    """
-    loader = DATASETS[dataset]
-    if not isinstance(loader, Brought) or (
-        architecture in OWN_ARCHITECTURES and ARCHITECTURES[architecture].recipes
-    ):
-        return recipe
-    source = loader.look(data_dir)
-    labels = source.labels if source.labels.ndim == 1 else np.zeros(len(source.labels), np.int64)
-    examples = min(len(split_rows(source, labels)["train"]), train_examples or len(labels))
-    batch = min(recipe.batch_size, max(LEAST_BATCH, 2 ** int(np.log2(max(1, examples / BATCHES)))))
-    epochs = max(recipe.epochs, min(MOST_EPOCHS, -(-STEPS // max(1, examples // batch))))
-    return replace(recipe, batch_size=batch, epochs=epochs)
+        Recipes for built-in data sets, and those that a user-supplied network has itself, stay as they are.
+        """
+        own = architecture in self.own_networks and self.architecture(architecture).recipes
+        if dataset not in self.loaders or own:
+            return recipe
+        source = self.loaders[dataset].look(self.data_dir)
+        labels = source.labels if source.labels.ndim == 1 else np.zeros(len(source.labels), np.int64)
+        examples = min(len(split_rows(source, labels)["train"]), train_examples or len(labels))
+        batch = min(recipe.batch_size, max(LEAST_BATCH, 2 ** int(np.log2(max(1, examples / BATCHES)))))
+        epochs = max(recipe.epochs, min(MOST_EPOCHS, -(-STEPS // max(1, examples // batch))))
+        return replace(recipe, batch_size=batch, epochs=epochs)

@@ -8,7 +8,6 @@ from sweeps.data.builtin import DATASETS
 from sweeps.data.readers.python_source import FILE, names_code
 from sweeps.data.readers.spec import Columns, check_name, name_of
 from sweeps.errors import WrongInput
-from sweeps.external import OWN_ARCHITECTURES, Brought
 from sweeps.models.builtin import ARCHITECTURES
 
 OF_COLUMNS = ("label_column", "input_columns", "split_column", "image_size", "drop_rare_classes", "tokenizer")
@@ -48,8 +47,7 @@ def free(name: str, spec: str, known: Mapping[str, Any]) -> str:
     """The name which a spec goes by: another one where something of ours is called so; that is meant where
     the spec is the name itself.
     """
-    ours = name in known and not isinstance(known[name], Brought) and name not in OWN_ARCHITECTURES
-    return f"own_{name}" if ours and (spec != name or Path(spec).exists()) else name
+    return f"own_{name}" if name in known and (spec != name or Path(spec).exists()) else name
 
 
 def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], task: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Score: what a trial's trained members come to, as an Outcome."""
+"""Scores a trial's members and returns its Outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,8 +20,8 @@ from sweeps.training.engine import CALIBRATED, Trained
 from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Outcome, Stage
 
 Part = SplitName | Literal["sentences"]
-"""What the logits of a trial are kept of; of translations also the numbers of each sentence of *test* of
-which BLEU is made.
+"""Parts of a trial's logits that are stored; for translations also the statistics of BLEU of each sentence of
+*test*.
 """
 SENTENCES: Literal["sentences"] = "sentences"
 SCORED: dict[Stage, tuple[SplitName, ...]] = {
@@ -29,7 +29,7 @@ SCORED: dict[Stage, tuple[SplitName, ...]] = {
     "screen": ("select",),
     "confirm": ("select", "test"),
 }
-"""Splits whose metrics each stage looks at. The test split is opened by the confirmation alone."""
+"""Splits scored in each stage. Only the confirmation opens *test*."""
 
 REPORTED = (
     "accuracy",
@@ -50,22 +50,22 @@ REPORTED = (
 """Metrics of every trial, raw and after temperature."""
 
 TOWARDS_PEOPLE = ("soft_nll", "jensen_shannon", "human_ece")
-"""Metrics of a confirmed trial where *test* has label distributions of people."""
+"""Metrics of a confirmed trial where *test* has people's label distributions."""
 
 STEPS = 100
-"""Coverages at which the error rate among the most confident examples is kept."""
+"""Coverages at which the error rate of the most confident examples is stored."""
 
 Logits = Mapping[Part, Float[Tensor, "seed _ _"]]
 """Logits (seed, prediction, class) of splits, and of SENTENCES the statistics (seed, sentence, statistic)."""
 
 
 def splits_of(stage: Stage) -> tuple[SplitName, ...]:
-    """The splits whose logits a trial is scored by."""
+    """Splits whose logits score a trial."""
     return ("calibrate", *SCORED[stage])
 
 
 def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
-    """What the logits of a finished trial are kept of."""
+    """Parts of a finished trial's logits that are stored."""
     return (*splits_of(stage), *((SENTENCES,) if dataset.sequences and stage == "confirm" else ()))
 
 
@@ -78,10 +78,10 @@ def score(
     trained: Trained,
     rows: slice,
 ) -> tuple[Outcome, Float[Tensor, " row"]]:
-    """The outcome of a trial: temperature fitted on *calibrate*, then every metric on the stage's other
+    """A trial's outcome: the temperature fitted on *calibrate*, then every metric on the stage's other
     splits.
 
-    Beside it, the recalibrated loss of each example of *select*, mean over the seeds.
+    Also the recalibrated loss of each example of *select*, mean over the seeds.
     """
     labels = {split: dataset.splits[split].targets.cpu() for split in splits_of(study.stage)}
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
@@ -124,8 +124,8 @@ def score(
 
 
 def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
-    """The predictions of those examples of *test* of which is known how people label them, against that; None
-    where there are none.
+    """Predictions of those examples of *test* with people's label distributions, against these; None where
+    there are none.
     """
     human = dataset.splits["test"].human
     known = torch.zeros(0, dtype=torch.bool) if human is None else human.isfinite().all(-1).cpu()
@@ -135,7 +135,7 @@ def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
 
 
 def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str, tuple[float, ...]]:
-    """What p-norm normalisation, fitted on *calibrate*, makes of the metrics on *test*."""
+    """Metrics on *test* after p-norm normalisation, fitted on *calibrate*."""
     predictions = Predictions.from_logits(logits["test"], labels["test"])
     repaired = predictions.calibrated(PNorm.fit(logits["calibrate"], labels["calibrate"]))
     return {
@@ -155,7 +155,7 @@ def risks_of(predictions: Predictions) -> tuple[tuple[float, ...], ...]:
 def unscored(
     study: Study, trial: Trial, seeds: Sequence[int], dataset: Dataset, trained: Trained, rows: slice
 ) -> Outcome:
-    """What is known of a trial from its training alone."""
+    """A trial's outcome from its training alone."""
     epochs = trained.epochs[rows.start]
     curves = {name: values[:epochs, rows] for name, values in trained.curves.items() if name != CALIBRATED}
     compared = curves_of(trained.curves, rows, epochs)

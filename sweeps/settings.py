@@ -1,34 +1,21 @@
-"""Settings: plain values, as they come from YAML and flags, to a Plan. Everything that may be wrong with them
-is found here.
-"""
+"""Settings: a Plan and a Site from plain values, as YAML and flags have them, with every check of them."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweeps.data.builtin import DATASETS
-from sweeps.data.readers.examples import listed
-from sweeps.data.readers.spec import NAME
 from sweeps.errors import WrongInput, unknown
-from sweeps.external import (
-    Brought,
-    bring_architectures,
-    bring_datasets,
-    recipe_for,
-    seen,
-    usual_tasks,
-    yields_of,
-)
+from sweeps.external import Catalogue
 from sweeps.external_flags import brought
-from sweeps.models.builtin import ARCHITECTURES
-from sweeps.plan import LAUNCHES, Plan
-from sweeps.task import OPTIMISERS, PRECISIONS, Execution, Recipe, Task
+from sweeps.plan import Plan
+from sweeps.site import LAUNCHES, Site
+from sweeps.task import OPTIMISERS, PRECISIONS, PinnedExecution, Recipe, Task
+from sweeps.task_patterns import matching
 from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
 from tracking.decision.policies import POLICIES
 from tracking.decision.prices import Prices
@@ -37,8 +24,9 @@ from tracking.decision.terms import Tolerances
 LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay", "smoothing")
 RECIPE_KEYS = tuple(f.name for f in fields(Recipe))
-NEAR = 4
-"""Alternatives that are named for a task that is not possible."""
+PLAN_KEYS, SITE_KEYS = (tuple(one.name for one in fields(kind)) for kind in (Plan, Site))
+LEAST = {"trials": 2, "seeds": 1, "confirm_seeds": 2, "train_examples": 2, "random_state": 0}
+"""The smallest value of each count."""
 
 
 def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,38 +80,81 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def resolve(values: Mapping[str, Any]) -> Plan:
-    """A Plan from plain values, as they come from YAML and flags. What is absent takes its default.
+    """A Plan from plain values, as YAML and flags have them; what is absent takes its default. Keys of a Site
+    are not read, but for data sets and networks.
 
     A recipe's field (epochs, batch_size, …) applies to every task; inside an entry of `tasks`, to that task.
     Errors: WrongInput for any key, name, type or range that is not allowed.
     """
-    known = {f.name for f in fields(Plan)} | set(RECIPE_KEYS)
-    for key in values:
-        if key not in known:
-            raise unknown("plan key", str(key), known)
-    given = {key: value for key, value in values.items() if value is not None}
-    everywhere = {key: given.pop(key) for key in RECIPE_KEYS if key in given}
-    given["tasks"] = resolve_tasks(given, everywhere)
-    given["epsilon"] = read_range("epsilon", given.get("epsilon", Plan.epsilon))
-    tune = given.get("tune", {})
-    if not isinstance(tune, Mapping):
-        raise WrongInput(f"tune is {tune!r}; wanted a mapping such as {{learning_rate: [0.001, 0.01]}}.")
-    for key in tune:
-        if key not in TUNABLE:
-            raise unknown("tunable value", str(key), TUNABLE)
-    given["tune"] = {
-        key: None if value is None else read_range(key, value)
-        for key, value in tune.items()
-        if key != "smoothing"
-    }
-    if "smoothing" in tune:
-        given["smoothing"] = DEFAULT_CHOICE if tune["smoothing"] is None else tune["smoothing"]
-    given["smoothing"] = read_smoothings(given.get("smoothing", Plan.smoothing))
-    given["tolerances"] = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
-    given["prices"] = read_prices(given.get("prices", {}))
+    given = known(values)
+    tasks = resolve_tasks(given)
+    checked = {key: value for key, value in given.items() if key in PLAN_KEYS}
+    check_texts(checked, ("policy", "precision", "execution"))
+    check_numbers(checked)
+    epsilon = read_range("epsilon", given.get("epsilon", Plan.epsilon))
+    tune, smoothing = read_tune(given)
+    tolerances = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
+    checked |= {"tasks": tasks, "epsilon": epsilon, "tune": tune, "smoothing": smoothing}
+    checked |= {"tolerances": tolerances, "prices": read_prices(given.get("prices", {}))}
+    if not isinstance(given.get("rungs", True), bool):
+        raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
+    plan = Plan(**checked)
+    check_ranges(plan)
+    if plan.precision not in PRECISIONS:
+        raise unknown("precision", plan.precision, PRECISIONS)
+    PinnedExecution.of(plan.execution)
+    if plan.policy not in POLICIES:
+        raise unknown("policy", plan.policy, POLICIES)
+    return plan
+
+
+def site_of(values: Mapping[str, Any]) -> Site:
+    """A Site from plain values, as YAML and flags have them; keys of a Plan are not read. Errors:
+    WrongInput.
+    """
+    given = {key: value for key, value in known(values).items() if key in SITE_KEYS}
+    texts = [one.name for one in fields(Site) if one.name in given and isinstance(one.default, str | None)]
+    check_texts(given, [key for key in texts if key not in ("workers", "gpus_per_worker")])
     if given.get("workers", "auto") != "auto":
         read_count("workers", given["workers"], 0)
-    for key in ("effect", "price_per_hour", "grace", "gpus_per_worker"):
+    if "gpus_per_worker" in given:
+        given["gpus_per_worker"] = read_number("gpus_per_worker", given["gpus_per_worker"])
+        if given["gpus_per_worker"] <= 0:
+            raise WrongInput(
+                f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or"
+                " 0.25."
+            )
+    if given.get("launch") not in (None, *LAUNCHES):
+        raise unknown("launch", str(given["launch"]), LAUNCHES)
+    own = catalogue_of(given)
+    return Site(**{**given, "datasets": own.own_datasets, "architectures": own.own_networks})
+
+
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are given. Errors: WrongInput for a key of neither Plan, Site nor Recipe."""
+    keys = {*PLAN_KEYS, *SITE_KEYS, *RECIPE_KEYS}
+    for key in values:
+        if key not in keys:
+            raise unknown("plan key", str(key), keys)
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def catalogue_of(given: Mapping[str, Any]) -> Catalogue:
+    """The data sets and networks that the values can name."""
+    data_dir = Path(str(given["data_dir"])) if given.get("data_dir") else None
+    return Catalogue(given.get("datasets", {}), given.get("architectures", {}), data_dir)
+
+
+def check_texts(given: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Errors: WrongInput for a value that should be a text, and is none."""
+    for key in keys:
+        if key in given and not (isinstance(given[key], str) and given[key]):
+            raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
+
+
+def check_numbers(given: dict[str, Any]) -> None:
+    """Read the plan's numbers, in place. Errors: WrongInput for one outside of its range."""
+    for key in ("effect", "price_per_hour", "grace"):
         if key in given:
             given[key] = read_number(key, given[key])
     if not 0 < given.get("effect", Plan.effect) < 1:
@@ -131,44 +162,38 @@ def resolve(values: Mapping[str, Any]) -> Plan:
             f"effect is {given['effect']!r}; allowed is a share between 0 and 1: 0.003 is 0.3 percentage"
             " points."
         )
-    if (given.get("price_per_hour") or 0) < 0:
+    if given.get("price_per_hour", 0) < 0:
         raise WrongInput(f"price_per_hour is {given['price_per_hour']!r}; allowed is a number of at least 0.")
-    for key, least in (
-        ("trials", 2),
-        ("seeds", 1),
-        ("confirm_seeds", 2),
-        ("train_examples", 2),
-        ("random_state", 0),
-    ):
+    for key, least in LEAST.items():
         if key in given:
             read_count(key, given[key], least)
     if given.get("grace", LEAST_GRACE) < LEAST_GRACE:
         raise WrongInput(
             f"grace is {given['grace']!r}; allowed is a number of seconds of at least {LEAST_GRACE:g}."
         )
-    if given.get("gpus_per_worker", 1) <= 0:
-        raise WrongInput(
-            f"gpus_per_worker is {given['gpus_per_worker']!r}; allowed is a number above 0, such as 1 or"
-            " 0.25."
-        )
-    for key in (
-        "policy",
-        "device",
-        "precision",
-        "execution",
-        "storage",
-        "tracking_uri",
-        "data_dir",
-        "launch",
-        "ray_address",
-        "state_dir",
-        "start_from",
-    ):
-        if key in given and not (isinstance(given[key], str) and given[key]):
-            raise WrongInput(f"{key} is {given[key]!r}; wanted some text.")
-    if not isinstance(given.get("rungs", True), bool):
-        raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
-    plan = Plan(**given)
+
+
+def read_tune(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The ranges tuned beside ε, and the kinds of smoothing."""
+    tune = given.get("tune", {})
+    if not isinstance(tune, Mapping):
+        raise WrongInput(f"tune is {tune!r}; wanted a mapping such as {{learning_rate: [0.001, 0.01]}}.")
+    for key in tune:
+        if key not in TUNABLE:
+            raise unknown("tunable value", str(key), TUNABLE)
+    smoothing = given.get("smoothing", Plan.smoothing)
+    if "smoothing" in tune:
+        smoothing = DEFAULT_CHOICE if tune["smoothing"] is None else tune["smoothing"]
+    ranges = {
+        key: None if value is None else read_range(key, value)
+        for key, value in tune.items()
+        if key != "smoothing"
+    }
+    return ranges, read_smoothings(smoothing)
+
+
+def check_ranges(plan: Plan) -> None:
+    """Errors: WrongInput for a range that is empty or holds a value that is not allowed."""
     low, high = plan.epsilon
     if not low < high < 1:
         raise WrongInput(
@@ -183,41 +208,20 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     for task in plan.tasks:
         for key, (lowest, highest) in plan.ranges(task).items():
             if not 0 < lowest < highest:
-                hint = (
-                    ""
-                    if plan.tune[key]
-                    else f" The recipe of {task.name} has none; give --tune {key}=LOW:HIGH."
-                )
+                hint = f" The recipe of {task.name} has none; give --tune {key}=LOW:HIGH."
                 raise WrongInput(
-                    f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW < HIGH.{hint}"
+                    f"tune.{key} is {lowest:g}:{highest:g}; allowed is LOW:HIGH with 0 < LOW <"
+                    f" HIGH.{'' if plan.tune[key] else hint}"
                 )
-    if plan.precision not in PRECISIONS:
-        raise unknown("precision", plan.precision, PRECISIONS)
-    Execution.of(plan.execution)
-    if plan.launch not in (None, *LAUNCHES):
-        raise unknown("launch", str(plan.launch), LAUNCHES)
-    if plan.policy not in POLICIES:
-        raise unknown("policy", plan.policy, POLICIES)
-    return plan
 
 
-def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple[Task, ...]:
+def resolve_tasks(given: Mapping[str, Any]) -> tuple[Task, ...]:
     """Tasks from names, patterns such as `fashion_mnist/*`, and mappings with a `task` and recipe fields; or
-    the usual ones for what is brought.
-
-    Data sets and architectures which are brought are made known before. Those of ours which were named with
-    them are taken out of `given`.
+    the usual ones for the given data sets and networks.
     """
-    data_dir = Path(str(given["data_dir"])) if given.get("data_dir") else None
-    datasets, architectures = (
-        bring_datasets(given.get("datasets", {})),
-        bring_architectures(given.get("architectures", {})),
-    )
-    entries = given["tasks"] if "tasks" in given else usual_tasks(datasets, architectures, data_dir)
-    given["datasets"] = {
-        name: columns for name, columns in datasets.items() if isinstance(DATASETS[name], Brought)
-    }
-    given["architectures"] = {name: spec for name, spec in architectures.items() if spec != name}
+    catalogue = catalogue_of(given)
+    everywhere = {key: given[key] for key in RECIPE_KEYS if key in given}
+    entries = given["tasks"] if "tasks" in given else catalogue.usual_tasks()
     if isinstance(entries, str):
         entries = [entries]
     if not isinstance(entries, (list, tuple)) or not entries:
@@ -232,86 +236,21 @@ def resolve_tasks(given: dict[str, Any], everywhere: Mapping[str, Any]) -> tuple
         for key in own:
             if key not in ("task", *RECIPE_KEYS):
                 raise unknown("task key", str(key), ("task", *RECIPE_KEYS))
-        changes = {key: value for key, value in own.items() if key != "task"} | dict(everywhere)
-        for name in matching(own["task"], data_dir):
+        changes = {key: value for key, value in own.items() if key != "task"} | everywhere
+        for name in matching(own["task"], catalogue):
             dataset, architecture = name.split("/")
-            recipe = ARCHITECTURES[architecture].recipe(dataset)
+            recipe = catalogue.recipe(dataset, architecture)
             if not {"epochs", "batch_size"} <= changes.keys():
-                recipe = recipe_for(recipe, dataset, architecture, data_dir, given.get("train_examples"))
-            tasks[name] = Task(dataset, architecture, revise(recipe, changes), given.get("start_from"))
+                recipe = catalogue.sized(recipe, dataset, architecture, given.get("train_examples"))
+            tasks[name] = Task(
+                dataset,
+                architecture,
+                revise(recipe, changes),
+                given.get("start_from"),
+                catalogue.loaders.get(dataset),
+                catalogue.own_network(architecture),
+            )
     return tuple(tasks.values())
-
-
-def matching(pattern: str, data_dir: Path | None = None) -> list[str]:
-    """The task names which a name or a pattern stands for: the possible ones, whose network reads what the
-    data set yields.
-
-    For a pattern, data sets which were brought are looked at where nothing is said about them; a name with
-    one is taken at its word. Errors: WrongInput where there is no such task, or none that is possible.
-    """
-    names = [f"{dataset}/{architecture}" for dataset in DATASETS for architecture in ARCHITECTURES]
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if found:
-        if possible := [name for name in found if is_possible(name, data_dir, look=name != pattern)]:
-            return possible
-        raise impossible(pattern, found[0])
-    dataset, slash, architecture = pattern.partition("/")
-    if slash and dataset not in DATASETS and "*" not in dataset:
-        raise not_brought("dataset", dataset, DATASETS, f"--dataset PATH --name {dataset}")
-    if slash and architecture not in ARCHITECTURES and "*" not in architecture:
-        raise not_brought(
-            "architecture",
-            architecture,
-            ARCHITECTURES,
-            f"--architecture {architecture}=package.module:function",
-        )
-    raise unknown("task", pattern, filter(is_possible, names))
-
-
-def is_possible(name: str, data_dir: Path | None = None, *, look: bool = False) -> bool:
-    """Whether the network of a task reads what its data set yields. What is not known is taken for possible,
-    or looked at.
-    """
-    dataset, architecture = name.split("/")
-    yields = yields_of(dataset) or (
-        seen(dataset, data_dir) if look and isinstance(DATASETS[dataset], Brought) else None
-    )
-    return ARCHITECTURES[architecture].reads.takes(yields)
-
-
-def impossible(pattern: str, name: str) -> WrongInput:
-    """The error for a name of a task that cannot work, or for a pattern of such names, of which `name` is the
-    first.
-    """
-    dataset, architecture = name.split("/")
-    networks = sorted(one for one in ARCHITECTURES if is_possible(f"{dataset}/{one}"))
-    datasets = sorted(one for one in DATASETS if is_possible(f"{one}/{architecture}"))
-    why = (
-        f"{architecture} reads {ARCHITECTURES[architecture].reads}, and {dataset} yields"
-        f" {yields_of(dataset) or 'something else'}"
-    )
-    with_dataset = (
-        f"With {dataset} go {listed(networks, NEAR)}" if networks else f"No network here reads {dataset}"
-    )
-    with_network = (
-        f"with {architecture} go {listed(datasets, NEAR)}"
-        if datasets
-        else f"{architecture} reads no data set here"
-    )
-    told = f"{name} is not possible" if name == pattern else f"no task {pattern!r} is possible"
-    return WrongInput(f"{told}: {why}. {with_dataset}; {with_network}.")
-
-
-def not_brought(kind: str, name: str, known: Mapping[str, Any], flags: str) -> WrongInput:
-    """The error for a name that does not exist, with the flags which bring one where it could be the name of
-    one.
-    """
-    error = unknown(kind, name, known)
-    return (
-        WrongInput(f"{error} To bring one of your own, on each worker too: {flags}.")
-        if NAME.fullmatch(name)
-        else error
-    )
 
 
 def revise(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -1,13 +1,15 @@
 """Task: a data set, an architecture and a recipe, fixed while ε varies; and how members are executed."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from sweeps.errors import WrongInput
 
-Kind = Literal["fused", "looped"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ExecutionKind = Literal["fused", "looped"]
+KINDS: tuple[ExecutionKind, ...] = get_args(ExecutionKind)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<lanes>[1-9]\d{0,2}))?)?")
@@ -49,7 +51,7 @@ class Recipe:
         return {key: value for key, value in mapping.items() if value not in (None, [])}
 
 
-class Execution(NamedTuple):
+class PinnedExecution(NamedTuple):
     """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time,
     then in how many lanes.
 
@@ -57,12 +59,12 @@ class Execution(NamedTuple):
     `sweeps.training.autotune`.
     """
 
-    kind: Kind | None = None
+    kind: ExecutionKind | None = None
     members: int | None = None
-    lanes: int | None = None
+    shards: int | None = None
 
     @classmethod
-    def of(cls, text: str) -> "Execution":
+    def of(cls, text: str) -> "PinnedExecution":
         """Read `auto`, `fused`, `looped:16` or `fused:64:2`. Errors: WrongInput."""
         if text == "auto":
             return cls()
@@ -71,20 +73,39 @@ class Execution(NamedTuple):
                 f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or"
                 " fused:MEMBERS:LANES."
             )
-        kind: Kind = "fused" if match["kind"] == "fused" else "looped"
-        members, lanes = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
-        return cls(kind, members, lanes)
+        kind: ExecutionKind = "fused" if match["kind"] == "fused" else "looped"
+        members, shards = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
+        return cls(kind, members, shards)
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A network that can be built for a data set: a `sweeps.models.registry.Architecture`."""
+
+    @property
+    def version(self) -> str:
+        """A digest of its code; "" where it is built in."""
+
+    def module(self, dataset: Any) -> Any:
+        """A freshly initialised `torch.nn.Module`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Data, architecture and recipe, fixed while ε varies. Its name is `dataset/architecture`."""
+    """Data, architecture and recipe, fixed while ε varies.
+
+    Attributes:
+        start_from: a file of initial weights, see `sweeps.models.initial_weights`; each machine has its own.
+        loader: reads a user-supplied data set, given the data directory; None for a built-in one.
+        network: a user-supplied network; None for a built-in one.
+    """
 
     dataset: str
     architecture: str
     recipe: Recipe
     start_from: str | None = field(default=None, repr=False)
-    """A file of weights, see `sweeps.models.initial_weights`; each machine has its own path to it."""
+    loader: Callable[[Path | None], Any] | None = field(default=None, repr=False, compare=False)
+    network: Network | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:

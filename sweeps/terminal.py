@@ -1,6 +1,4 @@
-"""Console: what a sweep tells: to a person lines, tables and a progress bar; to a machine one line of JSON
-per event.
-"""
+"""Console: lines, tables and a progress bar for people; one line of JSON per event for machines."""
 
 import json
 import logging
@@ -31,22 +29,22 @@ from typing_extensions import override
 from tracking.report.summary import Table
 
 Advance = Callable[[int], None]
-"""Told how many member-epochs were trained."""
+"""Called with the number of trained member-epochs."""
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 PLAIN_SECONDS = 10
-"""Without a terminal, the progress is a plain line this often."""
+"""Between two lines of progress where there is no terminal."""
 PLAIN_WIDTH, WIDEST = 100, 120
 """Columns of a paragraph: where there is no terminal, and at most."""
 WIDTH = 160
-"""Tables are never cut to a narrower terminal: it wraps them, and nothing is lost."""
+"""Columns of tables; a narrower terminal wraps them, so no text is lost."""
 
 
 class Console:
-    """Writes text for people to stdout, or to stderr where stdout is kept for JSON; the progress bar and
-    errors are always on stderr.
+    """Writes text for people to stdout, or to stderr where stdout carries JSON; the progress bar and errors
+    are always on stderr.
 
-    With `log_format="json"` all of it goes to stderr, each event as a line of JSON: `time` (ISO 8601, UTC,
+    With `log_format="json"` everything goes to stderr, each event as a line of JSON: `time` (ISO 8601, UTC,
     milliseconds), `level` (`info`, `warning`, `error`), `event`, `message`, and the event's own fields.
     """
 
@@ -56,7 +54,7 @@ class Console:
         self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
-        """A line of text; what is said in red is a warning."""
+        """Print a line; a red one is a warning."""
         if not self.json:
             self.out.print(text, style=style, markup=False)
         elif text.strip():
@@ -65,7 +63,7 @@ class Console:
     def paragraph(
         self, text: str, style: str | None = None, *, event: str = "message", **fields: Any
     ) -> None:
-        """A sentence or several, wrapped at words to the width of the terminal; links stay whole."""
+        """Print sentences, wrapped at words to the width of the terminal; links stay whole."""
         if self.json:
             self.say(text, style, event=event, **fields)
             return
@@ -76,7 +74,7 @@ class Console:
         self.out.print("\n".join(lines), style=style, markup=False)
 
     def answer(self, headline: str, lines: Sequence[str]) -> None:
-        """The answer: a headline, then its sentences."""
+        """Print the answer: a headline, then its sentences."""
         self.say("")
         self.paragraph(headline, "bold green", event="answer")
         for line in lines:
@@ -84,7 +82,7 @@ class Console:
 
     @contextmanager
     def phase(self, what: str) -> Iterator[None]:
-        """Show that something goes on that takes a moment."""
+        """Show what takes a moment inside the block."""
         if self.live:
             with self.err.status(what):
                 yield
@@ -93,7 +91,7 @@ class Console:
             yield
 
     def notice(self, text: str, style: str | None = None, *, event: str = "message", **fields: Any) -> None:
-        """A line on stderr that is no warning: what begins, and where it will lead."""
+        """Print a line to stderr that is no warning: what starts, and where its results go."""
         if self.json:
             write_event("info", event, text, fields)
         else:
@@ -101,25 +99,25 @@ class Console:
 
     @property
     def live(self) -> bool:
-        """Whether there is a terminal on which a line can be drawn anew."""
+        """Whether there is a terminal on which a line can be redrawn."""
         return self.err.is_terminal and not self.err.no_color and not self.json
 
     def warn(self, text: str, *, event: str = "warning", **fields: Any) -> None:
-        """A line on stderr."""
+        """Print a line to stderr."""
         if self.json:
             write_event("warning", event, text, fields)
         else:
             self.err.print(text, markup=False)
 
     def error(self, text: str, *, event: str = "error", **fields: Any) -> None:
-        """Why it does not go on, on stderr."""
+        """Print why the command stops, to stderr."""
         if self.json:
             write_event("error", event, text, fields)
         else:
             self.err.print(f"error: {text}", style="red", markup=False)
 
     def table(self, table: Table, mark: str | None = None) -> None:
-        """A table; the row whose first cell is `mark` stands out."""
+        """Print a table; the row whose first cell is `mark` is highlighted."""
         if self.json:
             write_event(
                 "info", "table", table.title, {"header": table.header, "rows": table.rows, "mark": mark}
@@ -190,8 +188,8 @@ class Console:
         return advance
 
     def adopt(self) -> None:
-        """With JSON, make events of what others print: Python's warnings and logging, Optuna's, and the trace
-        of a crash.
+        """With JSON, turn other output into events: Python's warnings and logging, Optuna's, and the trace of
+        a crash.
         """
         if not self.json:
             return
@@ -206,7 +204,7 @@ class Console:
 
 
 class Adopted(logging.Handler):
-    """Makes events of what is logged."""
+    """Turns log records into events."""
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -221,14 +219,14 @@ class Adopted(logging.Handler):
 
 
 def write_crash(error: BaseException | None) -> None:
-    """The event of an error which nobody caught."""
+    """Write the event of an uncaught error."""
     trace = "".join(traceback.format_exception(error))
     write_event("error", "crash", f"{type(error).__name__}: {error}", {"trace": trace})
 
 
 def write_event(level: str, event: str, message: str, fields: Mapping[str, Any]) -> None:
-    """One line of JSON on stderr, in ASCII: no value can break the line or colour a terminal, and no encoding
-    refuses it.
+    """Write one line of JSON to stderr, in ASCII: no value can break the line or colour a terminal, and every
+    encoding accepts it.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = {"time": now, "level": level, "event": event, "message": message}
@@ -239,7 +237,7 @@ def write_event(level: str, event: str, message: str, fields: Mapping[str, Any])
 
 
 def plain_value(value: Any) -> Any:
-    """A value as JSON has it: numbers which are not finite are null, and what it does not know is text."""
+    """A value as JSON: numbers that are not finite become null, unknown types text."""
     if isinstance(value, Mapping):
         return {str(key): plain_value(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)) or (
@@ -252,7 +250,7 @@ def plain_value(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it."""
+    """A time in words."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -23,18 +23,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
-    "--trials",
-    "4",
-    "--seeds",
-    "2",
-    "--epochs",
-    "12",
-    "--confirm-seeds",
-    "4",
-    "--execution",
-    "fused",
-    "--grace",
-    "3",
+    *("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4"),
+    *("--execution", "fused", "--grace", "3"),
 )
 """A sweep of digits/mlp which takes seconds."""
 CHANGING = ("run_id", "created")
@@ -92,7 +82,7 @@ class Arena:
         return plain(json.loads(out)[0])
 
     def studies(self) -> dict[str, list[optuna.trial.FrozenTrial]]:
-        """The trials of each study of the sweep; the roll of workers is none."""
+        """The trials of each study of the sweep; the registry of workers is none."""
         try:
             storage = optuna.storages.RDBStorage(self.storage)
         except (OperationalError, IntegrityError):  # its tables are being made at this moment
@@ -149,6 +139,23 @@ def workers_of(conductor: subprocess.Popen[str]) -> list[int]:
         if int(status.rpartition(")")[2].split()[1]) == conductor.pid and b"sweeps.worker" in words:
             found.append(int(path.name))
     return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition, watch=lambda: None, seconds: float = 60.0) -> None:
+    """Wait for a condition, calling `watch` again and again."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        watch()
+        time.sleep(0.05)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -21,9 +21,9 @@ from published import free_port, made, publish
 
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
-from sweeps.settings import resolve
+from sweeps.settings import resolve, site_of
+from sweeps.studies.opening import SETTINGS, join_study, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import SETTINGS, join_study, open_study
 from sweeps.training.autotune import choose
 from tracking.mlflow import registry, versions
 from tracking.mlflow.client import TrackingUnavailable
@@ -237,8 +237,8 @@ def test_code_which_a_study_names_is_not_imported(
     for changed in PLANTED:
         study.set_user_attr(SETTINGS, {**settings, **changed})
         if changed.keys() & OF_EACH_MACHINE:  # not read
-            plan = join_study(storage, name, {}).plan
-            assert (plan.datasets, plan.architectures, plan.start_from, plan.launch) == ({}, {}, None, None)
+            task = join_study(storage, name, {}).task
+            assert (task.loader, task.network, task.start_from) == (None, None, None)
             continue
         with pytest.raises(WrongInput):  # an augmentation is read where a way of training is chosen
             choose(
@@ -275,8 +275,7 @@ def test_a_study_does_not_say_where_a_worker_sends_or_writes(
     study.set_user_attr(SETTINGS, {**study.user_attrs[SETTINGS], **elsewhere})
     own = {"tracking_uri": "sqlite:///mine.db", "storage": url, "state_dir": str(tmp_path)}
     plan = join_study(storage, name, own).plan
-    assert {key: getattr(plan, key) for key in own} == own
-    assert (plan.data_dir, plan.device) == (None, "auto")
+    assert vars(plan).keys() & elsewhere.keys() == set()
     storage.engine.dispose()
 
 
@@ -370,7 +369,7 @@ def test_a_hostile_task_is_no_task(name: str) -> None:
 def test_hostile_values_of_a_plan_are_refused(key: str) -> None:
     for name in HOSTILE:
         with pytest.raises(WrongInput):
-            resolve({key: name})
+            resolve({key: name}), site_of({key: name})
         with pytest.raises(WrongInput, match="plan key"):
             resolve({f"x{name}": 1})
 

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from sweeps.errors import WrongInput
-from sweeps.plan import LAUNCHES, Plan
+from sweeps.plan import Plan
+from sweeps.site import LAUNCHES, Site
 from sweeps.task import PRECISIONS
 from sweeps.terminal import LOG_FORMATS
 from tracking.decision.policies import POLICIES
@@ -254,15 +255,15 @@ def parser() -> Parser:
     flags.add_argument(
         "--state-dir",
         metavar="DIR",
-        help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})",
+        help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Site.state_dir})",
     )
     flags.add_argument(
-        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})"
+        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Site.storage})"
     )
     flags.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})",
+        help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Site.tracking_uri})",
     )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     add_flags(flags)

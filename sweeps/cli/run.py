@@ -12,7 +12,7 @@ from typing import Any
 from sweeps.cli.options import parser, stoppable
 from sweeps.errors import Failed, WrongInput
 from sweeps.plan import Plan
-from sweeps.site import places
+from sweeps.site import Site, places
 from sweeps.terminal import Console
 from tracking.exits import Exit
 
@@ -65,8 +65,8 @@ def greet(options: Mapping[str, Any], console: Console) -> None:
         "bold",
         event="asked",
     )
-    state = options.get("state_dir") or os.environ.get("LSCAL_STATE") or Plan.state_dir
-    uri = options.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or Plan.tracking_uri
+    state = options.get("state_dir") or os.environ.get("LSCAL_STATE") or Site.state_dir
+    uri = options.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or Site.tracking_uri
     for line in places(Path(state), uri, tasks or ["digits/mlp"]):
         console.notice(f"  {line}", event="place")
 

@@ -17,15 +17,15 @@ from sweeps.engines import engine_for
 from sweeps.errors import Failed, WrongInput
 from sweeps.external_flags import check_used
 from sweeps.models.builtin import ARCHITECTURES
-from sweeps.plan import Asked, Plan, has_secret
+from sweeps.plan import Asked, Plan
 from sweeps.preflight.network import refusal
 from sweeps.protocol.finished import standing
 from sweeps.protocol.pilot import FINALISTS, SEEDS, expected, most_confirm_seeds
 from sweeps.protocol.sweep import sweep_task
 from sweeps.protocol.test_ledger import TestOpened
 from sweeps.recording.recorder import Recorder
-from sweeps.settings import merge, read_yaml, resolve
-from sweeps.site import places
+from sweeps.settings import merge, read_yaml, resolve, site_of
+from sweeps.site import SECRETS, Site, has_secret, places, to_yaml
 from sweeps.studies.retrying_storage import wait_for_storage
 from sweeps.task import Task
 from sweeps.terminal import Console, duration
@@ -79,16 +79,17 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
     port = given.pop("metrics_port", None)
     if listing:
         return list_names(console)
-    plan = resolve(merge(given, read_yaml(config) if config else {}))
-    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    values = merge(given, read_yaml(config) if config else {})
+    plan, site = resolve(values), site_of(values)
+    check_used(site.datasets, site.architectures, [task.name for task in plan.tasks])
     if dry:
-        return dry_run(plan, console, remeasure=remeasure)
+        return dry_run(plan, site, console, remeasure=remeasure)
     if config:
-        for line in places(Path(plan.state_dir), plan.tracking_uri, [task.name for task in plan.tasks]):
+        for line in places(Path(site.state_dir), site.tracking_uri, [task.name for task in plan.tasks]):
             console.notice(f"  {line}", event="place")
     asked = Asked(pilot_only=pilot_only, reopen=reopen, fresh=fresh, tables=bool(tables))
     try:
-        found = run(plan, console, asked, port, remeasure=remeasure)
+        found = run(plan, site, console, asked, port, remeasure=remeasure)
     except TrackingUnavailable as error:
         raise Failed(str(error)) from error
     if as_json:
@@ -96,15 +97,17 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
     return Exit.DONE if found else Exit.FAILED
 
 
-def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]) -> None:
+def read(
+    plan: Plan, site: Site, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]
+) -> None:
     """Read a task's data once, say what was guessed, and check that its network can be trained on them.
     Errors: WrongInput.
     """
     if task.dataset not in datasets:
-        datasets[task.dataset] = load(task.dataset, plan.data_dir, plan.train_examples)
+        datasets[task.dataset] = load(task.dataset, site.data_dir, plan.train_examples, task.loader)
         for note in datasets[task.dataset].notes:
             say(f"{task.dataset}: {note}")
-    if task.architecture in plan.architectures and (why := refusal(task, datasets[task.dataset])):
+    if task.network is not None and (why := refusal(task, datasets[task.dataset])):
         raise WrongInput(f"{task.name}: {why.about}: {why.text}. See python -m sweeps.check.")
     if datasets[task.dataset].sequences:  # or else it would be found in the confirmation
         translating(network(task, datasets[task.dataset]), datasets[task.dataset])
@@ -112,6 +115,7 @@ def read(plan: Plan, task: Task, datasets: dict[str, Dataset], say: Callable[[st
 
 def prepare(
     plan: Plan,
+    site: Site,
     task: Task,
     datasets: dict[str, Dataset],
     say: Callable[[str], None],
@@ -119,16 +123,16 @@ def prepare(
     remeasure: bool = False,
 ) -> Engine:
     """A task's engine, on data that are read once."""
-    read(plan, task, datasets, say)
-    return engine_for(plan, task, datasets[task.dataset], say=say, remeasure=remeasure)
+    read(plan, site, task, datasets, say)
+    return engine_for(plan, task, datasets[task.dataset], site.device, say=say, remeasure=remeasure)
 
 
-def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
+def dry_run(plan: Plan, site: Site, console: Console, *, remeasure: bool) -> int:
     """Print the plan as YAML, and what it would cost on this device."""
-    print(plan.to_yaml(), end="")
+    print(to_yaml(plan, site), end="")
     sys.stdout.flush()
-    for url, name in ((plan.storage, "OPTUNA_STORAGE"), (plan.tracking_uri, "MLFLOW_TRACKING_URI")):
-        if has_secret(url):
+    for key, name in SECRETS.items():
+        if has_secret(url := getattr(site, key)):
             console.err.print(
                 f"# {shown(url)} has a password, so it is not part of the YAML: set {name}", markup=False
             )
@@ -137,6 +141,7 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
     for task in plan.tasks:
         engine = prepare(
             plan,
+            site,
             task,
             datasets,
             lambda text: console.err.print(f"# {text}", markup=False),
@@ -146,11 +151,11 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
             plan.trials * plan.seeds,
             (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
         )
-        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.way.seconds
+        seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.execution.seconds
         total += seconds
         print(
             f"# {task.name}: {2 * SEEDS} members for the pilot, {screened} in {plan.trials} trials, about"
-            f" {confirmed} or fewer to confirm; {task.recipe.epochs} epochs each, {engine.way} on"
+            f" {confirmed} or fewer to confirm; {task.recipe.epochs} epochs each, {engine.execution} on"
             f" {engine.device}; about {duration(seconds)}, measured on this machine"
         )
         print(f"# {expected(plan, engine.dataset).sentence}")
@@ -159,7 +164,13 @@ def dry_run(plan: Plan, console: Console, *, remeasure: bool) -> int:
 
 
 def run(
-    plan: Plan, console: Console, asked: Asked, port: int | None = None, *, remeasure: bool = False
+    plan: Plan,
+    site: Site,
+    console: Console,
+    asked: Asked,
+    port: int | None = None,
+    *,
+    remeasure: bool = False,
 ) -> list[Recommendation | Pilot]:
     """Sweep every task of a plan, or only its pilot. A task at which ε = 0 diverges has no result. With a
     `port`, metrics are served there.
@@ -167,21 +178,21 @@ def run(
     Everything that can be wrong with the input is found here, before the first training: devices, stores,
     data, shapes. What takes time is done task by task.
     """
-    pick_device(plan.device)
+    pick_device(site.device)
     torch.set_num_threads(
         1
     )  # each core has a lane while members are trained, and the scribe beside what comes between
     try:
-        reach(plan.tracking_uri)
+        reach(site.tracking_uri)
     except TrackingAway as error:
         console.say(
-            f"{error} The sweep goes on; what MLflow is to know is kept in {plan.state_dir}/outbox.",
+            f"{error} The sweep goes on; what MLflow is to know is kept in {site.state_dir}/outbox.",
             "red",
             event="mlflow_away",
         )
     except TrackingUnavailable as error:
         raise WrongInput(str(error)) from error
-    storage = wait_for_storage(plan.storage, console.warn)
+    storage = wait_for_storage(site.storage, console.warn)
     storage.say = console.warn
     metrics = Metrics()
     address = None if port is None else metrics.serve(port=port)
@@ -190,19 +201,19 @@ def run(
     try:
         with console.phase(f"reading {', '.join(dict.fromkeys(task.dataset for task in plan.tasks))}"):
             for task in plan.tasks:
-                read(plan, task, datasets, console.paragraph)
-        with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
+                read(plan, site, task, datasets, console.paragraph)
+        with Recorder(site.tracking_uri, site.outbox) as recorder:
             found: list[Recommendation | Pilot | None] = []
             refused = []
             for task in plan.tasks:
-                if known := standing(plan, task, datasets[task.dataset].digest, storage, asked):
+                if known := standing(plan, site, task, datasets[task.dataset].digest, storage, asked):
                     console.answer(known.headline, known.lines)
                     found.append(known.recommendation)
                     continue
-                engine = prepare(plan, task, datasets, console.say, remeasure=remeasure)
+                engine = prepare(plan, site, task, datasets, console.say, remeasure=remeasure)
                 try:
                     found.append(
-                        sweep_task(plan, engine, storage, recorder, console, metrics, asked, address)
+                        sweep_task(plan, site, engine, storage, recorder, console, metrics, asked, address)
                     )
                 except TestOpened as error:  # the other tasks need not wait
                     refused.append(error)

@@ -11,7 +11,7 @@ from sweeps.data.load import load
 from sweeps.engines import engine_for
 from sweeps.errors import WrongInput
 from sweeps.external_flags import brought, check_used
-from sweeps.settings import resolve
+from sweeps.settings import resolve, site_of
 from sweeps.terminal import Console
 from sweeps.workers.worker import member_of
 
@@ -22,8 +22,9 @@ def train(options: Mapping[str, Any], console: Console) -> None:
     """Train, and print accuracy, NLL and ECE of every seed. Errors: WrongInput."""
     values = dict(options)
     epsilon = values.pop("epsilon")
-    plan = resolve({"data_dir": os.environ.get("LSCAL_DATA"), **brought(values), **values})
-    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    values = {"data_dir": os.environ.get("LSCAL_DATA"), **brought(values), **values}
+    plan, site = resolve(values), site_of(values)
+    check_used(site.datasets, site.architectures, [task.name for task in plan.tasks])
     if not epsilon < 1:
         raise WrongInput(f"--epsilon is {epsilon:g}; allowed is ε < 1.")
     if len(plan.smoothing) > 1:
@@ -33,13 +34,13 @@ def train(options: Mapping[str, Any], console: Console) -> None:
             f"{len(plan.tasks)} tasks are named; wanted one of {', '.join(task.name for task in plan.tasks)}."
         )
     task = plan.tasks[0]
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    dataset = load(task.dataset, site.data_dir, plan.train_examples, task.loader)
     for note in dataset.notes:
         console.say(f"{task.dataset}: {note}")
-    engine = engine_for(plan, task, dataset, most=plan.seeds)
+    engine = engine_for(plan, task, dataset, site.device, most=plan.seeds)
     console.say(f"{task.name} at ε = {epsilon:g}: {task.recipe}", style="bold")
     console.say(
-        f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.way} on"
+        f"{len(dataset.splits['train'].labels)} training examples, {plan.seeds} seeds; {engine.execution} on"
         f" {engine.device}"
     )
     members = [member_of(task, plan.smoothing[0], {"epsilon": epsilon}, seed) for seed in range(plan.seeds)]

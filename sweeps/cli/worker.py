@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sweeps.cli.options import Parser, add_flags, stoppable
 from sweeps.errors import Failed, WrongInput
-from sweeps.plan import Plan
+from sweeps.site import Site
 from sweeps.terminal import LOG_FORMATS, Console
 from tracking.exits import Exit
 
@@ -34,19 +34,19 @@ def parser() -> Parser:
         help="the sweep to join, as sweeps.run prints it (default: every open one, until stopped)",
     )
     flags.add_argument(
-        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Plan.storage})"
+        "--storage", metavar="URL", help=f"Optuna's database (default OPTUNA_STORAGE, or else {Site.storage})"
     )
     flags.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Plan.tracking_uri})",
+        help=f"MLflow (default MLFLOW_TRACKING_URI, or else {Site.tracking_uri})",
     )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     add_flags(flags)
     flags.add_argument(
         "--state-dir",
         metavar="DIR",
-        help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Plan.state_dir})",
+        help=f"for outbox and checkpoints (default LSCAL_STATE, or else {Site.state_dir})",
     )
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument(

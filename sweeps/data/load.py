@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sweeps.data.builtin import DATASETS
 from sweeps.data.dataset import SPLITS, TEXTS, Array, Dataset, Source, Split, SplitName
+from sweeps.data.registry import Load
 from sweeps.data.splits import check_classes, split_rows, stratify, thinned
 from sweeps.data.tokens import encode, longest, vocabulary_of
 from sweeps.errors import WrongInput, unknown
@@ -21,18 +22,24 @@ CHUNK = 2048
 """Examples read at a time from data which may lie in a file."""
 
 
-def load(name: str, data_dir: str | None = None, train_examples: int | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    train_examples: int | None = None,
+    loader: Load | None = None,
+) -> Dataset:
     """Read a data set and split it, always in the same way: stratified by class, from a fixed seed.
 
     With an official test split, a twelfth of the rest is *select* and a twelfth *calibrate*, unless there is
     an official validation split, which is halved; without, 35 % is *train*, 15 % *select*, 15 % *calibrate*
     and 35 % *test*: telling a difference takes more examples than training a small model does.
-    `train_examples` keeps only so many of *train*. Errors: WrongInput for an unknown name, missing or corrupt
-    files, and a split with fewer than 2 examples of a class.
+    `train_examples` keeps only so many of *train*; `loader` reads a user-supplied data set. Errors:
+    WrongInput for an unknown name, missing or corrupt files, and a split with fewer than 2 examples of a
+    class.
     """
-    if name not in DATASETS:
+    if loader is None and name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
-    source = DATASETS[name](None if data_dir is None else Path(data_dir))
+    source = (loader or DATASETS[name])(None if data_dir is None else Path(data_dir))
     strata = source.labels if source.labels.ndim == 1 else np.zeros(len(source.labels), np.int64)
     rows = split_rows(source, strata)
     if train_examples is not None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sweeps.data.dataset import Source
 
-Kind = Literal["images", "features", "tokens", "sequences"]
+DataKind = Literal["images", "features", "tokens", "sequences"]
 """Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a
 label for each position.
 """
@@ -19,7 +19,7 @@ class Yields:
     is not known.
     """
 
-    kind: Kind
+    kind: DataKind
     side: int | None = None
 
     def __str__(self) -> str:
@@ -44,7 +44,8 @@ def dataset(yields: Yields) -> Callable[[Load], Load]:
     """
 
     def register(load: Load) -> Load:
-        DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
+        if load.__module__.startswith("sweeps.data.builtin."):  # others are user-supplied, see `external`
+            DATASETS[load.__name__], YIELDS[load.__name__] = load, yields
         return load
 
     return register

@@ -1,9 +1,8 @@
-"""Pruner: which trials of a study go on at its rungs.
+"""Pruner: decides which trials of a study go on at its rungs.
 
-Which trials are dropped follows from the plan and from results alone, whoever trained what, when and how
-fast. Trials are screened in waves, one after another, of 4, 4, 8, 16, … points in the order of the plan. At a
-rung a trial is compared with the finished trials of the waves before its own, and with nothing else: not with
-those that happen to run beside it.
+The decisions follow from the plan and from results alone, not from which worker trained what, when and how
+fast. Trials are screened in waves of 4, 4, 8, 16, … points in the order of the plan. At a rung a trial is
+compared with the finished trials of earlier waves only, not with those that happen to run beside it.
 """
 
 import base64
@@ -25,21 +24,20 @@ from tracking.records.outcome import Outcome
 from tracking.records.point import Point, key_of
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
-"""Of the epochs: where the rungs are."""
+"""Rungs, as shares of the epochs."""
 FIRST_WAVE = 4
-"""Trials that are trained to their end whatever they show; each later wave has as many trials as all before
-it.
-"""
+"""Trials that are always trained to their end; each later wave has as many trials as all before it."""
 RISK = 0.01
-"""How likely a rung may change the recommendation, all trials of a wave taken together."""
+"""Probability that a rung changes the recommendation, all trials of a wave together."""
 WORTH = 4e11
-"""Members × epochs × training examples × parameters, from which on a screening has rungs: about a minute of
+"""Members × epochs × training examples × parameters from which on a screening has rungs: about a minute of
 two cores (docs/log.md, 2026-11-30). In a shorter one, scoring and smaller populations would cost more than
-they save."""
+they save.
+"""
 METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
-"""What is compared at a rung, and the engine's curves of it."""
+"""Metrics compared at a rung, and the engine's curves of them."""
 MOST_LOSSES = 4096
-"""Examples of *select* whose losses are kept for the error of the veto: it is known to 1 % from so many."""
+"""Examples of *select* whose losses are kept for the error of the veto: this many give it to 1 %."""
 
 
 def has_rungs(plan: Plan, task: Task, examples: int, parameters: int) -> bool:
@@ -54,9 +52,7 @@ def has_rungs(plan: Plan, task: Task, examples: int, parameters: int) -> bool:
 
 
 def waves(points: Sequence[Point]) -> list[list[Point]]:
-    """The points in the order of the plan, divided into waves. With more trials, the first waves stay what
-    they were.
-    """
+    """Points in the order of the plan, in waves. With more trials, the first waves stay the same."""
     found, start = [], 0
     while start < len(points):
         size = max(FIRST_WAVE, start)
@@ -66,27 +62,23 @@ def waves(points: Sequence[Point]) -> list[list[Point]]:
 
 
 class Pruner:
-    """Which trials of a study go on at its rungs, see `has_rungs`."""
+    """Decides which trials of a study go on at its rungs, see `has_rungs`."""
 
     def __init__(self, study: Study, examples: int, parameters: int, say: Callable[[str], None]):
-        """A ladder for a study whose networks have so many parameters, and so many training examples."""
+        """`examples` and `parameters` are the numbers of training examples and of a network's parameters."""
         self.study, self.say, self.epochs = study, say, study.task.recipe.epochs
         self.active = study.stage == "screen" and has_rungs(study.plan, study.task, examples, parameters)
         self.reasons: dict[int, str] = {}
 
     def rungs(self, trials: Sequence[Trial], seeds: int) -> dict[int, Rung]:
-        """The rungs for trials with so many members each, in their order; none where the ladder is not
-        active.
-        """
+        """Rungs for trials with `seeds` members each, in their order; none where the pruner is not active."""
         if not self.active:
             return {}
         epochs = {max(1, round(share * self.epochs)) for share in SHARES} - {self.epochs}
         return {epoch: lambda curves: self.alive(trials, seeds, curves) for epoch in sorted(epochs)}
 
     def alive(self, trials: Sequence[Trial], seeds: int, curves: Curves) -> list[bool]:
-        """Which members go on: those of trials which may still change the recommendation. What has diverged
-        does not go on either.
-        """
+        """Members that go on: those of trials that may still change the recommendation."""
         past = len(curves["train_loss"])
         keep: dict[int, bool] = {}
         for index, trial in enumerate(trials):
@@ -104,22 +96,22 @@ class Pruner:
         return [keep[trial.number] for trial in trials for _ in range(seeds)]
 
     def decision(self, point: Point, running: Curve) -> RungDecision:
-        """What the rule says of a running trial, given the finished trials of the waves before its own."""
+        """Decision of the rule on a running trial, given the finished trials of earlier waves."""
         before, size = self.before(point)
         error = self.error(before)
         criterion = criterion_of(self.study.plan.policy, self.study.plan.tolerances, error)
         if criterion is None:
-            return RungDecision(True, 1.0, {}, "the policy is not known to the rungs")
+            return RungDecision(True, 1.0, {}, "the policy has no rule for rungs")
         if error == 0:
             criterion = replace(
                 criterion, vetoes=()
-            )  # nobody knows how sure the veto is: then nobody is excluded by it
+            )  # the error of the veto is unknown, so it excludes no trial
         finished = [curve_of(outcome) for outcome, _ in before]
         return survivors([running], finished, self.epochs, [criterion], RISK / size)[0]
 
     def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
-        """The finished trials of the waves before a point's own, in the order of the plan, with their losses;
-        and how many points its wave has.
+        """Finished trials of the waves before a point's own, in the order of the plan, with their losses; and
+        the size of its wave.
         """
         known = {
             key_of(outcome.point): (outcome, losses)
@@ -135,7 +127,7 @@ class Pruner:
         return [known[key] for key in earlier if key in known], max(FIRST_WAVE, len(earlier))
 
     def error(self, before: Sequence[tuple[Outcome, str | None]]) -> float:
-        """The standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among
+        """Standard error of a relative change of the recalibrated NLL (see `Veto`), the largest among
         finished trials; 0 if unknown.
         """
         losses = {outcome.epsilon: unpacked(text) for outcome, text in before if text}
@@ -146,11 +138,10 @@ class Pruner:
 
 
 def packed(losses: Float[Tensor, " example"]) -> str:
-    """The recalibrated loss of a finished trial on examples of *select*, mean over seeds, as text: evenly
-    spaced ones where there are many.
+    """Recalibrated loss of a finished trial on examples of *select*, mean over seeds, as text; evenly spaced
+    examples where there are many.
 
-    The standard error over the kept ones is a little larger than over all, which errs on the side of keeping
-    a trial.
+    The standard error over the kept examples is a little larger than over all, which favours keeping a trial.
     """
     kept = losses.float()
     if len(kept) > MOST_LOSSES:
@@ -160,17 +151,17 @@ def packed(losses: Float[Tensor, " example"]) -> str:
 
 
 def unpacked(text: str) -> Float[Tensor, " example"]:
-    """The losses which `packed` wrote, as many of them as were kept."""
+    """The losses that `packed` wrote, as many as were kept."""
     return torch.from_numpy(np.frombuffer(base64.b64decode(text), np.float32).copy())
 
 
 def curves_of(
     curves: Mapping[str, Tensor], rows: slice, epochs: int
 ) -> dict[str, Float[Tensor, "epoch seed"]]:
-    """What is compared, of the members in `rows`, as long as they were trained."""
+    """Curves compared at a rung, of the members in `rows`, up to their last epoch."""
     return {metric: curves[name][:epochs, rows] for metric, name in METRICS.items()}
 
 
 def curve_of(outcome: Outcome) -> Curve:
-    """The curve of a finished trial."""
+    """Curve of a finished trial."""
     return Curve(outcome.epsilon, {metric: torch.tensor(outcome.by_seed[metric]) for metric in METRICS})

@@ -1,14 +1,14 @@
 """Rule of early stopping: drops a trial that can no longer change the recommendation.
 
-Label smoothing slows convergence, so the early accuracy of a large ε understates its final one: a rule which
-compares trials at the same early epoch is biased against it. Here a trial's own curve is carried to the end
-by the gain which finished trials made after this epoch, as a smooth function of ε, and ends are compared with
-ends.
+Label smoothing slows convergence, so the early accuracy of a large ε understates its final one: a rule that
+compares trials at the same early epoch is biased against it. Here a trial's own curve is extended to the end
+by the gain that finished trials made after this epoch, as a smooth function of ε, and final values are
+compared.
 
-What is predicted is the final value on *select* of the very seeds that are under training. So the drawn
-examples and the drawn seeds are no part of this uncertainty: a policy chooses its candidate among these
-values. What remains is how a seed's gain scatters, and how well a few finished trials tell the gain at
-another ε. New seeds and new examples come in with the confirmation, which a candidate has to pass.
+The predicted quantity is the final value on *select* of the seeds under training. So drawn examples and seeds
+are no part of this uncertainty: a policy chooses its candidate among these values. What remains is the
+scatter of a seed's gain, and the error of estimating the gain at another ε from a few finished trials. New
+seeds and examples come in with the confirmation, which a candidate has to pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ from tracking.decision.terms import Tolerances
 from tracking.records.outcome import Interval
 
 FINISHED = 3
-"""Trials which have to be finished, ε = 0 among them, before anything is dropped."""
+"""Trials that have to be finished, ε = 0 among them, before any is dropped."""
 LENGTH = 0.3
-"""Over this distance in √ε gains stay alike (correlation exp(-1/2)). In √ε, since small ε change most."""
+"""Length scale of gains in √ε (correlation exp(-1/2)). In √ε, since small ε change most."""
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""How much gains may differ between ε, in units of a trial's noise; their weights are learned."""
+"""Amplitudes of gains over ε, in units of a trial's noise; their weights are learned."""
 DRAWS = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A trial's scores on *select* so far: by metric, after each epoch, for each seed; the seeds in the same
+    """Scores of a trial on *select* so far: by metric, after each epoch, for each seed; seeds in the same
     order in all trials.
     """
 
@@ -43,8 +43,8 @@ class Curve:
     def of_members(
         cls, epsilons: Sequence[float], curves: Mapping[str, Float[Tensor, "epoch member"]]
     ) -> list["Curve"]:
-        """The trials with these ε from the engine's curves, whose members are the first trial's seeds, then
-        the next one's.
+        """Trials with these ε from the engine's curves, whose members are the first trial's seeds, then the
+        next one's.
         """
         on_select = {
             name.removeprefix("select_"): values.chunk(len(epsilons), 1)
@@ -73,15 +73,16 @@ class Veto:
 
 @dataclass(frozen=True)
 class Criterion:
-    """How a policy chooses its candidate, and what that has to pass; else ε = 0 is recommended.
+    """Rule by which a policy chooses its candidate, and the conditions it has to pass; else ε = 0 is
+    recommended.
 
     Attributes:
         metric: its name among a curve's values.
         sign: 1 where more is better, -1 where less is.
-        near: the candidate is not the best itself, but stands for what cannot be told apart from it, see
-            `candidate`.
-        proven: the gain over ε = 0 has to be told from zero.
-        vetoes: what must not get worse.
+        near: the candidate is not the best itself, but stands for all that cannot be distinguished from it,
+            see `candidate`.
+        proven: the gain over ε = 0 has to be significant.
+        vetoes: metrics that must not get worse.
     """
 
     metric: str
@@ -92,10 +93,10 @@ class Criterion:
 
 
 def criterion_of(policy: str, tolerances: Tolerances, error: float) -> Criterion | None:
-    """What a policy of `tracking.decision.policies` decides by; None for a policy that is not known here:
-    then drop nothing.
+    """Criterion of a policy of `tracking.decision.policies`; None for a policy without one: then drop
+    nothing.
 
-    `error` is that of the recalibrated NLL, see `Veto`. Conditions that are left out (ranking, worst class,
+    `error` is that of the recalibrated NLL, see `Veto`. The omitted conditions (ranking, worst class,
     confidence gap) could only exclude more candidates.
     """
     match policy:
@@ -120,11 +121,10 @@ class RungDecision:
 
     Attributes:
         keep: False where it may be dropped.
-        risk: probability that without it, and without those dropped before it at this rung, the
-            recommendation is another one.
+        risk: probability that the recommendation changes without it and those dropped before it at this rung.
         predicted: by metric, its final value, mean over seeds, with a 95 % interval; empty where nothing is
             predicted.
-        reason: for a person.
+        reason: in words.
     """
 
     keep: bool
@@ -136,7 +136,7 @@ class RungDecision:
 def relative_error(
     losses: Float[Tensor, "trial seed example"], control: Float[Tensor, "seed example"]
 ) -> float:
-    """The standard error over examples of the relative change of a mean loss from the control's; the largest
+    """Standard error over examples of the relative change of a mean loss from the control's; the largest
     among trials.
 
     sd over examples of (loss - control's loss) / √examples / mean of the control's loss, of losses averaged
@@ -154,20 +154,20 @@ def survivors(
     criteria: Sequence[Criterion],
     risk: float = 0.01,
 ) -> list[RungDecision]:
-    """Which running trials go on after the last epoch of their curves, in their order.
+    """Decisions on the running trials after the last epoch of their curves, in their order.
 
     The sweep's end is drawn 2000 times: the final values of all running trials from their predictive
-    distribution (`predict`), and every trial's luck in the confirmation. In each draw each claim's
+    distribution (`predict`), and every trial's luck in the confirmation. In each draw each criterion's
     recommendation is found among all trials, and again without the dropped ones. Trials are dropped in the
-    order of their own risk, as long as any recommendation changes in at most a share `risk` of the draws.
-    That is the probability of an error of one call, of all the trials that it drops together.
+    order of their own risk, as long as any recommendation changes in at most a share `risk` of the draws: the
+    probability of an error of one call, of all its drops together.
 
-    Give the claim of the plan's policy alone: what the other policies recommend is then found among fewer
-    trials, but as well confirmed. With several claims a trial has to be out of all of them, and where
+    Give the criterion of the plan's policy alone: the other policies' recommendations are then found among
+    fewer trials, but as well confirmed. With several criteria a trial has to be out of all of them, and where
     accuracy is flat within noise any trial may become the most accurate: almost nothing is dropped.
 
     ε = 0 is never dropped, and everything goes on where fewer than three trials have finished, ε = 0 among
-    them, or with one seed. For trials which differ in ε alone: with other learning rates, gains are no
+    them, or with one seed. For trials that differ in ε alone: with other learning rates, gains are no
     function of ε.
 
     Errors: ValueError for curves whose epochs or seeds do not fit.
@@ -203,7 +203,7 @@ def survivors(
 
 
 def metrics_of(criteria: Sequence[Criterion]) -> list[str]:
-    """All metrics that decide, each once."""
+    """All metrics that the criteria use, each once."""
     return list(
         dict.fromkeys(
             name
@@ -216,12 +216,11 @@ def metrics_of(criteria: Sequence[Criterion]) -> list[str]:
 def check(
     running: Sequence[Curve], finished: Sequence[Curve], epochs: int, criteria: Sequence[Criterion]
 ) -> None:
-    """Raise ValueError where curves do not fit each other or the claims."""
+    """Raise ValueError where curves do not fit each other or the criteria."""
     for metric in metrics_of(criteria):
         if any(metric not in curve.values for curve in (*running, *finished)):
             raise ValueError(
-                f"a claim needs {metric!r}, which not every curve has; record it, or leave the claim out and"
-                " drop nothing"
+                f"a criterion needs {metric!r}, which is missing in a curve; record it, or drop nothing"
             )
     now = {tuple(value.shape) for curve in running for value in curve.values.values()}
     then = {tuple(value.shape) for curve in finished for value in curve.values.values()}
@@ -239,19 +238,19 @@ def check(
 
 
 def seeds_of(curves: Sequence[Curve]) -> int:
-    """How many seeds each trial has."""
+    """Number of seeds of each trial."""
     return int(next(iter(curves[0].values.values())).shape[1])
 
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """Draws of how a sweep ends.
+    """Draws of the end of a sweep.
 
     Attributes:
-        running: how many trials run; they come first, then the finished ones, whose finals are the same in
-            every draw.
+        running: number of running trials; they come first, then the finished ones, whose finals are the same
+            in every draw.
         finals: by metric, each trial's final values.
-        adopted: for each claim, whether the confirmation would adopt each trial.
+        adopted: for each criterion, whether the confirmation would adopt each trial.
     """
 
     running: int
@@ -285,7 +284,7 @@ class End:
         )
 
     def decisions(self, risk: float) -> list[RungDecision]:
-        """The verdict on each running trial."""
+        """Decision on each running trial."""
         kept = torch.ones(len(self.epsilons), dtype=torch.bool)
         risks = {index: self.change(without(kept, index)) for index in range(self.running)}
         for index in sorted(risks, key=risks.__getitem__):
@@ -294,7 +293,7 @@ class End:
         return [self.decision(index, bool(kept[index]), risks[index]) for index in range(self.running)]
 
     def change(self, kept: Bool[Tensor, " trial"]) -> float:
-        """The share of draws in which some claim's recommendation among the kept trials is not that among
+        """Share of draws in which some criterion's recommendation among the kept trials is not that among
         all.
         """
         rows = kept.nonzero().squeeze(1)
@@ -307,7 +306,7 @@ class End:
         return float(changed.double().mean())
 
     def decision(self, index: int, keep: bool, risk: float) -> RungDecision:
-        """The verdict on a trial, in words."""
+        """Decision on a trial, in words."""
         epsilon = float(self.epsilons[index])
         predicted, told = {}, []
         for metric, finals in self.finals.items():
@@ -349,8 +348,8 @@ def without(kept: Bool[Tensor, " trial"], index: int) -> Bool[Tensor, " trial"]:
 def candidate(
     finals: Float[Tensor, "draw trial seed"], epsilons: Float[Tensor, " trial"], near: bool
 ) -> Int[Tensor, " draw"]:
-    """Which trial would be chosen in each draw if candidates were trials, not points of the smooth fit;
-    larger finals are better.
+    """Index of the trial that would be chosen in each draw if candidates were trials, not points of the
+    smooth fit; larger finals are better.
 
     The best has the largest mean over seeds. `near` takes ε = 0 where it is within one standard error of the
     best, else of the best and its neighbours that are, the trial in the middle of their range, or nearest to

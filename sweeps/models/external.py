@@ -18,7 +18,6 @@ from typing_extensions import override
 from sweeps.data.readers import python_source
 from sweeps.data.readers.hub import extra, tokenizer_of
 from sweeps.errors import WrongInput
-from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.registry import Architecture, Build, Reads
 from sweeps.task import Recipe
 
@@ -63,11 +62,8 @@ def of_code(name: str, spec: str) -> Architecture:
     """A function or class of one's own. Recipes are those of its decorator `architecture`, or of its
     attribute `recipes`.
     """
-    before = dict(ARCHITECTURES)
     function = python_source.found(spec)
-    registered = next((one for one in ARCHITECTURES.values() if one.build is function), None)
-    ARCHITECTURES.clear()  # what a decorator has registered does not take the place of one of ours
-    ARCHITECTURES.update(before)
+    registered: Architecture | None = getattr(function, "architecture", None)
     recipes = registered.recipes if registered else getattr(function, "recipes", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(one, Recipe) for one in recipes.values()):
         raise WrongInput(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sweeps.data.dataset import Dataset
-from sweeps.data.registry import Kind, Yields
+from sweeps.data.registry import DataKind, Yields
 from sweeps.task import Recipe
 
 
@@ -15,7 +15,7 @@ from sweeps.task import Recipe
 class Reads:
     """What a network reads: the kinds, and how many pixels a side images have at least."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[DataKind, ...]
     side: int = 1
 
     def takes(self, yields: Yields | None) -> bool:
@@ -100,7 +100,11 @@ def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> C
     """
 
     def register(build: Build) -> Build:
-        ARCHITECTURES[build.__name__] = Architecture(build.__name__, build, recipes, declared=reads)
+        found = Architecture(build.__name__, build, recipes, declared=reads)
+        if build.__module__.startswith("sweeps.models.builtin."):
+            ARCHITECTURES[found.name] = found
+        else:  # user-supplied: it must not take the place of a built-in one
+            setattr(build, "architecture", found)  # noqa: B010
         return build
 
     return register

@@ -24,6 +24,7 @@ from sweeps.errors import WrongInput
 from sweeps.plan import Plan
 from sweeps.preflight.finding import Finding
 from sweeps.protocol.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.site import Site
 from sweeps.task import Task
 from sweeps.terminal import duration
 from sweeps.training.autotune import doubt_of, kind_of
@@ -244,7 +245,7 @@ def alone(
     return None
 
 
-def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+def findings(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Finding]:
     """All that is found; where it cannot be trained at all, why, and no more."""
     if why := refusal(task, dataset):
         yield why
@@ -265,7 +266,7 @@ def findings(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
     yield from found
     if any(one.level == "wrong" for one in found):
         return
-    yield from speed(plan, task, dataset)
+    yield from speed(plan, site, task, dataset)
     yield export(task, dataset)
 
 
@@ -365,17 +366,17 @@ def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
     return Finding("fine", "learning", text)
 
 
-def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
+def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Finding]:
     """How members are trained, and what the sweep takes."""
-    device = pick_device(plan.device)
+    device = pick_device(site.device)
     try:
-        engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset)
+        engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset, site.device)
     except WrongInput as error:
         yield Finding("wrong", "training", str(error))
         return
-    way = engine.way
-    if way.kind == "fused":
-        yield Finding("fine", "fusing", f"members are trained together: {way}")
+    execution = engine.execution
+    if execution.kind == "fused":
+        yield Finding("fine", "fusing", f"members are trained together: {execution}")
     elif kind_of(built(task, dataset, 0)) == "fused" and (why := doubt(engine)):
         yield Finding(
             "doubt",
@@ -391,11 +392,11 @@ def speed(plan: Plan, task: Task, dataset: Dataset) -> Iterator[Finding]:
         plan.trials * plan.seeds,
         (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
     )
-    whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * way.seconds
+    whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * execution.seconds
     yield Finding(
         "fine" if whole < LONG else "doubt",
         "time",
-        f"{way.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of"
+        f"{execution.seconds:.3g} s a member and epoch on {device}, {task.recipe.epochs} epochs: a sweep of"
         f" {plan.trials} trials × {plan.seeds} seeds takes about {duration(whole)} or less",
     )
 
@@ -404,7 +405,7 @@ def doubt(engine: Engine) -> str:
     """Why members cannot be trained as one population; "" where they can."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
-        return doubt_of(engine, replace(engine.way, kind="fused")).partition(". We don't support")[0]
+        return doubt_of(engine, replace(engine.execution, kind="fused")).partition(". We don't support")[0]
 
 
 def first_line(text: str) -> str:

@@ -8,19 +8,21 @@ from sweeps.external_flags import check_used
 from sweeps.plan import Plan
 from sweeps.preflight import data, network
 from sweeps.preflight.finding import Finding
-from sweeps.settings import merge, resolve
+from sweeps.settings import merge, resolve, site_of
+from sweeps.site import Site
 from sweeps.task import Task
 
 
 def checked(options: Mapping[str, Any]) -> Iterator[tuple[Task, list[Finding]]]:
     """The tasks that the flags name, one after another, each with what is found. Errors: WrongInput."""
-    plan = resolve(merge(options, {}))
-    check_used(plan.datasets, plan.architectures, [task.name for task in plan.tasks])
+    values = merge(options, {})
+    plan, site = resolve(values), site_of(values)
+    check_used(site.datasets, site.architectures, [task.name for task in plan.tasks])
     for task in plan.tasks:
-        yield task, check(plan, task)
+        yield task, check(plan, site, task)
 
 
-def check(plan: Plan, task: Task) -> list[Finding]:
+def check(plan: Plan, site: Site, task: Task) -> list[Finding]:
     """All that is found on a task."""
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
-    return [*data.findings(dataset, plan), *network.findings(plan, task, dataset)]
+    dataset = load(task.dataset, site.data_dir, plan.train_examples, task.loader)
+    return [*data.findings(dataset, plan), *network.findings(plan, site, task, dataset)]

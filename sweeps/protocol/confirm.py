@@ -1,7 +1,7 @@
 """Confirmation: the finalists against ε = 0 with fresh seeds, on the *test* split, which nothing else opens.
 
-Seeds are added a few at a time. After each batch the claims are looked at; finalists whose question is
-settled get no more.
+Seeds are added a few at a time. The claims are tested after each batch; finalists whose question is settled
+get no more.
 """
 
 import math
@@ -28,28 +28,28 @@ from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Interval, Outcome
 
 COMPARED = ("accuracy", "worst_class_accuracy", "nll", "brier", "ece", "confidence_gap", "aurc")
-"""Metrics which are compared with those of ε = 0."""
+"""Metrics compared with those of ε = 0."""
 Train = Callable[[Sequence[int], Sequence[str]], Mapping[str, tuple[Outcome, Logits]]]
-"""Trains points, given by key, with some of the planned seeds, given by place. Returns what was finished, by
+"""Trains points, given by key, with some of the planned seeds, given by index. Returns the finished ones by
 key.
 """
 
 
 def batches(seeds: int) -> list[tuple[int, int]]:
-    """The first of each batch of so many planned seeds, and how many it has: there is a look after each."""
+    """First seed and size of each batch of `seeds` planned seeds: the claims are tested after each."""
     stops = looks(seeds)
     return [(before, stop - before) for before, stop in zip((0, *stops), stops, strict=False)]
 
 
 @dataclass
 class Confirmation:
-    """What is known of the finalists so far.
+    """Measurements of the finalists so far.
 
     Attributes:
-        planned: how many seeds there may be.
+        planned: most seeds.
         control: the key of ε = 0.
         runs: by point, the measurements of every batch of seeds.
-        stops: how many seeds there were at each look.
+        stops: number of seeds at each test of the claims.
         replicates: of the bootstrap over examples.
     """
 
@@ -67,7 +67,7 @@ class Confirmation:
         self.resamples = Resamples.draw(len(self.labels["test"]), groups=groups, replicates=self.replicates)
 
     def add(self, found: Mapping[str, tuple[Outcome, Logits]]) -> None:
-        """Take in a batch of seeds."""
+        """Add a batch of seeds."""
         for key, (outcome, logits) in found.items():
             if key not in self.runs:
                 self.runs[key] = Run(self.terms.prices.coverage_of(outcome))
@@ -78,11 +78,11 @@ class Confirmation:
             self.stops.append(len(self.runs[self.control].outcome.seeds))
 
     def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
-        """The compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost
-        at a coverage.
+        """Compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a
+        coverage.
 
-        Where it is known how people label some examples of *test*, the metrics towards them too, on those
-        examples.
+        Where some examples of *test* have people's label distributions, also the metrics towards them, on
+        those examples.
         """
         raw = Predictions.from_logits(logits["test"], self.labels["test"])
         temperature = Temperature.fit(logits["calibrate"], self.labels["calibrate"])
@@ -110,9 +110,7 @@ class Confirmation:
         return {key: self.compare(key) for key in self.runs} if self.control in self.runs else {}
 
     def compare(self, key: str) -> Comparison:
-        """One point: estimates on *test*, and paired differences on the same resamples of seeds and
-        examples.
-        """
+        """One point: estimates on *test*, and differences paired by seeds and resamples of examples."""
         mine, base = self.runs[key], self.runs[self.control]
         seeds = len(mine.outcome.seeds)
         control = {name: values.first(seeds) for name, values in base.values.items()}
@@ -137,12 +135,12 @@ class Confirmation:
         )
 
     def claimed(self, target: Target, differences: Mapping[str, "BySeed"], counts: Sequence[int]) -> Claim:
-        """The claim that a metric is better than at ε = 0, at all looks so far."""
+        """The claim that a metric is better than at ε = 0, at all tests so far."""
         values = differences[target.metric]
         return claim({seeds: values.first(seeds).interval() for seeds in counts}, self.planned, target.sign)
 
     def unsettled(self, finalists: Mapping[str, Sequence[str]]) -> list[str]:
-        """The points which need more seeds; `finalists` holds the policies of each."""
+        """Points that need more seeds; `finalists` holds the policies of each."""
         control = self.compare(self.control)
         return [
             key
@@ -196,7 +194,7 @@ class Run:
         values: Mapping[str, "BySeed"],
         probabilities: Float[Tensor, "seed example class"],
     ) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         before = sum(len(one.seeds) for one in self.outcomes)
         now = before + len(outcome.seeds)
         self.outcomes.append(outcome)
@@ -217,7 +215,7 @@ class Run:
 
 
 def cost(summary: Summary, coverage: float, prices: Prices) -> Float[Tensor, "*lead"]:
-    """The expected cost of an example, where the most confident share `coverage` is decided and the rest
+    """Expected cost of an example, where the most confident share `coverage` is decided and the rest
     reviewed.
     """
     if coverage == 0:
@@ -246,11 +244,11 @@ class BySeed:
     replicates: Float[Tensor, "replicate seed"]
 
     def less(self, other: "BySeed") -> "BySeed":
-        """The difference, seed by seed and resample by resample."""
+        """Difference, seed by seed and resample by resample."""
         return BySeed(self.values - other.values, self.replicates - other.replicates)
 
     def share(self, base: "BySeed") -> "BySeed":
-        """As a share of the control's mean; unchanged where that is 0, as AURC is without an error."""
+        """Share of the control's mean; unchanged where that is 0, as AURC is without an error."""
         scale = float(base.values.mean()) or 1.0
         return BySeed(self.values / scale, self.replicates / scale)
 
@@ -259,14 +257,14 @@ class BySeed:
         return BySeed(torch.cat([self.values, more.values]), torch.cat([self.replicates, more.replicates], 1))
 
     def first(self, seeds: int) -> "BySeed":
-        """The first so many seeds."""
+        """The first `seeds` seeds."""
         return BySeed(self.values[:seeds], self.replicates[:, :seeds])
 
     def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-        """The mean over seeds with its two-sided 95 % interval and what its variance is made of.
+        """Mean over seeds with its two-sided 95 % interval and the parts of its variance.
 
-        To nine decimals: the last bits depend on how many threads summed them, and a resumed sweep is to give
-        the same record.
+        To nine decimals: the last bits depend on the number of threads, and a resumed sweep has to give the
+        same record.
         """
         crossed = Crossed.of(self.values, self.replicates)
         estimate = crossed.interval(bounds=bounds)
@@ -278,9 +276,7 @@ class BySeed:
 
 
 def bleu_by_seed(statistics: Float[Tensor, "seed sentence statistic"], replicates: int) -> BySeed:
-    """BLEU of each seed, on the data and on resamples of the sentences, which are the same for every
-    point.
-    """
+    """BLEU of each seed, on the data and on resamples of the sentences, the same for every point."""
     resamples = Resamples.draw(statistics.shape[1], replicates=replicates)
     blocks = statistics.new_zeros(len(statistics), resamples.weights.shape[1], statistics.shape[2]).index_add(
         1, resamples.block, statistics
@@ -290,7 +286,7 @@ def bleu_by_seed(statistics: Float[Tensor, "seed sentence statistic"], replicate
 
 
 def bounds(name: str) -> tuple[float, float]:
-    """The range of a metric."""
+    """Range of a metric."""
     if name == "cost":
         return -math.inf, math.inf
     if name == "bleu":

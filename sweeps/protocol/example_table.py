@@ -1,4 +1,4 @@
-"""Instances: test examples as the confirmed ε see them, with their pictures; those which lost most confidence
+"""Example table: test examples as the confirmed ε see them, with pictures; the largest losses of confidence
 first.
 """
 
@@ -17,12 +17,12 @@ from tracking.records.evidence import Instance
 
 LONGEST_TEXT = 300
 MOST, TYPICAL = 12, 12
-"""How many examples are taken for their fall of confidence, and how many at even steps through all falls."""
+"""Number of examples with the largest fall of confidence, and at even steps through all falls."""
 
 
 def instances_of(dataset: Dataset, runs: Sequence[Run], candidate: int) -> tuple[Instance, ...]:
     """Examples of *test* by the fall of mean confidence from the first of the runs, ε = 0, to the one at
-    place `candidate`.
+    index `candidate`.
     """
     seen = [
         (run.probabilities, run.confidence)
@@ -53,8 +53,8 @@ def instances_of(dataset: Dataset, runs: Sequence[Run], candidate: int) -> tuple
 
 
 def text_of(dataset: Dataset, row: int, position: int | None) -> str:
-    """What is known of an example of *test* in words, "" where nothing is; of a sequence, what comes before
-    the position to predict.
+    """Text of an example of *test*, "" where there is none; of a sequence, the part before the position to
+    predict.
     """
     split = dataset.splits["test"]
     if position is None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from sweeps.plan import Asked, Plan
 from sweeps.protocol.test_ledger import in_words
-from sweeps.site import page_of
+from sweeps.site import Site, page_of
+from sweeps.studies.opening import known_study
 from sweeps.studies.retrying_storage import RetryingStorage
-from sweeps.studies.study import Study, known_study
+from sweeps.studies.study import Study
 from sweeps.task import Task
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
@@ -22,20 +23,22 @@ ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class Standing:
-    """An answer that stands: a headline, its sentences, and the recommendation of the plan's policy."""
+    """A standing answer: a headline, its sentences, and the recommendation of the plan's policy."""
 
     headline: str
     lines: tuple[str, ...]
     recommendation: Recommendation
 
 
-def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, asked: Asked) -> Standing | None:
+def standing(
+    plan: Plan, site: Site, task: Task, digest: str, storage: RetryingStorage, asked: Asked
+) -> Standing | None:
     """The answer that a finished sweep of this plan has published; None where there is something to do. It
     neither trains nor writes.
     """
     study = known_study(storage, plan, task, digest)
     noted = study.noted(ANSWERED) if study is not None else None
-    page = page_of(Path(plan.state_dir), task.name)
+    page = page_of(Path(site.state_dir), task.name)
     if (
         study is None
         or not noted
@@ -47,7 +50,7 @@ def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, aske
     ):
         return None
     try:
-        found = versions.version(plan.tracking_uri, task.name, noted["version"])
+        found = versions.version(site.tracking_uri, task.name, noted["version"])
         records = {name: found.recommendation(name) for name in found.records}
     except (NotPublished, TrackingUnavailable):
         return None
@@ -58,8 +61,8 @@ def standing(plan: Plan, task: Task, digest: str, storage: RetryingStorage, aske
 
 
 def note_answer(study: Study, version: int | None, links: dict[str, str]) -> None:
-    """Keep with a study what its finished sweep was asked, and which version answers it; nothing where MLflow
-    does not have it yet.
+    """Store what a finished sweep was asked, and the version that answers it; nothing where MLflow does not
+    have it yet.
     """
     study.note(
         ANSWERED,

@@ -1,6 +1,4 @@
-"""The pilot: two seeds at ε = 0 and 0.1, trained first to learn what the sweep can find out, and what it
-costs.
-"""
+"""Pilot: two seeds at ε = 0 and 0.1, trained first to estimate what the sweep can detect, and its cost."""
 
 import base64
 from collections.abc import Mapping
@@ -25,32 +23,32 @@ from tracking.records.point import Point, key_of
 SEEDS = 2
 EPSILON = 0.1
 FINALISTS = 2
-"""How many candidates the estimate of the cost reckons with: policies often agree."""
+"""Number of candidates in the estimate of the cost: policies often agree."""
 RIGHT = "right"
 
 Right = npt.NDArray[np.bool_]
 
 
 def points(plan: Plan, control: Point) -> list[Point]:
-    """ε = 0, and 0.1 or what of the plan's range lies nearest to it."""
+    """ε = 0, and the value of the plan's range nearest to 0.1."""
     low, high = plan.epsilon
     return [control, {**control, "epsilon": min(max(EPSILON, low), high) or low}]
 
 
 def most_confirm_seeds(plan: Plan) -> int:
-    """The confirmation of the finalists and ε = 0 may take about as many members as the screening."""
+    """Most seeds of the confirmation: about as many members as the screening, all finalists together."""
     return max(BATCH, plan.trials * plan.seeds // (1 + FINALISTS) // BATCH * BATCH)
 
 
 def expected(plan: Plan, dataset: Dataset) -> Expected:
-    """What a plan's sweep of a data set will be able to tell, before its pilot."""
+    """What a plan's sweep of a data set can detect, before its pilot."""
     return Expected.of(
         len(dataset.splits["test"].labels), plan.effect, plan.confirm_seeds, most_confirm_seeds(plan)
     )
 
 
 def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engine) -> None:
-    """Keep with the study which examples of *select* and *calibrate* each member gets right: a bit each."""
+    """Store with the study which examples of *select* and *calibrate* each member gets right: a bit each."""
     labels = {split: engine.dataset.splits[split].targets.cpu() for split in ("select", "calibrate")}
     rows = []
     for point in points(study.plan, control_point(study.plan, study.task)):
@@ -66,7 +64,7 @@ def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engi
 
 
 def kept(study: Study) -> Right | None:
-    """Whether each member is right: (ε, seed, example); None where the pilot has not been finished."""
+    """Whether each member is right: (ε, seed, example); None where the pilot is not finished."""
     noted = study.noted(RIGHT)
     if noted is None:
         return None
@@ -76,7 +74,7 @@ def kept(study: Study) -> Right | None:
 
 
 def report(study: Study, right: Right, engine: Engine) -> Pilot:
-    """What the pilot says about the sweep of the study's plan."""
+    """The pilot's report on the sweep of the study's plan."""
     plan = study.plan
     compared = points(plan, control_point(plan, study.task))[1]
     return pilot_of(
@@ -84,7 +82,7 @@ def report(study: Study, right: Right, engine: Engine) -> Pilot:
         right[1],
         epsilon=compared["epsilon"],
         test_examples=len(engine.dataset.splits["test"].labels),
-        member_seconds=engine.way.seconds * study.task.recipe.epochs,
+        member_seconds=engine.execution.seconds * study.task.recipe.epochs,
         effect=plan.effect,
         price_per_hour=plan.price_per_hour,
         screening_members=plan.trials * plan.seeds,

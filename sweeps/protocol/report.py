@@ -1,11 +1,11 @@
-"""Report of a sweep: its tables, its page, and where to find them."""
+"""Report of a sweep: its tables, its page, and their addresses."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps.plan import Plan
-from sweeps.site import page_of
+from sweeps.site import Site, page_of
 from sweeps.training.engine import Engine
 from tracking.decision.screening import Screening
 from tracking.mlflow.client import shown as shown_uri
@@ -19,7 +19,7 @@ UI_ADDRESS = "LSCAL_MLFLOW_UI"
 
 
 def write_page(state_dir: Path, evidence: Evidence) -> str:
-    """Write the page of the task on this machine; its address."""
+    """Write the page of the task on this machine. Returns its address."""
     path = page_of(state_dir, evidence.task)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(evidence), encoding="utf-8")
@@ -27,14 +27,14 @@ def write_page(state_dir: Path, evidence: Evidence) -> str:
 
 
 def shown_place(keys: Sequence[str], candidate: Point) -> int:
-    """The place of the candidate among the confirmed points; of the last one where it is ε = 0, or is not
-    among them.
+    """Index of the candidate among the confirmed points; of the last one where it is ε = 0, or not among
+    them.
     """
     return keys.index(key_of(candidate)) if key_of(candidate) in keys[1:] else len(keys) - 1
 
 
 def tables_of(evidence: Evidence, screening: Screening) -> list[summary.Table]:
-    """What a person reads at the end."""
+    """Tables printed at the end."""
     tables = [
         summary.conditions(evidence.recommendations[evidence.policy]),
         summary.confirmation(evidence.comparisons),
@@ -65,17 +65,17 @@ def describe(plan: Plan, engine: Engine) -> str:
     )
 
 
-def ui_address(plan: Plan, link: str) -> str:
-    """Where a person opens MLflow at a place in its UI."""
+def ui_address(site: Site, link: str) -> str:
+    """Address of a page of MLflow's UI."""
     server = os.environ.get(UI_ADDRESS) or (
-        shown_uri(plan.tracking_uri) if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        shown_uri(site.tracking_uri) if site.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
     )
     return f"{server.rstrip('/')}/{link}"
 
 
-def pull_command(plan: Plan, task: str) -> str:
-    """The exact command that pulls what was found."""
+def pull_command(site: Site, task: str) -> str:
+    """The exact command that pulls the recommendation."""
     custom = (
-        "" if plan.tracking_uri == Plan.tracking_uri else f" --tracking-uri {shown_uri(plan.tracking_uri)}"
+        "" if site.tracking_uri == Site.tracking_uri else f" --tracking-uri {shown_uri(site.tracking_uri)}"
     )
     return f"python -m tracking.recommend {task}{custom}"

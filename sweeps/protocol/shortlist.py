@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.plan import Plan
+from sweeps.site import Site
 from tracking.decision.policies import in_tie
 from tracking.decision.screening import Screening
 from tracking.mlflow import versions
@@ -59,13 +60,13 @@ class Shortlist:
         return cls(control, points, candidates, finalists, ties, incumbent)
 
 
-def published_before(plan: Plan, task: str, training: str) -> list[Point]:
-    """The point above ε = 0 that the plan's policy recommends in the published version of a task, if that is
-    of the same training.
+def published_before(policy: str, site: Site, task: str, training: str) -> list[Point]:
+    """The point above ε = 0 that a policy recommends in the published version of a task, if its training is
+    the same.
     """
     try:
-        found = versions.version(plan.tracking_uri, task)
-        record = found.recommendation(plan.policy)
+        found = versions.version(site.tracking_uri, task)
+        record = found.recommendation(policy)
     except (NotPublished, TrackingUnavailable, WrongRecord):
         return []
     return [dict(record.point)] if record.training == training and record.epsilon != 0 else []

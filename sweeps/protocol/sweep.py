@@ -1,19 +1,16 @@
-"""The sweep of one task, from its study to its published recommendation."""
+"""Sweep of one task, from its study to its published recommendation."""
 
 import hashlib
 import json
-import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from sweeps.early_stopping.pruner import waves
-from sweeps.external_flags import words
 from sweeps.plan import Asked, Plan
 from sweeps.protocol import pilot
+from sweeps.protocol.conductor import Conductor, awaited, trainers_of
 from sweeps.protocol.confirm import Confirmation, Run, confirm
 from sweeps.protocol.example_table import instances_of
 from sweeps.protocol.finished import note_answer
@@ -31,17 +28,16 @@ from sweeps.protocol.test_ledger import (
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
+from sweeps.site import Site
 from sweeps.studies.design import control_point, planned
+from sweeps.studies.opening import CLOSED, open_stage, open_study
 from sweeps.studies.retrying_storage import RetryingStorage
-from sweeps.studies.study import CLOSED, Study, open_stage, open_study
+from sweeps.studies.study import Study
 from sweeps.terminal import Console
-from sweeps.training.engine import Engine, Progress
+from sweeps.training.engine import Engine
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack
-from sweeps.workers.launch import kind_of, launcher
-from sweeps.workers.launcher import Launcher
 from sweeps.workers.metrics import Metrics
-from sweeps.workers.processes import places
-from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
+from sweeps.workers.worker import Worker, weights_path
 from tracking.decision.decide import claimed, decide
 from tracking.decision.policies import INCUMBENT, candidates, tied
 from tracking.decision.power import sentences as told
@@ -58,19 +54,15 @@ from tracking.report import summary
 from tracking.report.answer import sentences
 
 DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
-LEAVE_SECONDS = 5.0
-"""Workers see within so long that a sweep is closed."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep of one task. The methods are its steps, in this order; what each finds is kept in the
-    studies.
-    """
+    """The sweep of one task. The methods are its steps; their results are stored in the studies."""
 
     plan: Plan
-    worker: Worker
-    trainers: Worker | Launcher
+    site: Site
+    conductor: Conductor
     screening: Study
     records: SweepRecorder
     facts: Facts
@@ -79,8 +71,8 @@ class Sweep:
 
     @property
     def engine(self) -> Engine:
-        """What this process trains with, where it has to."""
-        return self.worker.engine
+        """The engine with which this process trains."""
+        return self.conductor.worker.engine
 
     def run(self) -> Recommendation | Pilot | None:
         """Pilot, screen, fit, confirm, decide, publish; see `sweep_task`."""
@@ -93,7 +85,8 @@ class Sweep:
         if screening is None:
             return self.give_up("diverged, so there is nothing to compare with")
         shortlist = self.fit(screening)
-        run_id, _ = self.records.where() or ("", "")
+        parent = self.records.where()
+        run_id = parent.id if parent else ""
         openings = self.open_test(shortlist, piloted, run_id)
         confirmation = self.confirm(shortlist, len(openings[-1].seeds))
         if shortlist.control not in confirmation.runs:
@@ -109,8 +102,8 @@ class Sweep:
         return Shortlist.of(screening, self.plan, chosen, ties, published)
 
     def open_test(self, shortlist: Shortlist, piloted: Pilot | None, run_id: str) -> tuple[Opening, ...]:
-        """Note that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening or
-        the pilot gives.
+        """Record that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening
+        or the pilot gives.
         """
         earlier = openings_of(self.screening)
         if earlier:
@@ -130,7 +123,7 @@ class Sweep:
         openings: tuple[Opening, ...],
         run_id: str,
     ) -> Evidence:
-        """Recommend an ε by each policy, and collect what that rests on."""
+        """Recommend an ε by each policy, and collect the evidence."""
         plan, study, dataset, control = self.plan, self.screening, self.engine.dataset, shortlist.control
         comparisons = confirmation.comparisons()
         recommendations, created = self.recommend(shortlist, comparisons, len(openings), run_id)
@@ -202,10 +195,10 @@ class Sweep:
         with console.phase("exporting the network of the recommended ε"):
             model = self.model(confirmation.runs[key_of(shown.point)])
         with console.phase("drawing, and publishing to MLflow"):
-            page_at = write_page(Path(plan.state_dir), evidence)
+            page_at = write_page(Path(self.site.state_dir), evidence)
             version = self.records.publish(evidence, tables, model)
-            _, link = self.records.where() or ("", "")
-        links = {"page": page_at} | ({"MLflow": ui_address(plan, link)} if link else {})
+            parent = self.records.where()
+        links = {"page": page_at} | ({"MLflow": ui_address(self.site, parent.link)} if parent else {})
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
@@ -213,7 +206,7 @@ class Sweep:
         if version is None:
             unsent = self.records.unsent().sentence
             console.paragraph(f"MLflow does not have it yet. {unsent}", "red", event="unsent")
-        console.say(f"  Pull the ε: {pull_command(plan, task)}   # --explain, --json")
+        console.say(f"  Pull the ε: {pull_command(self.site, task)}   # --explain, --json")
         console.answer(
             f"Recommended ε for {task}: {shown.epsilon:g} (policy {shown.policy})",
             sentences(evidence.recommendations, plan.policy, links),
@@ -229,18 +222,18 @@ class Sweep:
         return self.close("FAILED", None)
 
     def published(self, screening: Screening) -> list[Point]:
-        """The point that is published for the same task, data and recipe by the plan's policy, to be
-        confirmed beside the candidates; at most one.
+        """The published point of the same task, data and recipe by the plan's policy, to be confirmed beside
+        the candidates; at most one.
 
-        What is found the first time is kept with the study, so that the finalists of an opened test split do
-        not change.
+        The first result is stored with the study, so that the finalists of an opened test split do not
+        change.
         """
         study, plan = self.screening, self.plan
         known = study.noted(PUBLISHED)
         if known is None or self.asked.reopen:
             training = plan.training(study.task, self.engine.dataset.digest)
             alone = self.asked.fresh or (bool(openings_of(study)) and not self.asked.reopen)
-            known = [] if alone else published_before(plan, study.task.name, training)
+            known = [] if alone else published_before(plan.policy, self.site, study.task.name, training)
             study.note(PUBLISHED, known)
         low, high = plan.epsilon
         points = [
@@ -255,31 +248,24 @@ class Sweep:
             )
         return points
 
-    def dismiss(self) -> None:
-        """Let the workers which were placed leave by themselves."""
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while isinstance(self.trainers, Launcher) and self.trainers.working() and time.monotonic() < deadline:
-            self.trainers.watch()
-            time.sleep(PAUSE_SECONDS / 4)
-
     def close(self, status: str, found: Pilot | None) -> Pilot | None:
-        """End here, without a recommendation."""
+        """End the sweep without a recommendation."""
         self.records.stop(status)
         self.screening.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
         return found
 
     def pilot(self) -> Pilot | None:
-        """Train two seeds at ε = 0 and 0.1, and say what this sweep can find out. None where one of them
+        """Train two seeds at ε = 0 and 0.1, and report what this sweep can detect. None where one of them
         diverged.
         """
         control = control_point(self.plan, self.engine.task)
         study = open_stage(self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
         self.records.catch_up(study.outcomes())
         if pilot.kept(study) is None:
-            found = self.harvest(study, "piloting")
+            found = self.conductor.harvest(study, "piloting")
             if len(found) < 2:
                 self.console.say(
-                    "The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red"
+                    "The pilot diverged, so the noise is unknown. Try a lower learning_rate.", "red"
                 )
                 return None
             pilot.keep(study, found, self.engine)
@@ -295,19 +281,16 @@ class Sweep:
         study, plan = self.screening, self.plan
         self.records.catch_up([*study.outcomes(), *study.dropped()])
         points = planned(plan, study.task)
-        for wave in waves(points) if self.worker.pruner(study).active else [points]:
+        for wave in waves(points) if self.conductor.worker.pruner(study).active else [points]:
             study.enqueue(wave)
-            self.train(study, "screening")
-        outcomes = sorted(
-            study.outcomes(), key=lambda one: key_of(one.point)
-        )  # numbers tell which were queued again
+            self.conductor.train(study, "screening")
+        # by points, as numbers depend on which trials were queued again
+        outcomes = sorted(study.outcomes(), key=lambda one: key_of(one.point))
         plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
-        control = next(iter(plain), None)  # the recipe's own values, unless they diverged
-        return (
-            None
-            if control is None
-            else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
-        )
+        control = next(iter(plain), None)  # the recipe's values, unless they diverged
+        if control is None:
+            return None
+        return Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
 
     def confirm(self, shortlist: Shortlist, seeds: int) -> Confirmation:
         """Train the finalists and ε = 0 with fresh seeds, on *test*, until their questions are settled."""
@@ -317,7 +300,7 @@ class Sweep:
             points = [shortlist.points[key] for key in keys]
             study = open_stage(self.screening, "confirm", points, places[0], len(places))
             self.records.catch_up(study.outcomes())
-            found = self.harvest(
+            found = self.conductor.harvest(
                 study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:"
             )
             return {key: found[key] for key in keys if key in found}
@@ -330,7 +313,7 @@ class Sweep:
         gone or torch cannot export it.
         """
         outcome = run.outcomes[0]
-        content = patiently(lambda: self.records.artifact(outcome, weights_path(outcome)))
+        content = awaited(lambda: self.records.artifact(outcome, weights_path(outcome)))
         if content is None:
             self.console.say(
                 "The weights of the recommended ε are not in the tracking store, so no model is registered."
@@ -354,36 +337,10 @@ class Sweep:
             self.console.say(f"No model is registered: {error}")
             return None
 
-    def harvest(self, study: Study, what: str) -> dict[str, tuple[Outcome, Logits]]:
-        """Have what is queued in a study trained, and give each finished trial with its logits."""
-        train = partial(self.train, what=what)
-        return harvest(study, self.worker, train, self.records.fetch)
-
-    def train(self, study: Study, what: str) -> None:
-        """Have what is queued in a study trained, with a progress bar."""
-        todo = study.pending() * len(study.seeds) * study.task.recipe.epochs
-        with self.console.progress(f"{what} {study.task.name}", todo) as advance:
-            if isinstance(self.trainers, Worker):
-                self.trainers.work(study, advance)
-            else:
-                self.wait(study, self.trainers, advance)
-
-    def wait(self, study: Study, trainers: Launcher, advance: Progress) -> None:
-        """Keep the workers running until a study is finished. Errors: NoWorkers where none is left."""
-        left, members = study.pending(), len(study.seeds) * study.task.recipe.epochs
-        while left:
-            trainers.watch()
-            study.reap()
-            self.worker.registry.clear_gone(self.plan.grace)
-            now = study.pending()
-            if now < left:
-                advance((left - now) * members)
-            left = now
-            time.sleep(PAUSE_SECONDS)
-
 
 def sweep_task(
     plan: Plan,
+    site: Site,
     engine: Engine,
     storage: RetryingStorage,
     recorder: Recorder,
@@ -395,65 +352,41 @@ def sweep_task(
     """Pilot, screen on *select*, confirm on *test*, recommend and publish. None where ε = 0 itself diverged.
 
     Errors: TestOpened where *test* was opened for other finalists and `asked.reopen` is False; NoWorkers
-    where all were given up. All trials are kept in the study, and what MLflow did not take in the outbox.
+    where all were given up. All trials are stored in the study, and unsent records in the outbox.
     """
     study, message = open_study(storage, plan, engine.task, engine.dataset.digest)
     console.paragraph(f"{study.task.name}: {message}", style="bold", event="opened", study=study.name)
     console.paragraph(
-        f"  {describe(plan, engine)}", event="plan", execution=str(engine.way), device=str(engine.device)
+        f"  {describe(plan, engine)}",
+        event="plan",
+        execution=str(engine.execution),
+        device=str(engine.device),
     )
-    found = facts(replace(plan, tasks=(study.task,)), engine)
+    found = facts(replace(plan, tasks=(study.task,)), site, engine)
     records = SweepRecorder(recorder, engine.dataset, study.name, study.task.name, found, console.warn)
     try:
         worker = Worker(
             study,
             engine,
             records.finish,
-            Path(plan.state_dir, "checkpoints"),
+            site.checkpoints,
             console.say,
             metrics,
             metrics_address,
         )
-        with trainers_of(plan, worker, console) as trainers:
-            sweep = Sweep(plan, worker, trainers, study, records, found, console, asked)
-            answer = sweep.run()
-            sweep.dismiss()
+        with trainers_of(site, worker, console) as trainers:
+            conductor = Conductor(worker, trainers, records, console)
+            answer = Sweep(plan, site, conductor, study, records, found, console, asked).run()
+            conductor.dismiss()
             return answer
-    except BaseException as error:  # the run in MLflow is closed, whatever happened
-        records.stop(
-            "KILLED"
-            if isinstance(error, KeyboardInterrupt)
-            else "FINISHED"
-            if isinstance(error, TestOpened)
-            else "FAILED"
-        )
+    except BaseException as error:  # the run in MLflow is closed in any case
+        ends = {KeyboardInterrupt: "KILLED", TestOpened: "FINISHED"}
+        records.stop(next((status for kind, status in ends.items() if isinstance(error, kind)), "FAILED"))
         raise
 
 
-def trainers_of(plan: Plan, worker: Worker, console: Console) -> Worker | Launcher:
-    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
-    elsewhere.
-    """
-    study, kind = worker.screening, kind_of(plan)
-    study.note(WORKERS, len(places(plan.workers, plan.device)) if kind == "processes" else 0)
-    if kind == "inline":
-        return worker
-    if kind == "elsewhere":
-        bring = shlex.join(["", *words(plan.datasets, plan.architectures, study.task.name)]).removeprefix(
-            "''"
-        )
-        console.say(
-            f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}",
-            event="waiting",
-            study=study.name,
-        )
-    return launcher(plan, study.name, console.warn, "json" if console.json else "text")
-
-
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:
-    """When a decision was made first, ISO 8601 in UTC: the same command, run again, publishes the same
-    one.
-    """
+    """When a decision was first made, ISO 8601 in UTC: a repeated command publishes the same record."""
     found = [json.dumps(values_of(replace(one, run_id=""))) for one in recommendations.values()]
     digest = hashlib.sha256((policy + "".join(found)).encode()).hexdigest()[:16]
     known = study.noted(DECIDED) or {}

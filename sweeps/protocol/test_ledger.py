@@ -21,7 +21,7 @@ OPENINGS, CLAIMS = "openings", "claims"
 class TestOpened(WrongInput):
     """The test split was opened for other finalists."""
 
-    __test__ = False  # it is no test, whatever pytest thinks of its name
+    __test__ = False  # pytest would collect it by its name
 
 
 def openings_of(study: Study) -> tuple[Opening, ...]:
@@ -42,9 +42,8 @@ def openings_of(study: Study) -> tuple[Opening, ...]:
 def open_test(
     study: Study, points: Sequence[Point], seeds: int, run_id: str, reopen: bool, say: Callable[[str], None]
 ) -> tuple[Opening, ...]:
-    """Note that *test* is opened for these points and so many seeds on the plan's terms, before it is; going
-    on with the last opening is no new one. Its claims are noted as lost until they are known: who looks and
-    walks away has looked.
+    """Record that *test* is opened for these points and seeds on the plan's terms, before it is; resuming the
+    last opening is no new one. Its claims start with p = 1, so an aborted look still counts.
 
     Errors: TestOpened where it was opened for others or on other terms, and `reopen` is False.
     """
@@ -85,9 +84,7 @@ def open_test(
 
 
 def refuse_more(study: Study) -> None:
-    """Before anything is trained. Errors: TestOpened where trials are still to be screened after *test* was
-    opened.
-    """
+    """Errors: TestOpened where trials are still to be screened after *test* was opened."""
     openings = openings_of(study)
     if openings and study.unfinished():
         raise TestOpened(
@@ -108,12 +105,12 @@ def in_words(plan: Plan) -> str:
 
 
 def note_claims(study: Study, p_values: Sequence[float]) -> None:
-    """Keep the p-values of the claims which were made in the last opening."""
+    """Store the p-values of the claims made in the last opening."""
     study.note(CLAIMS, {**(study.noted(CLAIMS) or {}), str(len(openings_of(study))): list(p_values)})
 
 
 def earlier_claims(study: Study) -> list[float]:
-    """The p-values of all claims made in openings before the last one."""
+    """P-values of all claims made in openings before the last one."""
     last = str(len(openings_of(study)))
     return [
         p for opening, p_values in (study.noted(CLAIMS) or {}).items() if opening != last for p in p_values

@@ -6,15 +6,16 @@ import subprocess
 from pathlib import Path
 
 from sweeps.plan import Plan
-from sweeps.studies.study import written
+from sweeps.site import Site, to_yaml
+from sweeps.studies.opening import written
 from sweeps.training.engine import Engine
 from tracking.records.outcome import Facts
 
 PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "netcal", "numpy")
 
 
-def facts(plan: Plan, engine: Engine) -> Facts:
-    """What a reader of a run needs to repeat it."""
+def facts(plan: Plan, site: Site, engine: Engine) -> Facts:
+    """Provenance of a sweep, for a reader who repeats it."""
     task, dataset = engine.task, engine.dataset
     recipe = {
         name: written(value) for name, value in task.recipe.to_mapping().items() if name not in plan.tune
@@ -34,13 +35,13 @@ def facts(plan: Plan, engine: Engine) -> Facts:
             **versions,
             "version.python": platform.python_version(),
             "device": str(engine.device),
-            "execution": str(engine.way),
+            "execution": str(engine.execution),
             **({"mlflow.source.git.commit": commit} if commit else {}),
         },
         dataset=dataset.name,
         digest=dataset.digest,
         where=dataset.where,
-        plan=plan.to_yaml(),
+        plan=to_yaml(plan, site),
     )
 
 

@@ -16,12 +16,12 @@ SEEDS_BETWEEN_PLANS = 10_000
 
 
 PLAIN_SHARE = 4
-"""Where more than ε is tuned, one trial in so many is at ε = 0, beside the control."""
+"""Where more than ε is tuned, one trial in this many is at ε = 0, beside the control."""
 
 
 def radical_inverse(index: int) -> float:
-    """The one-dimensional Sobol sequence: the binary digits of the index, mirrored at the point (van der
-    Corput 1935).
+    """One-dimensional Sobol sequence: the binary digits of the index, mirrored at the point (van der Corput
+    1935).
     """
     value, scale = 0.0, 0.5
     while index:
@@ -31,10 +31,10 @@ def radical_inverse(index: int) -> float:
 
 
 def sobol(plan: Plan) -> list[float]:
-    """The values of ε which a plan tries beside 0: the Sobol sequence over its range, 1/2, 1/4, 3/4, 1/8 and
-    so on.
+    """Values of ε that a plan tries beside 0: the Sobol sequence over its range, 1/2, 1/4, 3/4, 1/8 and so
+    on.
 
-    With more trials the first ones stay what they were.
+    With more trials the first ones stay the same.
     """
     low, high = plan.epsilon
     values = (round(low + (high - low) * radical_inverse(index), 9) for index in count())
@@ -42,10 +42,10 @@ def sobol(plan: Plan) -> list[float]:
 
 
 def planned(plan: Plan, task: Task) -> list[Point]:
-    """The points which a screening begins with: ε = 0 and the other values of ε.
+    """Points that a screening begins with: ε = 0 and the other values of ε.
 
-    Where more is tuned, ε = 0 at the recipe's own values and at others over their ranges, so that it is
-    judged at its own best values as every other ε is; the rest is drawn while it goes on.
+    Where more is tuned, ε = 0 is tried at the recipe's values and at others over their ranges, so that it is
+    judged at its own best values as every other ε is; the other points are drawn while the sweep runs.
     """
     control = control_point(plan, task)
     if not plan.tuned:
@@ -55,7 +55,7 @@ def planned(plan: Plan, task: Task) -> list[Point]:
 
 
 def places(ranges: Mapping[str, tuple[float, float]], number: int) -> list[dict[str, float]]:
-    """So many combinations of values which fill their ranges evenly on a log scale (an additive recurrence
+    """`number` combinations of values that fill their ranges evenly on a log scale (an additive recurrence
     with roots of primes).
     """
     roots = {name: prime**0.5 for name, prime in zip(sorted(ranges), (2, 3), strict=False)}
@@ -66,12 +66,12 @@ def places(ranges: Mapping[str, tuple[float, float]], number: int) -> list[dict[
 
 
 def control_point(plan: Plan, task: Task) -> Point:
-    """ε = 0 at the recipe's own values. There all smoothings are the same; it has the name of the first."""
+    """ε = 0 at the recipe's values. All smoothings are the same there; the first one's name is used."""
     control: dict[str, Any] = {"epsilon": 0.0} | {key: float(getattr(task.recipe, key)) for key in plan.tune}
     return control | ({"smoothing": plan.smoothing[0]} if len(plan.smoothing) > 1 else {})
 
 
 def seeds_of(plan: Plan, stage: Stage, count: int, first: int = 0) -> tuple[int, ...]:
-    """Seeds of a stage, the same for every trial of it; none belongs to two stages."""
+    """Seeds of a stage, the same for every trial of it; no seed belongs to two stages."""
     start = plan.random_state * SEEDS_BETWEEN_PLANS + FIRST_SEED[stage] + first
     return tuple(range(start, start + count))

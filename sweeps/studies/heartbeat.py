@@ -1,4 +1,4 @@
-"""Heartbeat of the trials and workers in the study database, and sections that signals do not interrupt."""
+"""Heartbeat of trials and workers in the study database, and sections that signals do not interrupt."""
 
 import os
 import signal
@@ -10,21 +10,20 @@ from types import FrameType
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.studies.progress import cause_of
+from sweeps.studies.database import cause_of
 from sweeps.studies.retrying_storage import RetryingStorage
 from tracking.exits import Exit
 
 BEATS_IN_GRACE = 6
-"""Heartbeats within the time after which a silent worker is taken for dead."""
+"""Heartbeats within the grace, after which a worker counts as dead."""
 
 
 @contextmanager
 def heartbeat(storage: RetryingStorage, grace: float, *beats: Callable[[], None]) -> Iterator[None]:
-    """While inside, do what `beats` do every few seconds, in a thread which outlives any absence of the
-    database.
+    """Calls `beats` every few seconds in a background thread; database outages do not stop it.
 
-    Optuna beats for `optimize` only, not for ask and tell; `record_heartbeat`, `_trial_id`, `_study_id` and
-    `_pop_waiting_trial_id` lie outside its public interface and are used in this file and in `roll` alone.
+    Optuna beats for `optimize` only, not for ask and tell. `record_heartbeat`, `_trial_id`, `_study_id` and
+    `_pop_waiting_trial_id` are not public; only this room uses them.
     """
     stop = threading.Event()
 
@@ -40,10 +39,10 @@ def heartbeat(storage: RetryingStorage, grace: float, *beats: Callable[[], None]
                 OptunaError,
                 SQLAlchemyError,
                 OSError,
-            ) as error:  # the database is away for a moment: the next beat tries again
+            ) as error:  # the next beat tries again
                 cause = cause_of(error.__cause__ or error)
                 if cause not in said:
-                    storage.say(f"No heartbeat, as the study store does not take it: {cause}")
+                    storage.say(f"heartbeat not recorded, the study store is unavailable: {cause}")
                 said.add(cause)
             if stop.wait(grace / BEATS_IN_GRACE):
                 return
@@ -59,10 +58,10 @@ def heartbeat(storage: RetryingStorage, grace: float, *beats: Callable[[], None]
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM to the end of the block, so that no trial is asked and not held, or told by
-    half.
+    """Defers Ctrl-C and SIGTERM to the end of the block, so that no trial is asked without being held, or
+    recorded by half.
 
-    The second one ends the process at once, as it does elsewhere: others then find its trials silent.
+    A second signal ends the process at once, as usual: its trials are then reaped.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -2,88 +2,48 @@
 
 import json
 import math
-import os
 import re
-import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import quote
 
-import sqlalchemy
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.errors import WrongInput
+from sweeps.studies import queries
+from sweeps.studies.database import StoreAway, cause_of
 from sweeps.studies.worker_registry import ABOUT, HOLDS, WORKERS, ages_of
-from tracking.mlflow.client import REFUSED, shown
 
-STORAGE = "sqlite:///optuna.db"
 GRACE = 30.0
-"""Seconds of silence after which a worker is taken for dead, where the study does not say."""
-CONNECT_SECONDS = 5
+"""Seconds without a heartbeat after which a worker counts as dead, where the study does not give it."""
 RECENT = 16
-"""Finished trials of a stage from which its speed is worked out, the latest ones."""
+"""Number of the latest finished trials of a stage from which its speed is estimated."""
 NEARLY = 0.9
-"""Part of a running trial which is at most taken for done: it may be slower than those before it."""
+"""Largest share of a running trial that counts as done: it may be slower than those before it."""
 STATES = ("finished", "running", "queued", "dropped", "diverged", "requeued")
-"""What a trial can be. Requeued: given up by its worker; its point is tried again under another number."""
+"""States of a trial. Requeued: given up by its worker; its point is tried again under another number."""
 STAGES = ("pilot", "screen", "confirm")
 BASE = re.compile(r"(?P<task>[a-z0-9_]+/[a-z0-9_]+)@[0-9a-f]{8}")
 BESIDE = re.compile(r"(?P<stage>pilot|confirm)-(?P<first>\d{1,6})-(?P<end>\d{1,6})")
 KEPT = ("plan", "settings", "created", "closed", "recommended")
-"""What is read of a sweep's user attributes."""
-
-STUDIES = sqlalchemy.text("SELECT study_id, study_name FROM studies ORDER BY study_id")
-ATTRIBUTES = sqlalchemy.text(
-    "SELECT study_id, key, value_json FROM study_user_attributes WHERE study_id IN :studies AND key IN :keys"
-).bindparams(
-    sqlalchemy.bindparam("studies", expanding=True), sqlalchemy.bindparam("keys", KEPT, expanding=True)
-)
-TRIALS = (
-    sqlalchemy.text(
-        "SELECT study_id, trial_id, number, state, datetime_start AS started, datetime_complete AS ended FROM"
-        " trials WHERE study_id IN :studies ORDER BY trial_id"
-    )
-    .bindparams(sqlalchemy.bindparam("studies", expanding=True))
-    .columns(
-        study_id=sqlalchemy.Integer,
-        trial_id=sqlalchemy.Integer,
-        number=sqlalchemy.Integer,
-        state=sqlalchemy.String,
-        started=sqlalchemy.DateTime,
-        ended=sqlalchemy.DateTime,
-    )
-)
-NOTES = sqlalchemy.text(
-    "SELECT a.trial_id, a.key, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id ="
-    " a.trial_id WHERE t.study_id IN :studies AND a.key IN :keys"
-).bindparams(
-    sqlalchemy.bindparam("studies", expanding=True),
-    sqlalchemy.bindparam("keys", ("diverged", "surplus", ABOUT, HOLDS), expanding=True),
-)
-OUTCOMES = sqlalchemy.text(
-    "SELECT trial_id, value_json FROM trial_user_attributes WHERE key = 'outcome' AND trial_id IN :trials"
-).bindparams(sqlalchemy.bindparam("trials", expanding=True))
-
-
-class StoreAway(RuntimeError):
-    """The study store cannot be read now."""
+"""User attributes of a sweep that are read."""
+NOTED = ("diverged", "surplus", ABOUT, HOLDS)
+"""User attributes of a trial that are read."""
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker which is on a sweep's roll, as it described itself.
+    """A registered worker of a sweep, as it described itself.
 
     Attributes:
-        since: when it came, by its own clock.
-        metrics: where its metrics are served; "" where they are not.
-        silent_seconds: since its last sign of life, by the database's clock; None where there was none.
-        trials: those which it has in hand.
+        since: start time by its own clock.
+        metrics: address of its metrics; "" where they are not served.
+        silent_seconds: since its last heartbeat, by the database's clock; None where there was none.
+        trials: those it is training.
     """
 
     number: int
@@ -104,8 +64,8 @@ class StageStatus:
 
     Attributes:
         members: of each trial.
-        planned: trials which there are to be: those which are, and those which the plan still wants drawn.
-        trials: how many are in each of `STATES`.
+        planned: number of trials, those still to be drawn included.
+        trials: number in each of `STATES`.
     """
 
     study: str
@@ -116,7 +76,7 @@ class StageStatus:
 
     @property
     def left(self) -> int:
-        """Trials which nobody has begun."""
+        """Number of trials not begun."""
         return self.planned - sum(
             self.trials[state] for state in ("finished", "running", "dropped", "diverged")
         )
@@ -124,14 +84,13 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How far a sweep is.
+    """Progress of a sweep.
 
     Attributes:
         stage: `pilot`, `screen` or `confirm`, whichever is under way; `deciding` between them; `closed`.
         closed: ISO 8601, None while it is open.
-        member_epochs_per_second: None where nothing runs, or no trial of the stage was finished yet.
-        seconds_left: of the stage under way; None where it is not known. How long a confirmation goes on is
-            known to nobody.
+        member_epochs_per_second: None where nothing runs, or no trial of the stage has finished.
+        seconds_left: of the stage under way; None where unknown. The length of a confirmation is not known.
         recommended: policy and ε, None until they are decided.
     """
 
@@ -152,8 +111,8 @@ class SweepStatus:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as it lies in the store. `age` is that of its heartbeat in seconds, infinite where it has none
-    or does not run.
+    """A row of the trials table. `age` is that of its heartbeat in seconds, infinite where it has none or
+    does not run.
     """
 
     id: int
@@ -166,16 +125,21 @@ class TrialRow:
 
     @property
     def kind(self) -> str | None:
-        """One of `STATES`; None where it is one too many."""
-        if "surplus" in self.notes:
-            return None
-        kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
-        return kinds.get(self.state) or ("diverged" if "diverged" in self.notes else "requeued")
+        """One of `STATES`; None for a surplus trial."""
+        return kind_of(self.state, self.notes)
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, by its worker's clock alone; None where it has not come to its end."""
+        """Duration by its worker's clock; None where it has not ended."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+
+def kind_of(state: str, notes: Mapping[str, Any]) -> str | None:
+    """One of `STATES` for a trial, by Optuna's name of its state; None for a surplus one."""
+    if "surplus" in notes:
+        return None
+    kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
+    return kinds.get(state) or ("diverged" if "diverged" in notes else "requeued")
 
 
 @dataclass(frozen=True)
@@ -190,82 +154,8 @@ class Snapshot:
     epochs: Mapping[int, int]
 
 
-@contextmanager
-def open_store(url: str) -> Iterator[Engine]:
-    """A study store, to be read only while inside. Errors: WrongInput where there is none; StoreAway."""
-    engine = engine_of(url)
-    try:
-        try:
-            found = sqlalchemy.inspect(engine).has_table("trial_heartbeats")
-        except SQLAlchemyError as error:
-            away = (
-                isinstance(error, OperationalError)
-                and not url.startswith("sqlite")
-                and not any(word in str(error) for word in REFUSED)
-            )
-            raise (
-                StoreAway(f"{shown(url)}: {cause_of(error)}") if away else unreadable(url, error)
-            ) from error
-        if not found:
-            raise WrongInput(
-                f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or"
-                " OPTUNA_STORAGE."
-            )
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def engine_of(url: str) -> Engine:
-    """How to connect to a store. Errors: WrongInput."""
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            wait = (
-                {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"}
-                if parsed.get_backend_name() == "postgresql"
-                else {}
-            )
-            return sqlalchemy.create_engine(
-                parsed, pool_pre_ping=True, connect_args=wait, execution_options={"postgresql_readonly": True}
-            )
-    except (SQLAlchemyError, ImportError) as error:
-        raise unreadable(url, error) from error
-    path = os.path.abspath(parsed.database or "")
-    if not os.path.isfile(path):
-        raise WrongInput(
-            f"there is no file {path!r}. Run a sweep in this directory, or name its study store with"
-            " --storage or OPTUNA_STORAGE."
-        )
-    return sqlalchemy.create_engine(
-        "sqlite://", creator=lambda: connect_sqlite(path), poolclass=sqlalchemy.NullPool
-    )
-
-
-def unreadable(url: str, error: Exception) -> WrongInput:
-    """The error for a store which cannot be read."""
-    return WrongInput(
-        f"cannot read the study store {shown(url)}: {cause_of(error)}. Name one with --storage or"
-        f" OPTUNA_STORAGE, such as {STORAGE} or postgresql+psycopg://user@host/name."
-    )
-
-
-def connect_sqlite(path: str) -> sqlite3.Connection:
-    """A file which has to be there. Nothing is written to it, but what a killed writer left half done may be
-    rolled back.
-    """
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=CONNECT_SECONDS)
-    connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-def cause_of(error: BaseException) -> str:
-    """What a driver says, in its first line."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-
-
 def progress(engine: Engine, patterns: Sequence[str] = ()) -> list[SweepStatus]:
-    """The sweeps of the tasks which a pattern matches, by default all; open ones first, the latest first.
+    """Progress of the sweeps whose tasks match a pattern, by default all; open ones first, the latest first.
 
     Errors: WrongInput where a pattern matches none; StoreAway.
     """
@@ -283,8 +173,8 @@ def progress(engine: Engine, patterns: Sequence[str] = ()) -> list[SweepStatus]:
 
 
 def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
-    """What is known of the sweeps of some tasks. Errors: WrongInput where a pattern matches none."""
-    rows = connection.execute(STUDIES).all()
+    """Snapshot of the sweeps whose tasks match. Errors: WrongInput where a pattern matches none."""
+    rows = connection.execute(queries.STUDIES).all()
     names = [row.study_name for row in rows if BASE.fullmatch(row.study_name)]
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
@@ -296,15 +186,17 @@ def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
     chosen = [name for name in names if not patterns or any(matches(name, pattern) for pattern in patterns)]
     studies = {row.study_name: row.study_id for row in rows if row.study_name.startswith(tuple(chosen))}
     attributes: dict[int, dict[str, Any]] = {}
-    for row in connection.execute(ATTRIBUTES, {"studies": [studies[name] for name in chosen]}):
+    for row in connection.execute(
+        queries.ATTRIBUTES_OF_STUDIES, {"studies": [studies[name] for name in chosen], "keys": KEPT}
+    ):
         attributes.setdefault(row.study_id, {})[row.key] = json.loads(row.value_json)
     wanted = {"studies": list(studies.values())}
     ages = ages_of(connection, wanted["studies"])
     notes: dict[int, dict[str, Any]] = {}
-    for row in connection.execute(NOTES, wanted):
+    for row in connection.execute(queries.ATTRIBUTES_OF_TRIALS, {**wanted, "keys": NOTED}):
         notes.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     trials: dict[int, list[TrialRow]] = {}
-    for row in connection.execute(TRIALS, wanted):
+    for row in connection.execute(queries.TRIALS, wanted):
         one = TrialRow(
             row.trial_id,
             row.number,
@@ -316,30 +208,29 @@ def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
         )
         trials.setdefault(row.study_id, []).append(one)
     dropped = [one.id for rows in trials.values() for one in recent(rows) if one.state == "PRUNED"]
-    epochs = {
-        row.trial_id: epochs_of(row.value_json) for row in connection.execute(OUTCOMES, {"trials": dropped})
-    }
+    outcomes = connection.execute(queries.OUTCOMES, {"trials": dropped})
+    epochs = {row.trial_id: epochs_of(row.value_json) for row in outcomes}
     return Snapshot(studies, attributes, trials, epochs)
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern such as `fashion_mnist/*` means a sweep's task, or is the name of its study."""
+    """Whether a pattern such as `fashion_mnist/*` matches a sweep's task, or is the name of its study."""
     return pattern == name or fnmatchcase(name.partition("@")[0], pattern)
 
 
 def epochs_of(outcome: str) -> int:
-    """How many epochs a dropped trial was trained, by its outcome."""
+    """Epochs for which a dropped trial was trained, by its outcome."""
     return max((len(curve) for curve in json.loads(json.loads(outcome))["curves"].values()), default=0)
 
 
 def recent(trials: Iterable[TrialRow]) -> list[TrialRow]:
-    """The trials which came to their end last."""
+    """The trials that ended last."""
     ended = [one for one in trials if one.kind in ("finished", "dropped") and one.seconds is not None]
     return sorted(ended, key=lambda one: one.ended or datetime.min)[-RECENT:]
 
 
 def sweep_of(name: str, snapshot: Snapshot, now: datetime) -> SweepStatus:
-    """How far one sweep is."""
+    """Progress of one sweep."""
     kept = snapshot.attributes.get(snapshot.studies[name], {})
     plan, settings = mapping(kept.get("plan")), mapping(kept.get("settings"))
     grace, epochs = number(settings.get("grace")) or GRACE, number(plan.get("epochs"))
@@ -389,7 +280,7 @@ def stage_of(
 
 
 def order(stage: StageStatus) -> tuple[int, int]:
-    """Sorts stages as they come to pass."""
+    """Sorts stages by time."""
     beside = BESIDE.fullmatch(stage.study.rpartition("/")[2])
     return STAGES.index(stage.stage), int(beside["first"]) if beside else 0
 
@@ -397,12 +288,12 @@ def order(stage: StageStatus) -> tuple[int, int]:
 def pace(
     stages: Sequence[StageStatus], epochs: float | None, grace: float, snapshot: Snapshot, now: datetime
 ) -> tuple[float | None, float | None]:
-    """Member-epochs per second of a stage, and the seconds until all that is queued in it is trained; None
-    where they are not known.
+    """Member-epochs per second of a stage, and the seconds until all its queued trials are trained; None
+    where unknown.
 
-    The trials which ended last tell how fast one member among many is, by durations alone, so that no
-    worker's clock matters; that times the members which run now is the speed now. How far a running trial is
-    follows from when it began by its worker's clock, between none and nearly all.
+    The speed of one member follows from the durations of the trials that ended last, so workers' clocks need
+    not agree; times the running members it is the speed now. The progress of a running trial follows from its
+    start by its worker's clock, between none and nearly all.
     """
     trials = [
         (one, stage.members)
@@ -427,12 +318,12 @@ def pace(
 
 
 def elapsed(trial: TrialRow, now: datetime) -> float:
-    """Seconds since a trial was begun, not below 0."""
+    """Seconds since a trial began, at least 0."""
     return max(0.0, (now.replace(tzinfo=None) - trial.started).total_seconds()) if trial.started else 0.0
 
 
 def worker_of(trial: TrialRow, grace: float) -> WorkerStatus:
-    """An entry of a roll."""
+    """A worker's entry of the registry."""
     about = mapping(trial.notes.get(ABOUT))
     host, pid, device, engine, since, metrics = (
         str(about.get(key) or "") for key in ("host", "pid", "device", "engine", "since", "metrics")
@@ -453,7 +344,7 @@ def worker_of(trial: TrialRow, grace: float) -> WorkerStatus:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """A value of the store as a mapping, or as JSON of one; empty where it is none."""
+    """A stored value as a mapping, or as JSON of one; empty where it is none."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -463,7 +354,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """A value of the store as a finite number, None where it is none."""
+    """A stored value as a finite number, None where it is none."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -472,5 +363,5 @@ def number(value: Any) -> float | None:
 
 
 def iso(seconds: float) -> str:
-    """A moment in ISO 8601, UTC."""
+    """A time in ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,94 +1,51 @@
-"""The Optuna study of one task: open, ask, tell, heartbeat, reap, resume. All that is known of Optuna is here
-and in `patience`.
-"""
+"""Optuna study of one task: queue, ask, tell, beat, reap. All use of Optuna is in this room."""
 
 import json
-import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
-from optuna.storages._rdb.models import StudyUserAttributeModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
-from sweeps.errors import WrongInput
 from sweeps.plan import Plan, short_digest
-from sweeps.settings import resolve
-from sweeps.studies.design import planned, seeds_of
-from sweeps.studies.heartbeat import heartbeat
-from sweeps.studies.progress import BASE, BESIDE, STATES
+from sweeps.studies import queries
+from sweeps.studies.design import planned
+from sweeps.studies.progress import STATES, kind_of
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
-from tracking.mlflow.client import shown
 from tracking.records.outcome import Outcome, Stage
 from tracking.records.point import Point, key_of
 
 RELEASE_SECONDS = 10.0
-"""How long giving trials back may wait for the database: whoever comes later finds them silent."""
-"""The exit code of a process which Ctrl-C ended."""
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = (
-    "maximize",
-    "minimize",
-)  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN, LOSSES = (
-    "outcome",
-    "diverged",
-    "queued",
-    "surplus",
-    "taken",
-    "losses",
-)
-SETTINGS, CLOSED = "settings", "closed"
-LOCAL = (
-    *(
-        "device",
-        "storage",
-        "tracking_uri",
-        "data_dir",
-        "state_dir",
-        "workers",
-        "launch",
-        "ray_address",
-        "gpus_per_worker",
-    ),
-    *("datasets", "architectures", "start_from"),
-)
-"""Keys of a plan which are each machine's own. What a study says about them is not read: it could name
-code.
-"""
-WORDS = {
-    TrialState.COMPLETE: "finished",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "queued",
-    TrialState.PRUNED: "dropped",
-}
+"""Longest wait for the database when trials are given back; later they are reaped."""
+OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
+SURPLUS, TAKEN, LOSSES = "surplus", "taken", "losses"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An asked point of the search space, which this worker trains."""
+    """A point of the search space that this worker trains."""
 
     number: int
     point: Point
 
 
 class Study:
-    """Trials of one scientific plan. Its state is in the database alone: any number of workers may hold one.
+    """Trials of one plan, stored in the database alone: any number of workers may open one study.
 
-    A point is queued before it is asked, so which points there are does not depend on who trains them. A
-    trial *counts* while it is queued or running, and when it came to an end of its own; a point all of whose
-    trials were given up is queued again. Should a point be queued twice, by two workers at once, the trial
-    with the lowest number counts.
+    A point is queued before it is asked, so the set of points does not depend on the workers. A trial
+    *counts* while it is queued or running, and after it finished, diverged or was dropped; a point whose
+    trials were all given up is queued again. If two workers queue the same point at once, the trial with the
+    lowest number counts.
     """
 
     def __init__(
@@ -100,37 +57,31 @@ class Study:
         stage: Stage,
         seeds: Sequence[int],
     ):
-        self.study, self.storage, self.plan, self.task, self.stage, self.seeds = (
-            study,
-            storage,
-            plan,
-            task,
-            stage,
-            tuple(seeds),
-        )
+        self.study, self.storage, self.plan, self.task = study, storage, plan, task
+        self.stage, self.seeds = stage, tuple(seeds)
         self.held: dict[int, optuna.Trial] = {}
         self.lost: set[int] = set()
 
     @property
     def name(self) -> str:
-        """The study's name in the database."""
+        """Name of the study in the database."""
         return self.study.study_name
 
     def uid(self, trial: Trial) -> str:
-        """Names a point of this study, also when it is queued again under another number."""
+        """Id of a point of this study; the same when it is queued again under another number."""
         return f"{self.name}#{short_digest(trial.point)}"
 
     def expected(self, digest: str) -> str:
-        """The name of the sweep of this study's plan on data with such a digest."""
+        """Name of this plan's sweep on data with this digest."""
         return f"{self.task.name}@{short_digest(self.plan.science(self.task, digest))}"
 
     def digest(self) -> str:
-        """The digest of the data on which the sweep was begun."""
+        """Digest of the data on which the sweep was begun."""
         return str(json.loads(self.noted("plan"))["data"])
 
     def unlike(self, digest: str) -> dict[str, tuple[Any, Any]]:
-        """What makes this machine's sweep another one than the study's, on data with such a digest: by key,
-        the study's value and this one's.
+        """Differences between the study's plan and this machine's, on data with this digest: by key, the
+        study's value and this one's.
         """
         kept, own = json.loads(self.noted("plan")), self.plan.science(self.task, digest)
         return {
@@ -138,12 +89,12 @@ class Study:
         }
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a plain value with the study."""
+        """Store a plain value with the study."""
         self.study.set_user_attr(name, value)
 
     def note_once(self, name: str, value: Any) -> Any:
-        """Keep a plain value unless there is one; the one which is kept. Of two writers at once, both get the
-        first one's.
+        """Store a plain value unless there is one. Returns the stored one; of two writers at once, both get
+        the first one's.
         """
         if (known := self.noted(name)) is not None:
             return known
@@ -152,19 +103,19 @@ class Study:
         def write() -> None:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(StudyUserAttributeModel), row)
-            except IntegrityError:  # another one was faster
+                    connection.execute(sqlalchemy.insert(queries.STUDY_ATTRIBUTES), row)
+            except IntegrityError:  # another writer was first
                 return
 
-        self.storage.patiently(write)
+        self.storage.retrying(write)
         return self.noted(name)
 
     def noted(self, name: str) -> Any:
-        """A value which was kept, None where there is none."""
+        """A stored value, None where there is none."""
         return self.study.user_attrs.get(name)
 
     def enqueue(self, points: Iterable[Point]) -> None:
-        """Have points tried, unless they have been, or are queued already."""
+        """Queue points, unless they are queued already or were tried."""
         known = {key_of(own) for trial in self.trials() if (own := point_of(trial)) and counts(trial)}
         for point in points:
             if key_of(point) not in known:
@@ -189,9 +140,9 @@ class Study:
         return trials
 
     def pop(self) -> optuna.Trial | None:
-        """A queued trial, or a new one where there may be; None where there is nothing to do.
+        """A queued trial, or a new one where the plan allows it; None where there is nothing to do.
 
-        Optuna's `ask` would make a new trial where another worker was faster to take the last one.
+        Optuna's `ask` would create a new trial where another worker took the last queued one.
         """
         trial_id = self.study._pop_waiting_trial_id()
         while trial_id is not None and not self.claim(trial_id):
@@ -208,29 +159,27 @@ class Study:
         return asked
 
     def claim(self, trial_id: int) -> bool:
-        """Whether a queued trial is this worker's. On SQLite, two which look at the same moment would both be
-        given it by Optuna.
+        """Whether a queued trial is this worker's. On SQLite, Optuna may give one trial to two workers at
+        once.
         """
         row = {"trial_id": trial_id, "key": TAKEN, "value_json": json.dumps(uuid.uuid4().hex)}
 
         def write() -> bool:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(TrialUserAttributeModel), row)
+                    connection.execute(sqlalchemy.insert(queries.TRIAL_ATTRIBUTES), row)
                 return True
-            except (
-                IntegrityError
-            ):  # another one was faster, or this is the second attempt, as the first one's answer was lost
-                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(
+            except IntegrityError:  # another worker was first, or the answer to the first attempt was lost
+                kept = sqlalchemy.select(queries.TRIAL_ATTRIBUTES.c.value_json).filter_by(
                     trial_id=trial_id, key=TAKEN
                 )
                 with self.storage.engine.connect() as connection:
                     return connection.execute(kept).scalar() == row["value_json"]
 
-        return bool(self.storage.patiently(write))
+        return bool(self.storage.retrying(write))
 
     def surplus(self, number: int, point: Point) -> str:
-        """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""
+        """Why an asked trial is one too many, as two workers ran at once; "" where it is not."""
         earlier = [trial for trial in self.trials() if trial.number < number and counts(trial)]
         if any((other := point_of(trial)) and key_of(other) == key_of(point) for trial in earlier):
             return "the point was queued twice"
@@ -239,7 +188,7 @@ class Study:
         return ""
 
     def space(self, trial: optuna.Trial) -> dict[str, FloatDistribution | CategoricalDistribution]:
-        """What each parameter is drawn from; ranges are widened where a queued value lies outside: the
+        """Distribution of each parameter. A range is widened where a queued value lies outside, as the
         control's may.
         """
         queued = trial.user_attrs.get(QUEUED, {})
@@ -252,21 +201,21 @@ class Study:
         return space
 
     def tell(self, trial: Trial, outcome: Outcome, losses: str = "") -> bool:
-        """Record a finished trial: its two objectives, the whole outcome in one attribute, and the losses
-        that later rungs compare, if any.
+        """Record a finished trial: its two objectives, the outcome in one attribute, and the losses that
+        later rungs compare, if any.
 
-        False where it was taken over by another worker.
+        False where another worker took it over.
         """
         values = [outcome.mean("select/accuracy"), outcome.mean("select/ece")]
         attributes = {OUTCOME: outcome.to_json(), **({LOSSES: losses} if losses else {})}
         return self.end(self.held[trial.number], TrialState.COMPLETE, attributes, values)
 
     def tell_diverged(self, trial: Trial, why: str) -> bool:
-        """Record a trial whose loss became NaN. It is not tried again: it would do the same."""
+        """Record a trial whose loss became NaN. It is not repeated: it would diverge again."""
         return self.end(self.held[trial.number], TrialState.FAIL, {DIVERGED: why})
 
     def tell_dropped(self, trial: Trial, outcome: Outcome) -> bool:
-        """Record a trial which was dropped at a rung, with its curves. It is not tried again."""
+        """Record a trial that was dropped at a rung, with its curves. It is not repeated."""
         return self.end(self.held[trial.number], TrialState.PRUNED, {OUTCOME: outcome.to_json()})
 
     def end(
@@ -276,22 +225,22 @@ class Study:
         attributes: Mapping[str, str],
         values: Sequence[float] | None = None,
     ) -> bool:
-        """Bring a trial to its end; False where it was given up meanwhile, and is another worker's under
-        another number.
+        """End a trial; False where it was given up meanwhile and belongs to another worker under another
+        number.
         """
         try:
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
             self.study.tell(trial, values, state=state, skip_if_finished=True)
-        except UpdateFinishedTrialError:  # given up, or told before the answer was lost
+        except UpdateFinishedTrialError:  # given up, or already recorded and the answer lost
             pass
         self.held.pop(trial.number, None)
         self.lost.discard(trial.number)
         return self.storage.get_trial(trial._trial_id).state == state
 
     def release(self) -> int:
-        """Give back the trials which are asked and unfinished: each is marked as failed, and its point queued
-        again.
+        """Give back the unfinished trials of this worker: each is marked as failed, and its point queued
+        again. Returns how many.
         """
         held, self.held = list(self.held.values()), {}
         retry_seconds, self.storage.retry_seconds = self.storage.retry_seconds, RELEASE_SECONDS
@@ -302,34 +251,33 @@ class Study:
             return given
         except StoreUnavailable as error:
             self.storage.say(
-                f"{error}; the {len(held)} trials of this worker are taken over when they have been silent"
-                " for a while."
+                f"{error}; this worker's {len(held)} trials are reassigned when its heartbeats are overdue."
             )
             return 0
         finally:
             self.storage.retry_seconds = retry_seconds
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study, in whatever state."""
+        """All trials of the study, in any state."""
         return self.study.get_trials(deepcopy=False)
 
     def outcomes(self) -> list[Outcome]:
-        """The outcomes of all finished trials, whoever trained them, in the order of their numbers."""
+        """Outcomes of all finished trials, of all workers, in the order of their numbers."""
         return self.ended_as(TrialState.COMPLETE)
 
     def with_losses(self) -> list[tuple[Outcome, str | None]]:
-        """The outcomes of all finished trials, each with the losses that were told with it."""
+        """Outcomes of all finished trials, each with the losses recorded for it."""
         ended = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         return [
             (Outcome.from_json(trial.user_attrs[OUTCOME]), trial.user_attrs.get(LOSSES)) for trial in ended
         ]
 
     def dropped(self) -> list[Outcome]:
-        """The trials which were dropped at a rung."""
+        """Outcomes of the trials dropped at a rung."""
         return self.ended_as(TrialState.PRUNED)
 
     def ended_as(self, state: TrialState) -> list[Outcome]:
-        """The outcomes of the trials which ended in a state."""
+        """Outcomes of the trials that ended in a state."""
         return [
             Outcome.from_json(trial.user_attrs[OUTCOME]) for trial in self.trials() if trial.state == state
         ]
@@ -343,19 +291,16 @@ class Study:
         }
 
     def states(self) -> dict[str, int]:
-        """How many trials are in each state, in the words of `progress.STATES`."""
-        found = dict.fromkeys(STATES, 0)
-        for trial in self.trials():
-            if SURPLUS not in trial.user_attrs:
-                found["diverged" if DIVERGED in trial.user_attrs else WORDS.get(trial.state, "requeued")] += 1
-        return found
+        """Number of trials in each of `progress.STATES`."""
+        counts = Counter(kind_of(trial.state.name, trial.user_attrs) for trial in self.trials())
+        return {state: counts[state] for state in STATES}
 
     def waiting(self) -> int:
-        """How many points are queued."""
+        """Number of queued points."""
         return sum(trial.state == TrialState.WAITING for trial in self.trials())
 
     def missing(self) -> int:
-        """How many trials the plan wants beyond those which count."""
+        """Number of trials that the plan wants beyond those that count."""
         if self.stage != "screen":
             return 0
         known = [trial for trial in self.trials() if counts(trial)]
@@ -367,30 +312,28 @@ class Study:
         )
 
     def unfinished(self) -> int:
-        """How many trials of the plan are still to be finished, by whomever, those included that are not
-        queued yet.
-        """
+        """Number of trials of the plan still to be finished by any worker, not yet queued ones included."""
         return self.missing() + self.waiting() + self.elsewhere()
 
     def pending(self) -> int:
-        """How many trials can be finished now: those that are queued or running, and where more than ε is
-        tuned those still to be drawn.
+        """Number of trials that can be finished now: queued or running, and where more than ε is tuned those
+        still to be drawn.
         """
         return (self.missing() if self.plan.tuned else 0) + self.waiting() + self.elsewhere()
 
     def elsewhere(self) -> int:
-        """How many trials other workers hold."""
+        """Number of trials that other workers train."""
         return sum(
             trial.state == TrialState.RUNNING and trial.number not in self.held for trial in self.trials()
         )
 
     def reap(self) -> None:
-        """Queue again the points of workers which gave no sign of life for as long as the plan's grace.
+        """Queue again the points of workers that missed their heartbeats for the plan's grace.
 
         A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running
-        for ever. It is given one here.
+        for ever, so it is given a heartbeat here.
         """
-        for trial_id in self.storage.patiently(self.without_heartbeat):
+        for trial_id in self.storage.retrying(self.without_heartbeat):
             self.storage.record_heartbeat(trial_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -398,54 +341,42 @@ class Study:
         self.requeue()
 
     def requeue(self) -> None:
-        """Queue every point all of whose trials were given up. Which may be this worker's doing, or that of
-        one which died while it did so.
+        """Queue every point whose trials were all given up, by this worker or by one that died before it
+        queued them.
         """
         given_up = [point for trial in self.trials() if not counts(trial) and (point := point_of(trial))]
         if given_up:
             self.enqueue(given_up)
 
     def without_heartbeat(self) -> list[int]:
-        """The running trials which have never given a sign of life, held ones excepted."""
-        query = (
-            "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
-        )
+        """Running trials without any heartbeat, those of this worker excepted."""
         held = {trial._trial_id for trial in self.held.values()}
         with self.storage.engine.connect() as connection:
             found = (
-                connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+                connection.execute(queries.WITHOUT_HEARTBEAT, {"study": self.study._study_id}).scalars().all()
             )
         return [trial_id for trial_id in found if trial_id not in held]
 
     def taken_over(self) -> bool:
-        """Whether there are held trials, and every one was given to others: this worker was silent for too
-        long.
-        """
+        """Whether all trials of this worker were given to others, as it missed its heartbeats."""
         return bool(self.held) and self.lost >= self.held.keys()
 
     def beat(self) -> None:
-        """Tell the database that the held trials are being worked on, and find out which of them are another
-        worker's by now.
-        """
+        """Record a heartbeat of this worker's trials, and note which of them were given to another worker."""
         for number, trial in list(self.held.items()):
             if self.storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
                 self.storage.record_heartbeat(trial._trial_id)
             elif number in self.held:
                 self.lost.add(number)
 
-    def heartbeat(self) -> AbstractContextManager[None]:
-        """While inside, beat every few seconds."""
-        return heartbeat(self.storage, self.plan.grace, self.beat)
-
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial stands for its point: it is queued, is running, or came to an end of its own."""
+    """Whether a trial counts for its point: queued, running, finished, dropped or diverged."""
     return trial.state != TrialState.FAIL or DIVERGED in trial.user_attrs
 
 
 def point_of(trial: FrozenTrial) -> Point | None:
-    """The point of a trial; None where it was not yet drawn, or is surplus."""
+    """Point of a trial; None where it is not drawn yet, or the trial is surplus."""
     if SURPLUS in trial.user_attrs:
         return None
     return dict(trial.user_attrs.get(QUEUED) or trial.params) or None
@@ -454,178 +385,7 @@ def point_of(trial: FrozenTrial) -> Point | None:
 def drawn(
     trial: optuna.Trial, name: str, distribution: FloatDistribution | CategoricalDistribution
 ) -> float | str:
-    """A value for a trial: the queued one, or a new one."""
+    """Value of a parameter: the queued one, or a new one."""
     if isinstance(distribution, CategoricalDistribution):
         return str(trial.suggest_categorical(name, distribution.choices))
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
-    """Open or resume the screening study of a task; the message tells which, and what changed since the last
-    plan.
-    """
-    science = plan.science(task, digest)
-    name = f"{task.name}@{short_digest(science)}"
-    storage.use_grace(plan.grace)
-    summaries = [
-        s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name
-    ]
-    known = {summary.study_name: summary for summary in summaries}
-    study = create(storage, plan, name)
-    opened = Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-    if name in known:
-        message = f"resumes study {name}"
-    else:
-        message = f"new study {name}"
-        if summaries:
-            last = max(summaries, key=lambda summary: str(summary.user_attrs["created"]))
-            message += (
-                f", as the plan differs from {last.study_name}:"
-                f" {changes(json.loads(last.user_attrs['plan']), science)}"
-            )
-        opened.note_once("plan", json.dumps(science))
-        opened.note_once("created", f"{time.time():.3f}")
-        opened.note_once("task", task.name)  # last: a study with a task has the others
-    settings = replace(plan, tasks=(task,)).to_mapping()
-    opened.note(SETTINGS, {key: value for key, value in settings.items() if key not in LOCAL})
-    opened.note(CLOSED, None)
-    if name in known:
-        message += f": {len(opened.outcomes())} trials are finished, {opened.unfinished()} are to do"
-    return opened, message
-
-
-def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
-    """The screening study of a task as it is, without a change; None where it was not begun."""
-    try:
-        study = load_known(storage, f"{task.name}@{short_digest(plan.science(task, digest))}")
-    except KeyError:
-        return None
-    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-
-
-def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: int, seeds: int) -> Study:
-    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number
-    `first` to `first + seeds - 1`.
-    """
-    name = f"{screening.name}/{stage}-{first}-{first + seeds}"
-    study = create(screening.storage, screening.plan, name)
-    opened = Study(
-        study,
-        screening.storage,
-        screening.plan,
-        screening.task,
-        stage,
-        seeds_of(screening.plan, stage, seeds, first),
-    )
-    opened.enqueue(points)
-    return opened
-
-
-def open_sweeps(storage: RetryingStorage) -> list[str]:
-    """The names of the sweeps which are under way."""
-    found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
-    return [
-        study.study_name
-        for study in found
-        if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)
-    ]
-
-
-def join_study(storage: RetryingStorage, name: str, own: Mapping[str, Any]) -> Study:
-    """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this
-    machine's `own` keys of a plan.
-
-    Errors: WrongInput where there is no such study, or its plan cannot be read.
-    """
-    if not BASE.fullmatch(name):
-        raise WrongInput(
-            f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as"
-            " sweeps.status prints."
-        )
-    try:
-        study = load_known(storage, name)
-    except KeyError as error:
-        raise WrongInput(
-            f"there is no sweep {name!r} in {shown(storage.url)}; there are:"
-            f" {', '.join(open_sweeps(storage)) or 'none'}."
-        ) from error
-    settings = study.user_attrs.get(SETTINGS)
-    if not isinstance(settings, dict):
-        raise WrongInput(
-            f"study {name} keeps no plan that a worker could join; start it again with sweeps.run."
-        )
-    plan = resolve({key: value for key, value in settings.items() if key not in LOCAL} | dict(own))
-    task = plan.tasks[0]
-    set_sampler(study, plan)
-    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-
-
-def busy_stages(screening: Study) -> list[Study]:
-    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold
-    queued or running trials.
-    """
-    query = (
-        "SELECT DISTINCT s.study_name FROM studies s JOIN trials t ON t.study_id = s.study_id "
-        "WHERE t.state IN ('WAITING', 'RUNNING') AND substr(s.study_name, 1, :length) = :base"
-    )
-    base = f"{screening.name}/"
-    storage = screening.storage
-
-    def names() -> list[str]:
-        with storage.engine.connect() as connection:
-            return list(
-                connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars()
-            )
-
-    stages = [screening]
-    for name in sorted(storage.patiently(names)):
-        if match := BESIDE.fullmatch(name.removeprefix(base)):
-            stage: Stage = "pilot" if match["stage"] == "pilot" else "confirm"
-            first, end = int(match["first"]), int(match["end"])
-            study = load_known(storage, name)
-            set_sampler(study, screening.plan)
-            seeds = seeds_of(screening.plan, stage, end - first, first)
-            stages.append(Study(study, storage, screening.plan, screening.task, stage, seeds))
-    return stages
-
-
-def load_known(storage: RetryingStorage, name: str) -> optuna.Study:
-    """A study that is there. Errors: KeyError."""
-    return optuna.load_study(storage=storage, study_name=name)
-
-
-def create(storage: RetryingStorage, plan: Plan, name: str) -> optuna.Study:
-    """Create or load a study, and make sure that it has our two directions."""
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True
-    )
-    set_sampler(study, plan)
-    found = tuple(direction.name.lower() for direction in study.directions)
-    if found != DIRECTIONS:
-        raise WrongInput(
-            f"study {name} has the directions {found}, wanted {DIRECTIONS}. Give another --storage."
-        )
-    return study
-
-
-def set_sampler(study: optuna.Study, plan: Plan) -> None:
-    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first
-    draws are random, and would repeat.
-    """
-    if plan.tuned:
-        study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two scientific plans, in words."""
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys)
-
-
-def written(value: Any) -> str:
-    """A plan's value as a person writes it."""
-    if isinstance(value, list):
-        return (":" if all(isinstance(entry, float) for entry in value) else ",").join(
-            written(entry) for entry in value
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)

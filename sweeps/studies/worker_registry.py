@@ -1,8 +1,7 @@
 """Registry of the workers of a sweep, in the study database.
 
-A worker is a RUNNING trial of the study `NAME/workers` with a heartbeat of Optuna's, so that the only
-coordination is the one which trials have, and a wrong clock on a worker does no harm. SQLite has no clock of
-its own; there it is that of the machine.
+A worker is a RUNNING trial of the study `NAME/workers` with Optuna's heartbeat, so workers coordinate as
+trials do, and a wrong clock of a worker does no harm. SQLite has no clock of its own; it uses the machine's.
 """
 
 import contextlib
@@ -12,35 +11,31 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import Connection
 
+from sweeps.studies import queries
+
 ABOUT = "about"
-"""User attribute of a worker's trial: what it says about itself."""
+"""User attribute of a worker's trial: the worker's description of itself."""
 HOLDS = "holds"
-"""User attribute of a worker's trial: the trials which it has in hand."""
+"""User attribute of a worker's trial: the trials it is training."""
 WORKERS = "/workers"
-"""Ends the name of the study which is a roll."""
-BEATS = sqlalchemy.text(
-    "SELECT t.trial_id, h.heartbeat, CURRENT_TIMESTAMP AS now FROM trials t LEFT JOIN trial_heartbeats h ON"
-    " h.trial_id = t.trial_id WHERE t.state = 'RUNNING' AND t.study_id IN :studies"
-).bindparams(sqlalchemy.bindparam("studies", expanding=True))
-TYPED = BEATS.columns(trial_id=sqlalchemy.Integer, heartbeat=sqlalchemy.DateTime, now=sqlalchemy.DateTime)
+"""Suffix of the name of the study that holds the registry."""
 
 
 @dataclass(frozen=True)
 class RegisteredWorker:
-    """An entry of the roll which is not crossed out.
+    """An open entry of the registry.
 
     Attributes:
         number: 0, 1, … in the order of entry.
-        about: what the worker said of itself: host, pid, device, …; its clock may be wrong.
-        holds: the trials which it has in hand.
-        age: seconds since the last sign of life.
+        about: the worker's own description: host, pid, device, …; its clock may be wrong.
+        holds: the trials it is training.
+        age: seconds since the last heartbeat.
         alive: whether that is within the grace.
     """
 
@@ -52,19 +47,19 @@ class RegisteredWorker:
 
 
 class Registration:
-    """A worker's entry. One who was taken for dead and crossed out is entered again by the next beat."""
+    """A worker's own entry. After it was closed as dead, the next beat opens a new one."""
 
     def __init__(self, storage: RDBStorage, study: int, about: Mapping[str, str | None]):
         self.storage, self.study, self.about = storage, study, dict(about)
         self.holds: list[str] = []
         self.since = time.monotonic()
         self.left = False
-        self.lock = threading.Lock()  # beats come from a thread of their own
+        self.lock = threading.Lock()  # beats come from another thread
         self.trial = self.entered()
 
     def entered(self) -> int:
-        """A new entry's trial. It runs only once it has a heartbeat: one without could never be found
-        silent.
+        """Trial of a new entry. It gets a heartbeat before it runs: without one it could never be found
+        overdue.
         """
         queued = create_trial(state=TrialState.WAITING, user_attrs={ABOUT: self.about, HOLDS: self.holds})
         trial = self.storage.create_new_trial(self.study, queued)
@@ -73,7 +68,7 @@ class Registration:
         return trial
 
     def beat(self) -> None:
-        """Give a sign of life. Errors: those of the storage, after which the next beat may succeed."""
+        """Record a heartbeat. Errors: those of the storage, after which the next beat may succeed."""
         with self.lock:
             if self.left:
                 return
@@ -83,24 +78,22 @@ class Registration:
                 self.trial = self.entered()
 
     def hold(self, trials: Sequence[str]) -> None:
-        """Tell which trials the worker has in hand, such as `pilot-0-2#3`, for people to read. Errors: those
-        of the storage.
+        """Store which trials the worker trains, such as `pilot-0-2#3`, for people to read. Errors: those of
+        the storage.
         """
         self.holds = list(trials)
-        with contextlib.suppress(UpdateFinishedTrialError):  # crossed out: the next beat tells it
+        with contextlib.suppress(UpdateFinishedTrialError):  # closed as dead: the next beat stores it
             self.storage.set_trial_user_attr(self.trial, HOLDS, self.holds)
 
     def leave(self) -> None:
-        """Cross the entry out, its value the seconds for which the worker was there. A second time, it does
-        nothing.
-        """
+        """Close the entry, its value the worker's lifetime in seconds. Repeated calls do nothing."""
         with self.lock:
             self.left = True
             closed(self.storage, self.trial, TrialState.COMPLETE, time.monotonic() - self.since)
 
 
 class WorkerRegistry:
-    """The workers of one sweep. Its state is in the database alone."""
+    """Workers of one sweep, stored in the database alone."""
 
     def __init__(self, storage: RDBStorage, name: str):
         self.storage = storage
@@ -110,13 +103,11 @@ class WorkerRegistry:
             self.study = storage.get_study_id_from_name(name + WORKERS)
 
     def enter(self, about: Mapping[str, str | None]) -> Registration:
-        """A worker's entry, to be kept alive by its beats. Errors: those of the storage."""
+        """A new worker's entry, kept alive by its beats. Errors: those of the storage."""
         return Registration(self.storage, self.study, about)
 
     def present(self, grace: float) -> list[RegisteredWorker]:
-        """All entries which are not crossed out, by number; those silent for longer than `grace` seconds are
-        not alive.
-        """
+        """All open entries, by number; those without a heartbeat for `grace` seconds are not alive."""
         running = self.storage.get_all_trials(self.study, deepcopy=False, states=(TrialState.RUNNING,))
         ages = heartbeat_ages(self.storage, [self.study])
         found = []
@@ -130,15 +121,13 @@ class WorkerRegistry:
         return found
 
     def clear_gone(self, grace: float) -> int:
-        """Cross out the entries which are silent for longer than `grace` seconds, and say how many those
-        were.
-        """
+        """Close the entries without a heartbeat for `grace` seconds. Returns how many."""
         gone = [trial for trial, age in heartbeat_ages(self.storage, [self.study]).items() if age > grace]
         return sum(closed(self.storage, trial, TrialState.FAIL) for trial in gone)
 
 
 def closed(storage: RDBStorage, trial: int, state: TrialState, value: float | None = None) -> bool:
-    """Whether it was this call that ended a trial, and not an earlier one."""
+    """Whether this call ended a trial, and not an earlier one."""
     try:
         return storage.set_trial_state_values(trial, state, None if value is None else [value])
     except UpdateFinishedTrialError:
@@ -156,10 +145,10 @@ def heartbeat_ages(storage: RDBStorage, studies: Collection[int]) -> dict[int, f
 
 
 def ages_of(connection: Connection, studies: Collection[int]) -> dict[int, float]:
-    """As `heartbeat_ages`, of a database which is not opened as a storage.
+    """As `heartbeat_ages`, on an open connection.
 
-    Optuna writes heartbeats without a time zone, in that of the connection: all who share a PostgreSQL have
-    to agree on it.
+    Optuna stores heartbeats without a time zone, in that of the connection: all clients of a PostgreSQL have
+    to use the same one.
     """
     return {
         row.trial_id: (
@@ -167,5 +156,5 @@ def ages_of(connection: Connection, studies: Collection[int]) -> dict[int, float
             if row.heartbeat is None
             else max(0.0, (row.now.replace(tzinfo=None) - row.heartbeat).total_seconds())
         )
-        for row in connection.execute(TYPED, {"studies": list(studies)})
+        for row in connection.execute(queries.HEARTBEATS, {"studies": list(studies)})
     }

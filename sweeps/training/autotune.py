@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sweeps.data.dataset import Dataset
-from sweeps.devices import MOST_LANES, cores
+from sweeps.devices import MOST_SHARDS, cores
 from sweeps.errors import WrongInput
-from sweeps.task import Execution, Kind, Precision, Task
+from sweeps.task import ExecutionKind, PinnedExecution, Precision, Task
 from sweeps.training.allocator import give_freed_memory_back, keep_freed_memory
-from sweeps.training.batches import Feed
-from sweeps.training.engine import Engine, Lane
-from sweeps.training.execution import Way, autotune_key, network, recall, remember
+from sweeps.training.batches import Batches
+from sweeps.training.engine import Engine, Shard
+from sweeps.training.execution import Execution, autotune_key, network, recall, remember
 from sweeps.training.member import Member
 from sweeps.training.population import EVALUATION_CHUNK
 from sweeps.training.smoothing_kinds import noise_of, uniform_over
@@ -83,34 +83,34 @@ def choose(
     take its inputs, or where it is to be fused and cannot.
     """
     keep_freed_memory()
-    feed = Feed.of(dataset, task.recipe, device)
-    pinned = Execution.of(execution)
-    lanes = pinned.lanes or (min(cores(), MOST_LANES) if device.type == "cpu" else 1)
+    batches = Batches.of(dataset, task.recipe, device)
+    pinned = PinnedExecution.of(execution)
+    shards = pinned.shards or (min(cores(), MOST_SHARDS) if device.type == "cpu" else 1)
     plain = {"uniform": uniform_over(dataset).to(device)}
     engine = Engine(
         task,
-        feed.dataset,
-        feed,
+        batches.dataset,
+        batches,
         plain,
         device,
-        Way(pinned.kind or "looped", precision, lanes, pinned.members or 0),
+        Execution(pinned.kind or "looped", precision, shards, pinned.members or 0),
     )
-    key = autotune_key(task, dataset, seeds, device, execution, precision, lanes, most)
-    way = None if remeasure else recall(key)
-    if way is None:
+    key = autotune_key(task, dataset, seeds, device, execution, precision, shards, most)
+    chosen = None if remeasure else recall(key)
+    if chosen is None:
         say(
             f"{task.name}: measuring how many members to train at a time: {LEAST_BUDGET:g} s, or 5 % of the"
             f" sweep up to {MOST_BUDGET:g} s"
         )
-        way = measured(engine, seeds, pinned, most)
+        chosen = measured(engine, seeds, pinned, most)
         give_freed_memory_back()
-        remember(key, way)
-    engine = replace(engine, way=way)
+        remember(key, chosen)
+    engine = replace(engine, execution=chosen)
     teach = cache(partial(teacher_of, engine))
     return replace(engine, noises={name: noise_of(name, dataset, teach).to(device) for name in smoothings})
 
 
-def kind_of(module: nn.Module) -> Kind:
+def kind_of(module: nn.Module) -> ExecutionKind:
     """How members of a network are trained, by what it is made of: fused where it is small and of matrix
     products alone, else looped.
 
@@ -131,7 +131,7 @@ def is_serial(module: nn.Module) -> bool:
     return isinstance(module, SERIAL)
 
 
-def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) -> Way:
+def measured(engine: Engine, seeds: int, pinned: PinnedExecution, most: int | None) -> Execution:
     """The way that is pinned or ruled, with the members at a time of shortest measured time per member and
     epoch. Errors: WrongInput.
     """
@@ -145,30 +145,35 @@ def measured(engine: Engine, seeds: int, pinned: Execution, most: int | None) ->
             f"{task.architecture} cannot be trained on {engine.dataset.name}, whose inputs have shape"
             f" {engine.dataset.shape}: {error}"
         ) from error
-    if kind == "fused" and (doubt := doubt_of(engine, Way("fused", engine.way.precision, 1, 5))):
+    if kind == "fused" and (doubt := doubt_of(engine, Execution("fused", engine.execution.precision, 1, 5))):
         if pinned.kind:
             raise WrongInput(f"{task.architecture} cannot be fused: {doubt}. Use --execution looped or auto.")
         kind = "looped"
-    way = replace(engine.way, kind=kind)
+    execution = replace(engine.execution, kind=kind)
     parameters = sum(one.numel() for one in module.parameters())
     return fastest(
         engine,
-        [replace(way, members=size) for size in sizes(engine, kind, seeds, pinned, most, parameters)],
+        [replace(execution, members=size) for size in sizes(engine, kind, seeds, pinned, most, parameters)],
         seeds,
         most,
     )
 
 
 def sizes(
-    engine: Engine, kind: Kind, seeds: int, pinned: Execution, most: int | None, parameters: int
+    engine: Engine,
+    kind: ExecutionKind,
+    seeds: int,
+    pinned: PinnedExecution,
+    most: int | None,
+    parameters: int,
 ) -> list[int]:
     """How many members may be trained at a time, the usual number first: whole trials, no lane with more than
     another, no more than there are.
     """
     if pinned.members:
         return [pinned.members]
-    device, lanes = engine.device.type, engine.way.lanes
-    group = lcm(seeds, lanes)
+    device, shards = engine.device.type, engine.execution.shards
+    group = lcm(seeds, shards)
 
     def rounded(size: int) -> int:
         wanted = size if most is None else min(size, most)
@@ -177,42 +182,45 @@ def sizes(
     if kind == "looped":
         return [rounded(LOOPED_MEMBERS[device])]
     usual = FUSED_MEMBERS[device][-1 if parameters <= SMALL else -2]
-    return list(dict.fromkeys(rounded(size * lanes) for size in (usual, *FUSED_MEMBERS[device])))
+    return list(dict.fromkeys(rounded(size * shards) for size in (usual, *FUSED_MEMBERS[device])))
 
 
-def fastest(engine: Engine, ways: Sequence[Way], seeds: int, most: int | None) -> Way:
+def fastest(engine: Engine, executions: Sequence[Execution], seeds: int, most: int | None) -> Execution:
     """The way of shortest measured time, of ways that are equal to the last bit; only the first where there
     is no time, or no memory, for more.
     """
     started = time.perf_counter()
-    found: list[Way] = []
-    for way in ways:
-        if found and not affordable(engine, found[0], way):
+    found: list[Execution] = []
+    for execution in executions:
+        if found and not affordable(engine, found[0], execution):
             continue
         before = time.perf_counter()
-        found.append(measure(engine, way, seeds, before + SECONDS))
+        found.append(measure(engine, execution, seeds, before + SECONDS))
         now = time.perf_counter()
-        whole = found[0].seconds * engine.task.recipe.epochs * (most or way.members)
+        whole = found[0].seconds * engine.task.recipe.epochs * (most or execution.members)
         if now - started + 2 * (now - before) > max(LEAST_BUDGET, min(MOST_BUDGET, SHARE * whole)):
             break
-    best = min(way.seconds for way in found)
-    return min((way for way in found if way.seconds <= EQUAL * best), key=lambda way: way.members)
+    best = min(execution.seconds for execution in found)
+    return min(
+        (execution for execution in found if execution.seconds <= EQUAL * best),
+        key=lambda execution: execution.members,
+    )
 
 
-def affordable(engine: Engine, known: Way, way: Way) -> bool:
+def affordable(engine: Engine, known: Execution, execution: Execution) -> bool:
     """Whether a GPU has the memory for a way, by what another took there."""
     if engine.device.type != "cuda":
         return True
     per_member = torch.cuda.max_memory_allocated(engine.device) / known.members
-    return way.members * per_member <= MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[1]
+    return execution.members * per_member <= MEMORY_SHARE * torch.cuda.mem_get_info(engine.device)[1]
 
 
 def first_steps(engine: Engine) -> None:
     """Two steps of one looped member: what cannot be trained at all fails here."""
     recipe = engine.task.recipe
     member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
-    population = replace(engine, way=replace(engine.way, kind="looped")).population([member])
-    for inputs, labels, rows in islice(engine.feed.epoch([0], 0), 2):
+    population = replace(engine, execution=replace(engine.execution, kind="looped")).population([member])
+    for inputs, labels, rows in islice(engine.batches.epoch([0], 0), 2):
         population.step(inputs, labels, 0.0, 0.0, rows)
 
 
@@ -230,7 +238,7 @@ def teacher_of(engine: Engine) -> Float[Tensor, "example class"]:
     return engine.logits(trained, "train")[0]
 
 
-def doubt_of(engine: Engine, way: Way) -> str:
+def doubt_of(engine: Engine, execution: Execution) -> str:
     """Why a fused population of this architecture would not hold its members' own numbers; "" where nothing
     is found.
 
@@ -239,19 +247,19 @@ def doubt_of(engine: Engine, way: Way) -> str:
     """
     try:
         with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
-            return pool.submit(unlike, engine, way).result()
+            return pool.submit(unlike, engine, execution).result()
     except CANNOT as error:  # vmap cannot map it
         return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def unlike(engine: Engine, way: Way) -> str:
+def unlike(engine: Engine, execution: Execution) -> str:
     """What differs between fused members and a looped one, as `doubt_of` says."""
     recipe = engine.task.recipe
     member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
     states = []
-    for one, count in ((way, 5), (replace(way, kind="looped"), 1)):
-        population = replace(engine, way=one).population([member] * count)
-        for inputs, labels, rows in islice(engine.feed.epoch([0], 0), 2):
+    for one, count in ((execution, 5), (replace(execution, kind="looped"), 1)):
+        population = replace(engine, execution=one).population([member] * count)
+        for inputs, labels, rows in islice(engine.batches.epoch([0], 0), 2):
             population.step(inputs, labels, 0.0, 0.0, rows)
         states.append(population.state())
     fused, looped = states
@@ -267,7 +275,7 @@ def unlike(engine: Engine, way: Way) -> str:
     return ""
 
 
-def measure(engine: Engine, way: Way, seeds: int, deadline: float) -> Way:
+def measure(engine: Engine, execution: Execution, seeds: int, deadline: float) -> Execution:
     """The way with its seconds per member and epoch, scoring included, from the steps that fit before the
     deadline, at least one in each lane.
     """
@@ -277,24 +285,24 @@ def measure(engine: Engine, way: Way, seeds: int, deadline: float) -> Way:
         for seed in range(seeds)
     ]
     count = (
-        way.members
-        if way.kind == "fused"
-        else min(way.members, way.lanes * LOOPED_MEMBERS[engine.device.type])
+        execution.members
+        if execution.kind == "fused"
+        else min(execution.members, execution.shards * LOOPED_MEMBERS[engine.device.type])
     )
-    course = replace(engine, way=way).begin((trial * -(-count // seeds))[:count])
-    with ThreadPoolExecutor(len(course.lanes), "lane", torch.set_num_threads, (1,)) as pool:
-        seconds = list(pool.map(lambda lane: time_epoch(engine, lane, deadline), course.lanes))
-    return replace(way, seconds=1 / sum(1 / one for one in seconds))
+    training = replace(engine, execution=execution).begin((trial * -(-count // seeds))[:count])
+    with ThreadPoolExecutor(len(training.shards), "lane", torch.set_num_threads, (1,)) as pool:
+        seconds = list(pool.map(lambda shard: time_epoch(engine, shard, deadline), training.shards))
+    return replace(execution, seconds=1 / sum(1 / one for one in seconds))
 
 
-def time_epoch(engine: Engine, lane: Lane, deadline: float) -> float:
+def time_epoch(engine: Engine, shard: Shard, deadline: float) -> float:
     """Seconds of an epoch per member of a lane, which the other lanes' time is not part of."""
-    population, feed, device = lane.population, engine.feed, engine.device
+    population, batches, device = shard.population, engine.batches, engine.device
     population.begin(0)
-    batches = chain.from_iterable(feed.epoch(population.seeds, epoch) for epoch in repeat(0))
+    stream = chain.from_iterable(batches.epoch(population.seeds, epoch) for epoch in repeat(0))
 
     def step() -> None:
-        inputs, labels, rows = next(batches)
+        inputs, labels, rows = next(stream)
         population.step(inputs, labels, 0.0, 0.0, rows)
 
     step()
@@ -302,12 +310,12 @@ def time_epoch(engine: Engine, lane: Lane, deadline: float) -> float:
     while steps < 1 or clock(device) < deadline:
         step()
         steps += 1
-    epoch = (clock(device) - started) / steps * feed.steps
-    inputs, _ = next(feed.chunks("select", EVALUATION_CHUNK[device.type]))
+    epoch = (clock(device) - started) / steps * batches.steps
+    inputs, _ = next(batches.chunks("select", EVALUATION_CHUNK[device.type]))
     started = clock(device)
     population.logits(inputs)
-    scored = len(feed.labels["select"]) + len(feed.labels["calibrate"])
-    return (epoch + (clock(device) - started) * scored / len(inputs)) / len(lane.rows)
+    scored = len(batches.labels["select"]) + len(batches.labels["calibrate"])
+    return (epoch + (clock(device) - started) * scored / len(inputs)) / len(shard.rows)
 
 
 def clock(device: torch.device) -> float:

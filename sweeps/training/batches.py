@@ -27,7 +27,7 @@ AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Feed(ABC):
+class Batches(ABC):
     """Batches of *train* in each seed's own order, and every split in its stored order.
 
     What comes is decided by seeds and epochs alone: feeds of both kinds give bitwise the same, and several
@@ -48,7 +48,7 @@ class Feed(ABC):
     device: torch.device
 
     @staticmethod
-    def of(dataset: Dataset, recipe: Recipe, device: torch.device, limit: float | None = None) -> "Feed":
+    def of(dataset: Dataset, recipe: Recipe, device: torch.device, limit: float | None = None) -> "Batches":
         """The feed of a task on a device: resident where what has to be brought to the device takes up to
         `limit` bytes (half of the free memory, unless given), otherwise streamed.
 
@@ -58,7 +58,7 @@ class Feed(ABC):
         placed = dataset.to(device) if resident else dataset
         examples = len(dataset.splits["train"].labels)
         batch = min(recipe.batch_size, examples)
-        return (ResidentFeed if resident else StreamedFeed)(
+        return (ResidentBatches if resident else StreamedBatches)(
             dataset=placed,
             labels={name: split.labels.to(device) for name, split in placed.splits.items()},
             batch=batch,
@@ -123,7 +123,7 @@ class Feed(ABC):
 
 
 @dataclass(frozen=True)
-class ResidentFeed(Feed):
+class ResidentBatches(Batches):
     """All splits lie on the device."""
 
     def stored(
@@ -135,7 +135,7 @@ class ResidentFeed(Feed):
 
 
 @dataclass(frozen=True)
-class StreamedFeed(Feed):
+class StreamedBatches(Batches):
     """The splits stay in memory or in their files; a thread brings the next batches while one is computed
     with.
     """

@@ -10,7 +10,7 @@ WARM_RUNS = 3
 STREAMS = 8
 
 
-class Replay:
+class CudaGraph:
     """A function of tensors on a GPU, captured in a CUDA graph.
 
     The function may not wait for the device, and its shapes may not change. It runs `WARM_RUNS` times before

@@ -17,13 +17,13 @@ from torch import Tensor
 from lscal import METRICS, Predictions, Temperature
 from sweeps.data.dataset import IGNORED, Dataset, SplitName
 from sweeps.task import Task
-from sweeps.training.batches import Feed
+from sweeps.training.batches import Batches
 from sweeps.training.checkpoint import Checkpoint
-from sweeps.training.execution import Way
+from sweeps.training.execution import Execution
 from sweeps.training.member import Member
 from sweeps.training.population import EVALUATION_CHUNK, Population, learning_rate_at
-from sweeps.training.smoothing_kinds import Noise
-from sweeps.training.trial_checkpoints import Shelf
+from sweeps.training.smoothing_kinds import SmoothingNoise
+from sweeps.training.trial_checkpoints import TrialCheckpoints
 
 CURVES = ("accuracy", "nll", "ece")
 """Scored on *select* after every epoch."""
@@ -42,7 +42,7 @@ last values, NaN.
 
 
 @dataclass(frozen=True)
-class Lane:
+class Shard:
     """Members which one core trains, or all of a GPU's. `rows` are their places among all members."""
 
     population: Population
@@ -62,7 +62,7 @@ class Trained:
         seconds: wall time of the training.
     """
 
-    lanes: tuple[Lane, ...]
+    shards: tuple[Shard, ...]
     curves: Curves
     finite: tuple[bool, ...]
     epochs: tuple[int, ...]
@@ -72,13 +72,13 @@ class Trained:
     def joined(parts: Sequence["Trained"]) -> "Trained":
         """Members which were trained one part after another, to the end, as if together."""
         starts = [sum(len(part.epochs) for part in parts[:index]) for index in range(len(parts))]
-        lanes = (
-            Lane(lane.population, tuple(start + row for row in lane.rows))
+        shards = (
+            Shard(shard.population, tuple(start + row for row in shard.rows))
             for start, part in zip(starts, parts, strict=True)
-            for lane in part.lanes
+            for shard in part.shards
         )
         return Trained(
-            tuple(lanes),
+            tuple(shards),
             {name: torch.cat([part.curves[name] for part in parts], 1) for name in parts[0].curves},
             tuple(finite for part in parts for finite in part.finite),
             tuple(epochs for part in parts for epochs in part.epochs),
@@ -87,7 +87,7 @@ class Trained:
 
 
 @dataclass
-class Course:
+class TrainingState:
     """Members under training: where they are, and what was measured so far.
 
     Attributes:
@@ -96,7 +96,7 @@ class Course:
         history: what was measured after each epoch, a value per member.
     """
 
-    lanes: list[Lane]
+    shards: list[Shard]
     epochs: Int[Tensor, " member"]
     history: list[dict[str, Float[Tensor, " member"]]] = field(default_factory=list)
 
@@ -106,22 +106,22 @@ class Course:
 
     def note(self, measured: Sequence[dict[str, Tensor]]) -> None:
         """Take down what the lanes measured after an epoch."""
-        self.history.append(spread(measured, self.lanes, len(self.epochs)))
-        for lane in self.lanes:
-            self.epochs[list(lane.rows)] += 1
+        self.history.append(spread(measured, self.shards, len(self.epochs)))
+        for shard in self.shards:
+            self.epochs[list(shard.rows)] += 1
 
     def keep(self, alive: Sequence[bool]) -> None:
         """Drop the others: their lanes are compacted."""
         if len(alive) != len(self.epochs):
             raise ValueError(f"a rung told of {len(alive)} members; there are {len(self.epochs)}")
-        lanes = []
-        for lane in self.lanes:
-            stay = [index for index, row in enumerate(lane.rows) if alive[row]]
-            if len(stay) == len(lane.rows):
-                lanes.append(lane)
+        shards = []
+        for shard in self.shards:
+            stay = [index for index, row in enumerate(shard.rows) if alive[row]]
+            if len(stay) == len(shard.rows):
+                shards.append(shard)
             elif stay:
-                lanes.append(Lane(lane.population.kept(stay), tuple(lane.rows[index] for index in stay)))
-        self.lanes = lanes
+                shards.append(Shard(shard.population.kept(stay), tuple(shard.rows[index] for index in stay)))
+        self.shards = shards
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,17 @@ class Engine:
 
     task: Task
     dataset: Dataset
-    feed: Feed
-    noises: Mapping[str, Noise]
+    batches: Batches
+    noises: Mapping[str, SmoothingNoise]
     device: torch.device
-    way: Way
+    execution: Execution
 
     def train(
         self,
         members: Sequence[Member],
         progress: Progress,
         rungs: dict[int, Rung] | None = None,
-        shelf: Shelf | None = None,
+        checkpoints: TrialCheckpoints | None = None,
     ) -> Trained:
         """Train members by the task's recipe, scoring each on *select* after every epoch.
 
@@ -158,44 +158,50 @@ class Engine:
         if not members:
             raise ValueError("there are no members to train")
         rungs = rungs or {}
-        course = self.begin(members)
-        if shelf is not None and (saved := shelf.read(course.lanes[0].population.state().keys())) is not None:
-            self.resume(course, members, saved)
-            progress(int(course.epochs.sum()))
+        training = self.begin(members)
+        if (
+            checkpoints is not None
+            and (saved := checkpoints.read(training.shards[0].population.state().keys())) is not None
+        ):
+            self.resume(training, members, saved)
+            progress(int(training.epochs.sum()))
         stop = threading.Event()
-        with ThreadPoolExecutor(max(1, len(course.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(max(1, len(training.shards)), "lane", torch.set_num_threads, (1,)) as pool:
             try:
-                for epoch in range(len(course.history), self.task.recipe.epochs):
+                for epoch in range(len(training.history), self.task.recipe.epochs):
                     one = partial(
                         self.train_epoch,
                         epoch=epoch,
                         decisive=bool(rungs) or epoch + 1 == self.task.recipe.epochs,
                         stop=stop,
                     )
-                    course.note(list(pool.map(one, course.lanes)))
-                    progress(sum(len(lane.rows) for lane in course.lanes))
+                    training.note(list(pool.map(one, training.shards)))
+                    progress(sum(len(shard.rows) for shard in training.shards))
                     if rule := rungs.get(epoch + 1):
-                        course.keep(rule(course.curves()))
-                        if not course.lanes:
+                        training.keep(rule(training.curves()))
+                        if not training.shards:
                             break
-                    if shelf is not None and epoch + 1 < self.task.recipe.epochs:
-                        shelf.offer(partial(self.checkpoint, course, members))
+                    if checkpoints is not None and epoch + 1 < self.task.recipe.epochs:
+                        checkpoints.offer(partial(self.checkpoint, training, members))
             finally:
                 stop.set()
-        return finished(course, time.perf_counter() - started)
+        return finished(training, time.perf_counter() - started)
 
     def train_epoch(
-        self, lane: Lane, epoch: int, decisive: bool, stop: threading.Event
+        self, shard: Shard, epoch: int, decisive: bool, stop: threading.Event
     ) -> dict[str, Float[Tensor, " member"]]:
         """One pass over *train*, then the scores on *select*; where it is decisive, those after a temperature
         from *calibrate* too.
         """
-        population, feed = lane.population, self.feed
-        losses, steps = torch.zeros(len(lane.rows), device=self.device), self.task.recipe.epochs * feed.steps
+        population, batches = shard.population, self.batches
+        losses, steps = (
+            torch.zeros(len(shard.rows), device=self.device),
+            self.task.recipe.epochs * batches.steps,
+        )
         population.begin(epoch)
         try:
             for step, (inputs, labels, rows) in enumerate(
-                feed.epoch(population.seeds, epoch), epoch * feed.steps
+                batches.epoch(population.seeds, epoch), epoch * batches.steps
             ):
                 losses += population.step(inputs, labels, learning_rate_at(step, steps), step / steps, rows)
                 if stop.is_set():
@@ -204,66 +210,66 @@ class Engine:
             stop.set()  # the other lanes need not finish an epoch which comes to nothing
             raise
         logits = self.evaluate(population, "select")
-        measured = {"train_loss": losses / feed.steps} | scores(logits, feed.targets("select"))
+        measured = {"train_loss": losses / batches.steps} | scores(logits, batches.targets("select"))
         measured[CALIBRATED] = torch.full_like(losses, torch.nan)
         if decisive:
             held_out = self.evaluate(population, "calibrate")
             measured[CALIBRATED] = calibrated_nll(
-                logits, feed.targets("select"), held_out, feed.targets("calibrate")
+                logits, batches.targets("select"), held_out, batches.targets("calibrate")
             )
         return {name: values.cpu() for name, values in measured.items()}
 
     def evaluate(self, population: Population, split: SplitName) -> Float[Tensor, "member prediction class"]:
         """A population's logits of a split, on the device; of sequences, those of the labelled positions."""
         parts = []
-        for inputs, labels in self.feed.chunks(split, EVALUATION_CHUNK[self.device.type]):
+        for inputs, labels in self.batches.chunks(split, EVALUATION_CHUNK[self.device.type]):
             logits = population.logits(inputs)
             parts.append(logits if labels.ndim == 1 else logits[:, labels != IGNORED])
         return torch.cat(parts, dim=1)
 
     def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
         """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""
-        with ThreadPoolExecutor(max(1, len(trained.lanes)), "lane", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(max(1, len(trained.shards)), "lane", torch.set_num_threads, (1,)) as pool:
             found = list(
                 pool.map(
-                    lambda lane: {"logits": self.evaluate(lane.population, split).float().cpu()},
-                    trained.lanes,
+                    lambda shard: {"logits": self.evaluate(shard.population, split).float().cpu()},
+                    trained.shards,
                 )
             )
-        return spread(found, trained.lanes, len(trained.epochs))["logits"]
+        return spread(found, trained.shards, len(trained.epochs))["logits"]
 
-    def begin(self, members: Sequence[Member]) -> Course:
+    def begin(self, members: Sequence[Member]) -> TrainingState:
         """Fresh members, divided over the cores: seeds together, as they share their batches."""
         by_seed = sorted(range(len(members)), key=lambda row: members[row].seed)
-        cuts = [len(members) * lane // self.way.lanes for lane in range(self.way.lanes + 1)]
+        cuts = [len(members) * shard // self.execution.shards for shard in range(self.execution.shards + 1)]
         parts = [tuple(sorted(by_seed[low:high])) for low, high in pairwise(cuts) if low < high]
-        return Course(
-            [Lane(self.population([members[row] for row in rows]), rows) for rows in parts],
+        return TrainingState(
+            [Shard(self.population([members[row] for row in rows]), rows) for rows in parts],
             torch.zeros(len(members), dtype=torch.int64),
         )
 
     def population(self, members: Sequence[Member]) -> Population:
         """Freshly initialised members."""
-        return self.way.population(members, self.task, self.dataset, self.noises, self.device)
+        return self.execution.population(members, self.task, self.dataset, self.noises, self.device)
 
-    def checkpoint(self, course: Course, members: Sequence[Member]) -> Checkpoint:
+    def checkpoint(self, training: TrainingState, members: Sequence[Member]) -> Checkpoint:
         """All that a training needs to go on."""
-        states = [lane.population.state() for lane in course.lanes]
-        rows = [row for lane in course.lanes for row in lane.rows]
+        states = [shard.population.state() for shard in training.shards]
+        rows = [row for shard in training.shards for row in shard.rows]
         state = {name: torch.cat([one[name] for one in states]) for name in states[0]}
-        return Checkpoint(self.identity(members), tuple(rows), state, course.curves(), course.epochs)
+        return Checkpoint(self.identity(members), tuple(rows), state, training.curves(), training.epochs)
 
-    def resume(self, course: Course, members: Sequence[Member], saved: Checkpoint) -> None:
+    def resume(self, training: TrainingState, members: Sequence[Member], saved: Checkpoint) -> None:
         """Take over what a checkpoint holds, whichever way and over however many cores its members were
         trained.
         """
-        saved.check(self.identity(members), course.lanes[0].population.state().keys())
-        course.keep([row in saved.rows for row in range(len(members))])
-        for lane in course.lanes:
-            places = [saved.rows.index(row) for row in lane.rows]
-            lane.population.load({name: value[places] for name, value in saved.state.items()})
-        course.epochs = saved.epochs
-        course.history = [
+        saved.check(self.identity(members), training.shards[0].population.state().keys())
+        training.keep([row in saved.rows for row in range(len(members))])
+        for shard in training.shards:
+            places = [saved.rows.index(row) for row in shard.rows]
+            shard.population.load({name: value[places] for name, value in saved.state.items()})
+        training.epochs = saved.epochs
+        training.history = [
             {name: values[epoch] for name, values in saved.curves.items()}
             for epoch in range(int(saved.epochs.max()))
         ]
@@ -274,14 +280,14 @@ class Engine:
         return f"{self.task} on {self.dataset.digest}, noise {tables}: {list(members)}"
 
 
-def finished(course: Course, seconds: float) -> Trained:
+def finished(training: TrainingState, seconds: float) -> Trained:
     """What a course led to."""
-    curves = course.curves()
+    curves = training.curves()
     wrong = ~torch.stack([values for name, values in curves.items() if name != CALIBRATED]).isfinite().all(0)
-    while_trained = torch.arange(len(wrong))[:, None] < course.epochs
+    while_trained = torch.arange(len(wrong))[:, None] < training.epochs
     finite = ~(wrong & while_trained).any(0)
     return Trained(
-        tuple(course.lanes), curves, tuple(finite.tolist()), tuple(course.epochs.tolist()), seconds
+        tuple(training.shards), curves, tuple(finite.tolist()), tuple(training.epochs.tolist()), seconds
     )
 
 
@@ -318,12 +324,12 @@ def finite_members(logits: Float[Tensor, "member example class"]) -> Bool[Tensor
 
 
 def spread(
-    values: Sequence[dict[str, Tensor]], lanes: Sequence[Lane], members: int
+    values: Sequence[dict[str, Tensor]], shards: Sequence[Shard], members: int
 ) -> dict[str, Float[Tensor, "member ..."]]:
     """The lanes' values as one tensor over all members, NaN for those in no lane."""
     whole = {}
     for name, first in values[0].items():
         whole[name] = torch.full((members, *first.shape[1:]), torch.nan)
-        for lane, own in zip(lanes, values, strict=True):
-            whole[name][list(lane.rows)] = own[name]
+        for shard, own in zip(shards, values, strict=True):
+            whole[name][list(shard.rows)] = own[name]
     return whole

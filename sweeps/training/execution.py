@@ -14,16 +14,16 @@ from torch import nn
 
 from sweeps.data.dataset import Dataset
 from sweeps.devices import cores
-from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.initial_weights import take_over
-from sweeps.task import Kind, Precision, Task
+from sweeps.models.lookup import architecture_of
+from sweeps.task import ExecutionKind, Precision, Task
 from sweeps.training.member import Member
 from sweeps.training.population import FusedPopulation, LoopedPopulation, Population
-from sweeps.training.smoothing_kinds import Noise
+from sweeps.training.smoothing_kinds import SmoothingNoise
 
 
 @dataclass(frozen=True)
-class Way:
+class Execution:
     """How members are trained.
 
     Attributes:
@@ -34,9 +34,9 @@ class Way:
         seconds: measured time of one member for one epoch.
     """
 
-    kind: Kind
+    kind: ExecutionKind
     precision: Precision
-    lanes: int
+    shards: int
     members: int
     seconds: float = 0.0
 
@@ -45,7 +45,7 @@ class Way:
         members: Sequence[Member],
         task: Task,
         dataset: Dataset,
-        noises: Mapping[str, Noise],
+        noises: Mapping[str, SmoothingNoise],
         device: torch.device,
     ) -> Population:
         """Freshly initialised members of a task."""
@@ -58,14 +58,14 @@ class Way:
     def __str__(self) -> str:
         precision = "" if self.precision == "float32" else f", {self.precision}"
         return (
-            f"{self.kind}{precision}, {self.members} members at a time in {self.lanes}"
-            f" lane{'s' if self.lanes > 1 else ''}"
+            f"{self.kind}{precision}, {self.members} members at a time in {self.shards}"
+            f" lane{'s' if self.shards > 1 else ''}"
         )
 
 
 def network(task: Task, dataset: Dataset) -> nn.Module:
     """A network as its members begin: freshly initialised, or with the weights which the task starts from."""
-    module = ARCHITECTURES[task.architecture].module(dataset)
+    module: nn.Module = architecture_of(task).module(dataset)
     if task.start_from:
         take_over(module, task.start_from)
     return module
@@ -78,7 +78,7 @@ def autotune_key(
     device: torch.device,
     execution: str,
     precision: Precision,
-    lanes: int,
+    shards: int,
     most: int | None,
 ) -> str:
     """All that may decide how members are best trained, and how long one takes."""
@@ -88,7 +88,7 @@ def autotune_key(
         else f"{platform.machine()} {platform.node()}"
     )
     about = {
-        "architecture": task.architecture + ARCHITECTURES[task.architecture].version,
+        "architecture": task.architecture + architecture_of(task).version,
         "data": dataset.digest,
         **{name: value for name, value in task.recipe.to_mapping().items() if name != "epochs"},
         "seeds": seeds,
@@ -97,7 +97,7 @@ def autotune_key(
         "torch": torch.__version__,
         "execution": execution,
         "precision": precision,
-        "lanes": lanes,
+        "lanes": shards,
         "most": most,
     }
     return json.dumps(about)
@@ -117,29 +117,29 @@ def remembered() -> dict[str, dict[str, Any]]:
     return found if isinstance(found, dict) else {}
 
 
-def recall(key: str) -> Way | None:
+def recall(key: str) -> Execution | None:
     """The way which was remembered under a key; None where there is none, or where the file holds something
     else.
     """
     try:
-        way = Way(**remembered()[key])
+        execution = Execution(**remembered()[key])
         sound = (
-            way.kind in get_args(Kind)
-            and way.precision in get_args(Precision)
-            and min(way.lanes, way.members) > 0 < way.seconds
+            execution.kind in get_args(ExecutionKind)
+            and execution.precision in get_args(Precision)
+            and min(execution.shards, execution.members) > 0 < execution.seconds
         )
     except (KeyError, TypeError):
         return None
-    return way if sound else None
+    return execution if sound else None
 
 
-def remember(key: str, way: Way) -> None:
+def remember(key: str, execution: Execution) -> None:
     """Remember a way. Where there is no place to write to, it is measured again the next time."""
     path = cache()
     partial_path = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path.write_text(json.dumps(remembered() | {key: asdict(way)}, indent=1))
+        partial_path.write_text(json.dumps(remembered() | {key: asdict(execution)}, indent=1))
         partial_path.replace(path)
     except OSError:
         return

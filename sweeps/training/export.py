@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sweeps.data.dataset import Dataset
-from sweeps.models.builtin import ARCHITECTURES
+from sweeps.models.lookup import architecture_of
 from sweeps.task import Task
 from sweeps.training.engine import Trained
 from sweeps.training.population import initialised
@@ -65,12 +65,12 @@ def weights_of(trained: Trained, row: int) -> dict[str, Tensor]:
 
     Errors: ValueError where the member was dropped.
     """
-    for lane in trained.lanes:
-        if row in lane.rows:
-            place = lane.rows.index(row)
+    for shard in trained.shards:
+        if row in shard.rows:
+            place = shard.rows.index(row)
             own = {
                 name: value[place].cpu().contiguous().clone()
-                for name, value in lane.population.state().items()
+                for name, value in shard.population.state().items()
                 if "/" in name
             }
             kinds = {name: name.partition("/")[::2] for name in own}
@@ -95,7 +95,7 @@ def network_of(task: Task, dataset: Dataset, weights: Weights) -> nn.Module:
     architecture.
     """
     with torch.random.fork_rng(devices=[]):
-        network = initialised(partial(ARCHITECTURES[task.architecture].module, dataset), 0)
+        network = initialised(partial(architecture_of(task).module, dataset), 0)
     own = dict(network.named_parameters()) | dict(network.named_buffers())
     if own.keys() != weights.keys():
         raise ValueError(

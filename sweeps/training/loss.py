@@ -11,7 +11,7 @@ from lscal import confidence_penalised_cross_entropy, margin_smoothed_cross_entr
 from sweeps.data.dataset import IGNORED
 from sweeps.training.member import Member
 from sweeps.training.online_smoothing import RunningMeans
-from sweeps.training.smoothing_kinds import Noise, at_strength
+from sweeps.training.smoothing_kinds import SmoothingNoise, at_strength
 
 ALTERNATIVES = {
     "margin": margin_smoothed_cross_entropy,
@@ -34,7 +34,7 @@ class Loss:
     def __init__(
         self,
         members: Sequence[Member],
-        noise: Noise,
+        noise: SmoothingNoise,
         device: torch.device,
         places: Sequence[int],
         means: RunningMeans | None,

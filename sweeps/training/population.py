@@ -16,14 +16,14 @@ from torch.func import functional_call, stack_module_state, vmap
 from typing_extensions import override
 
 from sweeps.task import Optimiser as OptimiserName
-from sweeps.training.cuda_graph import Replay, side_streams
+from sweeps.training.cuda_graph import CudaGraph, side_streams
 from sweeps.training.dropout import GLOBAL_RANDOM, Applying, Call, calls_of
 from sweeps.training.loss import Loss
 from sweeps.training.member import Member
 from sweeps.training.online_smoothing import RunningMeans
 from sweeps.training.optimiser import KERNELS, Optimiser
 from sweeps.training.randomness import stream
-from sweeps.training.smoothing_kinds import Noise
+from sweeps.training.smoothing_kinds import SmoothingNoise
 from sweeps.training.vmap_layers import VECTOR, PopulationLayers
 
 EVALUATION_CHUNK = {"cpu": 512, "cuda": 8192}
@@ -53,7 +53,7 @@ class Population(ABC):
         self,
         members: Sequence[Member],
         build: Callable[[], nn.Module],
-        noises: Mapping[str, Noise],
+        noises: Mapping[str, SmoothingNoise],
         device: torch.device,
         optimiser: OptimiserName = "adamw",
         precision: torch.dtype = torch.float32,
@@ -72,7 +72,7 @@ class Population(ABC):
             self.initial = {seed: initialised(build, seed) for seed in self.seeds}
         self.calls: list[Call] | None = None
         self.random = False
-        self.replay: Replay | None = None
+        self.replay: CudaGraph | None = None
         self.means: RunningMeans | None = None
         self.begin(0)
         self.make()
@@ -116,7 +116,7 @@ class Population(ABC):
             moving = torch.full((), rate, device=self.device), torch.full((), share, device=self.device)
             if self.replay is None:
                 before = {name: value.clone() for name, value in self.state().items()}
-                self.replay = Replay(self.update, inputs, labels, rows, *moving, *masks)
+                self.replay = CudaGraph(self.update, inputs, labels, rows, *moving, *masks)
                 self.load(before)
             return self.replay(inputs, labels, rows, *moving, *masks).clone()
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lscal import DISTRIBUTIONS
-from lscal.smoothing import SUM_TOLERANCE
+from lscal.smoothing import SUM_TOLERANCE, Noise
 from lscal.smoothing import similarity as from_similarities
 from lscal.smoothing import table as checked
 from sweeps.data.dataset import Dataset
@@ -41,11 +41,10 @@ DEFAULT_CHOICE = ("uniform", "class_prior", "online")
 """What is tried where the smoothing is tuned and no names are given."""
 
 Numbers = Float[Tensor, "*any"]
-Distribution = Float[Tensor, " class"] | Float[Tensor, "class class"]
 
 
 @dataclass(frozen=True)
-class Noise:
+class SmoothingNoise:
     """What the members which name a smoothing are trained with.
 
     Attributes:
@@ -56,7 +55,7 @@ class Noise:
         schedule: how ε moves.
     """
 
-    table: Distribution
+    table: Noise
     examples: Float[Tensor, "example class"] | None = None
     loss: LossName = "cross_entropy"
     online: bool = False
@@ -67,7 +66,7 @@ class Noise:
         """Whether the table gives all classes the same."""
         return torch.allclose(self.table, self.table.mean())
 
-    def to(self, device: torch.device) -> "Noise":
+    def to(self, device: torch.device) -> "SmoothingNoise":
         """The same on a device."""
         return replace(
             self,
@@ -83,12 +82,12 @@ class Noise:
 
 Teach = Callable[[], Numbers]
 """Gives a teacher's logits of *train*."""
-Make = Callable[[Dataset, Numbers | None, Teach], Noise]
+Make = Callable[[Dataset, Numbers | None, Teach], SmoothingNoise]
 """Makes what members need, from the data set, the file's numbers, and a teacher where it wants one."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class SmoothingKind:
     """A kind of smoothing: how it is made, whether its name has a file, and whether it is trained
     beforehand.
     """
@@ -97,14 +96,14 @@ class Kind:
     file: Literal["none", "may", "must"]
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, SmoothingKind] = {}
 
 
 def kind(file: Literal["none", "may", "must"] = "none") -> Callable[[Make], Make]:
     """Register a kind under the function's name."""
 
     def register(make: Make) -> Make:
-        KINDS[make.__name__] = Kind(make, file)
+        KINDS[make.__name__] = SmoothingKind(make, file)
         return make
 
     return register
@@ -115,7 +114,7 @@ def kind(file: Literal["none", "may", "must"] = "none") -> Callable[[Make], Make
 
 
 @kind("may")
-def similarity(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
+def similarity(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNoise:
     """Wrong classes which are like the label: softmax of given similarities (K, K), or of log(1 + how often a
     simple classifier takes one for the other).
     """
@@ -128,18 +127,18 @@ def similarity(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
             f"similarities have shape {tuple(numbers.shape)}; wanted ({classes}, {classes}), as"
             f" {dataset.name} has classes."
         )
-    return Noise(from_similarities(numbers.double().fill_diagonal_(-torch.inf), 1.0))
+    return SmoothingNoise(from_similarities(numbers.double().fill_diagonal_(-torch.inf), 1.0))
 
 
 @kind("must")
-def table(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
+def table(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNoise:
     """A given u: K numbers, or K rows of them, the label's in its row."""
     assert numbers is not None
-    return Noise(checked_table(dataset, numbers))
+    return SmoothingNoise(checked_table(dataset, numbers))
 
 
 @kind("must")
-def per_class(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
+def per_class(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNoise:
     """Uniform, with an ε of its own for each class: ε times the K given weights, 0 to 1."""
     assert numbers is not None
     classes = len(dataset.classes)
@@ -150,11 +149,11 @@ def per_class(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
             f" {classes} of 0 to 1."
         )
     # (1 - εw)·onehot + εw/K is (1 - ε)·onehot + ε·(w/K + (1 - w)·onehot)
-    return Noise((weights / classes).unsqueeze(1) + torch.diag(1 - weights))
+    return SmoothingNoise((weights / classes).unsqueeze(1) + torch.diag(1 - weights))
 
 
 @kind()
-def human(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
+def human(dataset: Dataset, _: Numbers | None, __: Teach) -> SmoothingNoise:
     """How people label each example; the label alone where nobody was asked."""
     check_examples(dataset, "human")
     split = dataset.splits["train"]
@@ -169,7 +168,7 @@ def human(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
 
 
 @kind("must")
-def examples(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
+def examples(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNoise:
     """A given u for each example: a row of K numbers for each row of *train*, in its stored order."""
     assert numbers is not None
     check_examples(dataset, "examples")
@@ -177,7 +176,7 @@ def examples(dataset: Dataset, numbers: Numbers | None, _: Teach) -> Noise:
 
 
 @kind("may")
-def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> Noise:
+def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> SmoothingNoise:
     """What a model trained before says of each example: softmax(logits / 4), from given logits of *train* or
     from a model of this task at ε = 0.
     """
@@ -189,7 +188,7 @@ def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> Noise:
 
 
 @kind()
-def online(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
+def online(dataset: Dataset, _: Numbers | None, __: Teach) -> SmoothingNoise:
     """What the member itself predicted for examples of the class which it got right, mean over the epoch
     before; see `sweeps.training.online_smoothing`.
     """
@@ -198,13 +197,13 @@ def online(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
 
 
 @kind()
-def margin(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
+def margin(dataset: Dataset, _: Numbers | None, __: Teach) -> SmoothingNoise:
     """Another loss: only logits more than 10 below the largest are pulled up, with strength ε."""
     return replace(uniform_over(dataset), loss="margin")
 
 
 @kind()
-def confidence_penalty(dataset: Dataset, _: Numbers | None, __: Teach) -> Noise:
+def confidence_penalty(dataset: Dataset, _: Numbers | None, __: Teach) -> SmoothingNoise:
     """Another loss: cross entropy less ε times the entropy of the prediction."""
     return replace(uniform_over(dataset), loss="confidence_penalty")
 
@@ -261,7 +260,7 @@ def digests(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def noise_of(name: str, dataset: Dataset, teach: Teach) -> Noise:
+def noise_of(name: str, dataset: Dataset, teach: Teach) -> SmoothingNoise:
     """What members which name this smoothing need, for a data set. Errors: WrongInput where the data set does
     not have it, or its file does not fit.
     """
@@ -271,7 +270,7 @@ def noise_of(name: str, dataset: Dataset, teach: Teach) -> Noise:
         found = KINDS[parts.kind].make(dataset, numbers, teach)
     else:
         made = DISTRIBUTIONS[parts.kind](dataset.splits["train"].targets, len(dataset.classes))
-        found = Noise(checked_table(dataset, made))
+        found = SmoothingNoise(checked_table(dataset, made))
     return replace(found, schedule=parts.schedule)
 
 
@@ -318,12 +317,12 @@ def unreadable(file: str, why: str | None) -> WrongInput:
     )
 
 
-def uniform_over(dataset: Dataset) -> Noise:
+def uniform_over(dataset: Dataset) -> SmoothingNoise:
     """The same for all classes."""
-    return Noise(torch.full((len(dataset.classes),), 1 / len(dataset.classes), dtype=torch.float64))
+    return SmoothingNoise(torch.full((len(dataset.classes),), 1 / len(dataset.classes), dtype=torch.float64))
 
 
-def checked_table(dataset: Dataset, numbers: Tensor) -> Distribution:
+def checked_table(dataset: Dataset, numbers: Tensor) -> Noise:
     """u as `lscal.smoothing.table` wants it, over this data set's classes."""
     try:
         found = checked(numbers)
@@ -336,7 +335,7 @@ def checked_table(dataset: Dataset, numbers: Tensor) -> Distribution:
     return found
 
 
-def per_example(dataset: Dataset, rows: Numbers) -> Noise:
+def per_example(dataset: Dataset, rows: Numbers) -> SmoothingNoise:
     """A u for each example of *train*, checked."""
     if rows.shape != (len(dataset.splits["train"].labels), len(dataset.classes)):
         raise wrong_rows(dataset, rows)

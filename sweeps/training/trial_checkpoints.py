@@ -24,7 +24,7 @@ SHARE = 0.05
 
 
 @dataclass
-class Shelf:
+class TrialCheckpoints:
     """The checkpoints of some trials which are trained together.
 
     Attributes:

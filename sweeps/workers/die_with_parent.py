@@ -1,8 +1,8 @@
 """Starts a process that ends when its parent does.
 
-A child would outlive a parent that is killed with -9. Linux sends it SIGTERM then, if it has asked; what was
-asked, and the cores it may use, outlast `exec`. A program of its own asks, since between fork and exec a
-process with threads must not run Python.
+A child outlives a parent killed with -9. On Linux it may ask for SIGTERM at that moment; the request and the
+cores it may use survive `exec`. A program of its own asks, since a process with threads must not run Python
+between fork and exec.
 """
 
 import ctypes
@@ -16,11 +16,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def dying_with_parent(arguments: Sequence[str], cores: Iterable[int] = ()) -> list[str]:
-    """The command which runs `python ARGUMENTS` on these cores (all, where none are given) until this process
+    """Command that runs `python ARGUMENTS` on these cores (all, where none are given) until this process
     ends.
 
-    To be started by a thread which lives as long as its process: Linux takes the end of that thread for the
-    end of the parent.
+    Start it from a thread that lives as long as its process: Linux takes the end of that thread for the end
+    of the parent.
     """
     return [
         sys.executable,
@@ -33,9 +33,7 @@ def dying_with_parent(arguments: Sequence[str], cores: Iterable[int] = ()) -> li
 
 
 def become(parent: int, cores: Sequence[int], arguments: Sequence[str]) -> None:
-    """Turn into `python ARGUMENTS`. SIGTERM comes when the parent ends, and at once where it has ended
-    before.
-    """
+    """Turn into `python ARGUMENTS`. SIGTERM comes when the parent ends, or at once where it has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if cores:

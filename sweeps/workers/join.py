@@ -1,13 +1,11 @@
-"""Joining: a worker takes part in sweeps that are under way, trains what is queued in them, and leaves when
-it may. See `sweeps.worker`.
+"""Joining: a worker takes part in sweeps under way, trains their queued trials, and leaves when they close.
+See `sweeps.worker`.
 """
 
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,12 +16,14 @@ from sweeps.data.load import load
 from sweeps.devices import pick_device
 from sweeps.engines import engine_for
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan
 from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
+from sweeps.settings import site_of
+from sweeps.site import Site
+from sweeps.studies.opening import CLOSED, busy_stages, join_study, open_sweeps
 from sweeps.studies.progress import BASE
 from sweeps.studies.retrying_storage import RetryingStorage, wait_for_storage
-from sweeps.studies.study import CLOSED, Study, busy_stages, join_study, open_sweeps
+from sweeps.studies.study import Study
 from sweeps.terminal import Console
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import PAUSE_SECONDS, Worker
@@ -39,15 +39,13 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
             f"--study is {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as sweeps.run"
             " prints it."
         )
-    optuna.logging.set_verbosity(
-        optuna.logging.ERROR
-    )  # its warnings of a database that is away are pages long
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of an outage are pages long
     console.adopt()
-    pick_device(own.get("device", Plan.device))
+    pick_device(own.get("device", Site.device))
     torch.set_num_threads(1)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-    plan = replace(Plan(()), **own)
-    storage = wait_for_storage(plan.storage, console.warn)
+    site = site_of(own)
+    storage = wait_for_storage(site.storage, console.warn)
     storage.say = console.warn
     metrics = Metrics()
     address = None if port is None else metrics.serve(host, port)
@@ -55,7 +53,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
         console.say(f"metrics at {address}", event="metrics", address=address)
     refused: set[str] = set()
     try:
-        with Recorder(plan.tracking_uri, Path(plan.state_dir, "outbox")) as recorder:
+        with Recorder(site.tracking_uri, site.outbox) as recorder:
             while True:
                 wanted = (
                     [name]
@@ -64,7 +62,17 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
                 )
                 for one in wanted:
                     try:
-                        join(one, own, storage, recorder, console, metrics, address, stay=name is not None)
+                        join(
+                            one,
+                            own,
+                            site,
+                            storage,
+                            recorder,
+                            console,
+                            metrics,
+                            address,
+                            stay=name is not None,
+                        )
                     except WrongInput as error:
                         if name is not None:
                             raise
@@ -81,6 +89,7 @@ def serve(name: str | None, own: Mapping[str, Any], console: Console, host: str,
 def join(
     name: str,
     own: Mapping[str, Any],
+    site: Site,
     storage: RetryingStorage,
     recorder: Recorder,
     console: Console,
@@ -88,8 +97,8 @@ def join(
     address: str | None,
     stay: bool,
 ) -> None:
-    """Train what is queued in one sweep until it is closed; unless it is to `stay`, until there is nothing to
-    do in it while others are open.
+    """Train the queued trials of one sweep until it is closed; without `stay`, until it has nothing to do
+    while others are open.
 
     Errors: WrongInput where there is no such sweep, or its data are not those of this machine.
     """
@@ -101,21 +110,21 @@ def join(
     if not stay and not any(stage.waiting() or stage.missing() for stage in busy_stages(screening)):
         return
     storage.use_grace(plan.grace)
-    dataset = load(task.dataset, plan.data_dir, plan.train_examples)
+    dataset = load(task.dataset, site.data_dir, plan.train_examples, task.loader)
     if screening.expected(dataset.digest) != name:
         raise WrongInput(other_sweep(screening, dataset))
-    engine = engine_for(plan, task, dataset, say=console.say)
-    console.say(f"joined {name}: {engine.way} on {engine.device}", event="joined", study=name, task=task.name)
-    records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, engine), console.warn)
+    engine = engine_for(plan, task, dataset, site.device, say=console.say)
+    console.say(
+        f"joined {name}: {engine.execution} on {engine.device}", event="joined", study=name, task=task.name
+    )
+    records = SweepRecorder(recorder, dataset, name, task.name, facts(plan, site, engine), console.warn)
 
     def say(text: str) -> None:
         console.say(f"{name}: {text}", event="worker", study=name, task=task.name)
 
     with (
         sent(records),
-        Worker(
-            screening, engine, records.finish, Path(plan.state_dir, "checkpoints"), say, metrics, address
-        ) as worker,
+        Worker(screening, engine, records.finish, site.checkpoints, say, metrics, address) as worker,
     ):
         while True:
             busy = False
@@ -137,7 +146,7 @@ def join(
 
 
 def other_sweep(screening: Study, dataset: Dataset) -> str:
-    """Why what is on this machine is not what the sweep is about, and what to do."""
+    """Why this machine's code, weights or data are not the sweep's, and what to do."""
     name, task, unlike = screening.name, screening.task, screening.unlike(dataset.digest)
     if "code" in unlike:
         theirs, own = unlike["code"]
@@ -161,7 +170,7 @@ def other_sweep(screening: Study, dataset: Dataset) -> str:
 
 @contextmanager
 def sent(records: SweepRecorder) -> Iterator[None]:
-    """When it is left, what was handed over is sent, or it is said where it is."""
+    """On exit, waits until the records are sent, or prints where they are."""
     try:
         yield
     finally:

@@ -1,11 +1,11 @@
-"""Choice of a launcher for the workers of a plan."""
+"""Choice of a launcher for the workers of a site."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from sweeps.external_flags import words
-from sweeps.plan import Launch, Plan
+from sweeps.site import Launch, Site
 from sweeps.terminal import LogFormat
 from sweeps.workers.launcher import Elsewhere, Launcher, Reporter
 from sweeps.workers.processes import Processes, places
@@ -13,36 +13,35 @@ from sweeps.workers.processes import Processes, places
 LaunchKind = Launch | Literal["elsewhere"]
 
 
-def kind_of(plan: Plan) -> LaunchKind:
-    """How a plan's workers are placed. Where it does not say, a single one is the process itself."""
-    if plan.workers == 0:
+def kind_of(site: Site) -> LaunchKind:
+    """Kind of launch of a site. By default a single worker is this process itself."""
+    if site.workers == 0:
         return "elsewhere"
-    return plan.launch or ("inline" if len(places(plan.workers, plan.device)) == 1 else "processes")
+    return site.launch or ("inline" if len(places(site.workers, site.device)) == 1 else "processes")
 
 
-def launcher(plan: Plan, study: str, say: Callable[[str], None], log_format: LogFormat = "text") -> Launcher:
-    """What places a plan's workers, which train the trials of a study; with `inline`, that is up to this
-    process.
+def launcher(site: Site, study: str, say: Callable[[str], None], log_format: LogFormat = "text") -> Launcher:
+    """Launcher of a site's workers, which train the trials of a study; with `inline`, this process trains.
 
-    Errors: WrongInput for a device that is not there, where Ray is missing, and for stores which other
-    machines cannot reach.
+    Errors: WrongInput for a missing device, where Ray is missing, and for stores that other machines cannot
+    reach.
     """
-    kind = kind_of(plan)
+    kind = kind_of(site)
     if kind in ("elsewhere", "inline"):
         return Elsewhere()
-    stores = {"OPTUNA_STORAGE": plan.storage, "MLFLOW_TRACKING_URI": plan.tracking_uri}
+    stores = {"OPTUNA_STORAGE": site.storage, "MLFLOW_TRACKING_URI": site.tracking_uri}
     arguments = ["-m", "sweeps.worker", "--study", study, "--log-format", log_format]
     for flag, folder in (
-        ("--state-dir", plan.state_dir),
-        ("--data-dir", plan.data_dir),
-        ("--start-from", plan.start_from),
+        ("--state-dir", site.state_dir),
+        ("--data-dir", site.data_dir),
+        ("--start-from", site.start_from),
     ):
         if folder:
             arguments += [flag, str(Path(folder).absolute())]
-    arguments += words(plan.datasets, plan.architectures, study.partition("@")[0])
+    arguments += words(site.datasets, site.architectures, study.partition("@")[0])
     reporter = Reporter(say, json=log_format == "json")
     if kind == "processes":
-        return Processes(places(plan.workers, plan.device), arguments, stores, reporter)
+        return Processes(places(site.workers, site.device), arguments, stores, reporter)
     from sweeps.workers.ray import Ray
 
-    return Ray(plan.ray_address, plan.workers, plan.device, plan.gpus_per_worker, arguments, stores, reporter)
+    return Ray(site.ray_address, site.workers, site.device, site.gpus_per_worker, arguments, stores, reporter)

@@ -11,18 +11,17 @@ from sweeps.errors import Failed
 from sweeps.workers.supervisor import News
 
 STOP_SECONDS = 20.0
-"""A worker has so long to give its trials back before it is killed. Slurm and Kubernetes give 30 s."""
+"""Time for a worker to give its trials back before it is killed. Slurm and Kubernetes give 30 s."""
 
 
 class NoWorkers(Failed):
-    """All workers were given up: why, and the last lines they wrote."""
+    """All workers failed: why, and their last lines."""
 
 
 class Launcher(ABC):
     """Places workers and keeps them running while a sweep is conducted.
 
-    Used by one thread, as a context: workers are started on entering and none is left on leaving, whatever
-    happened.
+    Used by one thread, as a context: workers start on entering and are gone after leaving, in all cases.
     """
 
     @abstractmethod
@@ -31,21 +30,20 @@ class Launcher(ABC):
 
     @abstractmethod
     def watch(self) -> None:
-        """Start dead workers again, and say what they say. To be called about once a second; it does not
-        wait.
+        """Restart dead workers, and print their output. Call about once a second; it does not wait.
 
         Errors: NoWorkers where all were given up.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask all workers to give their trials back, and kill those which take too long. Interrupted by
-        Ctrl-C, kill all at once.
+        """Ask all workers to give their trials back, and kill those that take too long. On Ctrl-C, kill all
+        at once.
         """
 
     @abstractmethod
     def working(self) -> int:
-        """How many workers run, as of the last `watch`."""
+        """Number of running workers, as of the last `watch`."""
 
     def __enter__(self) -> "Launcher":
         try:
@@ -60,7 +58,7 @@ class Launcher(ABC):
 
 
 class Elsewhere(Launcher):
-    """Places nobody: workers join from elsewhere, or this process trains itself."""
+    """Places no worker: workers join from other machines, or this process trains."""
 
     @override
     def start(self) -> None:
@@ -81,13 +79,13 @@ class Elsewhere(Launcher):
 
 @dataclass(frozen=True)
 class Reporter:
-    """Says what is new of workers. Lines which a worker wrote as JSON are passed on to stderr as they are."""
+    """Prints news of workers. Lines that a worker wrote as JSON go to stderr unchanged."""
 
     say: Callable[[str], None]
     json: bool = False
 
     def report(self, number: int, news: News) -> News:
-        """Say a worker's news, and give them back."""
+        """Print a worker's news, and return them."""
         for line in news.output:
             if self.json:
                 print(line, file=sys.stderr, flush=True)
@@ -105,10 +103,7 @@ def judge(news: Iterable[News]) -> None:
         raise NoWorkers(
             "\n".join(
                 (
-                    (
-                        "no worker is left; what is finished is kept. Mend this, and give the same command"
-                        " again:"
-                    ),
+                    "all workers failed. Finished trials are saved; fix the problem and rerun:",
                     *lost,
                 )
             )

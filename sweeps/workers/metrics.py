@@ -1,6 +1,4 @@
-"""Metrics: what a worker does, as metrics which Prometheus scrapes. They lie in a registry of the meter's
-own.
-"""
+"""Metrics of a worker that Prometheus scrapes, in a registry of their own."""
 
 import sys
 import time
@@ -15,9 +13,7 @@ from sweeps.errors import WrongInput
 
 
 class Metrics:
-    """Counts what a worker does, and serves the counts. What can be read at any time (memory, ages) is read
-    when it is asked for.
-    """
+    """Counts a worker's activity, and serves the counts. Memory and ages are read at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -57,38 +53,38 @@ class Metrics:
         self.stop: Callable[[], None] = lambda: None
 
     def described(self, about: Mapping[str, str]) -> None:
-        """What the worker is; replaces what was said before."""
+        """Set the description of the worker."""
         self.info.info(dict(about))
 
     def advance(self, member_epochs: int) -> None:
-        """So many epochs, summed over members, were trained."""
+        """Add epochs, summed over members."""
         self.epochs.inc(member_epochs)
 
     def trained(self, members: int, seconds: float) -> None:
-        """So many members came to an end, after so many seconds together."""
+        """Add members whose training ended, and its seconds."""
         self.members.inc(members)
         self.seconds.inc(seconds)
 
     def ended(self, state: str) -> None:
-        """The study was told of a trial: `finished`, `dropped`, `diverged` or `returned`."""
+        """Count a recorded trial: `finished`, `dropped`, `diverged` or `returned`."""
         self.trial_ends.labels(state).inc()
 
     def trials(self, task: str, counts: Mapping[str, int]) -> None:
-        """How many trials of a task's sweep are in each state."""
+        """Set the number of trials of a task's sweep in each state."""
         for state, count in counts.items():
             self.counts.labels(task, state).set(count)
 
     def outbox(self, entries: int, size: int) -> None:
-        """How much waits for MLflow; `size` in bytes."""
+        """Set what waits for MLflow; `size` in bytes."""
         self.entries.set(entries)
         self.size.set(size)
 
     def beaten(self) -> None:
-        """The database took a heartbeat just now."""
+        """Note that the database took a heartbeat."""
         self.beat = time.monotonic()
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Serve the metrics from a thread until `close`, and give their address. Errors: WrongInput where it
+        """Serve the metrics from a thread until `close`. Returns their address. Errors: WrongInput where it
         cannot listen there.
         """
         try:
@@ -107,13 +103,13 @@ class Metrics:
         return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
 
     def close(self) -> None:
-        """Stop serving, where it was begun."""
+        """Stop serving."""
         stop, self.stop = self.stop, lambda: None
         stop()
 
 
 class Memory(Collector):
-    """Memory of the GPUs which this process uses. It starts neither torch nor CUDA."""
+    """Memory of the GPUs that this process uses. It starts neither torch nor CUDA."""
 
     @override
     def collect(self) -> Iterable[GaugeMetricFamily]:

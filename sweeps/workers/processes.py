@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 from typing_extensions import override
 
-from sweeps.devices import MOST_LANES, pick_device
+from sweeps.devices import MOST_SHARDS, pick_device
 from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
 from sweeps.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a worker runs: "cpu" or "cuda:N", N counted among the GPUs which this process sees; and on which
-    cores, () for all.
+    """Device and cores of a worker: "cpu" or "cuda:N", N counted among the GPUs visible here; () for all
+    cores.
     """
 
     device: str
@@ -66,7 +66,7 @@ class Processes(Launcher):
                 self.reporter.report(
                     supervisor.number, supervisor.stop(max(0.0, deadline - time.monotonic()))
                 )
-        finally:  # a second Ctrl-C leads here
+        finally:  # also after a second Ctrl-C
             for supervisor in self.supervisors:
                 supervisor.stop(0)
 
@@ -76,15 +76,14 @@ class Processes(Launcher):
 
 
 def seen(place: Placement) -> str:
-    """The device as the worker sees it, which sees one GPU at most."""
+    """The device as the worker names it; it sees one GPU at most."""
     return place.device.partition(":")[0]
 
 
 def limits(place: Placement) -> dict[str, str]:
-    """Environment which holds a worker to its placement.
+    """Environment that limits a worker to its placement.
 
-    A worker sees its own GPU alone, so nothing of it can come to lie on another. OMP_NUM_THREADS of this
-    process is a limit for each worker too.
+    A worker sees its own GPU alone. OMP_NUM_THREADS of this process limits each worker too.
     """
     if place.device != "cpu":
         return {"CUDA_VISIBLE_DEVICES": gpus()[int(place.device.partition(":")[2])]}
@@ -94,9 +93,7 @@ def limits(place: Placement) -> dict[str, str]:
 
 
 def gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Counted without beginning to use
-    one.
-    """
+    """GPUs of this process, as CUDA_VISIBLE_DEVICES names them, counted without initialising one."""
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (
@@ -107,11 +104,11 @@ def gpus() -> list[str]:
 
 
 def places(workers: int | Literal["auto"], device: str) -> list[Placement]:
-    """Where `workers` workers run; "auto" is one for each GPU, or on a CPU one for each group of up to 8
+    """Placements of `workers` workers; "auto" is one for each GPU, or on a CPU one for each group of up to 8
     cores.
 
-    More workers than GPUs share them in turn; more than cores share these. Errors: WrongInput for a device
-    that is not there.
+    More workers than GPUs share them in turn; more than cores share these. Errors: WrongInput for a missing
+    device.
     """
     if pick_device(device).type == "cuda":
         index = device.partition(":")[2]
@@ -123,7 +120,7 @@ def places(workers: int | Literal["auto"], device: str) -> list[Placement]:
         if hasattr(os, "sched_getaffinity")
         else list(range(os.cpu_count() or 1))
     )
-    count = -(-len(cores) // MOST_LANES) if workers == "auto" else workers
+    count = -(-len(cores) // MOST_SHARDS) if workers == "auto" else workers
     if count > len(cores):
         return [Placement("cpu", (cores[number % len(cores)],)) for number in range(count)]
     ends = [number * len(cores) // count for number in range(count + 1)]

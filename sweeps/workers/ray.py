@@ -1,6 +1,4 @@
-"""Cluster: workers on the nodes of a Ray cluster. Ray places them and moves them; what they work on is in
-Optuna's database alone.
-"""
+"""Workers on the nodes of a Ray cluster, which places them; their work is in Optuna's database alone."""
 
 import importlib
 import os
@@ -14,27 +12,27 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from sweeps.devices import MOST_LANES
+from sweeps.devices import MOST_SHARDS
 from sweeps.errors import WrongInput
 from sweeps.workers.launcher import STOP_SECONDS, Launcher, Reporter, judge
 from sweeps.workers.supervisor import Supervisor
 
 HANDED_ON = ("MLFLOW_", "PG", "LSCAL_")
-"""Variables of these kinds are the workers' too: credentials of MLflow and PostgreSQL, folders."""
+"""Prefixes of variables passed to the workers: credentials of MLflow and PostgreSQL, folders."""
 OBJECT_STORE = 80 << 20
-"""Bytes, near the least Ray allows: nothing of size is sent through it."""
+"""Bytes, near the least that Ray allows: no large object is sent through it."""
 CONNECT_SECONDS = 5.0
 SLACK = 10.0
-"""Seconds for messages, beside those which a worker has to stop."""
+"""Seconds for messages, added to a worker's time to stop."""
 
 
 class Ray(Launcher):
-    """Workers as Ray actors with a share of a GPU or some cores each. Ray starts them again elsewhere when
-    their node goes.
+    """Workers as Ray actors with a share of a GPU or some cores each. Ray restarts them on another node when
+    theirs is lost.
 
-    With `workers="auto"` there are as many as the nodes have room for, and more when nodes join; a fixed
-    number waits for room. An actor is a `Supervisor` whose worker is a process of its own, so it has its own
-    GPU memory, takes SIGTERM, and may crash.
+    With `workers="auto"` the nodes are filled, and more workers start when nodes join; a fixed number waits
+    for room. An actor is a `Supervisor` whose worker is a process of its own, so it has its own GPU memory,
+    takes SIGTERM, and may crash.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class Ray(Launcher):
         self.reporter = reporter
         self.actors: list[Any] = []
         self.asked: dict[Any, int] = {}
-        """Which worker a call without an answer yet was made to."""
+        """Worker of each unanswered call."""
         self.placed: set[int] = set()
         self.news: dict[int, Any] = {}
 
@@ -119,13 +117,11 @@ class Ray(Launcher):
         return sum(self.news[number].working for number in self.placed)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes which are alive."""
+        """Nodes that are alive."""
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def grow(self) -> None:
-        """Place as many workers as are wanted. There are never fewer than before: those of a lost node wait
-        for the next.
-        """
+        """Place the wanted workers. The number never falls: those of a lost node wait for the next."""
         wanted = self.workers
         if wanted == "auto":
             wanted = sum(room(node["Resources"], self.gpus or 0.0, self.cpus) for node in self.nodes())
@@ -143,11 +139,11 @@ class Ray(Launcher):
             self.ask(number)
 
     def ask(self, number: int) -> None:
-        """Ask a worker's actor for news. The answer comes when there is a place for it."""
+        """Request a worker's news. The answer comes once the worker is placed."""
         self.asked[self.actors[number - 1].watch.remote()] = number
 
     def receive(self, number: int, call: Any) -> None:
-        """Take the answer of a worker's actor, or that it is gone."""
+        """Report a worker's news, or that its actor is gone."""
         try:
             self.news[number] = self.reporter.report(number, self.ray.get(call))
             self.placed.add(number)
@@ -155,17 +151,15 @@ class Ray(Launcher):
             if number in self.placed:
                 self.placed.remove(number)
                 self.reporter.say(
-                    f"worker {number} is gone with its node or its actor; Ray places it again where there is"
-                    " room"
+                    f"worker {number} is gone with its node or actor; Ray restarts it where there is room"
                 )
 
 
 def load(address: str | None) -> Any:
-    """Ray. Errors: WrongInput where it is not installed.
+    """The module of Ray. Errors: WrongInput where it is not installed.
 
-    The ports of a cluster which Ray begins are open to the network, so it is guarded by a token, of its own:
-    the one which Ray would take otherwise lies in a file which everybody on the machine may read. All this
-    Ray reads when it is imported.
+    The ports of a cluster that Ray starts are open to the network, so a token of its own guards it; Ray's
+    default token lies in a file that every user of the machine may read. Ray reads these variables at import.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None and "ray" not in sys.modules:
@@ -180,7 +174,7 @@ def load(address: str | None) -> Any:
 
 
 def connect(ray: Any, address: str | None) -> None:
-    """Begin a cluster of this machine, without a dashboard, or join the one at an address. Errors: WrongInput
+    """Start a cluster of this machine, without a dashboard, or join the one at an address. Errors: WrongInput
     where none answers.
     """
     before = signal.getsignal(signal.SIGTERM)
@@ -196,19 +190,17 @@ def connect(ray: Any, address: str | None) -> None:
             )
         else:
             host, _, port = address.removeprefix("ray://").rpartition(":")
-            if port.isdigit():  # Ray itself tries for minutes
+            if port.isdigit():  # Ray itself retries for minutes
                 socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
             ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
-        raise WrongInput(
-            f"there is no Ray cluster to use at {address or 'this machine'!r}: {error}"
-        ) from error
+        raise WrongInput(f"no Ray cluster to use at {address or 'this machine'!r}: {error}") from error
     finally:
-        signal.signal(signal.SIGTERM, before)  # Ray's own handler would end this process without a word
+        signal.signal(signal.SIGTERM, before)  # Ray's handler would end this process silently
 
 
 def refuse_files(stores: Mapping[str, str], others: set[str]) -> None:
-    """Errors: WrongInput where other machines are to use a database which is a file on this one."""
+    """Errors: WrongInput where other machines would use a database in a file on this one."""
     for name, url in stores.items():
         if others and (url.startswith("sqlite") or "://" not in url):
             raise WrongInput(
@@ -219,7 +211,7 @@ def refuse_files(stores: Mapping[str, str], others: set[str]) -> None:
 
 
 def absolute(url: str) -> str:
-    """A URL which means the same from any working directory."""
+    """A URL that is valid from any working directory."""
     scheme, slashes, path = url.partition(":///")
     if slashes and scheme.startswith("sqlite"):
         return f"{scheme}:///{Path(path).absolute()}"
@@ -227,16 +219,14 @@ def absolute(url: str) -> str:
 
 
 def room(resources: Mapping[str, float], gpus: float, cpus: float) -> int:
-    """How many workers a node has room for. Ray does not divide a worker's share between two GPUs."""
+    """Number of workers that fit on a node. Ray does not divide a worker's share between two GPUs."""
     if gpus:
         return int(resources.get("GPU", 0)) * int(1 / gpus + 1e-6)
     return int(resources.get("CPU", 0) / cpus + 1e-6)
 
 
 def share_of_cores(nodes: Sequence[float], workers: int | Literal["auto"]) -> float:
-    """Cores for each of so many workers on nodes with so many cores; fewer than one where there are more
-    workers than cores.
-    """
-    most = min(float(MOST_LANES), max(nodes, default=1.0))
+    """Cores for each worker, given the cores of the nodes; below one where workers outnumber cores."""
+    most = min(float(MOST_SHARDS), max(nodes, default=1.0))
     share = most if workers == "auto" else min(most, sum(nodes) / workers)
     return float(int(share)) if share >= 1 else max(0.01, int(share * 100) / 100)

@@ -17,30 +17,30 @@ from sweeps.workers.die_with_parent import dying_with_parent
 from tracking.exits import Exit
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, Exit.INTERRUPTED)
-"""Ends which say nothing against the program: somebody, or the machine for want of memory, stopped it."""
+"""Exits not caused by the program: a user, or the machine for want of memory, stopped it."""
 QUICK_SECONDS = {True: 5.0, False: 60.0}
-"""A life shorter than this was in vain: when stopped from outside, and when it failed by itself (imports
-alone may take ten seconds).
+"""A run shorter than this counts as a failed start: when stopped from outside, and when it failed by itself
+(imports alone may take ten seconds).
 """
 DELAYS = (0.0, 2.0, 8.0, 30.0)
-"""Seconds before the next start after 1, 2, … such lives in a row. After one more, the worker is given up."""
+"""Seconds before the next start after 1, 2, … failed starts in a row. After one more, the worker is given up.
+"""
 LINES = 1000
-"""The newest lines of a worker's output are kept until somebody asks."""
+"""Lines of a worker's output that are kept until they are read."""
 LONGEST = 1 << 16
 """Bytes after which a line is cut."""
 SHOWN = 5
-"""Last lines of output in the reason why a worker was given up."""
+"""Last lines of output in the reason for giving a worker up."""
 
 
 @dataclass(frozen=True)
 class News:
-    """What became of a worker since the last news.
+    """Events of a worker since the last news.
 
     Attributes:
-        output: lines which it wrote.
+        output: lines that it wrote.
         events: sentences about it.
-        working: whether it runs.
-        lost: why it was given up, with the last lines it wrote; "" where it was not.
+        lost: why it was given up, with its last lines; "" where it was not.
     """
 
     output: tuple[str, ...]
@@ -50,12 +50,12 @@ class News:
 
 
 class Supervisor:
-    """Keeps a worker running until it has done its work, finds its input wrong, or dies too often.
+    """Keeps a worker running until it is done, finds its input wrong, or fails too often.
 
     The worker is `python ARGUMENTS`, on these cores (all where there are none), with `environment` on top of
-    this process' own: that is where passwords belong, since everybody on a machine sees its command lines. It
-    leads a session of its own, so Ctrl-C in a terminal does not reach it, and it ends with this process
-    (`sweeps.workers.die_with_parent`). Nothing here waits, but `stop`.
+    this process's: passwords belong there, as command lines are visible to all users. It leads a session of
+    its own, so Ctrl-C in a terminal does not reach it, and it ends with this process
+    (`sweeps.workers.die_with_parent`). Nothing here waits, except `stop`.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Supervisor:
         self.reader = threading.Thread()
 
     def watch(self) -> News:
-        """Start the worker where it is time to, and tell what is new. To be called about once a second."""
+        """Start the worker where it is due, and return its news. Call about once a second."""
         if self.process is not None and (code := self.process.poll()) is not None:
-            self.reader.join(1)  # the worker's last words; its own children may hold the pipe open
+            self.reader.join(1)  # the last lines; the worker's children may hold the pipe open
             self.process = None
             self.ended(code, time.monotonic() - self.begun)
         if self.process is None and self.due is not None and time.monotonic() >= self.due:
@@ -86,7 +86,7 @@ class Supervisor:
         return self.news()
 
     def news(self) -> News:
-        """What is new since the last call, and how it stands."""
+        """Output and events since the last call, and the worker's state."""
         output, events = (
             tuple(lines.popleft() for _ in range(len(lines))) for lines in (self.output, self.events)
         )
@@ -113,7 +113,7 @@ class Supervisor:
         self.reader.start()
 
     def read(self, stream: IO[bytes]) -> None:
-        """Take what the worker writes as fast as it comes, so that it never waits for a reader."""
+        """Read the worker's output as fast as it comes, so that it never blocks."""
         with stream:
             for line in iter(lambda: stream.readline(LONGEST), b""):
                 text = line.decode(errors="replace").rstrip()
@@ -125,7 +125,7 @@ class Supervisor:
         if code == Exit.DONE:
             self.due = None
         elif code == Exit.WRONG_INPUT:
-            self.give_up("found its input wrong")
+            self.give_up("stopped: wrong input")
         else:
             how = (
                 f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -133,33 +133,29 @@ class Supervisor:
             self.failed(how, quick=lived < QUICK_SECONDS[code in FROM_OUTSIDE])
 
     def failed(self, how: str, *, quick: bool) -> None:
-        """Start the worker again after a while, which grows with each life in vain; or give it up."""
+        """Restart the worker after a delay that grows with each failed start; or give it up."""
         self.in_vain = self.in_vain + 1 if quick else 0
         if self.in_vain > len(DELAYS):
             self.give_up(f"{how}, soon after its start, {self.in_vain} times in a row")
             return
         delay = DELAYS[max(0, self.in_vain - 1)]
         self.due = time.monotonic() + delay
-        self.events.append(
-            f"worker {self.number} {how}; it is started again{f' in {delay:g} s' if delay else ''}"
-        )
+        self.events.append(f"worker {self.number} {how}; restarting{f' in {delay:g} s' if delay else ''}")
 
     def give_up(self, why: str) -> None:
-        """Do not start the worker again."""
+        """Restart the worker no more."""
         self.due = None
         self.lost = "\n  ".join((f"worker {self.number} {why}", *self.tail))
-        self.events.append(f"worker {self.number} {why}; it is not started again")
+        self.events.append(f"worker {self.number} {why}; not restarted")
 
     def ask_to_stop(self) -> None:
-        """SIGTERM: the worker gives its trials back. It is not started again."""
+        """SIGTERM: the worker gives its trials back. It is not restarted."""
         self.due = None
         if self.process is not None:
             self.process.terminate()
 
     def stop(self, seconds: float) -> News:
-        """Wait so long for the worker's end, then kill it and all that it started. Nothing of it is left,
-        however this is left.
-        """
+        """Wait for the worker's end, then kill it with its children. None is left in any case."""
         if self.process is None:
             return self.news()
         try:

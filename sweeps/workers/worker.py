@@ -1,8 +1,8 @@
-"""A worker: one device. Asks a batch of trials, trains their members as one population, scores and tells
+"""Worker: one device. It asks a batch of trials, trains their members as one population, scores and records
 them.
 
-What is told was handed over to be logged before. `python -m sweeps.worker` joins a sweep from anywhere, see
-`join`.
+Outcomes are handed to the recorder before the study. `python -m sweeps.worker` joins a sweep from any
+machine, see `join`.
 """
 
 import math
@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -31,34 +29,30 @@ from sweeps.scoring import SENTENCES, Logits, Part, parts_of, score, splits_of, 
 from sweeps.studies.heartbeat import heartbeat, uninterrupted
 from sweeps.studies.study import Study, Trial
 from sweeps.studies.worker_registry import WorkerRegistry
-from sweeps.task import Execution, Task
+from sweeps.task import PinnedExecution, Task
 from sweeps.training.allocator import give_freed_memory_back
 from sweeps.training.beam_search import statistics_of
 from sweeps.training.engine import Engine, Progress, Trained
 from sweeps.training.execution import network
 from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
-from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
+from sweeps.training.trial_checkpoints import TrialCheckpoints, epochs_done, place
 from sweeps.workers.metrics import Metrics
 from tracking.records.outcome import Outcome
-from tracking.records.point import Point, brief, key_of
+from tracking.records.point import Point, brief
 
 PAUSE_SECONDS = 1.0
-"""Between two looks at a study in which there is nothing to do."""
-FETCH_SECONDS = 10.0
-"""How long the record of another worker's trial may be on its way."""
+"""Between two reads of a study in which there is nothing to do."""
 WAY, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
 """Artifacts by path."""
 Finish = Callable[[Outcome, Logits, Files], None]
-"""Takes a finished trial, its logits and further files."""
-Fetch = Callable[[Outcome], Logits | None]
-"""The logits of a trial which was finished elsewhere or earlier, or None where they are gone."""
+"""Receives a finished trial, its logits and further files."""
 Say = Callable[[str], None]
 
 
 class TakenOver(Exception):
-    """All trials of a batch are other workers' by now."""
+    """All trials of a batch belong to other workers by now."""
 
 
 class TooLarge(Failed):
@@ -68,15 +62,14 @@ class TooLarge(Failed):
 class Worker:
     """One device at work.
 
-    A context: while inside, it is on the sweep's roll, and beats.
+    As a context, it is registered with the sweep and beats.
 
     Attributes:
-        engine: trains in the way which the sweep's first worker has chosen, so that all members are
+        engine: trains in the execution that the sweep's first worker chose, so that all members are
             comparable to the last bit.
-        finish: takes what is finished, before the study is told.
-        folder: where checkpoints lie.
-        meter: counts what is done.
-        most: how many members fit into memory, as far as is known.
+        finish: receives finished trials, before the study does.
+        folder: of checkpoints.
+        most: number of members known to fit into memory.
     """
 
     def __init__(
@@ -91,7 +84,7 @@ class Worker:
     ):
         self.screening, self.engine = screening, agreed(screening, engine)
         self.finish, self.folder, self.say, self.metrics = finish, folder, say, metrics
-        self.most = self.engine.way.members
+        self.most = self.engine.execution.members
         self.pruners: dict[str, Pruner] = {}
         self.study = screening
         self.registry = WorkerRegistry(screening.storage, screening.name)
@@ -99,7 +92,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
             "device": str(engine.device),
-            "engine": str(self.engine.way),
+            "engine": str(self.engine.execution),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "metrics": metrics_address,
         }
@@ -114,30 +107,26 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.beating.__exit__(None, None, None)
         storage = self.screening.storage
-        with (
-            suppress(OptunaError, SQLAlchemyError),
-            storage.without_retries(),
-        ):  # or else it is crossed out when it has been silent for a while
+        # if this fails, the entry is closed when its heartbeats are overdue
+        with suppress(OptunaError, SQLAlchemyError), storage.without_retries():
             self.place.leave()
 
     def beat(self) -> None:
-        """A sign of life, of the worker and of its trials."""
+        """Heartbeat of the worker and its trials."""
         self.study.beat()
         self.place.beat()
         self.metrics.beaten()
 
     def share(self) -> int:
-        """With how many workers the trials are to be shared: those on the roll, or those which were placed
-        and are not there yet.
-        """
+        """Number of workers to divide trials among: registered, or launched and expected."""
         present = sum(one.alive for one in self.registry.present(self.screening.plan.grace))
         return max(1, present, self.screening.noted(WORKERS) or 0)
 
     def work(self, study: Study, progress: Progress) -> None:
         """Train trials until the study has as many as its plan wants.
 
-        Trials which other workers hold are waited for: they are finished there, or taken over when that
-        worker falls silent. On any interruption, what is unfinished is given back.
+        Trials of other workers are waited for: they are finished there, or reassigned when that worker's
+        heartbeats are overdue. On any interruption, unfinished trials are given back.
         """
         said = 0
         while True:
@@ -147,13 +136,13 @@ class Worker:
             if not others and not study.waiting():
                 return
             if others != said:
-                self.say(f"waiting for {others} trials which other workers hold")
+                self.say(f"waiting for {others} trials of other workers")
                 said = others
             time.sleep(PAUSE_SECONDS)
 
     def batch(self, study: Study, progress: Progress) -> bool:
-        """Ask and train one batch; False where there is nothing to do. On any interruption, what is
-        unfinished is given back.
+        """Ask and train one batch; False where there is nothing to do. On any interruption, unfinished trials
+        are given back.
         """
         pruner = self.pruner(study)
         self.study = study
@@ -163,21 +152,15 @@ class Worker:
                 trials = study.ask(max(1, min(fair, self.most // len(study.seeds))))
             if not trials:
                 return False
-            self.place.hold(
-                [
-                    f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#")
-                    for trial in trials
-                ]
-            )
+            stage = study.name.removeprefix(self.screening.name).lstrip("/")
+            self.place.hold([f"{stage}#{trial.number}".lstrip("#") for trial in trials])
             parts: dict[int, list[Trial]] = defaultdict(list)
             for trial in trials:  # a population is trained equally far
                 parts[epochs_done(self.folder, study.uid(trial))].append(trial)
             for part in parts.values():
                 self.train(study, part, pruner, progress)
         except TakenOver:
-            self.say(
-                "this worker was silent for too long: its trials were given to others, and it drops them"
-            )
+            self.say("missed the heartbeat deadline; trials were reassigned, discarding them here")
             study.held.clear()
             study.lost.clear()
         finally:
@@ -188,14 +171,14 @@ class Worker:
         return True
 
     def pruner(self, study: Study) -> Pruner:
-        """The rungs of a study."""
+        """The pruner of a study."""
         if study.name not in self.pruners:
             self.pruners[study.name] = pruner_of(study, self.engine, self.say)
         return self.pruners[study.name]
 
     def train(self, study: Study, trials: Sequence[Trial], pruner: Pruner, progress: Progress) -> None:
-        """Train a batch of trials as one population, or in smaller ones where the memory does not hold it,
-        and tell each of them.
+        """Train a batch of trials as one population, or as smaller ones where it does not fit into memory,
+        and record each trial.
         """
 
         def watched(epochs: int) -> None:
@@ -205,19 +188,18 @@ class Worker:
             progress(epochs)
 
         seeds = study.seeds
+        smoothing = study.plan.smoothing[0]
         members = {
-            study.uid(trial): [
-                member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds
-            ]
+            study.uid(trial): [member_of(study.task, smoothing, trial.point, seed) for seed in seeds]
             for trial in trials
         }
-        shelf = Shelf(self.folder, members, self.engine.identity, self.say)
+        checkpoints = TrialCheckpoints(self.folder, members, self.engine.identity, self.say)
         every = [member for own in members.values() for member in own]
         if len(trials) == 1 and len(every) > self.most:  # it did not fit before
             self.tell(study, trials, pruner, self.train_in_parts(every, watched), progress)
             return
         try:
-            trained = self.engine.train(every, watched, pruner.rungs(trials, len(seeds)), shelf)
+            trained = self.engine.train(every, watched, pruner.rungs(trials, len(seeds)), checkpoints)
             self.tell(study, trials, pruner, trained, progress)
             return
         except (RuntimeError, MemoryError) as error:
@@ -225,14 +207,14 @@ class Worker:
                 raise
             shortage = str(error).strip().splitlines()[0]
         self.halve(len(trials) * len(seeds), shortage)
-        left = [trial for trial in trials if trial.number in study.held]  # some may have been told
+        left = [trial for trial in trials if trial.number in study.held]  # some may be recorded
         while left:
             part = left[: max(1, self.most // len(seeds))]
             self.train(study, part, pruner, progress)
             left = left[len(part) :]
 
     def train_in_parts(self, members: Sequence[Member], progress: Progress) -> Trained:
-        """Train the members of one trial, which do not fit into memory together, a part after another."""
+        """Train the members of one trial that do not fit into memory together, part by part."""
         whole: list[Trained] = []
         start = 0
         while start < len(members):
@@ -264,119 +246,70 @@ class Worker:
     def tell(
         self, study: Study, trials: Sequence[Trial], pruner: Pruner, trained: Trained, progress: Progress
     ) -> None:
-        """Score each trial of a batch, hand it over, and tell the study."""
-        seeds, engine = study.seeds, self.engine
+        """Score each trial of a batch, and record it."""
+        seeds = study.seeds
         self.metrics.trained(len(trained.epochs), trained.seconds)
-        logits = (
-            {split: engine.logits(trained, split) for split in splits_of(study.stage)}
-            if trained.lanes
-            else {}
-        )
+        splits = splits_of(study.stage) if trained.shards else ()
+        logits = {split: self.engine.logits(trained, split) for split in splits}
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
-                with uninterrupted():
-                    self.after_end(
-                        study,
-                        trial,
-                        "diverged",
-                        study.tell_diverged(
-                            trial, f"the loss became NaN or infinite at {describe(trial.point)}"
-                        ),
-                    )
-                self.say(
-                    f"trial {trial.number} failed: the loss became NaN or infinite at"
-                    f" {describe(trial.point)}; the sweep goes on"
-                )
-                continue
-            if reason := pruner.reasons.get(trial.number):
-                outcome = replace(
-                    unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason
-                )
+                self.tell_diverged(study, trial)
+            elif reason := pruner.reasons.get(trial.number):
+                known = unscored(study, trial, seeds, self.engine.dataset, trained, rows)
+                outcome = replace(known, dropped=reason)
                 with uninterrupted():
                     self.finish(outcome, {}, {})
                     self.after_end(study, trial, "dropped", study.tell_dropped(trial, outcome))
-                progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
-                continue
-            own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
-            if SENTENCES in parts_of(study.stage, engine.dataset):
-                own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
-            outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
-            files = (
-                {weights_path(outcome): pack(weights_of(trained, rows.start))}
-                if study.stage == "confirm"
-                else {}
-            )
-            with uninterrupted():
-                self.finish(outcome, own, files)
-                self.after_end(
-                    study,
-                    trial,
-                    "finished",
-                    study.tell(trial, outcome, packed(losses) if pruner.active else ""),
-                )
+                progress(sum(study.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
+            else:
+                own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
+                self.tell_finished(study, trial, pruner, trained, rows, own)
+
+    def tell_diverged(self, study: Study, trial: Trial) -> None:
+        """Record a trial whose loss became NaN or infinite."""
+        why = f"the loss became NaN or infinite at {describe(trial.point)}"
+        with uninterrupted():
+            self.after_end(study, trial, "diverged", study.tell_diverged(trial, why))
+        self.say(f"trial {trial.number} failed: {why}; the sweep goes on")
+
+    def tell_finished(
+        self,
+        study: Study,
+        trial: Trial,
+        pruner: Pruner,
+        trained: Trained,
+        rows: slice,
+        logits: dict[Part, Tensor],
+    ) -> None:
+        """Score and record a trial that was trained to its end."""
+        dataset = self.engine.dataset
+        if SENTENCES in parts_of(study.stage, dataset):
+            logits[SENTENCES] = sentences(self.engine, trained, range(rows.start, rows.stop))
+        outcome, losses = score(study, trial, study.seeds, dataset, logits, trained, rows)
+        files = {}
+        if study.stage == "confirm":
+            files[weights_path(outcome)] = pack(weights_of(trained, rows.start))
+        with uninterrupted():
+            self.finish(outcome, logits, files)
+            told = study.tell(trial, outcome, packed(losses) if pruner.active else "")
+            self.after_end(study, trial, "finished", told)
 
     def after_end(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
-        """What follows when a trial was told."""
+        """Remove a recorded trial's checkpoint, and count or print its end."""
         place(self.folder, study.uid(trial)).unlink(missing_ok=True)
         if mine:
             self.metrics.ended(state)
-        else:
-            self.say(
-                f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
-                " tell it"
-            )
-
-
-def harvest(
-    study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch
-) -> dict[str, tuple[Outcome, Logits]]:
-    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its
-    point.
-
-    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone,
-    the members are trained once more.
-    """
-    train(study)
-    deadline = time.monotonic() + FETCH_SECONDS
-    found: dict[str, tuple[Outcome, Logits]] = {}
-    for outcome in study.outcomes():
-        logits = patiently(partial(fetch, outcome), deadline)
-        found[key_of(outcome.point)] = outcome, logits or again(study, worker, outcome)
-    return found
-
-
-T = TypeVar("T")
-
-
-def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
-    """What `fetch` gives, which may be on its way; None where it does not come."""
-    deadline = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
-    while (found := fetch()) is None and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)
-    return found
-
-
-def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
-    """The logits of a finished trial whose file is gone: train its members once more."""
-    worker.say(
-        f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are"
-        " trained again"
-    )
-    members = [member_of(study.task, study.plan.smoothing[0], outcome.point, seed) for seed in study.seeds]
-    trained = worker.train_in_parts(members, lambda _: None)
-    logits: dict[Part, Tensor] = {
-        split: worker.engine.logits(trained, split) for split in splits_of(study.stage)
-    }
-    if SENTENCES in parts_of(study.stage, worker.engine.dataset):
-        logits[SENTENCES] = sentences(worker.engine, trained, range(len(members)))
-    return logits
+            return
+        self.say(
+            f"trial {trial.number} at {describe(trial.point)} was reassigned; its outcome here is discarded"
+        )
 
 
 def sentences(
     engine: Engine, trained: Trained, rows: Iterable[int]
 ) -> Float[Tensor, "seed sentence statistic"]:
-    """What BLEU is made of, for each of some trained members, from their translations of *test*."""
+    """Statistics of BLEU for some trained members, from their translations of *test*."""
     networks = (
         network_of(engine.task, engine.dataset, weights_of(trained, row)).to(engine.device) for row in rows
     )
@@ -389,27 +322,27 @@ def agreed(screening: Study, engine: Engine) -> Engine:
 
     Errors: WrongInput where the plan pins the other kind.
     """
-    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.way.kind)
-    if kept == engine.way.kind:
+    kept = screening.note_once(f"{WAY}.{engine.device.type}", engine.execution.kind)
+    if kept == engine.execution.kind:
         return engine
     plan = screening.plan
-    if Execution.of(plan.execution).kind:
+    if PinnedExecution.of(plan.execution).kind:
         raise WrongInput(
             f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}:"
             " they agree to rounding only. Leave --execution out, or give another --storage."
         )
-    return engine_for(replace(plan, execution=kept), engine.task, engine.dataset)
+    return engine_for(replace(plan, execution=kept), engine.task, engine.dataset, str(engine.device))
 
 
 def pruner_of(study: Study, engine: Engine, say: Say) -> Pruner:
-    """The rungs of a study whose trials an engine trains."""
+    """Pruner of a study whose trials an engine trains."""
     parameters = sum(one.numel() for one in network(engine.task, engine.dataset).parameters())
     return Pruner(study, len(engine.dataset.splits["train"].labels), parameters, say)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is used up. A thread does not start where there is none
-    left for its stack.
+    """Whether an error means that a device's memory is used up. A thread does not start where there is no
+    memory for its stack.
     """
     said = str(error)
     signs = ("DefaultCPUAllocator: ", "out of memory", "can't start new thread")
@@ -417,12 +350,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def weights_path(outcome: Outcome) -> str:
-    """Where the weights of a confirmed trial's first seed are among its artifacts."""
+    """Path of the weights of a confirmed trial's first seed among its artifacts."""
     return f"weights/{outcome.seeds[0]}.safetensors"
 
 
 def member_of(task: Task, smoothing: str, point: Point, seed: int) -> Member:
-    """A member: the point's values, and for what is not tuned `smoothing` and the recipe's."""
+    """Member at a point; what is not tuned comes from `smoothing` and the recipe."""
     recipe = task.recipe
     return Member(
         epsilon=point["epsilon"],

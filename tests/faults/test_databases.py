@@ -66,7 +66,7 @@ def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, 
     conductor = arena.sweep("--launch", "inline")
     with ended(conductor):
         same(arena, conductor, undisturbed)
-    said = arena.said()
+    said = " ".join(arena.said().split())  # sentences are wrapped to the width of the terminal
     assert "The sweep goes on" in said
     assert "python -m tracking.replay" in said
     with server(tmp_path, port):

@@ -17,7 +17,7 @@ from sweeps.workers.metrics import Metrics
 from sweeps.settings import resolve
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.design import planned
-from sweeps.studies.study import open_study
+from sweeps.studies.opening import open_study
 from sweeps.workers.worker import Worker
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ storage = open_storage("sqlite:///optuna.db")
 study, _ = open_study(storage, plan, task, dataset.digest)
 study.enqueue(planned(plan, task))
 engine = choose(task, dataset, ("uniform",), torch.device("cpu"), seeds, "fused")
-engine = replace(engine, way=replace(engine.way, lanes=1, members=trials * seeds))
+engine = replace(engine, execution=replace(engine.execution, shards=1, members=trials * seeds))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 with Worker(study, engine, lambda *_: None, Path("checkpoints"), print, Metrics()) as worker:
     worker.engine = engine

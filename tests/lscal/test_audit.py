@@ -56,7 +56,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.source = source
         self.tags, self.attributes, self.words, self.rows, self.stack = [], [], [], [], []
-        self.feed(self.source)
+        self.batches(self.source)
         self.close()
 
     def handle_starttag(self, tag, attrs):

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from lscal.epsilon import BASE, PER_ERROR, PER_MISFIT, estimate_epsilon
 from sweeps.training.member import Member
 from sweeps.training.population import FusedPopulation, learning_rate_at
-from sweeps.training.smoothing_kinds import Noise
+from sweeps.training.smoothing_kinds import SmoothingNoise
 
 INF = math.inf
 
@@ -89,7 +89,7 @@ def test_what_trained_networks_tell():
     inputs, labels = overlapping(seed=2, examples=900, features=6, noise=0.9)
     inputs = inputs.float()
     members = [Member(epsilon, 0, learning_rate=5e-3, weight_decay=1e-2) for epsilon in epsilons]
-    noises = {"uniform": Noise(torch.full((6,), 1 / 6, dtype=torch.float64))}
+    noises = {"uniform": SmoothingNoise(torch.full((6,), 1 / 6, dtype=torch.float64))}
     population = FusedPopulation(
         members,
         lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 6)),

@@ -13,7 +13,7 @@ from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.task import Recipe
 from sweeps.training.augmentation import Augmentation
-from sweeps.training.batches import AHEAD, Feed, ResidentFeed, StreamedFeed, takes
+from sweeps.training.batches import AHEAD, Batches, ResidentBatches, StreamedBatches, takes
 from sweeps.training.randomness import stream
 
 CPU = torch.device("cpu")
@@ -53,16 +53,16 @@ def equal(ours, theirs):
 @pytest.mark.parametrize("limit", [None, STREAMED])
 @pytest.mark.parametrize("augment", [(), AUGMENT])
 def test_batches_are_those_of_a_plain_loop(pets, limit, augment):
-    feed = Feed.of(pets, Recipe(batch_size=64, augment=augment), CPU, limit)
+    batches = Batches.of(pets, Recipe(batch_size=64, augment=augment), CPU, limit)
     split = pets.splits["train"]
     examples = len(split.labels)
-    batches = list(feed.epoch([12, 5], 3))
-    assert len(batches) == feed.steps == examples // 64
+    found = list(batches.epoch([12, 5], 3))
+    assert len(found) == batches.steps == examples // 64
     for row, seed in enumerate((12, 5)):
         order = torch.randperm(examples, generator=stream(seed, 3, "order")).tolist()
         augmentation = Augmentation.parse(AUGMENT, pets.shape)
         choices = augmentation.draw([seed], 3, examples)
-        for step, (inputs, labels, rows) in enumerate(batches):
+        for step, (inputs, labels, rows) in enumerate(found):
             assert inputs.dtype == torch.float32
             for place in range(64):
                 example = order[step * 64 + place]
@@ -79,20 +79,20 @@ def test_batches_are_those_of_a_plain_loop(pets, limit, augment):
 
 @pytest.mark.parametrize("augment", [(), AUGMENT])
 def test_a_seed_gets_the_same_whichever_the_others_are(pets, augment):
-    feed = Feed.of(pets, Recipe(batch_size=50, augment=augment), CPU)
-    together = [tuple(part[1:2] for part in batch) for batch in feed.epoch([3, 8, 1], 2)]
-    assert equal(feed.epoch([8], 2), together)
-    assert not equal(feed.epoch([8], 1), together)
+    batches = Batches.of(pets, Recipe(batch_size=50, augment=augment), CPU)
+    together = [tuple(part[1:2] for part in batch) for batch in batches.epoch([3, 8, 1], 2)]
+    assert equal(batches.epoch([8], 2), together)
+    assert not equal(batches.epoch([8], 1), together)
 
 
 @pytest.mark.parametrize("augment", [(), AUGMENT])
 def test_streamed_batches_are_bitwise_those_of_a_resident_feed(pets, mapped, augment):
     recipe = Recipe(batch_size=16, augment=augment)
-    resident = Feed.of(pets, recipe, CPU)
-    assert type(resident) is ResidentFeed
+    resident = Batches.of(pets, recipe, CPU)
+    assert type(resident) is ResidentBatches
     for dataset in (pets, mapped):
-        streamed = Feed.of(dataset, recipe, CPU, STREAMED)
-        assert type(streamed) is StreamedFeed
+        streamed = Batches.of(dataset, recipe, CPU, STREAMED)
+        assert type(streamed) is StreamedBatches
         assert streamed.steps > 2 * AHEAD
         assert equal(streamed.epoch([2, 7], 1), resident.epoch([2, 7], 1))
         for split in SPLITS:
@@ -101,24 +101,28 @@ def test_streamed_batches_are_bitwise_those_of_a_resident_feed(pets, mapped, aug
 
 @pytest.mark.parametrize("limit", [None, STREAMED])
 def test_chunks_are_the_split_in_order(pets, limit):
-    feed = Feed.of(pets, Recipe(), CPU, limit)
-    inputs, labels = zip(*feed.chunks("test", 30), strict=True)
+    batches = Batches.of(pets, Recipe(), CPU, limit)
+    inputs, labels = zip(*batches.chunks("test", 30), strict=True)
     assert [len(part) for part in inputs] == [30, 30, 30, 10]
     assert torch.equal(torch.cat(inputs), pets.prepare(pets.splits["test"].inputs))
     assert torch.equal(torch.cat(labels), pets.splits["test"].labels)
 
 
 def test_a_batch_larger_than_the_split_is_the_split(pets):
-    feed = Feed.of(pets, Recipe(batch_size=10_000), CPU)
-    ((inputs, labels, rows),) = feed.epoch([1], 0)
-    assert feed.steps == 1
+    batches = Batches.of(pets, Recipe(batch_size=10_000), CPU)
+    ((inputs, labels, rows),) = batches.epoch([1], 0)
+    assert batches.steps == 1
     assert (
-        feed.batch == labels.shape[1] == rows.shape[1] == len(inputs[0]) == len(pets.splits["train"].labels)
+        batches.batch
+        == labels.shape[1]
+        == rows.shape[1]
+        == len(inputs[0])
+        == len(pets.splits["train"].labels)
     )
 
 
 def test_data_in_a_file_stay_there(mapped):
-    streamed = Feed.of(mapped, Recipe(), CPU, STREAMED)
+    streamed = Batches.of(mapped, Recipe(), CPU, STREAMED)
     assert {split.stored.data_ptr() for split in streamed.dataset.splits.values()} == {
         mapped.splits["train"].stored.data_ptr()
     }
@@ -128,19 +132,19 @@ def test_data_in_a_file_stay_there(mapped):
 def test_the_limit_decides(pets, mapped):
     size = 700 * 3 * 6 * 5
     assert takes(mapped, CPU) == size
-    assert type(Feed.of(mapped, Recipe(), CPU, size - 1)) is StreamedFeed
-    assert type(Feed.of(mapped, Recipe(), CPU, size)) is ResidentFeed
-    assert type(Feed.of(mapped, Recipe(), CPU)) is ResidentFeed
+    assert type(Batches.of(mapped, Recipe(), CPU, size - 1)) is StreamedBatches
+    assert type(Batches.of(mapped, Recipe(), CPU, size)) is ResidentBatches
+    assert type(Batches.of(mapped, Recipe(), CPU)) is ResidentBatches
     assert takes(pets, CPU) == 0
     assert takes(pets, torch.device("cuda")) == size
 
 
 @pytest.mark.parametrize("limit", [None, STREAMED])
 def test_several_threads_take_from_one_feed(pets, limit):
-    feed = Feed.of(pets, Recipe(batch_size=16, augment=AUGMENT), CPU, limit)
-    alone = [list(feed.epoch([seed], 0)) for seed in range(6)]
+    batches = Batches.of(pets, Recipe(batch_size=16, augment=AUGMENT), CPU, limit)
+    alone = [list(batches.epoch([seed], 0)) for seed in range(6)]
     with ThreadPoolExecutor(6) as threads:
-        together = list(threads.map(lambda seed: list(feed.epoch([seed], 0)), range(6)))
+        together = list(threads.map(lambda seed: list(batches.epoch([seed], 0)), range(6)))
     assert all(equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
 
 
@@ -171,7 +175,7 @@ def feed_threads():
 
 def test_a_streamed_feed_works_a_little_ahead(pets):
     dataset = watched(pets)
-    batches = Feed.of(dataset, Recipe(batch_size=16), CPU, STREAMED).epoch([0], 0)
+    batches = Batches.of(dataset, Recipe(batch_size=16), CPU, STREAMED).epoch([0], 0)
     next(batches)
     deadline = time.monotonic() + 10
     while len(dataset.splits["train"].taken) <= AHEAD and time.monotonic() < deadline:
@@ -185,10 +189,10 @@ def test_a_streamed_feed_works_a_little_ahead(pets):
 
 
 def test_the_thread_ends_when_the_consumer_fails(pets):
-    feed = Feed.of(pets, Recipe(batch_size=16), CPU, STREAMED)
+    batches = Batches.of(pets, Recipe(batch_size=16), CPU, STREAMED)
 
     def consume():
-        for _ in feed.epoch([0], 0):
+        for _ in batches.epoch([0], 0):
             raise KeyError("of the consumer")
 
     with pytest.raises(KeyError) as caught:
@@ -199,7 +203,9 @@ def test_the_thread_ends_when_the_consumer_fails(pets):
 
 def test_an_error_of_the_thread_reaches_the_consumer(pets):
     order = torch.randperm(len(pets.splits["train"].labels), generator=stream(4, 0, "order")).tolist()
-    batches = Feed.of(watched(pets, broken=order[8 * 16]), Recipe(batch_size=16), CPU, STREAMED).epoch([4], 0)
+    batches = Batches.of(watched(pets, broken=order[8 * 16]), Recipe(batch_size=16), CPU, STREAMED).epoch(
+        [4], 0
+    )
     for _ in range(8):
         next(batches)
     with pytest.raises(OSError, match="the disk is gone"):
@@ -210,11 +216,11 @@ def test_an_error_of_the_thread_reaches_the_consumer(pets):
 def test_inputs_that_are_no_images(monkeypatch):
     monkeypatch.setitem(DATASETS, "rows", lambda _: source(shape=(11,), dtype=np.float32))
     rows = load("rows")
-    ((inputs, _, _),) = Feed.of(rows, Recipe(batch_size=500), CPU).epoch([0], 0)
+    ((inputs, _, _),) = Batches.of(rows, Recipe(batch_size=500), CPU).epoch([0], 0)
     assert inputs.shape == (1, 500, 11)
     assert inputs.mean().abs() < 1e-5
     with pytest.raises(WrongInput, match=r"augment is flip: for images"):
-        Feed.of(rows, Recipe(augment=("flip",)), CPU)
+        Batches.of(rows, Recipe(augment=("flip",)), CPU)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -222,10 +228,10 @@ def test_inputs_that_are_no_images(monkeypatch):
 def test_on_a_gpu(pets, mapped, augment):
     device = torch.device("cuda")
     recipe = Recipe(batch_size=16, augment=augment)
-    resident = list(Feed.of(pets, recipe, device).epoch([2, 7], 1))
-    assert equal(Feed.of(mapped, recipe, device, STREAMED).epoch([2, 7], 1), resident)
+    resident = list(Batches.of(pets, recipe, device).epoch([2, 7], 1))
+    assert equal(Batches.of(mapped, recipe, device, STREAMED).epoch([2, 7], 1), resident)
     for (ours, labels, _), (theirs, their_labels, _) in zip(
-        resident, Feed.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True
+        resident, Batches.of(pets, recipe, CPU).epoch([2, 7], 1), strict=True
     ):
         assert torch.equal(labels.cpu(), their_labels)
         torch.testing.assert_close(ours.cpu(), theirs)

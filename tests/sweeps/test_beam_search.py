@@ -24,7 +24,7 @@ from sweeps.protocol.confirm import Confirmation
 from sweeps.training.beam_search import bleu, sentence_statistics, statistics_of, text_of, translate
 from sweeps.training.member import Member
 from sweeps.training.population import LoopedPopulation
-from sweeps.training.smoothing_kinds import Noise
+from sweeps.training.smoothing_kinds import SmoothingNoise
 from tracking.decision.terms import Terms
 
 sacrebleu = pytest.importorskip("sacrebleu.metrics")
@@ -122,7 +122,9 @@ def test_the_loss_of_a_batch_of_sequences_is_the_mean_over_their_tokens(numbers,
     inputs, labels = numbers.prepare(split.stored[:5])[None], split.labels[:5][None]
     members = [Member(0.0, 3, 1e-3, 0.0), Member(0.2, 3, 1e-3, 0.0)]
     noises = {
-        "uniform": Noise(torch.full((len(numbers.classes),), 1 / len(numbers.classes), dtype=torch.float64))
+        "uniform": SmoothingNoise(
+            torch.full((len(numbers.classes),), 1 / len(numbers.classes), dtype=torch.float64)
+        )
     }
     build = partial(ARCHITECTURES["translator"].module, numbers)
     population = LoopedPopulation(members, build, noises, torch.device("cpu"))

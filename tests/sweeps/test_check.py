@@ -17,6 +17,7 @@ from sweeps.preflight import network
 from sweeps.preflight.data import findings
 from sweeps.preflight.task import check
 from sweeps.settings import resolve
+from sweeps.site import Site
 from sweeps.task import Recipe, Task
 from sweeps.training.population import initialised
 from tracking.decision.power import Expected
@@ -205,18 +206,14 @@ def same():
 
 
 @pytest.fixture
-def looked(bring, monkeypatch):
+def looked(bring):
     """What is found of a network on data with four features and three classes."""
 
     def of_network(build, rate=1e-2):
-        monkeypatch.setitem(
-            ARCHITECTURES, "own", Architecture("own", lambda shape, classes: build(), {}, version=f"{build}")
-        )
-        dataset = bring(*drawn(600))
+        own = Architecture("own", lambda shape, classes: build(), {}, version=f"{build}")
+        task = Task("made", "own", Recipe(epochs=1, learning_rate=rate), network=own)
         plan = resolve({"seeds": 2, "trials": 2})
-        return list(
-            network.findings(plan, Task("made", "own", Recipe(epochs=1, learning_rate=rate)), dataset)
-        )
+        return list(network.findings(plan, Site(), task, bring(*drawn(600))))
 
     return of_network
 
@@ -381,11 +378,7 @@ def test_a_rate_which_is_too_high_is_seen(looked):
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = dict(DATASETS), dict(ARCHITECTURES)
-    yield tmp_path
-    for known, one in zip((DATASETS, ARCHITECTURES), before, strict=True):
-        known.clear()
-        known.update(one)
+    return tmp_path
 
 
 def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
@@ -415,9 +408,9 @@ def test_a_sweep_refuses_what_would_mislead(directory):
     )
     plan = resolve({"architectures": {"soft": "checked_soft:soft"}, "tasks": ["digits/soft"]})
     with pytest.raises(WrongInput, match="a softmax is at the end"):
-        prepare(plan, plan.tasks[0], {}, print)
+        prepare(plan, Site(), plan.tasks[0], {}, print)
 
 
 def test_ours_pass():
     plan = resolve({"tasks": ["digits/mlp"], "seeds": 2})
-    assert {one.level for one in check(plan, plan.tasks[0])} <= {"fine", "doubt"}
+    assert {one.level for one in check(plan, Site(), plan.tasks[0])} <= {"fine", "doubt"}

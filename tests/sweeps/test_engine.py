@@ -15,15 +15,15 @@ from sweeps.errors import WrongInput
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.registry import Architecture
 from sweeps.settings import resolve
-from sweeps.task import Execution
+from sweeps.task import PinnedExecution
 from sweeps.training.autotune import choose, fastest, kind_of, sizes
-from sweeps.training.batches import Feed, ResidentFeed
-from sweeps.training.execution import Way, cache, recall, remember
+from sweeps.training.batches import Batches, ResidentBatches
+from sweeps.training.execution import Execution, cache, recall, remember
 from sweeps.training.member import Member
-from sweeps.training.trial_checkpoints import Shelf
+from sweeps.training.trial_checkpoints import TrialCheckpoints
 
 CPU = torch.device("cpu")
-FUSED, LOOPED = Way("fused", "float32", 2, 8), Way("looped", "float32", 2, 8)
+FUSED, LOOPED = Execution("fused", "float32", 2, 8), Execution("looped", "float32", 2, 8)
 MEMBERS = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2, 0.3) for seed in (0, 1, 2)]
 
 
@@ -34,7 +34,8 @@ def nothing(_):
 @pytest.fixture(scope="module")
 def engine():
     return replace(
-        choose(resolve({"epochs": 4}).tasks[0], load("digits"), ("uniform",), CPU, 2, "fused"), way=FUSED
+        choose(resolve({"epochs": 4}).tasks[0], load("digits"), ("uniform",), CPU, 2, "fused"),
+        execution=FUSED,
     )
 
 
@@ -44,7 +45,7 @@ def test_trained_members_have_curves_and_logits(engine):
     assert told == [9] * 4
     assert trained.finite == (True,) * 9
     assert trained.epochs == (4,) * 9
-    assert sorted(row for lane in trained.lanes for row in lane.rows) == list(range(9))
+    assert sorted(row for shard in trained.shards for row in shard.rows) == list(range(9))
     logits = engine.logits(trained, "select")
     assert logits.shape == (9, 271, 10)
     predictions = Predictions.from_logits(logits, engine.dataset.splits["select"].labels)
@@ -66,11 +67,11 @@ def test_trained_members_have_curves_and_logits(engine):
     assert (trained.curves["train_loss"][-1] < trained.curves["train_loss"][0]).all()
 
 
-@pytest.mark.parametrize("way", [FUSED, LOOPED])
-def test_numbers_do_not_depend_on_how_many_cores_there_are(engine, way):
+@pytest.mark.parametrize("execution", [FUSED, LOOPED])
+def test_numbers_do_not_depend_on_how_many_cores_there_are(engine, execution):
     logits = []
-    for lanes in (1, 2, 3):
-        one = replace(engine, way=replace(way, lanes=lanes))
+    for shards in (1, 2, 3):
+        one = replace(engine, execution=replace(execution, shards=shards))
         logits.append(one.logits(one.train(MEMBERS, nothing), "test"))
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(logits[0], logits[2])
@@ -78,7 +79,7 @@ def test_numbers_do_not_depend_on_how_many_cores_there_are(engine, way):
 
 def test_both_ways_agree(engine):
     fused, looped = (
-        one.logits(one.train(MEMBERS, nothing), "test") for one in (engine, replace(engine, way=LOOPED))
+        one.logits(one.train(MEMBERS, nothing), "test") for one in (engine, replace(engine, execution=LOOPED))
     )
     torch.testing.assert_close(fused, looped, atol=1e-4, rtol=1e-4)
 
@@ -116,19 +117,19 @@ def test_members_dropped_at_a_rung_change_nobody_else(engine):
 def test_all_members_may_be_dropped(engine):
     trained = engine.train(MEMBERS, nothing, {1: lambda _: [False] * 9})
     assert trained.epochs == (1,) * 9
-    assert trained.lanes == ()
+    assert trained.shards == ()
 
 
 class Killed(BaseException):
     """What ends a training in the middle."""
 
 
-@pytest.mark.parametrize("other", [FUSED, LOOPED, replace(FUSED, lanes=3)])
+@pytest.mark.parametrize("other", [FUSED, LOOPED, replace(FUSED, shards=3)])
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, tmp_path):
     """On the way that it began on, also over another number of cores; on the other way to rounding."""
 
-    def shelf(members=MEMBERS):
-        return Shelf(
+    def checkpoints(members=MEMBERS):
+        return TrialCheckpoints(
             tmp_path,
             {"one": members[:3], "two": members[3:]},
             engine.identity,
@@ -147,9 +148,9 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
             raise error
 
     with pytest.raises(Killed):
-        engine.train(MEMBERS, killed, rungs, shelf())
+        engine.train(MEMBERS, killed, rungs, checkpoints())
     told = []
-    resumed = replace(engine, way=other).train(MEMBERS, told.append, rungs, shelf())
+    resumed = replace(engine, execution=other).train(MEMBERS, told.append, rungs, checkpoints())
     assert told == [18, 8, 8]
     assert resumed.epochs == whole.epochs
     one, two = engine.logits(whole, "test"), engine.logits(resumed, "test")
@@ -160,7 +161,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(engine, other, 
         **({"atol": 1e-4, "rtol": 1e-4} if other is LOOPED else {"atol": 0, "rtol": 0}),
     )
     assert not said
-    assert shelf(MEMBERS[::-1]).read(()) is None
+    assert checkpoints(MEMBERS[::-1]).read(()) is None
     assert "of another training" in said[0]
 
 
@@ -168,7 +169,7 @@ def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
     long = replace(engine, task=replace(engine.task, recipe=replace(engine.task.recipe, batch_size=1)))
     counts = {}
 
-    class Watched(type(engine.feed)):
+    class Watched(type(engine.batches)):
         """The second lane's third batch interrupts; the first lane has 629 of them."""
 
         def epoch(self, seeds, epoch):
@@ -178,11 +179,11 @@ def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
                     raise Killed
                 yield batch
 
-    feed = Feed.of(long.dataset, long.task.recipe, CPU)
-    watched = Watched(**{name: getattr(feed, name) for name in feed.__dataclass_fields__})
+    batches = Batches.of(long.dataset, long.task.recipe, CPU)
+    watched = Watched(**{name: getattr(batches, name) for name in batches.__dataclass_fields__})
     members = [Member(0.1, seed, 3e-3, 1e-2) for seed in (0, 7)]
     with pytest.raises(Killed):
-        replace(long, feed=watched).train(members, nothing)
+        replace(long, batches=watched).train(members, nothing)
     assert counts[(0,)] < 300
 
 
@@ -242,10 +243,10 @@ def brought(monkeypatch):
 
 def test_a_module_with_random_numbers_of_its_own_is_looped_and_repeatable_over_lanes(brought):
     chosen = choose(brought(Noisy), load("digits"), ("uniform",), CPU, 3)
-    assert chosen.way.kind == "looped"
+    assert chosen.execution.kind == "looped"
     logits = []
-    for lanes in (1, 2, 3, 3):
-        one = replace(chosen, way=replace(chosen.way, lanes=lanes))
+    for shards in (1, 2, 3, 3):
+        one = replace(chosen, execution=replace(chosen.execution, shards=shards))
         logits.append(one.logits(one.train(MEMBERS, nothing), "test"))
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     with pytest.raises(WrongInput, match="noisy cannot be fused: vmap: .*random"):
@@ -268,7 +269,7 @@ def test_lanes_leave_the_global_random_state_alone(engine):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    replace(engine, way=replace(LOOPED, lanes=4)).train(MEMBERS, nothing)
+    replace(engine, execution=replace(LOOPED, shards=4)).train(MEMBERS, nothing)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -296,14 +297,14 @@ def test_what_cannot_be_trained_is_told_before():
 def test_a_way_can_be_asked_for_and_is_remembered(mode):
     task = resolve({"epochs": 4}).tasks[0]
     cache().unlink(missing_ok=True)
-    chosen = choose(task, load("digits"), ("uniform",), CPU, 3, mode).way
+    chosen = choose(task, load("digits"), ("uniform",), CPU, 3, mode).execution
     assert chosen.kind == mode
-    assert chosen.lanes == min(8, cores())
+    assert chosen.shards == min(8, cores())
     assert chosen.members % 3 == 0
     assert chosen.seconds > 0
-    assert choose(task, load("digits"), ("uniform",), CPU, 3, mode).way == chosen
-    assert choose(task, load("digits"), ("uniform",), CPU, 4, mode).way != chosen
-    fewer = choose(task, load("digits", None, 100), ("uniform",), CPU, 3, mode).way
+    assert choose(task, load("digits"), ("uniform",), CPU, 3, mode).execution == chosen
+    assert choose(task, load("digits"), ("uniform",), CPU, 4, mode).execution != chosen
+    fewer = choose(task, load("digits", None, 100), ("uniform",), CPU, 3, mode).execution
     assert fewer != chosen  # what is remembered of few examples says nothing about many
     said: list[str] = []
     choose(task, load("digits"), ("uniform",), CPU, 3, mode, say=said.append)
@@ -323,10 +324,10 @@ def test_the_kind_is_ruled_by_the_network_and_never_measured():
 
 def test_a_pinned_execution_is_taken_as_it_is():
     task = resolve({"epochs": 4}).tasks[0]
-    way = choose(task, load("digits"), ("uniform",), CPU, 3, "fused:6:3").way
-    assert (way.kind, way.members, way.lanes) == ("fused", 6, 3)
-    assert Execution.of("auto") == Execution()
-    assert Execution.of("looped:8") == Execution("looped", 8)
+    execution = choose(task, load("digits"), ("uniform",), CPU, 3, "fused:6:3").execution
+    assert (execution.kind, execution.members, execution.shards) == ("fused", 6, 3)
+    assert PinnedExecution.of("auto") == PinnedExecution()
+    assert PinnedExecution.of("looped:8") == PinnedExecution("looped", 8)
     for wrong in ("fast", "fused:", "fused:0", "looped:8:0", "fused:8:2:1", "fused:-1"):
         with pytest.raises(WrongInput, match=f"execution is '{wrong}'; allowed are auto"):
             resolve({"execution": wrong})
@@ -334,19 +335,20 @@ def test_a_pinned_execution_is_taken_as_it_is():
 
 def test_measuring_keeps_its_budget_and_trains_no_more_members_than_there_are(engine):
     """Given a way that takes its time, when sizes are measured, then only the usual one is."""
-    sizes_tried = sizes(engine, "fused", 8, Execution(), 16, 20_000)
+    sizes_tried = sizes(engine, "fused", 8, PinnedExecution(), 16, 20_000)
     assert sizes_tried == [16]
-    assert sizes(engine, "fused", 8, Execution(), None, 20_000)[0] == 32 * engine.way.lanes
-    ways = [replace(FUSED, members=size) for size in (6, 2, 4)]
+    assert sizes(engine, "fused", 8, PinnedExecution(), None, 20_000)[0] == 32 * engine.execution.shards
+    executions = [replace(FUSED, members=size) for size in (6, 2, 4)]
     slow = replace(
-        engine, feed=Slow(**{one.name: getattr(engine.feed, one.name) for one in fields(engine.feed)})
+        engine,
+        batches=Slow(**{one.name: getattr(engine.batches, one.name) for one in fields(engine.batches)}),
     )
     started = time.perf_counter()
-    assert fastest(slow, ways, 2, 6).members == 6
+    assert fastest(slow, executions, 2, 6).members == 6
     assert time.perf_counter() - started < 6
 
 
-class Slow(ResidentFeed):
+class Slow(ResidentBatches):
     """A feed that takes its time for every batch."""
 
     def stored(self, split, order, size):

@@ -14,7 +14,7 @@ from sweeps.data.load import load
 from sweeps.settings import resolve
 from sweeps.training import export
 from sweeps.training.autotune import choose
-from sweeps.training.execution import Way
+from sweeps.training.execution import Execution
 from sweeps.training.member import Member
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def trained(request):
         2,
         "looped",
     )
-    engine = replace(engine, way=Way(kind, "float32", 2, 4))
+    engine = replace(engine, execution=Execution(kind, "float32", 2, 4))
     found = engine.train(MEMBERS, lambda _: None)
     return engine, found, engine.logits(found, "test")
 
@@ -105,8 +105,8 @@ def test_a_program_takes_batches_of_any_size(trained):
 
 def test_what_does_not_fit_is_said(trained):
     engine, found, _ = trained
-    dropped = replace(found, lanes=found.lanes[:1])
-    missing = next(row for row in range(4) if row not in dropped.lanes[0].rows)
+    dropped = replace(found, shards=found.shards[:1])
+    missing = next(row for row in range(4) if row not in dropped.shards[0].rows)
     with pytest.raises(ValueError, match=f"member {missing} was not trained to its end"):
         export.weights_of(dropped, missing)
     with pytest.raises(ValueError, match=r"do not fit (mlp|cnn), which has"):

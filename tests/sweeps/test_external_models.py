@@ -14,8 +14,7 @@ from sweeps.data.dataset import Source
 from sweeps.data.load import load
 from sweeps.data.readers import hub
 from sweeps.errors import WrongInput
-from sweeps.external import OWN_ARCHITECTURES, bring_architectures
-from sweeps.models.builtin import ARCHITECTURES
+from sweeps.models.external import architecture_of
 from sweeps.training.population import initialised
 
 WORDS = ["the", "storm", "goal", "bank", "vote", "song", "##s", "a"]
@@ -25,11 +24,6 @@ WORDS = ["the", "storm", "goal", "bank", "vote", "song", "##s", "a"]
 def _as_before(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    before = dict(ARCHITECTURES), dict(OWN_ARCHITECTURES)
-    yield
-    for known, one in zip((ARCHITECTURES, OWN_ARCHITECTURES), before, strict=True):
-        known.clear()
-        known.update(one)
 
 
 def images(monkeypatch):
@@ -51,8 +45,8 @@ def texts(monkeypatch, tokenizer=None):
     return load("made")
 
 
-def logits(name, dataset, seed=0):
-    module = initialised(partial(ARCHITECTURES[name].module, dataset), seed)
+def logits(network, dataset, seed=0):
+    module = initialised(partial(network.module, dataset), seed)
     with torch.no_grad():
         return module.eval()(dataset.prepare(dataset.splits["train"].take(torch.arange(5))))
 
@@ -60,18 +54,18 @@ def logits(name, dataset, seed=0):
 @pytest.mark.parametrize("model", ["resnet10t", "vit_tiny_patch16_224"])
 def test_models_of_timm(monkeypatch, model):
     pytest.importorskip("timm", exc_type=ImportError)
-    bring_architectures({"pictures": f"timm:{model}:fresh"})
-    found = logits("pictures", images(monkeypatch))
+    pictures = architecture_of("pictures", f"timm:{model}:fresh")
+    found = logits(pictures, images(monkeypatch))
     assert found.shape == (5, 4)
-    assert not ARCHITECTURES["pictures"].recipes
-    bring_architectures({"tuned": f"timm:{model}"})
-    assert ARCHITECTURES["tuned"].recipes["*"].learning_rate <= 1e-4
+    assert not pictures.recipes
+    tuned = architecture_of("tuned", f"timm:{model}")
+    assert tuned.recipes["*"].learning_rate <= 1e-4
 
 
 def test_an_unknown_model_of_timm_is_told():
     pytest.importorskip("timm", exc_type=ImportError)
     with pytest.raises(WrongInput, match=r"timm has no model 'resnet19t'\. Did you mean resnet"):
-        bring_architectures({"pictures": "timm:resnet19t"})
+        architecture_of("pictures", "timm:resnet19t")
 
 
 def bert(folder, padding):
@@ -103,11 +97,11 @@ def bert(folder, padding):
 @pytest.mark.parametrize("padding", [0, 1])
 def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monkeypatch, padding):
     model, _ = bert("bert", padding)
-    bring_architectures({"bert": "hf:bert"})
+    network = architecture_of("bert", "hf:bert")
     with pytest.raises(ValueError, match="bring the data with --tokenizer hf:bert"):
-        logits("bert", texts(monkeypatch))
+        logits(network, texts(monkeypatch))
     dataset = texts(monkeypatch, "bert")
-    module = initialised(partial(ARCHITECTURES["bert"].module, dataset), 0)
+    module = initialised(partial(network.module, dataset), 0)
     assert torch.equal(
         module.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight
     )
@@ -121,7 +115,7 @@ def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monk
     ]
     theirs = module.model(**tokenizer(words, return_tensors="pt", padding=True)).logits
     torch.testing.assert_close(ours, theirs)
-    assert ARCHITECTURES["bert"].recipes["*"].learning_rate == 5e-5
+    assert network.recipes["*"].learning_rate == 5e-5
 
 
 def test_models_of_transformers_from_a_configuration(monkeypatch):
@@ -139,18 +133,18 @@ def test_models_of_transformers_from_a_configuration(monkeypatch):
     )
     with open("vit.json", "w") as stream:
         json.dump({**vit.to_dict(), "model_type": "vit"}, stream)
-    bring_architectures({"text": "hf:bert.json", "image": "hf:vit.json"})
+    text, image = architecture_of("text", "hf:bert.json"), architecture_of("image", "hf:vit.json")
     words = texts(monkeypatch)
-    assert logits("text", words).shape == (5, 4)
-    assert not torch.equal(logits("text", words, 0), logits("text", words, 1))
-    assert logits("image", images(monkeypatch)).shape == (5, 4)
+    assert logits(text, words).shape == (5, 4)
+    assert not torch.equal(logits(text, words, 0), logits(text, words, 1))
+    assert logits(image, images(monkeypatch)).shape == (5, 4)
 
 
 def test_padding_changes_nothing(monkeypatch):
     bert("bert", 1)
-    bring_architectures({"bert": "hf:bert"})
+    network = architecture_of("bert", "hf:bert")
     dataset = texts(monkeypatch, "bert")
-    module = initialised(partial(ARCHITECTURES["bert"].module, dataset), 0).eval()
+    module = initialised(partial(network.module, dataset), 0).eval()
     tokens = dataset.splits["train"].take(torch.arange(5)).long()
     torch.testing.assert_close(module(torch.nn.functional.pad(tokens, (0, 4))), module(tokens))
 
@@ -159,14 +153,14 @@ def test_padding_changes_nothing(monkeypatch):
 def test_what_cannot_be_had_says_what_to_copy(spec):
     pytest.importorskip("transformers", exc_type=ImportError)
     with pytest.raises(WrongInput, match="copy the model's folder"):
-        bring_architectures({"text": spec})
+        architecture_of("text", spec)
 
 
 def test_a_data_set_of_hugging_face(monkeypatch, tmp_path):
     """The package `datasets` reads a folder here as it would one of the hub."""
     pytest.importorskip("datasets", exc_type=ImportError)
     from sweeps.data.readers.spec import Columns
-    from sweeps.external import Brought
+    from sweeps.data.user_dataset import UserDataset
 
     (tmp_path / "some").mkdir()
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
@@ -175,10 +169,10 @@ def test_a_data_set_of_hugging_face(monkeypatch, tmp_path):
         (tmp_path / "some" / f"{part}.csv").write_text("\n".join(["x,label", *rows]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = Brought("some", Columns(f"hf:{tmp_path}/some"))(None)
+        source = UserDataset("some", Columns(f"hf:{tmp_path}/some"))(None)
     assert (source.test, source.classes) == (20, ("a", "b"))
     with pytest.raises(WrongInput, match="cannot be had"):
-        Brought("some", Columns("hf:nobody/nothing"))(None)
+        UserDataset("some", Columns("hf:nobody/nothing"))(None)
 
 
 def test_what_is_not_installed_is_told(monkeypatch):
@@ -186,4 +180,4 @@ def test_what_is_not_installed_is_told(monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)  # as Python itself marks what cannot be imported
     for spec, package in (("timm:resnet18", r"lscal\[timm\]"), ("hf:bert", r"lscal\[hf\]")):
         with pytest.raises(WrongInput, match=package):
-            bring_architectures({"one": spec})
+            architecture_of("one", spec)

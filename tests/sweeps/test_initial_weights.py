@@ -11,9 +11,10 @@ from torch import nn
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.models import initial_weights
-from sweeps.settings import read_yaml, resolve
+from sweeps.settings import read_yaml, resolve, site_of
+from sweeps.site import to_yaml
+from sweeps.studies.opening import join_study, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import join_study, open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import network
 from sweeps.training.export import weights_of
@@ -61,7 +62,7 @@ def test_the_digest_of_the_weights_is_part_of_the_science_and_their_place_is_not
     assert again.science(again.tasks[0], "d") == plan.science(plan.tasks[0], "d")
     assert str(again.tasks[0]) == str(plan.tasks[0])  # by which a checkpoint is known
     assert "start_from" not in resolve({}).science(resolve({}).tasks[0], "d")
-    (tmp_path / "plan.yaml").write_text(plan.to_yaml())
+    (tmp_path / "plan.yaml").write_text(to_yaml(plan, site_of({"start_from": file})))
     assert resolve(read_yaml(str(tmp_path / "plan.yaml"))) == plan
 
 
@@ -121,7 +122,7 @@ def test_a_worker_says_which_of_code_weights_and_data_is_another(file, tmp_path)
     joined = join_study(storage, study.name, {"start_from": file})
     assert joined.expected(digits.digest) == study.name
     without = join_study(storage, study.name, {})
-    assert without.plan.start_from is None
+    assert without.task.start_from is None
     assert (
         f"begin with the weights {initial_weights.digest(file)}, those of this worker with fresh weights"
         in other_sweep(without, digits)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from arena import alive, until
 
 from sweeps.errors import Failed, WrongInput
-from sweeps.settings import resolve
+from sweeps.settings import site_of
 from sweeps.workers import supervisor
 from sweeps.workers.launch import kind_of, launcher
 from sweeps.workers.launcher import Elsewhere, NoWorkers, Reporter
@@ -51,26 +52,8 @@ def workers(source, said, count=1, environment=None):
     return Processes([CPU] * count, ["-c", source], environment or {}, Reporter(said.append))
 
 
-def until(condition, watched=None, seconds=60.0):
-    """Watch until something holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        if watched is not None:
-            watched.watch()
-        time.sleep(0.05)
-
-
 def pids(launched):
     return [supervisor.process.pid for supervisor in launched.supervisors if supervisor.process is not None]
-
-
-def runs(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def count(said, text):
@@ -84,22 +67,22 @@ def test_a_worker_runs_on_its_cores_in_a_session_of_its_own():
         " os.getpid()); time.sleep(600)"
     )
     with workers(source, said) as launched:
-        until(lambda: said, launched)
+        until(lambda: said, launched.watch)
         assert launched.working() == 1
         (pid,) = pids(launched)
     assert said[0] == f"worker 1: {set(CPU.cores)} 1 True"
     assert launched.working() == 0
-    assert not runs(pid)
+    assert not alive(pid)
 
 
 def test_a_killed_worker_is_started_again_at_once():
     said = []
     with workers(OBEDIENT, said, count=2) as launched:
-        until(lambda: count(said, "at work") == 2, launched)
+        until(lambda: count(said, "at work") == 2, launched.watch)
         first, second = pids(launched)
         os.kill(first, signal.SIGKILL)
-        until(lambda: count(said, "worker 1: at work") == 2, launched)
-        assert "worker 1 was killed by SIGKILL; it is started again" in said
+        until(lambda: count(said, "worker 1: at work") == 2, launched.watch)
+        assert "worker 1 was killed by SIGKILL; restarting" in said
         assert launched.working() == 2
         assert first not in pids(launched)
         assert second in pids(launched)
@@ -109,11 +92,11 @@ def test_workers_give_their_trials_back_before_they_end():
     said = []
     source = OBEDIENT.replace("sys.exit(130)", "(print('given back'), sys.exit(130))")
     with workers(source, said, count=2) as launched:
-        until(lambda: count(said, "at work") == 2, launched)
+        until(lambda: count(said, "at work") == 2, launched.watch)
     launched.watch()  # stopped is stopped
     assert launched.working() == 0
     assert count(said, "given back") == 2
-    assert count(said, "started again") == 0
+    assert count(said, "restarting") == 0
 
 
 def test_a_worker_which_does_not_stop_is_killed_with_what_it_started(monkeypatch):
@@ -126,12 +109,12 @@ print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).p
 time.sleep(600)
 """
     with workers(source, said) as launched:
-        until(lambda: said, launched)
+        until(lambda: said, launched.watch)
         grandchild = int(said[0].removeprefix("worker 1: "))
         (pid,) = pids(launched)
         os.kill(pid, signal.SIGSTOP)
-    assert not runs(pid)
-    until(lambda: not runs(grandchild))
+    assert not alive(pid)
+    until(lambda: not alive(grandchild))
     assert said[-1] == "worker 1 is killed: it did not stop within 0 s"
 
 
@@ -139,7 +122,7 @@ def test_a_second_ctrl_c_kills_at_once():
     said = []
     launched = workers(OBEDIENT.replace("sys.exit(130)", "None"), said, count=2)
     launched.start()
-    until(lambda: count(said, "at work") == 2, launched)
+    until(lambda: count(said, "at work") == 2, launched.watch)
     children = pids(launched)
     started = time.monotonic()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -150,17 +133,17 @@ def test_a_second_ctrl_c_kills_at_once():
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 5
-    assert not any(runs(pid) for pid in children)
+    assert not any(alive(pid) for pid in children)
 
 
-def test_wrong_input_is_not_tried_again_and_what_was_wrong_is_said():
+def test_wrong_input_is_not_retried_and_is_reported():
     said = []
     source = "import sys, time; print('error: the file is corrupt', file=sys.stderr); sys.exit(2)"
     with (
         workers(source, said) as launched,
-        pytest.raises(NoWorkers, match="found its input wrong\n  error: the file is corrupt"),
+        pytest.raises(NoWorkers, match="stopped: wrong input\n  error: the file is corrupt"),
     ):
-        until(lambda: False, launched)
+        until(lambda: False, launched.watch)
     assert count(said, "worker 1: error: the file is corrupt") == 1
 
 
@@ -175,11 +158,11 @@ except FileExistsError:
 sys.exit(2)
 """
     with workers(source, said, count=2) as launched:
-        until(lambda: count(said, "found its input wrong; it is not started again"), launched)
+        until(lambda: count(said, "stopped: wrong input; not restarted"), launched.watch)
         for _ in range(5):
             launched.watch()
         assert launched.working() == 1
-    assert count(said, "it is started again") == 0
+    assert count(said, "restarting") == 0
 
 
 def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(monkeypatch):
@@ -189,46 +172,32 @@ def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(mon
         workers("raise RuntimeError('no such driver')", said) as launched,
         pytest.raises(NoWorkers) as caught,
     ):
-        until(lambda: False, launched)
+        until(lambda: False, launched.watch)
     assert "worker 1 ended with exit code 1, soon after its start, 5 times in a row" in str(caught.value)
     assert "RuntimeError: no such driver" in str(caught.value)
-    assert [line for line in said if "started again" in line] == [
-        "worker 1 ended with exit code 1; it is started again",
-        *(
-            f"worker 1 ended with exit code 1; it is started again in {delay:g} s"
-            for delay in (0.1, 0.2, 0.3)
-        ),
-        "worker 1 ended with exit code 1, soon after its start, 5 times in a row; it is not started again",
+    assert [line for line in said if "restart" in line] == [
+        "worker 1 ended with exit code 1; restarting",
+        *(f"worker 1 ended with exit code 1; restarting in {delay:g} s" for delay in (0.1, 0.2, 0.3)),
+        "worker 1 ended with exit code 1, soon after its start, 5 times in a row; not restarted",
     ]
     assert issubclass(NoWorkers, Failed)
 
 
-def test_waits_between_starts_grow_and_a_life_not_in_vain_resets_them():
+def test_delays_grow_with_failed_starts_and_a_longer_run_resets_them():
     one = supervisor.Supervisor(1, [], {})
     waits = []
-    for code, lived in (
-        (1, 59.0),
-        (-9, 4.0),
-        (1, 59.0),
-        (-9, 6.0),
-        (1, 2.0),
-        (1, 61.0),
-        (139, 1.0),
-        (-11, 50.0),
-        (1, 1.0),
-        (1, 1.0),
-        (1, 1.0),
-    ):
+    ends = "1:59 -9:4 1:59 -9:6 1:2 1:61 139:1 -11:50 1:1 1:1 1:1"
+    for code, lived in (map(int, end.split(":")) for end in ends.split()):
         begun = time.monotonic()
         one.ended(code, lived)
         waits.append(None if one.due is None else round(one.due - begun))
     assert waits == [0, 2, 8, 0, 0, 0, 0, 2, 8, 30, None]
 
 
-def test_a_worker_which_is_done_is_left_alone():
+def test_a_finished_worker_is_not_restarted():
     said = []
     with workers("print('done')", said) as launched:
-        until(lambda: said and not launched.working(), launched)
+        until(lambda: said and not launched.working(), launched.watch)
         launched.watch()
         launched.watch()
     assert said == ["worker 1: done"]
@@ -263,7 +232,7 @@ def conductor(tmp_path):
         start_new_session=True,
     )
     children = [int(process.stdout.readline().rpartition(" ")[2]) for _ in range(2)]
-    assert all(runs(pid) for pid in children)
+    assert all(alive(pid) for pid in children)
     yield process, children
     process.kill()
     process.communicate()
@@ -273,7 +242,7 @@ def test_workers_end_when_their_conductor_is_killed(conductor):
     process, children = conductor
     process.kill()
     process.wait()
-    until(lambda: not any(runs(pid) for pid in children), seconds=10)
+    until(lambda: not any(alive(pid) for pid in children), seconds=10)
 
 
 def test_ctrl_c_reaches_the_conductor_alone_which_asks_the_workers_to_stop(conductor):
@@ -284,12 +253,12 @@ def test_ctrl_c_reaches_the_conductor_alone_which_asks_the_workers_to_stop(condu
         "worker 1: SIGTERM",
         "worker 2: SIGTERM",
     ]
-    assert not any(runs(pid) for pid in children)
+    assert not any(alive(pid) for pid in children)
 
 
 def test_no_password_is_on_a_command_line(tmp_path):
     url = f"postgresql+psycopg://lscal:{SECRET}@127.0.0.1:1/optuna"
-    plan = resolve(
+    site = site_of(
         {
             "storage": url,
             "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1",
@@ -299,7 +268,7 @@ def test_no_password_is_on_a_command_line(tmp_path):
         }
     )
     said = []
-    launched = launcher(plan, "digits/mlp@12345678", said.append)
+    launched = launcher(site, "digits/mlp@12345678", said.append)
     for one in launched.supervisors:
         assert one.arguments[:4] == ["-m", "sweeps.worker", "--study", "digits/mlp@12345678"]
         one.arguments = [
@@ -311,9 +280,9 @@ def test_no_password_is_on_a_command_line(tmp_path):
             *one.arguments,
         ]
     with launched:
-        until(lambda: len(said) == 2, launched)
+        until(lambda: len(said) == 2, launched.watch)
         lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in pids(launched)]
-    assert said == [f"worker {number}: {plan.storage} {plan.tracking_uri}" for number in (1, 2)]
+    assert said == [f"worker {number}: {site.storage} {site.tracking_uri}" for number in (1, 2)]
     assert [line for line in lines if "digits/mlp@12345678" not in line or SECRET in line] == []
 
 
@@ -352,11 +321,11 @@ def test_workers_share_gpus_in_turn_and_each_sees_its_own(monkeypatch):
 def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
     given = {"device": "cpu"}
-    assert kind_of(resolve(given)) == "inline"
-    assert kind_of(resolve({**given, "workers": 2})) == "processes"
-    assert kind_of(resolve({**given, "launch": "processes"})) == "processes"
-    assert kind_of(resolve({**given, "workers": 0, "launch": "processes"})) == "elsewhere"
-    nobody = launcher(resolve({**given, "workers": 0}), "digits/mlp@12345678", print)
+    assert kind_of(site_of(given)) == "inline"
+    assert kind_of(site_of({**given, "workers": 2})) == "processes"
+    assert kind_of(site_of({**given, "launch": "processes"})) == "processes"
+    assert kind_of(site_of({**given, "workers": 0, "launch": "processes"})) == "elsewhere"
+    nobody = launcher(site_of({**given, "workers": 0}), "digits/mlp@12345678", print)
     assert isinstance(nobody, Elsewhere)
     with nobody:
         nobody.watch()
@@ -366,7 +335,7 @@ def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatc
 def test_what_workers_write_as_json_stays_json(capsys):
     said = []
     news = supervisor.News(
-        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; it is started again",), True, ""
+        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; restarting",), True, ""
     )
     assert Reporter(said.append, json=True).report(3, news) is news
     assert capsys.readouterr().err == '{"event": "joined"}\n'

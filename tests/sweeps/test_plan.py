@@ -3,8 +3,9 @@ import yaml
 
 from sweeps.cli.options import parser
 from sweeps.errors import WrongInput
-from sweeps.plan import Plan, has_secret, short_digest
-from sweeps.settings import merge, resolve
+from sweeps.plan import short_digest
+from sweeps.settings import merge, resolve, site_of
+from sweeps.site import Site, has_secret, to_yaml
 
 
 def test_defaults_are_the_plan_of_the_first_command():
@@ -33,7 +34,7 @@ def test_yaml_reproduces_the_plan():
             "seeds": 5,
         }
     )
-    assert resolve(yaml.safe_load(plan.to_yaml())) == plan
+    assert resolve(yaml.safe_load(to_yaml(plan, Site()))) == plan
     assert [task.name for task in plan.tasks] == ["fashion_mnist/mlp", "fashion_mnist/cnn", "digits/resnet8"]
     assert plan.tasks[2].recipe.epochs == 7
     assert plan.tasks[2].recipe.augment == ("flip", "translate:1")
@@ -55,7 +56,7 @@ def test_names_to_tune_may_come_without_ranges():
     assert plan("--smoothing", "uniform,online") == plan("--tune", "smoothing=uniform,online")
     assert not plan("--smoothing", "online@warm_up").tuned
     for one_of in (one, two, plan("--smoothing", "online@warm_up")):
-        assert resolve(yaml.safe_load(one_of.to_yaml())) == one_of
+        assert resolve(yaml.safe_load(to_yaml(one_of, Site()))) == one_of
 
 
 def test_epsilon_may_be_below_zero_where_it_is_written():
@@ -73,10 +74,11 @@ def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///environment.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///environment-mlflow.db")
     flags = vars(parser().parse_args(["--seeds", "3", "--epochs", "4"]))
-    plan = resolve(merge(flags, {"seeds": 9, "trials": 5, "storage": "sqlite:///yaml.db"}))
+    values = merge(flags, {"seeds": 9, "trials": 5, "storage": "sqlite:///yaml.db"})
+    plan, site = resolve(values), site_of(values)
     assert (plan.seeds, plan.trials, plan.tasks[0].recipe.epochs) == (3, 5, 4)
-    assert plan.storage == "sqlite:///yaml.db"
-    assert plan.tracking_uri == "sqlite:///environment-mlflow.db"
+    assert site.storage == "sqlite:///yaml.db"
+    assert site.tracking_uri == "sqlite:///environment-mlflow.db"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_flags_win_over_yaml_and_yaml_over_the_environment(monkeypatch):
 )
 def test_wrong_values_are_named(values, message):
     with pytest.raises(WrongInput, match=message):
-        resolve(values)
+        resolve(values), site_of(values)
 
 
 def test_the_key_depends_on_science_alone():
@@ -143,7 +145,9 @@ def test_the_key_depends_on_science_alone():
 
 
 def test_a_password_does_not_reach_the_yaml():
-    plan = resolve({"storage": "postgresql+psycopg://me:secret@host/db"})
-    assert has_secret(plan.storage)
-    assert "secret" not in plan.to_yaml()
-    assert Plan.storage not in plan.to_yaml()
+    given = {"storage": "postgresql+psycopg://me:secret@host/db"}
+    site = site_of(given)
+    assert has_secret(site.storage)
+    text = to_yaml(resolve(given), site)
+    assert "secret" not in text
+    assert Site.storage not in text

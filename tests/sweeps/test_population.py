@@ -13,14 +13,14 @@ from sweeps.training.checkpoint import Checkpoint
 from sweeps.training.member import Member
 from sweeps.training.population import FusedPopulation, LoopedPopulation, learning_rate_at
 from sweeps.training.randomness import stream
-from sweeps.training.smoothing_kinds import Noise
+from sweeps.training.smoothing_kinds import SmoothingNoise
 
 CPU = torch.device("cpu")
 STEPS = 6
 NOISES = {
-    "uniform": Noise(torch.full((5,), 0.2, dtype=torch.float64)),
-    "prior": Noise(torch.tensor([0.4, 0.1, 0.2, 0.25, 0.05], dtype=torch.float64)),
-    "similar": Noise(
+    "uniform": SmoothingNoise(torch.full((5,), 0.2, dtype=torch.float64)),
+    "prior": SmoothingNoise(torch.tensor([0.4, 0.1, 0.2, 0.25, 0.05], dtype=torch.float64)),
+    "similar": SmoothingNoise(
         torch.tensor([[0.2, 0.3, 0.1, 0.25, 0.15]], dtype=torch.float64).repeat(5, 1).roll(1, 1)
     ),
 }

@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 from optuna.trial import TrialState
+from outcomes import bare
 
 from sweeps.data.load import load
 from sweeps.early_stopping.pruner import WORTH, Pruner, has_rungs, packed, unpacked, waves
 from sweeps.early_stopping.rule import Curve
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_study
 from sweeps.training.autotune import choose
-from sweeps.training.execution import Way
+from sweeps.training.execution import Execution
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker
 from tracking.records.outcome import Outcome
@@ -44,25 +45,18 @@ def study(tmp_path):
 def finished(study, trial, generator):
     accuracy = 0.99999 + 1e-6 * torch.randn(EPOCHS, SEEDS, generator=generator)
     nll = 0.3 - 0.02 * torch.arange(EPOCHS)[:, None] + 0.001 * torch.randn(EPOCHS, SEEDS, generator=generator)
-    return Outcome(
+    return bare(
+        trial.point["epsilon"],
         uid=study.uid(trial),
-        task="digits/mlp",
         study=study.name,
-        stage="screen",
         number=trial.number,
-        epsilon=trial.point["epsilon"],
-        classes=10,
         point=dict(trial.point),
         seeds=tuple(range(SEEDS)),
         metrics={"select/accuracy": tuple(accuracy[-1].tolist()), "select/ece": (0.1,) * SEEDS},
-        curves={},
         temperature=(1.0,) * SEEDS,
-        bins={},
-        seconds=1.0,
-        finished="2026-11-21T00:00:00+00:00",
         by_seed={
-            "accuracy": tuple(map(tuple, accuracy.tolist())),
-            "nll_calibrated": tuple(map(tuple, nll.tolist())),
+            name: tuple(map(tuple, values.tolist()))
+            for name, values in {"accuracy": accuracy, "nll_calibrated": nll}.items()
         },
     )
 
@@ -77,7 +71,7 @@ def work(study, engine, folder, finish=lambda *_: None, progress=lambda _: None,
 def engine():
     task = resolve({"epochs": EPOCHS}).tasks[0]
     chosen = choose(task, load("digits"), ("uniform",), torch.device("cpu"), SEEDS, "looped")
-    return replace(chosen, way=Way("looped", "float32", 2, SEEDS))
+    return replace(chosen, execution=Execution("looped", "float32", 2, SEEDS))
 
 
 @pytest.fixture
@@ -91,7 +85,7 @@ def pruner(study, say=print):
 
 
 @pytest.mark.usefixtures("worth_it")
-def test_a_hopeless_trial_is_dropped_and_told_with_its_curves(study, engine, tmp_path):
+def test_a_hopeless_trial_is_dropped_and_recorded_with_its_curves(study, engine, tmp_path):
     said, handed, advanced = [], [], []
     work(
         study,
@@ -129,7 +123,7 @@ def test_without_rungs_every_trial_is_trained_to_its_end(study, engine, tmp_path
     work(study, engine, tmp_path)
     assert len(study.outcomes()) == 6
     assert study.dropped() == []
-    assert study.outcomes()[-1].by_seed == {}  # what was not measured is not made up
+    assert study.outcomes()[-1].by_seed == {}  # only rungs need it
 
 
 @pytest.mark.usefixtures("worth_it")
@@ -157,7 +151,7 @@ def test_more_trials_leave_the_first_waves_as_they_were():
 
 
 @pytest.mark.usefixtures("worth_it")
-def test_a_verdict_depends_on_earlier_waves_alone(study):
+def test_a_decision_depends_on_earlier_waves_alone(study):
     """Given that a trial of the same wave has finished or not, when a trial is judged, then the verdict is
     the same; one of the first wave goes on.
     """

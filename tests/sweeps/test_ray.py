@@ -4,13 +4,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from arena import alive, until
 
 from sweeps.errors import WrongInput
-from sweeps.settings import resolve
+from sweeps.settings import site_of
 from sweeps.workers.launch import launcher
 from sweeps.workers.launcher import Reporter
 from sweeps.workers.ray import Ray, absolute, refuse_files, room, share_of_cores
@@ -69,14 +69,6 @@ def finished(tasks):
     return dict(path.name.split("+") for path in (tasks / "done").iterdir())
 
 
-def until(condition, watch=lambda: None, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        watch()
-        time.sleep(0.05)
-
-
 @NEEDS_RAY
 @pytest.mark.filterwarnings("ignore")  # those of importing Ray
 def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
@@ -127,7 +119,7 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
     assert len(list((tasks / "todo").iterdir())) + len(finished(tasks)) == 100
     assert not [line for line in said if "is killed" in line]
     assert sum("is gone with its node" in line for line in said) == 2
-    assert not [line for line in said if "started again" in line]
+    assert not [line for line in said if "restarting" in line]
 
 
 CONDUCTOR = """
@@ -179,20 +171,12 @@ def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, con
     assert (len(workers), len(raylets)) == (2, 1)
     conductor.kill()
     until(
-        lambda: not any(map(runs, [*workers, *raylets]))
+        lambda: not any(map(alive, [*workers, *raylets]))
     )  # Ray's own agents look for a while for the one they reported to
 
 
-def runs(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def ray_of(plan):
-    return launcher(resolve(plan), "digits/mlp@12345678", print)
+    return launcher(site_of(plan), "digits/mlp@12345678", print)
 
 
 def test_without_ray_the_package_to_install_is_named(monkeypatch):

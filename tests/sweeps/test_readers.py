@@ -21,40 +21,47 @@ from sweeps.data.load import load
 from sweeps.data.readers.examples import Examples, source_of
 from sweeps.data.readers.spec import Columns, name_of
 from sweeps.errors import WrongInput
-from sweeps.external import OWN_ARCHITECTURES, recipe_for, suited
+from sweeps.external import Catalogue
 from sweeps.external_flags import absolute, brought, words
 from sweeps.models.builtin import ARCHITECTURES
-from sweeps.settings import read_yaml, resolve
+from sweeps.settings import read_yaml, resolve, site_of
+from sweeps.site import to_yaml
 from sweeps.task import Recipe
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch, tmp_path):
-    """Given an empty working directory; and what a test brings is forgotten after it."""
+    """Given an empty working directory; and the modules that a test imports are forgotten after it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    known = [(one, dict(one)) for one in (DATASETS, ARCHITECTURES, OWN_ARCHITECTURES)]
     modules = set(sys.modules)
+    known = dict(DATASETS), dict(ARCHITECTURES)
     yield
-    for one, before in known:
-        one.clear()
-        one.update(before)
+    assert known == (DATASETS, ARCHITECTURES)
     for name in set(sys.modules) - modules:
         if name.startswith("brought_"):
             del sys.modules[name]
 
 
+def values_of(*words, data_dir=None):
+    """The settings of a command line."""
+    options = vars(parser().parse_args([str(word) for word in words]))
+    return {**brought(options), **options, "data_dir": data_dir}
+
+
 def plan_of(*words, data_dir=None):
     """The plan of a command line."""
-    options = vars(parser().parse_args([str(word) for word in words]))
-    return resolve({**brought(options), **options, "data_dir": data_dir})
+    return resolve(values_of(*words, data_dir=data_dir))
+
+
+def data_of(task):
+    """The data set of a task."""
+    return load(task.dataset, loader=task.loader)
 
 
 def loaded(*words):
-    """The data set which a command line brings."""
-    plan = plan_of("--dataset", *words)
-    (name,) = plan.datasets
-    return load(name)
+    """The data set that a command line supplies."""
+    return data_of(plan_of("--dataset", *words).tasks[0])
 
 
 def refused(*words):
@@ -264,7 +271,7 @@ def test_texts_become_tokens_and_get_a_network_for_them():
     texts = write_texts("news.csv")
     plan = plan_of("--dataset", "news.csv", "--label-column", "topic")
     assert [task.name for task in plan.tasks] == ["news/text_cnn"]
-    data = load("news")
+    data = data_of(plan.tasks[0])
     assert {"storm", "goal", "bank", "vote", "song"} <= set(data.vocabulary)
     assert sorted(text for split in data.splits.values() for text in split.shown) == sorted(texts)
     write_csv(
@@ -301,7 +308,7 @@ def test_a_folder_of_images_by_class(tmp_path):
     (tmp_path / "pets" / "README").write_text("x")
     plan = plan_of("--dataset", "pets")
     assert [task.name for task in plan.tasks] == ["pets/cnn"]
-    data = load("pets")
+    data = data_of(plan.tasks[0])
     assert data.classes == ("cat", "dog", "newt")
     assert data.shape == (3, 7, 9)
     inputs, _ = rows(data)
@@ -432,7 +439,7 @@ def test_lists_in_a_table_are_arrays(tmp_path):
     parquet.write_table(table, "signals.parquet")
     plan = plan_of("--dataset", "signals.parquet")
     assert [task.name for task in plan.tasks] == ["signals/mlp"]
-    inputs, labels = rows(load("signals"))
+    inputs, labels = rows(data_of(plan.tasks[0]))
     assert sorted(inputs[labels == 1].flatten().tolist()) == pytest.approx(
         sorted(values[1::2].ravel().tolist())
     )
@@ -604,16 +611,15 @@ def test_a_file_elsewhere_can_be_given(module, tmp_path, monkeypatch):
 
 def built(spec, shape=(6,), classes=2, **tokens):
     (task,) = plan_of(f"{'trec' if tokens else 'digits'}/net", "--architecture", f"net={spec}").tasks
-    return ARCHITECTURES[task.architecture].build(shape, classes, **tokens)
+    return task.network.build(shape, classes, **tokens)
 
 
 def test_architectures_are_called_by_the_names_of_their_parameters(module):
     assert built(f"{module}:net", classes=5).out_features == 5
-    OWN_ARCHITECTURES.clear(), ARCHITECTURES.pop("net")
     assert built(f"{module}:Net", classes=4).out_features == 4
-    OWN_ARCHITECTURES.clear(), ARCHITECTURES.pop("net")
     assert built(f"{module}:tokens", classes=4, vocabulary=30)[0].num_embeddings == 30
-    assert ARCHITECTURES["net"].reads_tokens
+    (task,) = plan_of("trec/net", "--architecture", f"net={module}:tokens").tasks
+    assert task.network.reads_tokens
 
 
 @pytest.mark.parametrize(
@@ -643,24 +649,22 @@ def test_a_decorated_architecture_has_its_recipe_and_does_not_take_the_place_of_
 
 def test_a_plan_with_what_is_brought_is_repeated_by_its_yaml(module, tmp_path):
     write_csv("patients.csv", HEADER, patients())
-    plan = plan_of(
-        *(
-            "--dataset",
-            "patients.csv",
-            "--label-column",
-            "class",
-            "--input-columns",
-            "age",
-            "--drop-rare-classes",
-        ),
-        *("--architecture", f"{module}:net", "--architecture", "mlp"),
-    )
+    words = [
+        "--dataset",
+        "patients.csv",
+        "--label-column",
+        "class",
+        "--input-columns",
+        "age",
+        "--drop-rare-classes",
+    ]
+    values = values_of(*words, "--architecture", f"{module}:net", "--architecture", "mlp")
+    plan, site = resolve(values), site_of(values)
     assert [task.name for task in plan.tasks] == ["patients/net", "patients/mlp"]
-    (tmp_path / "plan.yaml").write_text(plan.to_yaml())
-    DATASETS.pop("patients")
+    (tmp_path / "plan.yaml").write_text(to_yaml(plan, site))
     again = resolve(read_yaml("plan.yaml"))
-    assert again == plan
-    digest = load("patients").digest
+    assert (again, site_of(read_yaml("plan.yaml"))) == (plan, site)
+    digest = data_of(again.tasks[0]).digest
     assert again.science(again.tasks[0], digest) == plan.science(plan.tasks[0], digest)
 
 
@@ -676,21 +680,13 @@ def test_the_words_of_a_worker_bring_the_same(module, tmp_path, monkeypatch):
     from sweeps.cli.worker import parser as of_worker
 
     write_csv("patients.csv", HEADER, patients())
-    plan = plan_of(
-        "--dataset",
-        "patients.csv",
-        "--input-columns",
-        "age,colour",
-        "--name",
-        "p",
-        "--architecture",
-        f"{module}:net",
-    )
-    here = load("p").digest
-    given = words(plan.datasets, plan.architectures, "p/net")
+    flags = ["--dataset", "patients.csv", "--input-columns", "age,colour", "--name", "p", "--architecture"]
+    values = values_of(*flags, f"{module}:net")
+    plan, site = resolve(values), site_of(values)
+    here = data_of(plan.tasks[0]).digest
+    given = words(site.datasets, site.architectures, "p/net")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    DATASETS.pop("p")
     own = brought(
         {
             key: value
@@ -699,9 +695,9 @@ def test_the_words_of_a_worker_bring_the_same(module, tmp_path, monkeypatch):
         }
     )
     again = resolve({**own, "tasks": ["p/net"]})
-    assert load("p").digest == here
+    assert data_of(again.tasks[0]).digest == here
     assert again.tasks == plan.tasks
-    assert words(plan.datasets, plan.architectures, "digits/mlp") == []
+    assert words(site.datasets, site.architectures, "digits/mlp") == []
 
 
 def test_names_are_made_of_paths_and_give_way_to_ours(tmp_path):
@@ -719,7 +715,7 @@ def test_names_are_made_of_paths_and_give_way_to_ours(tmp_path):
     with pytest.raises(WrongInput, match="--name"):
         name_of("???")
     write_csv("digits.csv", HEADER, patients())
-    assert list(plan_of("--dataset", "digits.csv").datasets) == ["own_digits"]
+    assert list(site_of(values_of("--dataset", "digits.csv")).datasets) == ["own_digits"]
     with pytest.raises(WrongInput, match="there is a data set named 'digits' already"):
         plan_of("--dataset", "digits.csv", "--name", "digits")
     assert plan_of("--dataset", "digits").tasks[0].name == "digits/cnn"
@@ -757,16 +753,16 @@ def test_wrong_entries_of_a_plan_are_told(datasets, why):
 
 def test_small_data_get_a_recipe_with_enough_steps(module):
     write_csv("patients.csv", HEADER, patients())
-    plan_of("--dataset", "patients.csv")
-    recipe = recipe_for(Recipe(), "patients", "mlp", None, None)
+    catalogue = Catalogue({"patients": "patients.csv"}, {}, None)
+    recipe = catalogue.sized(Recipe(), "patients", "mlp", None)
     assert (recipe.batch_size, recipe.epochs) == (16, 60)  # 42 training examples
-    assert recipe_for(Recipe(), "digits", "mlp", None, None) == Recipe()
+    assert catalogue.sized(Recipe(), "digits", "mlp", None) == Recipe()
     large = Examples(
         np.zeros((60_000, 1), np.float32), [row % 2 for row in range(60_000)], ["train"] * 60_000, "here"
     )
-    DATASETS["patients"].kept = source_of(large, drop_rare=False)
-    assert recipe_for(Recipe(), "patients", "mlp", None, None) == Recipe()
-    assert suited("patients", None) == "mlp"
+    catalogue.loaders["patients"].kept = source_of(large, drop_rare=False)
+    assert catalogue.sized(Recipe(), "patients", "mlp", None) == Recipe()
+    assert catalogue.suited("patients") == "mlp"
 
 
 def test_openml_without_a_network_says_how_to_bring_the_file(monkeypatch):

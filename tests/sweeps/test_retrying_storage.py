@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.heartbeat import heartbeat
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable, open_storage, transient
-from sweeps.studies.study import open_study
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def study(database):
     storage.engine.dispose()
 
 
-def test_which_errors_pass():
+def test_errors_of_an_absent_database_are_transient():
     away = OperationalError("SELECT 1", {}, Exception("connection refused"))
     assert transient(away)
     wrapped = StorageInternalError("…")
@@ -50,7 +51,7 @@ def test_which_errors_pass():
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_asked_trials_outlive_a_restart_of_the_database(database, study, mode):
-    with study.heartbeat():
+    with heartbeat(study.storage, study.plan.grace, study.beat):
         trials = study.ask(2)
         database.restart(mode)
         assert study.tell_diverged(trials[0], "the loss became NaN")
@@ -61,7 +62,7 @@ def test_asked_trials_outlive_a_restart_of_the_database(database, study, mode):
     assert study.diverged() == {0: "the loss became NaN"}
 
 
-def test_an_absence_is_told_once_with_the_way_back(database, study):
+def test_an_outage_and_its_end_are_printed_once(database, study):
     said = []
     study.storage.say = said.append
     database.stop()
@@ -78,7 +79,7 @@ def test_an_absence_is_told_once_with_the_way_back(database, study):
     assert "is back" in said[1]
 
 
-def test_patience_ends(database, study):
+def test_retries_end(database, study):
     study.storage.retry_seconds = 1.0
     database.stop()
     try:
@@ -88,14 +89,14 @@ def test_patience_ends(database, study):
         database.start()
 
 
-def test_what_is_wrong_is_told_at_once(study):
+def test_other_errors_are_raised_at_once(study):
     started = time.monotonic()
     with pytest.raises(KeyError):
         study.storage.get_study_id_from_name("no such study")
     assert time.monotonic() - started < 2
 
 
-def test_every_call_of_optunas_cache_is_patient():
+def test_every_call_of_optunas_cache_is_retried():
     source = inspect.getsource(optuna.storages._cached_storage._CachedStorage)
     called = set(re.findall(r"self\._backend\.(\w+)", source))
     assert len(called) > 15

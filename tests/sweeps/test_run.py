@@ -24,6 +24,7 @@ from sweeps.cli.run import main
 from sweeps.data.load import load
 from sweeps.protocol.shortlist import published_before
 from sweeps.settings import resolve
+from sweeps.site import Site
 from tracking.records.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +182,7 @@ def test_the_logged_logits_give_the_logged_metrics(swept, runs):
     assert checked >= 16
 
 
-def test_a_pilot_alone_says_what_the_sweep_could_find_and_trains_nothing_else(tmp_path):
+def test_a_pilot_alone_reports_the_detectable_gain_and_trains_nothing_else(tmp_path):
     done = run(tmp_path, *SMALL, "--pilot-only", "--price-per-hour", "3600", "--effect", "1")
     assert done.returncode == 0, done.stderr
     assert "This sweep finds a gain in accuracy of" in done.stdout
@@ -215,10 +216,10 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
     assert said not in fresh.stdout
     uri = f"sqlite:///{tmp_path}/kept.db"
     publish(MlflowClient(uri), replace(found, recommendations={**found.recommendations, "safe": record}))
-    here = replace(plan, tracking_uri=uri)
-    assert published_before(here, "digits/mlp", training) == [{"epsilon": 0.23}]
-    assert published_before(here, "digits/mlp", "0" * 8) == []
-    assert published_before(here, "digits/cnn", training) == []
+    here = Site(tracking_uri=uri)
+    assert published_before("safe", here, "digits/mlp", training) == [{"epsilon": 0.23}]
+    assert published_before("safe", here, "digits/mlp", "0" * 8) == []
+    assert published_before("safe", here, "digits/cnn", training) == []
 
 
 def test_a_study_store_that_stays_away_is_waited_for_and_is_not_wrong_input(tmp_path, monkeypatch, capsys):
@@ -338,28 +339,11 @@ def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path)
 
 
 def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
-    small = (
-        "--trials",
-        "6",
-        "--seeds",
-        "2",
-        "--epochs",
-        "2",
-        "--confirm-seeds",
-        "2",
-        "--epsilon",
-        "-0.1:0.3",
-    )
+    small = "--trials 6 --seeds 2 --epochs 2 --confirm-seeds 2 --epsilon -0.1:0.3 --tune weight_decay"
     done = run(
         tmp_path,
-        *small,
-        "--smoothing",
-        "online@decay,class_prior",
-        "--tune",
-        "weight_decay",
-        "--policy",
-        "accuracy",
-        "--json",
+        *small.split(),
+        *["--smoothing", "online@decay,class_prior", "--policy", "accuracy", "--json"],
     )
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
@@ -381,7 +365,7 @@ def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
     assert b"weight decay in numbers" in artifact(tmp_path, client, parent.info.run_id, "page.html")
 
 
-def test_a_control_that_diverges_is_said(tmp_path):
+def test_a_control_that_diverges_fails_the_sweep(tmp_path):
     (tmp_path / "plan.yaml").write_text("learning_rate: 1.0e+30\ntrials: 2\nseeds: 1\nepochs: 2\n")
     done = run(tmp_path, "--config", "plan.yaml")
     assert done.returncode == 1

@@ -15,12 +15,12 @@ from sweeps.plan import short_digest
 from sweeps.settings import resolve
 from sweeps.task import Recipe
 from sweeps.training.autotune import choose
-from sweeps.training.batches import Feed
+from sweeps.training.batches import Batches
 from sweeps.training.checkpoint import Checkpoint
 from sweeps.training.engine import Engine
 from sweeps.training.member import Member
 from sweeps.training.population import FusedPopulation, LoopedPopulation, learning_rate_at
-from sweeps.training.smoothing_kinds import KINDS, Noise, noise_of, parsed
+from sweeps.training.smoothing_kinds import KINDS, SmoothingNoise, noise_of, parsed
 
 CPU = torch.device("cpu")
 KINDS_OF_POPULATION = [FusedPopulation, LoopedPopulation]
@@ -115,7 +115,7 @@ def member(smoothing, epsilon=0.3, seed=1):
     return Member(epsilon, seed, 0.05, 0.01, smoothing)
 
 
-FEED = Feed.of(DATASET, Recipe(batch_size=BATCH), CPU)
+FEED = Batches.of(DATASET, Recipe(batch_size=BATCH), CPU)
 
 
 def train(population, first=0, last=EPOCHS):
@@ -153,7 +153,7 @@ ROUNDED = {"atol": 1e-5, "rtol": 1e-4}
 @pytest.mark.parametrize("kind", KINDS_OF_POPULATION)
 def test_without_epsilon_every_kind_is_cross_entropy_to_the_last_bit(kind, every):
     population, losses = trained(kind, [member(name, 0.0) for name in every], every)
-    plain = kind([member("plain", 0.0)], network, {"plain": Noise(torch.full((CLASSES,), 0.2))}, CPU)
+    plain = kind([member("plain", 0.0)], network, {"plain": SmoothingNoise(torch.full((CLASSES,), 0.2))}, CPU)
     expected = train(plain)
     for row, name in enumerate(every):
         assert torch.equal(losses[:, row], expected[:, 0]), name
@@ -187,7 +187,7 @@ def test_a_member_is_itself_in_any_company(kind, every):
 
 @pytest.mark.parametrize("kind", KINDS_OF_POPULATION)
 def test_a_table_of_one_hots_is_no_smoothing(kind):
-    noises = {"table": Noise(torch.eye(CLASSES, dtype=torch.float64)), "uniform": noise("uniform")}
+    noises = {"table": SmoothingNoise(torch.eye(CLASSES, dtype=torch.float64)), "uniform": noise("uniform")}
     tabled, plain = (trained(kind, [one], noises)[0] for one in (member("table"), member("uniform", 0.0)))
     same(tabled, plain, **ROUNDED)
 
@@ -211,7 +211,7 @@ def test_weights_per_class_are_an_epsilon_for_each(files):
 def test_equal_rows_per_example_are_a_table(kind, tmp_path, files):
     table = noise(files["table"]).table
     np.save(tmp_path / "each.npy", table[LABELS].numpy())
-    noises = {"table": Noise(table), "each": noise(f"examples:{tmp_path}/each.npy")}
+    noises = {"table": SmoothingNoise(table), "each": noise(f"examples:{tmp_path}/each.npy")}
     tabled, each = (trained(kind, [member(name)], noises)[0] for name in noises)
     same(tabled, each, **ROUNDED)
 
@@ -221,7 +221,7 @@ def test_each_example_has_its_own_distribution():
     one = FusedPopulation(
         [member("each", 0.3, 1), member("each", 0.1, 2)],
         network,
-        {"each": Noise(noise("uniform").table, EACH)},
+        {"each": SmoothingNoise(noise("uniform").table, EACH)},
         CPU,
     )
     inputs, labels, rows = next(FEED.epoch(one.seeds, 0))

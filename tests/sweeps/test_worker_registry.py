@@ -1,6 +1,4 @@
-"""The roll of workers, on real SQLite and PostgreSQL databases, with workers that are killed, paused and have
-wrong clocks.
-"""
+"""The registry of workers, on real SQLite and PostgreSQL databases, with killed and paused workers."""
 
 import os
 import signal
@@ -54,31 +52,31 @@ def storage(request, tmp_path):
     opened.engine.dispose()
 
 
-def states(roll):
-    return [trial.state.name for trial in roll.storage.get_all_trials(roll.study)]
+def states(registry):
+    return [trial.state.name for trial in registry.storage.get_all_trials(registry.study)]
 
 
-def test_who_enters_is_present_until_leaving(storage):
-    roll = WorkerRegistry(storage, NAME)
+def test_a_worker_is_present_from_entering_until_leaving(storage):
+    registry = WorkerRegistry(storage, NAME)
     first, second = (
-        roll.enter({"host": "a", "metrics": None}),
+        registry.enter({"host": "a", "metrics": None}),
         WorkerRegistry(storage, NAME).enter({"host": "b"}),
     )
     second.hold(["3", "pilot-0-2#1"])
-    assert [(one.number, one.about, one.holds, one.alive) for one in roll.present(30)] == [
+    assert [(one.number, one.about, one.holds, one.alive) for one in registry.present(30)] == [
         (0, {"host": "a", "metrics": None}, (), True),
         (1, {"host": "b"}, ("3", "pilot-0-2#1"), True),
     ]
     first.leave()
     first.leave()
     first.beat()  # the thread which beats may be a moment late
-    assert [one.number for one in roll.present(30)] == [1]
-    assert states(roll) == ["COMPLETE", "RUNNING"]
+    assert [one.number for one in registry.present(30)] == [1]
+    assert states(registry) == ["COMPLETE", "RUNNING"]
 
 
-def test_a_killed_worker_falls_silent_and_is_crossed_out_once(postgres, tmp_path):
+def test_the_entry_of_a_killed_worker_is_closed_once(postgres, tmp_path):
     storage = open_storage(postgres)
-    roll = WorkerRegistry(storage, "digits/mlp@22222222")
+    registry = WorkerRegistry(storage, "digits/mlp@22222222")
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -87,29 +85,29 @@ def test_a_killed_worker_falls_silent_and_is_crossed_out_once(postgres, tmp_path
     ) as worker:
         assert worker.stdout.readline() == "there\n"
         time.sleep(1.5)
-        (present,) = roll.present(1)
+        (present,) = registry.present(1)
         assert present.alive
-        assert roll.clear_gone(1) == 0
+        assert registry.clear_gone(1) == 0
         worker.send_signal(signal.SIGKILL)
     time.sleep(1.1)
-    (present,) = roll.present(1)
+    (present,) = registry.present(1)
     assert not present.alive
     assert 1 < present.age < 10
-    assert (roll.clear_gone(1), roll.clear_gone(1)) == (1, 0)
-    assert roll.present(1) == []
-    assert states(roll) == ["FAIL"]
+    assert (registry.clear_gone(1), registry.clear_gone(1)) == (1, 0)
+    assert registry.present(1) == []
+    assert states(registry) == ["FAIL"]
     storage.engine.dispose()
 
 
-def test_who_was_taken_for_dead_is_entered_again_with_what_it_holds(storage):
-    roll = WorkerRegistry(storage, NAME)
-    place = roll.enter({"host": "paused"})
+def test_a_worker_taken_for_dead_enters_again_with_its_trials(storage):
+    registry = WorkerRegistry(storage, NAME)
+    place = registry.enter({"host": "paused"})
     time.sleep(2.1)
-    assert roll.clear_gone(0.5) == 1
+    assert registry.clear_gone(0.5) == 1
     place.hold(["7"])
-    assert roll.present(30) == []
+    assert registry.present(30) == []
     place.beat()
-    (present,) = roll.present(30)
+    (present,) = registry.present(30)
     assert (present.number, present.about, present.holds, present.alive) == (
         1,
         {"host": "paused"},
@@ -117,10 +115,10 @@ def test_who_was_taken_for_dead_is_entered_again_with_what_it_holds(storage):
         True,
     )
     place.leave()
-    assert states(roll) == ["FAIL", "COMPLETE"]
+    assert states(registry) == ["FAIL", "COMPLETE"]
 
 
-def test_ages_are_by_the_databases_clock_whatever_that_of_a_worker_says(storage, monkeypatch):
+def test_ages_are_by_the_databases_clock_not_by_a_workers(storage, monkeypatch):
     """Given a trial whose worker's clock is ten minutes ahead, and one of its heartbeats, then its age is the
     time since then.
     """
@@ -138,8 +136,8 @@ def test_ages_are_by_the_databases_clock_whatever_that_of_a_worker_says(storage,
     assert heartbeat_ages(storage, []) == {}
 
 
-def test_many_who_enter_at_once_are_all_there(storage):
-    """Given eight workers which begin the same roll at the same moment, when they leave at once as others
+def test_workers_that_enter_at_once_are_all_registered(storage):
+    """Given eight workers which begin the same registry at the same moment, when they leave at once as others
     beat, then no entry stays.
     """
     ready = threading.Barrier(8)
@@ -150,10 +148,10 @@ def test_many_who_enter_at_once_are_all_there(storage):
 
     with ThreadPoolExecutor(8) as pool:
         places = list(pool.map(enter, range(8)))
-        roll = WorkerRegistry(storage, NAME)
-        assert sorted(one.about["host"] for one in roll.present(30)) == list("01234567")
+        registry = WorkerRegistry(storage, NAME)
+        assert sorted(one.about["host"] for one in registry.present(30)) == list("01234567")
         beats = [pool.submit(place.beat) for place in places]
         list(pool.map(lambda place: place.leave(), places))
         for beat in beats:
             beat.result()
-    assert states(roll) == ["COMPLETE"] * 8
+    assert states(registry) == ["COMPLETE"] * 8

@@ -314,11 +314,13 @@ def test_what_is_not_known_says_what_it_would_take(value):
     found = judged(value, 0.008)
     more = int(re.match(r"(\d+) more seeds would settle it", found.settles)[1])
     assert f"--confirm-seeds {8 + more} --reopen-test" in found.settles
-    ways = [(0.0, 1 if value > 0 else -1)] + (
+    executions = [(0.0, 1 if value > 0 else -1)] + (
         [(0.003 if value > 0 else -0.003, -1 if value > 0 else 1)] if abs(value) < 0.003 else []
     )
     interval = Interval(value, 0.0, 0.0, 0.0005, 0.005, 50.0)
-    assert more == min(count for way in ways if (count := seeds_to_settle(interval, 8, *way)))
+    assert more == min(
+        count for execution in executions if (count := seeds_to_settle(interval, 8, *execution))
+    )
 
 
 def test_a_gain_whose_claim_is_not_accepted_is_not_known_and_says_why():
@@ -352,7 +354,7 @@ class Hero(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.inside, self.text = False, ""
-        self.feed(text)
+        self.batches(text)
 
     def handle_starttag(self, tag, attributes):
         self.inside |= dict(attributes).get("class") == "hero"

@@ -20,7 +20,7 @@ MOST_CATEGORIES = 50
 FEW_DIGITS = 1e4
 
 
-Kind = Literal["number", "category", "text", "image", "sound", "array", "identifier", "other"]
+ColumnKind = Literal["number", "category", "text", "image", "sound", "array", "identifier", "other"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Column:
     """A column of a table: what it holds, and in how many different values."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     values: "ChunkedArray"
     distinct: int
     words: float
