@@ -34,7 +34,7 @@ from tracking.records.outcome import Interval
 
 Better = Literal[1, -1]
 """1 where a higher value is better (accuracy), -1 where a lower one is (NLL, cost)."""
-Verdict = Literal["proven", "hopeless", "open"]
+State = Literal["proven", "hopeless", "open"]
 Name = TypeVar("Name", bound=Hashable)
 Floats = NDArray[np.float64]
 LEVEL = 0.025
@@ -95,7 +95,7 @@ def claim(looked: Mapping[int, Interval], planned: int, better: Better) -> Claim
     )
 
 
-def verdict(found: Claim, better: Better, least: float = 0.0) -> Verdict:
+def state_of(found: Claim, better: Better, least: float = 0.0) -> State:
     """Whether a claim is settled, so that no more seeds are needed for it.
 
     `proven`: the whole interval is a gain. `hopeless`: all of it is a gain of less than `least`, or a loss.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tracking.decision.conditions import undecided
 from tracking.decision.policies import POLICIES, Policy
-from tracking.decision.sequential import verdict as settled_by
+from tracking.decision.sequential import state_of
 from tracking.decision.targets import effect_on
 from tracking.decision.terms import Terms
 from tracking.records.comparison import Comparison
@@ -28,7 +28,7 @@ def clear(policy: Policy, comparison: Comparison, control: Comparison, terms: Te
     """Whether one policy's decision is clear."""
     target = policy.aim(comparison)
     claim = comparison.claims[target.metric]
-    found = settled_by(claim, target.sign, effect_on(target, terms))
+    found = state_of(claim, target.sign, effect_on(target, terms))
     conditions = policy.judge(comparison, control, terms)
     if found == "hopeless" or any(not one.met and not undecided(one) for one in conditions):
         return True

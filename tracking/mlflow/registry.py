@@ -7,9 +7,7 @@ where it belongs, which follows from the versions there are and from two tags of
 order publishers come.
 """
 
-import random
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +15,7 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import ALIAS, PINNED, RECORD, NotPublished, Version
@@ -192,15 +191,16 @@ def retried(call: Callable[[], T]) -> T:
     """The result of a call which may meet another writer: again after a random wait, up to some seconds.
     Errors: TrackingUnavailable.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return call()
-        except MlflowException as error:
-            if error.error_code not in TRANSIENT:
-                raise
-            failure = error
-        time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.05 * 2**attempt)))  # noqa: S311  # no secret
-    raise TrackingUnavailable(f"the registry does not take it: {str(failure).splitlines()[0]}") from failure
+    retries = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(0.05, LONGEST_WAIT_SECONDS),
+        retry=retry_if_exception(lambda error: getattr(error, "error_code", None) in TRANSIENT),
+    )
+    try:
+        return retries(call)
+    except RetryError as error:
+        cause = str(error.last_attempt.exception()).splitlines()[0]
+        raise TrackingUnavailable(f"the registry does not take it: {cause}") from error
 
 
 def disagreements(client: MlflowClient, version: Version) -> list[str]:

@@ -85,7 +85,7 @@ def alone(uri: str) -> Iterator[None]:
         os.close(folder)
 
 
-class Sweep:
+class SweepRuns:
     """The runs of one study: its parent, and a child per trial. Both experiment and parent are found, or
     made.
     """

@@ -43,7 +43,6 @@ WORD = re.compile(r"[^'\"`\\\x00-\x1f\x7f]{1,1000}")
 """What names a task, a study or a trial may be: what MLflow's search can be asked for."""
 ABANDONED_SECONDS = 3600
 """A file which was half written so long ago has no writer any more."""
-Kind = Literal["trial", "publish"]
 Content = bytes
 
 
@@ -66,7 +65,7 @@ class Record:
     """
 
     about: About
-    kind: Kind
+    kind: Literal["trial", "publish"]
     uid: str
     written: str
     outcome: Outcome | None = None

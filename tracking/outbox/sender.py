@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracking.mlflow.client import TrackingUnavailable, reach
-from tracking.mlflow.runs import Sweep, connect
+from tracking.mlflow.runs import SweepRuns, connect
 from tracking.outbox.outbox import PROGRAM, Damaged, Entry, Outbox, Record
 
 ATTEMPTS = 4
@@ -130,7 +130,7 @@ class Sender:
 
     def write(self, client: MlflowClient, record: Record, files: Mapping[str, bytes]) -> None:
         """Write a record to MLflow; repeated, it changes nothing."""
-        sweep = Sweep(client, record.about)
+        sweep = SweepRuns(client, record.about)
         pictures = {path: content for path, content in files.items() if path.endswith(".png")}
         others = {path: content for path, content in files.items() if path not in pictures}
         if record.outcome is not None:
