@@ -57,9 +57,9 @@ def decide(
 ) -> dict[str, Recommendation]:
     """What each policy recommends.
 
-    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those which diverged;
+    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those that diverged;
     `control` is the key of ε = 0. `earlier` as in `accepted`; `tied` holds, for each policy that has one, the
-    lowest and highest ε which the screening cannot tell apart. `incumbent` is an ε that is published for the
+    lowest and highest ε that the screening cannot tell apart. `incumbent` is an ε that is published for the
     same data and recipe, and among those of the plan's policy; see `stable`.
     """
     ranges = tied or {}

@@ -1,4 +1,4 @@
-"""Policies: rules which choose an ε from the evidence. Pure functions of records.
+"""Policies: rules that choose an ε from the evidence. Pure functions of records.
 
 A policy is a function with the decorator `policy`. Its candidate is chosen by the smooth fit of the screening
 trials. The claim that the candidate is better than ε = 0 is tested on the confirmation (fresh seeds, *test*);
@@ -115,7 +115,7 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
 
 @policy(tie=among_honest, target=ACCURACY)
 def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Condition, ...]:
-    """As `safe`, for teams which cannot recalibrate: confidence as it is also stays with the accuracy."""
+    """As `safe`, for teams that cannot recalibrate: confidence as it is also stays with the accuracy."""
     gap, before = comparison.estimates["confidence_gap"], control.estimates["confidence_gap"]
     largest = max(terms.tolerances.confidence_gap, abs(before.value))
     return (

@@ -8,7 +8,7 @@ has the variance
     σ_x²/n + σ_d²/S,    σ_d² = σ_b² + σ_e²/n,
 
 of which more seeds never remove the first part. d² has mean ψ, the discordance of McNemar's test (Connor
-1987); σ_x² = ρψ and σ_e² = (1-ρ)ψ, where ρ is the share of it which two seeds have in common. Two seeds on
+1987); σ_x² = ρψ and σ_e² = (1-ρ)ψ, where ρ is the share of it that two seeds have in common. Two seeds on
 some hundred examples leave a handful of discordant ones, and one degree of freedom for σ_b. So ρ and σ_b² are
 drawn towards what was measured on whole tasks (docs/statistics.md), the more the fewer there are.
 """
@@ -166,7 +166,7 @@ class Design:
         return crossing([(final / self.error.error(seeds)) ** 2 for seeds in planned], deviates, gain / final)
 
     def detectable(self) -> float:
-        """The gain which is proven with probability 0.8, to a thousandth of it."""
+        """The gain that is proven with probability 0.8, to a thousandth of it."""
         last = self.error.error(self.seeds)
         low, high = (
             max(limit(self.error), last / 64),
@@ -179,7 +179,7 @@ class Design:
 
 
 def limit(error: Interval) -> float:
-    """The gain which infinitely many seeds prove with probability 0.8 in one look: (z₀.₉₇₅ + z₀.₈)·σ_x/√n."""
+    """The gain that infinitely many seeds prove with probability 0.8 in one look: (z₀.₉₇₅ + z₀.₈)·σ_x/√n."""
     from scipy.special import ndtri
 
     return float(ndtri(1 - LEVEL) + ndtri(POWER)) * error.examples
@@ -207,7 +207,7 @@ def examples_for(parts: Parts, seeds: int, gain: float) -> int | None:
 
 
 def seeds_planned(error: Interval, effect: float, confirm_seeds: int | None, most_confirm_seeds: int) -> int:
-    """How many fresh seeds a finalist is to get: as many as were asked for; or the fewest which find a gain
+    """How many fresh seeds a finalist is to get: as many as were asked for; or the fewest that find a gain
     of `effect` or come within 10 % of what any number of them could find, a multiple of 4, at most
     `most_confirm_seeds`.
     """

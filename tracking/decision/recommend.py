@@ -168,7 +168,7 @@ def judged(policy: Policy, comparison: Comparison, taken: bool, terms: Terms) ->
 
 
 def temperature_of(outcome: Outcome) -> tuple[float | None, int]:
-    """The mean over seeds of the temperatures which are a minimum, and how many are none, but an end of the
+    """The mean over seeds of the temperatures that are a minimum, and how many are none, but an end of the
     range; the mean of those where all are.
     """
     inside = [

@@ -8,7 +8,7 @@ from tracking.decision.terms import Terms
 
 @dataclass(frozen=True)
 class Target:
-    """A metric which a policy claims to be better than at ε = 0: its name, as a person says it, 1 where more
+    """A metric that a policy claims to be better than at ε = 0: its name, as a person says it, 1 where more
     is better, and its scale.
     """
 

@@ -61,7 +61,7 @@ def most_probable(screening: Screening, _: Terms) -> Tie:
 
 
 def cheapest(screening: Screening, _: Terms) -> Tie:
-    """The least fitted cost, each trial at the coverage which is cheapest on *calibrate*, and what cannot be
+    """The least fitted cost, each trial at the coverage that is cheapest on *calibrate*, and what cannot be
     told apart from it.
     """
     return screening.tie("cost", -1)

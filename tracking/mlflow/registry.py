@@ -50,7 +50,7 @@ def publish(
         task: `dataset/architecture`.
         recommendations: by policy.
         policy: the one whose ε is recommended.
-        run_id: the run which carries the evidence.
+        run_id: the run that carries the evidence.
         source: where the model's files are: a logged model as `models:/m-…`, or the run's artifacts.
 
     Returns: the number of the version. It is the recommended one, unless another is pinned or is later.
@@ -90,7 +90,7 @@ def publish(
 
 
 def short(chosen: Recommendation) -> dict[str, str]:
-    """Tags for those who read single values: what is known of T, the ε which cannot be told apart (lowest and
+    """Tags for those who read single values: what is known of T, the ε that cannot be told apart (lowest and
     highest), and the verdict.
     """
     known = {
@@ -137,7 +137,7 @@ def unpin(client: MlflowClient, task: str) -> None:
 def settle(client: MlflowClient, task: str) -> None:
     """Move the alias to where it belongs.
 
-    It is read again after it was set: a version or a tag which came meanwhile is either seen here, or its
+    It is read again after it was set: a version or a tag that came meanwhile is either seen here, or its
     maker settles after us.
     """
     for _ in range(ATTEMPTS):
@@ -153,7 +153,7 @@ def settle(client: MlflowClient, task: str) -> None:
 
 
 def belongs(versions: list[int], tags: Mapping[str, str]) -> int:
-    """The version which the alias belongs on: the pinned one, else the restored one, else the latest."""
+    """The version that the alias belongs on: the pinned one, else the restored one, else the latest."""
     latest = max(versions)
     wanted = [tags.get(PINNED, "")]
     restored, _, instead = tags.get(RESTORED, "").partition(" instead of ")
@@ -172,7 +172,7 @@ def register(client: MlflowClient, task: str) -> None:
 
 
 def published(client: MlflowClient, task: str) -> list[ModelVersion]:
-    """The versions of a task, less those which somebody registered by hand."""
+    """The versions of a task, less those that somebody registered by hand."""
     found = client.search_model_versions(f"name = '{model_of(task)}'")
     return [one for one in found if Version.of(int(one.version), one.tags, False)]
 
@@ -188,7 +188,7 @@ def known(client: MlflowClient, task: str, number: int | None = None) -> list[in
 
 
 def retried(call: Callable[[], T]) -> T:
-    """The result of a call which may meet another writer: again after a random wait, up to some seconds.
+    """The result of a call that may meet another writer: again after a random wait, up to some seconds.
     Errors: TrackingUnavailable.
     """
     retries = Retrying(
