@@ -36,7 +36,7 @@ from sweeps.early_stopping.rule import Criterion, Curve, candidate, criterion_of
 from sweeps.settings import resolve
 from sweeps.training.autotune import choose
 from sweeps.workers.worker import member_of
-from tracking.decision.policies import Tolerances
+from tracking.decision.terms import Tolerances
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)
 METRICS = ("accuracy", "nll_calibrated")

@@ -43,8 +43,10 @@ from sweeps.settings import resolve
 from sweeps.training.autotune import choose
 from sweeps.training.engine import Engine
 from sweeps.workers.worker import member_of
-from tracking.decision.policies import POLICIES, Terms, harmless, tied
+from tracking.decision.policies import POLICIES, tied
 from tracking.decision.screening import SHORT, Screening
+from tracking.decision.terms import Terms
+from tracking.decision.tie import harmless
 from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 
 Array = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from sweeps.task import Precision, Task
-from tracking.decision.policies import Terms, Tolerances
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Terms, Tolerances
 
 FROM_RECIPE = 4.0
 """A range which is not given is the recipe's value divided and multiplied by this."""

@@ -17,8 +17,9 @@ from sweeps.site import LAUNCHES, Site
 from sweeps.task import OPTIMISERS, PRECISIONS, PinnedExecution, Recipe, Task
 from sweeps.task_patterns import matching
 from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
-from tracking.decision.policies import POLICIES, Tolerances
+from tracking.decision.policies import POLICIES
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Tolerances
 
 LEAST_GRACE = 3.0
 TUNABLE = ("learning_rate", "weight_decay", "smoothing")

@@ -1,4 +1,4 @@
-"""tracking: records of what was measured, the policies which choose ε from them, and MLflow. Imports neither
+"""tracking: records of what was measured, the policies that choose ε from them, and MLflow. Imports neither
 torch nor sweeps.
 """
 

@@ -144,14 +144,14 @@ def known(value: float | None, decimals: int = 3) -> str:
 
 
 def range_of(record: Recommendation) -> str:
-    """The ε which the screening cannot tell apart, "" where that is not known."""
+    """The ε that the screening cannot tell apart, "" where that is not known."""
     return f"{epsilon(record.tied[0])} to {epsilon(record.tied[1])}" if record.tied else ""
 
 
 def by_metric(
     what: str, before: Mapping[str, Interval], after: Mapping[str, Interval]
 ) -> Iterable[tuple[str, str, str]]:
-    """A row per metric which is no row of its own; where one of the two records holds none, a single row says
+    """A row per metric that is no row of its own; where one of the two records holds none, a single row says
     so.
     """
     if bool(before) != bool(after):

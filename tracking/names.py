@@ -16,7 +16,7 @@ NAMES = {
     "run_id": "[0-9a-f]{32}",
     "created": r"\d{4}-\d\d-\d\dT[0-9:.+-]{1,30}",
 }
-"""What tags of a version may be which become parts of addresses and paths: whoever writes to the registry can
+"""What tags of a version may be that become parts of addresses and paths: whoever writes to the registry can
 edit them.
 """
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: one minus sign, never -0.0, no digits which only a binary fraction has."""
+"""Numbers as people read them: one minus sign, never -0.0, no digits that only a binary fraction has."""
 
 import math
 

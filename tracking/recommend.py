@@ -37,8 +37,8 @@ def recommendation(
 
     Args:
         task: `dataset/architecture`.
-        policy: by default the one which the sweep was run with.
-        version: by default the one which is recommended: the latest, unless another was restored or pinned.
+        policy: by default the one that the sweep was run with.
+        version: by default the one that is recommended: the latest, unless another was restored or pinned.
         tracking_uri: by default MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db in the working directory.
 
     Errors: WrongName; NotPublished, saying which recommendations there are; TrackingUnavailable.
@@ -47,7 +47,7 @@ def recommendation(
 
 
 def resolved(tracking_uri: str | None) -> str:
-    """The tracking store: the given one, that of the environment, or the file which MLflow uses by
+    """The tracking store: the given one, that of the environment, or the file that MLflow uses by
     default.
     """
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI

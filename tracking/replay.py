@@ -19,7 +19,7 @@ OUTBOX = "outbox"
 DEFAULT_STATE = "lscal-state"
 WAIT_SECONDS = 0.2
 OTHERS_SECONDS = 10
-"""How long entries which another process is sending are waited for."""
+"""How long entries that another process is sending are waited for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tracking.decision.policies import Tolerances
+from tracking.decision.terms import Tolerances
 from tracking.records.outcome import Interval
 
 FINISHED = 3

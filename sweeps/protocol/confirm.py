@@ -19,9 +19,11 @@ from lscal.summary import Summary, Whole
 from sweeps.data.dataset import Dataset
 from sweeps.scoring import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
 from sweeps.training.beam_search import bleu
-from tracking.decision.policies import TARGETS, Target, Terms, settled
 from tracking.decision.prices import Prices
 from tracking.decision.sequential import claim, looks
+from tracking.decision.settled import settled
+from tracking.decision.targets import TARGETS, Target
+from tracking.decision.terms import Terms
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Interval, Outcome
 

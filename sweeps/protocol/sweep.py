@@ -38,8 +38,10 @@ from sweeps.training.engine import Engine
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker, weights_path
-from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, tied
+from tracking.decision.decide import claimed, decide
+from tracking.decision.policies import INCUMBENT, candidates, tied
 from tracking.decision.power import sentences as told
+from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.mlflow.model import ExportedModel
 from tracking.records.comparison import Comparison

@@ -21,7 +21,7 @@ from sweeps.recording.requests import (
     UploadProgress,
 )
 from tracking.mlflow.client import TrackingUnavailable
-from tracking.mlflow.runs import Sweep
+from tracking.mlflow.runs import SweepRuns
 from tracking.outbox.follow import Follower
 from tracking.outbox.outbox import Outbox, Record, digest
 from tracking.records.about import About
@@ -79,9 +79,9 @@ class Uploader:
         left = len(self.sender.waiting(study)) + sum(one.about.study == study for one in self.late)
         return UploadProgress(left, self.follower.away, tuple(self.not_sent))
 
-    def runs(self, about: About) -> Sweep:
+    def runs(self, about: About) -> SweepRuns:
         """The runs of a sweep. Errors: TrackingUnavailable."""
-        return Sweep(self.sender.connected(), about)
+        return SweepRuns(self.sender.connected(), about)
 
     def put_late(self) -> bool:
         """Put the outcomes of the first request to catch up into the outbox, unless they are there or in

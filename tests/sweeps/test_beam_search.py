@@ -25,7 +25,7 @@ from sweeps.training.beam_search import bleu, sentence_statistics, statistics_of
 from sweeps.training.member import Member
 from sweeps.training.population import LoopedPopulation
 from sweeps.training.smoothing_kinds import SmoothingNoise
-from tracking.decision.policies import Terms
+from tracking.decision.terms import Terms
 
 sacrebleu = pytest.importorskip("sacrebleu.metrics")
 pytest.importorskip("tokenizers")

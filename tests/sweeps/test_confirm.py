@@ -9,7 +9,6 @@ from lscal.selective import risk_coverage
 from sweeps.data.dataset import Dataset, Split
 from sweeps.protocol.confirm import BySeed, Confirmation, batches, bounds, confirm
 from sweeps.scoring import risks_of
-from tracking.decision.policies import Terms
 from tracking.decision.prices import Prices
 from tracking.records.outcome import Bins
 from tracking.report.summary import people

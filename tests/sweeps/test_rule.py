@@ -21,7 +21,7 @@ from sweeps.early_stopping.rule import (
     relative_error,
     survivors,
 )
-from tracking.decision.policies import Tolerances
+from tracking.decision.terms import Tolerances
 from tracking.records.outcome import spread
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)

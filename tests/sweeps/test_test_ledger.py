@@ -15,8 +15,8 @@ from sweeps.protocol.test_ledger import (
 from sweeps.settings import resolve
 from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from tracking.decision.policies import Tolerances
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Tolerances
 
 CONTROL, FIRST, SECOND = ({"epsilon": epsilon} for epsilon in (0.0, 0.1, 0.25))
 

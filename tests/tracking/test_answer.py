@@ -18,8 +18,11 @@ from starlette.testclient import TestClient
 from lscal.calibrators.temperature import HIGHEST, LOWEST
 from tracking import recommendation, recommended_epsilon
 from tracking.api.routes import application
-from tracking.decision import policies
+from tracking.decision.conditions import COUNTED
+from tracking.decision.recommend import LEAST_TEMPERATURE, MOST_TEMPERATURE, Source, recommend, temperature_of
 from tracking.decision.screening import Screening
+from tracking.decision.sequential import seeds_to_settle
+from tracking.decision.terms import Terms
 from tracking.decision.verdict import verdict
 from tracking.diff import main as diff
 from tracking.mlflow import note
@@ -260,9 +263,9 @@ def judged(value, half, taken=False, name="accuracy", effect=0.003, seeds=8, own
         differences={**chosen.differences, "accuracy": found},
         claims={**chosen.claims, "accuracy": claim},
     )
-    terms = policies.Terms(name, effect=effect)
-    source = policies.Source("s", None, "uniform", 629, 1, "now", 270)
-    return policies.recommend(name, chosen.outcome.point, changed, control, taken, terms, source, (0.05, 0.3))
+    terms = Terms(name, effect=effect)
+    source = Source("s", None, "uniform", 629, 1, "now", 270)
+    return recommend(name, chosen.outcome.point, changed, control, taken, terms, source, (0.05, 0.3))
 
 
 def test_a_decision_carries_the_whole_answer():
@@ -316,13 +319,13 @@ def test_what_is_not_known_says_what_it_would_take(value):
     )
     interval = Interval(value, 0.0, 0.0, 0.0005, 0.005, 50.0)
     assert more == min(
-        count for execution in executions if (count := policies.seeds_to_settle(interval, 8, *execution))
+        count for execution in executions if (count := seeds_to_settle(interval, 8, *execution))
     )
 
 
 def test_a_gain_whose_claim_is_not_accepted_is_not_known_and_says_why():
     found = judged(0.01, 0.005, taken=False)
-    assert (found.epsilon, found.verdict, found.settles) == (0.0, "not known", policies.COUNTED)
+    assert (found.epsilon, found.verdict, found.settles) == (0.0, "not known", COUNTED)
 
 
 def test_no_gain_of_interest_is_told_from_not_known():
@@ -332,13 +335,13 @@ def test_no_gain_of_interest_is_told_from_not_known():
 
 def test_a_temperature_at_the_end_of_its_range_is_left_out_and_counted():
     outcome = FOUND.comparisons[0].outcome
-    assert (policies.LEAST_TEMPERATURE, policies.MOST_TEMPERATURE) == (LOWEST, HIGHEST)
-    assert policies.temperature_of(replace(outcome, temperature=(0.5, 0.7, HIGHEST))) == (
+    assert (LEAST_TEMPERATURE, MOST_TEMPERATURE) == (LOWEST, HIGHEST)
+    assert temperature_of(replace(outcome, temperature=(0.5, 0.7, HIGHEST))) == (
         pytest.approx(0.6),
         1,
     )
-    assert policies.temperature_of(replace(outcome, temperature=(LOWEST, LOWEST))) == (LOWEST, 2)
-    assert policies.temperature_of(replace(outcome, temperature=())) == (None, 0)
+    assert temperature_of(replace(outcome, temperature=(LOWEST, LOWEST))) == (LOWEST, 2)
+    assert temperature_of(replace(outcome, temperature=())) == (None, 0)
 
 
 # ---- the same everywhere

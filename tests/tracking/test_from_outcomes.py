@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tracking.decision.from_outcomes import compare, decide_on
-from tracking.decision.policies import Terms
+from tracking.decision.terms import Terms
 from tracking.records.outcome import Bins, Outcome
 
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)

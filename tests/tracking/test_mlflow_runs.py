@@ -26,7 +26,7 @@ from sweeps.training import export
 from tracking.mlflow import registry, versions
 from tracking.mlflow.client import identity
 from tracking.mlflow.note import numbers
-from tracking.mlflow.runs import Sweep, metric, metrics_of, trial_name
+from tracking.mlflow.runs import SweepRuns, metric, metrics_of, trial_name
 from tracking.outbox.outbox import Record
 from tracking.records.about import About
 from tracking.records.evidence import Evidence
@@ -50,7 +50,7 @@ NAME = versions.model_of(FOUND.task)
 
 def begun(client, found=FOUND):
     """A sweep in MLflow, and the evidence with its run."""
-    sweep = Sweep(client, replace(ABOUT, task=found.task, study=found.study))
+    sweep = SweepRuns(client, replace(ABOUT, task=found.task, study=found.study))
     named = {key: replace(one, run_id=sweep.parent) for key, one in found.recommendations.items()}
     return sweep, replace(found, run_id=sweep.parent, recommendations=named)
 

@@ -2,22 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from tracking.decision import policies
-from tracking.decision.policies import (
-    INCUMBENT,
-    POLICIES,
-    Prices,
-    Source,
-    Terms,
-    Tolerances,
-    accepted,
-    candidates,
-    claimed,
-    recommend,
-    settled,
-    weights,
-)
+from tracking.decision.decide import accepted, claimed, decide
+from tracking.decision.holm import weights
+from tracking.decision.policies import INCUMBENT, POLICIES, candidates
+from tracking.decision.prices import Prices
+from tracking.decision.recommend import Source, recommend
 from tracking.decision.screening import Screening
+from tracking.decision.settled import settled
+from tracking.decision.terms import Terms, Tolerances
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Bins, Interval, Outcome
 from tracking.records.point import key_of
@@ -112,7 +104,7 @@ def comparison(
 CONTROL = comparison(0.0, gap=0.003)
 
 
-def decide(policy, found, terms=TERMS, openings=1):
+def decision_of(policy, found, terms=TERMS, openings=1):
     terms = replace(terms, policy=policy)
     taken = accepted({policy: found}, terms)[policy]
     return recommend(
@@ -121,7 +113,7 @@ def decide(policy, found, terms=TERMS, openings=1):
 
 
 def test_a_proven_harmless_gain_is_adopted():
-    found = decide("safe", comparison(0.2))
+    found = decision_of("safe", comparison(0.2))
     assert found.epsilon == 0.2
     assert found.epsilon_wrong_classes == pytest.approx(0.18)
     assert [condition.met for condition in found.conditions] == [True] * 4
@@ -140,7 +132,7 @@ def test_a_proven_harmless_gain_is_adopted():
     ("gain", "p"), [((0.003, -0.001, 0.007), 0.06), ((0.003, 0.0, 0.006), 0.0251), ((0.0, 0.0, 0.0), 1.0)]
 )
 def test_a_gain_which_cannot_be_told_from_zero_is_not_adopted_and_the_sentence_says_so(policy, gain, p):
-    found = decide(policy, comparison(0.2, gain=gain, p=p))
+    found = decision_of(policy, comparison(0.2, gain=gain, p=p))
     assert found.epsilon == 0
     assert found.candidate == 0.2
     assert "cannot be told from zero" in found.reason
@@ -149,16 +141,16 @@ def test_a_gain_which_cannot_be_told_from_zero_is_not_adopted_and_the_sentence_s
 
 
 def test_a_loss_is_called_a_loss():
-    found = decide("accuracy", comparison(0.2, gain=(-0.01, -0.02, -0.001), p=1.0))
+    found = decision_of("accuracy", comparison(0.2, gain=(-0.01, -0.02, -0.001), p=1.0))
     assert "is a loss" in found.reason
     assert "wrong side" in found.conditions[0].remedy
 
 
 def test_more_seeds_or_more_examples_are_what_would_settle_it():
-    few = decide("accuracy", comparison(0.2, gain=(0.004, -0.0005, 0.0085), p=0.05)).conditions[0].remedy
+    few = decision_of("accuracy", comparison(0.2, gain=(0.004, -0.0005, 0.0085), p=0.05)).conditions[0].remedy
     assert few.split()[0].isdigit()
     assert "more seeds would settle it" in few
-    never = decide("accuracy", comparison(0.2, gain=(0.0015, -0.003, 0.006), p=0.3)).conditions[0].remedy
+    never = decision_of("accuracy", comparison(0.2, gain=(0.0015, -0.003, 0.006), p=0.3)).conditions[0].remedy
     assert "no number of seeds" in never
     assert "test examples (now 1000)" in never
 
@@ -172,21 +164,21 @@ def test_more_seeds_or_more_examples_are_what_would_settle_it():
     ],
 )
 def test_safe_refuses_what_recalibration_cannot_repair(harm, name):
-    found = decide("safe", comparison(0.2, **harm))
+    found = decision_of("safe", comparison(0.2, **harm))
     assert found.epsilon == 0
     assert [condition.name for condition in found.conditions if not condition.met] == [name]
     assert all(condition.remedy for condition in found.conditions if not condition.met)
-    assert decide("accuracy", comparison(0.2, **harm)).epsilon == 0.2
+    assert decision_of("accuracy", comparison(0.2, **harm)).epsilon == 0.2
 
 
 def test_raw_refuses_underconfidence_which_safe_leaves_to_recalibration():
     smoothed = comparison(0.2, gap=-0.18)
-    assert decide("safe", smoothed).epsilon == 0.2
-    found = decide("raw", smoothed)
+    assert decision_of("safe", smoothed).epsilon == 0.2
+    found = decision_of("raw", smoothed)
     assert found.epsilon == 0
     assert [condition.name for condition in found.conditions if not condition.met] == ["confidence kept"]
     assert "policy safe" in found.conditions[-1].remedy
-    assert decide("raw", comparison(0.2, gap=0.0099)).epsilon == 0.2
+    assert decision_of("raw", comparison(0.2, gap=0.0099)).epsilon == 0.2
 
 
 def test_raw_allows_a_gap_no_worse_than_that_of_the_control():
@@ -198,16 +190,16 @@ def test_raw_allows_a_gap_no_worse_than_that_of_the_control():
 
 
 def test_calibrated_and_utility_claim_what_they_are_named_for():
-    assert decide("calibrated", comparison(0.2, nll_p=0.02, p=1.0)).epsilon == 0.2
-    assert decide("calibrated", comparison(0.2, nll_p=0.03, p=0.001)).epsilon == 0
-    assert decide("utility", comparison(0.2, cost_p=0.02, p=1.0)).epsilon == 0.2
-    assert decide("utility", comparison(0.2, cost_p=0.03, p=0.001)).epsilon == 0
-    assert "a fall" in decide("utility", comparison(0.2, cost_p=0.02)).reason
+    assert decision_of("calibrated", comparison(0.2, nll_p=0.02, p=1.0)).epsilon == 0.2
+    assert decision_of("calibrated", comparison(0.2, nll_p=0.03, p=0.001)).epsilon == 0
+    assert decision_of("utility", comparison(0.2, cost_p=0.02, p=1.0)).epsilon == 0.2
+    assert decision_of("utility", comparison(0.2, cost_p=0.03, p=0.001)).epsilon == 0
+    assert "a fall" in decision_of("utility", comparison(0.2, cost_p=0.02)).reason
 
 
 def test_tolerances_are_the_plans():
     harmed = comparison(0.2, nll=0.03)
-    assert decide("safe", harmed, Terms(tolerances=Tolerances(nll_relative=0.05))).epsilon == 0.2
+    assert decision_of("safe", harmed, Terms(tolerances=Tolerances(nll_relative=0.05))).epsilon == 0.2
 
 
 def test_a_candidate_which_diverged_with_fresh_seeds_is_not_adopted():
@@ -217,7 +209,7 @@ def test_a_candidate_which_diverged_with_fresh_seeds_is_not_adopted():
 
 
 def test_further_openings_of_the_test_split_are_told():
-    assert "opened 3 times" in decide("safe", comparison(0.2), openings=3).reason
+    assert "opened 3 times" in decision_of("safe", comparison(0.2), openings=3).reason
 
 
 def test_policies_with_the_same_candidate_and_target_make_one_claim():
@@ -242,8 +234,8 @@ def test_of_translations_bleu_is_claimed_in_the_place_of_accuracy():
         plain, claims=claims, estimates={**plain.estimates, "bleu": Interval(0.3, 0.29, 0.31)}
     )
     translated = replace(translated, differences={**plain.differences, "bleu": none})
-    assert decide("safe", plain).epsilon == 0.2
-    told = decide("safe", translated)
+    assert decision_of("safe", plain).epsilon == 0.2
+    told = decision_of("safe", translated)
     assert told.epsilon == 0
     assert "its BLEU difference of 0.00" in told.reason
     assert claimed({"safe": {"epsilon": 0.2}}, {"epsilon=0.2": translated}, TERMS) == [claims["bleu"]]
@@ -263,7 +255,7 @@ def decided(published, own):
     chosen = {"safe": own.outcome.point}
     ties = {"safe": (0.05, 0.3)}
     both = [
-        policies.decide(chosen, found, "epsilon=0.0", TERMS, SOURCE, tied=ties, incumbent=one)
+        decide(chosen, found, "epsilon=0.0", TERMS, SOURCE, tied=ties, incumbent=one)
         for one in (published.outcome.point, None)
     ]
     return both[0]["safe"], both[1]["safe"]

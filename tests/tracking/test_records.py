@@ -5,9 +5,13 @@ from pathlib import Path
 
 import made
 import pytest
+from fastapi.testclient import TestClient
+from published import publish
 
+from tracking.api.routes import application
 from tracking.mlflow.versions import Version
 from tracking.outbox.outbox import Entry, Record
+from tracking.recommend import main
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Bins, Interval, Outcome
 from tracking.records.recommendation import Recommendation
@@ -177,3 +181,14 @@ def test_numbers_that_json_has_not_come_back_as_what_they_were():
     assert math.isnan(Evidence.from_json(evidence.to_json()).outcomes[0].metrics["select/accuracy"][0])
     wide = replace(RECORDS[Recommendation], accuracy=Interval(0.9, -math.inf, math.inf))
     assert Recommendation.from_json(wide.to_json()) == wide
+
+
+def test_a_tag_that_was_edited_is_named_by_the_command_and_by_the_api(client, uri, capsys):
+    publish(client, made.evidence())
+    values = json.loads(RECORDS[Recommendation].to_json()) | {"epsilon": 7}
+    client.set_model_version_tag("digits--mlp", "1", "recommendation.safe", json.dumps(values))
+    told = "tag recommendation.safe of version 1 of digits/mlp: epsilon is 7; wanted less than 1."
+    assert main(["digits/mlp", "--tracking-uri", uri]) == 1
+    assert capsys.readouterr().err == f"error: {told}\n"
+    answer = TestClient(application(uri)).get("/v1/tasks/digits/mlp/recommendation")
+    assert (answer.status_code, answer.json()["detail"]) == (404, told)

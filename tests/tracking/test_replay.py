@@ -22,7 +22,7 @@ from published import free_port
 
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingAway, TrackingUnavailable, reach
-from tracking.mlflow.runs import Sweep, complete
+from tracking.mlflow.runs import SweepRuns, complete
 from tracking.outbox.follow import Follower, follow
 from tracking.outbox.outbox import Outbox
 from tracking.outbox.sender import ATTEMPTS, Sender
@@ -298,7 +298,7 @@ def test_writers_which_begin_at_once_leave_one_parent_and_one_run_per_trial(clie
         start.wait(30)
         for _ in range(ATTEMPTS):  # as a sender does
             with suppress(MlflowException):
-                Sweep(own, about(uri)).trial(record.outcome, {LOGITS: bytes([number % 2]) * 1000}, {})
+                SweepRuns(own, about(uri)).trial(record.outcome, {LOGITS: bytes([number % 2]) * 1000}, {})
                 break
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
@@ -306,12 +306,12 @@ def test_writers_which_begin_at_once_leave_one_parent_and_one_run_per_trial(clie
         thread.start()
     for thread in threads:
         thread.join()
-    Sweep(client, about(uri)).tidy()
+    SweepRuns(client, about(uri)).tidy()
     whole(client, 2)
 
 
 def test_of_runs_made_at_once_every_writer_takes_the_same(client, uri):
-    sweep = Sweep(client, about(uri))
+    sweep = SweepRuns(client, about(uri))
     client.create_run(sweep.experiment, tags={"study": FOUND.study, "uid": "often"})
     for _ in range(6):
         taken = sweep.create("uid = 'often'", "another", {"uid": "often"}, None)
@@ -319,7 +319,7 @@ def test_of_runs_made_at_once_every_writer_takes_the_same(client, uri):
 
 
 def test_publishing_joins_two_parents_and_removes_what_is_double(client, uri, tmp_path):
-    sweep = Sweep(client, about(uri))
+    sweep = SweepRuns(client, about(uri))
     sweep.trial(trial(0, uri).outcome, {LOGITS: bytes(1000)}, {})
     other = client.create_run(sweep.experiment, tags={"study": FOUND.study, "role": "sweep"})
     half = {"study": FOUND.study, "role": "trial", "mlflow.parentRunId": other.info.run_id}

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracking.decision.policies import POLICIES, Terms, candidates, in_tie, tied
+from tracking.decision.policies import POLICIES, candidates, in_tie, tied
 from tracking.decision.prices import Prices
 from tracking.decision.screening import SHORT, Screening, Tie, middle, shortened
+from tracking.decision.terms import Terms
 from tracking.records.evidence import Surface
 from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 

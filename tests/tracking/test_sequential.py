@@ -16,7 +16,7 @@ from tracking.decision.sequential import (
     least_level,
     looks,
     seeds_to_settle,
-    verdict,
+    state_of,
 )
 from tracking.records.comparison import Claim
 from tracking.records.outcome import Interval
@@ -101,7 +101,7 @@ def test_the_interval_excludes_zero_exactly_where_p_is_at_most_its_level(better,
         8: Interval(value * better, 0, 0, 0.0012, 0.0021, 70.0),
     }
     found = claim(looked, 16, better)
-    assert (found.p <= LEVEL) == (verdict(found, better) == "proven")
+    assert (found.p <= LEVEL) == (state_of(found, better) == "proven")
     assert found.seeds == (4, 8)
     assert found.values == (0.002 * better, value * better)
     assert (found.low + found.high) / 2 == pytest.approx(value * better)
@@ -125,16 +125,16 @@ def test_looks_out_of_order_are_refused(counts):
         claim({seeds: Interval(0.0, 0.0, 0.0) for seeds in counts}, 16, 1)
 
 
-def test_verdicts():
+def test_claims_are_proven_hopeless_or_open():
     def between(low, high):
         return Claim(0.1, low, high, (4,), (0.0,))
 
-    assert verdict(between(0.001, 0.02), 1, 0.003) == "proven"
-    assert verdict(between(-0.001, 0.002), 1, 0.003) == "hopeless"
-    assert verdict(between(-0.001, 0.004), 1, 0.003) == "open"
-    assert verdict(between(-0.02, -0.001), -1) == "proven"
-    assert verdict(between(0.001, 0.02), -1) == "hopeless"
-    assert verdict(between(-0.001, 0.02), -1) == "open"
+    assert state_of(between(0.001, 0.02), 1, 0.003) == "proven"
+    assert state_of(between(-0.001, 0.002), 1, 0.003) == "hopeless"
+    assert state_of(between(-0.001, 0.004), 1, 0.003) == "open"
+    assert state_of(between(-0.02, -0.001), -1) == "proven"
+    assert state_of(between(0.001, 0.02), -1) == "hopeless"
+    assert state_of(between(-0.001, 0.02), -1) == "open"
 
 
 @pytest.mark.parametrize("ratio", [0.05, 4.0])
@@ -153,9 +153,9 @@ def test_false_claims_stay_rare_and_the_interval_covers_at_whatever_look_seeds_s
             freedom = error**2 / (1 / 1023 + (spread / count) ** 2 / (count - 1))
             looked[count] = Interval(shared + seeds[:count].mean(), 0, 0, 1.0, spread**0.5, freedom)
             found = claim(looked, planned, 1)
-            if verdict(found, 1) != "open":
+            if state_of(found, 1) != "open":
                 break
-        false += verdict(found, 1) == "proven"
+        false += state_of(found, 1) == "proven"
         covered += found.low <= 0 <= found.high
     assert false <= stats.binom.ppf(0.999, trials, LEVEL)
     assert covered >= stats.binom.ppf(0.001, trials, 0.95)
@@ -210,7 +210,7 @@ def test_the_seeds_to_settle_are_the_fewest_which_do(value, threshold, better):
         done = claim(
             {count: Interval(value - threshold, 0, 0, 0.001, 0.003) for count in looks(seeds)}, seeds, better
         )
-        return verdict(done, better) == "proven"
+        return state_of(done, better) == "proven"
 
     assert proven(4 + more)
     assert not proven(4 + more - 4)

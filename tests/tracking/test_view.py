@@ -11,7 +11,7 @@ import pytest
 from published import mlflow_server
 
 from tracking.mlflow import view
-from tracking.mlflow.runs import Sweep, connect
+from tracking.mlflow.runs import SweepRuns, connect
 from tracking.records.about import About
 from tracking.records.inputs import Inputs
 from tracking.records.outcome import Facts
@@ -30,7 +30,7 @@ def published(initialised, tmp_path_factory):
     with mlflow_server(f"sqlite:///{folder}/mlflow.db", folder) as address:
         facts = Facts({"dataset": "digits"}, {}, "digits", "0123456789abcdef", "bundled", FOUND.plan)
         client = connect(address)
-        sweep = Sweep(
+        sweep = SweepRuns(
             client,
             About(
                 FOUND.task,

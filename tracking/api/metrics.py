@@ -15,7 +15,7 @@ from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Methods which have a name among the labels: a client can invent others without end."""
+"""Methods that have a name among the labels: a client can invent others without end."""
 
 
 class Traffic:
@@ -50,7 +50,7 @@ class Traffic:
 
 
 class Counted:
-    """Notes each request which reaches an application. The gate is before it: HEAD comes as GET, and 304 is
+    """Notes each request that reaches an application. The gate is before it: HEAD comes as GET, and 304 is
     made of 200 later.
     """
 

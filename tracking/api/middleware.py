@@ -1,4 +1,4 @@
-"""Gate: what every request passes on its way to an application which only answers, and every answer on its
+"""Gate: what every request passes on its way to an application that only answers, and every answer on its
 way back.
 """
 
@@ -26,7 +26,7 @@ SECURITY = {
 }
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE = f"{NOTHING}; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-"""Content-Security-Policy of a page which is one file: its own scripts, styles and pictures, and no
+"""Content-Security-Policy of a page that is one file: its own scripts, styles and pictures, and no
 connection to anywhere.
 """
 

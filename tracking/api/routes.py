@@ -32,7 +32,7 @@ from tracking.report.answer import Whole
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 REMEMBERED = 64
-"""Files of runs which are kept in memory."""
+"""Files of runs that are kept in memory."""
 Dataset = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["digits"])]
 Architecture = Annotated[str, Path(pattern=f"^{PART}$", max_length=LONGEST, examples=["mlp"])]
 Policy = Annotated[
@@ -292,7 +292,7 @@ def add_service(app: FastAPI, uri: str, traffic: Traffic) -> None:
 
 
 def only_known(request: Request) -> None:
-    """Refuse a query with parameters which OpenAPI does not name, or one twice: `?polcy=raw` must not give
+    """Refuse a query with parameters that OpenAPI does not name, or one twice: `?polcy=raw` must not give
     another policy's ε.
     """
     documented = (
@@ -321,19 +321,19 @@ def agreed(request: Request, *offered: str) -> str:
 
 
 def reply(request: Request, content: Any, text: str) -> Response:
-    """JSON, or plain text for a client which prefers it."""
+    """JSON, or plain text for a client that prefers it."""
     media = agreed(request, JSON, TEXT)
     return Response(json.dumps(content, ensure_ascii=False) if media == JSON else text, media_type=media)
 
 
 async def refused(_: Request, error: Any) -> Response:
-    """The answer to a route or method which is not there, and to what a route refuses."""
+    """The answer to a route or method that is not there, and to what a route refuses."""
     headers = {"allow": "GET, HEAD"} if error.status_code == 405 else error.headers
     return problem(error.status_code, str(error.detail), headers)
 
 
 async def malformed(_: Request, error: Any) -> Response:
-    """The answer to a parameter which is not of its form; what came is not repeated."""
+    """The answer to a parameter that is not of its form; what came is not repeated."""
     wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return problem(422, "; ".join(wrong))
 
@@ -369,7 +369,7 @@ def amended(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def described(schema: dict[str, Any]) -> str:
-    """The OpenAPI document as a page which loads nothing."""
+    """The OpenAPI document as a page that loads nothing."""
     parts = []
     for path, methods in schema["paths"].items():
         get = methods["get"]

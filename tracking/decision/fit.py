@@ -57,7 +57,7 @@ SWELLS = (0.0, 1.0, 3.0)
 SWELL_LENGTH = 0.02
 """The ε over which that fades."""
 ALIKE = (0.0, 0.5, 0.9)
-"""The share of the noise's variance which neighbouring trials of a seed have in common."""
+"""The share of the noise's variance that neighbouring trials of a seed have in common."""
 ALIKE_LENGTH = 0.3
 """How far neighbours are, as a share of the range of √ε."""
 APART = 0.25
@@ -100,13 +100,13 @@ class Coordinates:
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Where points lie. Numbers beside ε are tuned on a log scale; values which are text are the same or not.
+    """Where points lie. Numbers beside ε are tuned on a log scale; values that are text are the same or not.
 
     Attributes:
         low, high: the range of ε.
         numbers: name -> range over the trials; a number below it is taken for its lower end: 0 has no
             logarithm.
-        words: name -> the texts which occur.
+        words: name -> the texts that occur.
     """
 
     low: float
@@ -116,7 +116,7 @@ class Space:
 
     @classmethod
     def of(cls, points: Sequence[Mapping[str, Any]], low: float, high: float) -> Self:
-        """The space which trials span; a name with the same value in all of them is no dimension."""
+        """The space that trials span; a name with the same value in all of them is no dimension."""
         varied = sorted(
             name for name in points[0] if name != "epsilon" and len({point[name] for point in points}) > 1
         )
@@ -157,7 +157,7 @@ class Space:
         )
 
     def drawn(self, count: int) -> list[dict[str, Any]]:
-        """Combinations of the other tuned values which fill their ranges evenly (an additive recurrence with
+        """Combinations of the other tuned values that fill their ranges evenly (an additive recurrence with
         roots of primes).
         """
         roots = dict(
@@ -221,7 +221,7 @@ class Fit:
     def of(cls, outcomes: Sequence[Outcome], metric: str, low: float, high: float) -> Self:
         """The fit of a metric over trials; `low` and `high` are the range of ε that was searched.
 
-        Trials need not have the same seeds: the set of seeds is taken which keeps the most members, the
+        Trials need not have the same seeds: the set of seeds is taken that keeps the most members, the
         trials that have all of them take part with these, and the others are left out.
 
         Errors: ValueError where fewer than two trials remain.
@@ -335,7 +335,7 @@ def goodness(metric: str, values: Array) -> Array:
 
 
 def in_common(outcomes: Sequence[Outcome], metric: str) -> tuple[list[Outcome], tuple[int, ...]]:
-    """The trials which take part in a fit, and the seeds that all of them have."""
+    """The trials that take part in a fit, and the seeds that all of them have."""
     finite = [
         one
         for one in outcomes
@@ -459,5 +459,5 @@ def log_determinant(matrix: Array) -> float:
 
 
 def negligible(values: Array) -> float:
-    """A variance far below what matters, so that values which are all the same have a likelihood."""
+    """A variance far below what matters, so that values that are all the same have a likelihood."""
     return 1e-14 * float((values**2).mean()) + 1e-30

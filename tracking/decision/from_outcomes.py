@@ -1,13 +1,17 @@
-"""Decision: what the policies recommend from outcomes alone, without logits: for trials which were trained
+"""Decision: what the policies recommend from outcomes alone, without logits: for trials that were trained
 elsewhere, or simulated.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
-from tracking.decision.policies import POLICIES, TARGETS, Source, Terms, decide
+from tracking.decision.decide import decide
+from tracking.decision.policies import POLICIES
+from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.decision.sequential import claim
+from tracking.decision.targets import TARGETS
+from tracking.decision.terms import Terms
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Interval, Outcome, spread
 from tracking.records.point import Point, key_of
@@ -30,8 +34,8 @@ def decide_on(
     A candidate is taken to be the nearest ε that was confirmed. How far the test examples themselves may
     mislead is not known without logits, as `sweeps.run` has them: they are taken to weigh as much as the
     spread of a single seed, which is on the safe side for the tasks in docs/statistics.md; not at all where
-    outcomes have no `bins` of *test*, as values which were drawn without examples. With one seed nothing is
-    claimed. A metric which a condition needs and no trial has counts as unchanged.
+    outcomes have no `bins` of *test*, as values that were drawn without examples. With one seed nothing is
+    claimed. A metric that a condition needs and no trial has counts as unchanged.
 
     Errors: ValueError where ε = 0 is missing in a stage.
     """

@@ -8,7 +8,7 @@ has the variance
     σ_x²/n + σ_d²/S,    σ_d² = σ_b² + σ_e²/n,
 
 of which more seeds never remove the first part. d² has mean ψ, the discordance of McNemar's test (Connor
-1987); σ_x² = ρψ and σ_e² = (1-ρ)ψ, where ρ is the share of it which two seeds have in common. Two seeds on
+1987); σ_x² = ρψ and σ_e² = (1-ρ)ψ, where ρ is the share of it that two seeds have in common. Two seeds on
 some hundred examples leave a handful of discordant ones, and one degree of freedom for σ_b. So ρ and σ_b² are
 drawn towards what was measured on whole tasks (docs/statistics.md), the more the fewer there are.
 """
@@ -166,7 +166,7 @@ class Design:
         return crossing([(final / self.error.error(seeds)) ** 2 for seeds in planned], deviates, gain / final)
 
     def detectable(self) -> float:
-        """The gain which is proven with probability 0.8, to a thousandth of it."""
+        """The gain that is proven with probability 0.8, to a thousandth of it."""
         last = self.error.error(self.seeds)
         low, high = (
             max(limit(self.error), last / 64),
@@ -179,7 +179,7 @@ class Design:
 
 
 def limit(error: Interval) -> float:
-    """The gain which infinitely many seeds prove with probability 0.8 in one look: (z₀.₉₇₅ + z₀.₈)·σ_x/√n."""
+    """The gain that infinitely many seeds prove with probability 0.8 in one look: (z₀.₉₇₅ + z₀.₈)·σ_x/√n."""
     from scipy.special import ndtri
 
     return float(ndtri(1 - LEVEL) + ndtri(POWER)) * error.examples
@@ -207,7 +207,7 @@ def examples_for(parts: Parts, seeds: int, gain: float) -> int | None:
 
 
 def seeds_planned(error: Interval, effect: float, confirm_seeds: int | None, most_confirm_seeds: int) -> int:
-    """How many fresh seeds a finalist is to get: as many as were asked for; or the fewest which find a gain
+    """How many fresh seeds a finalist is to get: as many as were asked for; or the fewest that find a gain
     of `effect` or come within 10 % of what any number of them could find, a multiple of 4, at most
     `most_confirm_seeds`.
     """
@@ -274,19 +274,14 @@ def pilot_of(
 ) -> Pilot:
     """What two pairs of members say about the sweep that is to come.
 
-    `right0` and `right1` say whether each held-out example is classified correctly at ε = 0 and at `epsilon`,
-    by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside ε = 0.
-    `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`.
-
-    `discordance` and `disagreement` are as counted; the deviations are drawn towards what is usual
-    (`Parts.of`). Members are those of pilot, screening and confirmation, were all planned seeds used. Errors:
-    ValueError where there are not two seeds of the same examples.
+    `right0` and `right1` hold whether each held-out example is classified correctly at ε = 0 and at
+    `epsilon`, by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside ε
+    = 0. `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`. `discordance` and
+    `disagreement` are as counted; the deviations are drawn towards what is usual (`Parts.of`). Members are
+    those of pilot, screening and confirmation, were all planned seeds used. Errors: ValueError where there
+    are not two seeds of the same examples.
     """
-    if right0.shape != right1.shape or right0.ndim != 2 or right0.shape[0] != 2 or right0.shape[1] < 2:
-        raise ValueError(
-            f"the pilot's members are of shapes {right0.shape} and {right1.shape}; wanted twice (2 seeds,"
-            " examples)"
-        )
+    check_pairs(right0, right1)
     differences = right1.astype(np.float64) - right0
     parts = Parts.of(differences)
     error = parts.on(test_examples)
@@ -324,6 +319,15 @@ def pilot_of(
         hours_needed=None if needed is None else hours(members(needed)),
         price_needed=None if needed is None else price(members(needed)),
     )
+
+
+def check_pairs(right0: NDArray[np.bool_], right1: NDArray[np.bool_]) -> None:
+    """Errors: ValueError where there are not two seeds of the same examples."""
+    if right0.shape != right1.shape or right0.ndim != 2 or right0.shape[0] != 2 or right0.shape[1] < 2:
+        raise ValueError(
+            f"the pilot's members are of shapes {right0.shape} and {right1.shape}; wanted twice (2 seeds,"
+            " examples)"
+        )
 
 
 def sentences(pilot: Pilot) -> tuple[str, ...]:

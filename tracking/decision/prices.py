@@ -1,4 +1,4 @@
-"""Prices: what a decision costs, and the share of examples which is best decided without a review."""
+"""Prices: what a decision costs, and the share of examples that is best decided without a review."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Prices:
     right: float = 0.0
 
     def decided(self, risk: float) -> float:
-        """The expected cost of an example which is decided, with this error rate."""
+        """The expected cost of an example that is decided, with this error rate."""
         return risk * self.wrong + (1 - risk) * self.right
 
     def cost(self, risk: float, coverage: float) -> float:

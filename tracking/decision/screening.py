@@ -1,4 +1,4 @@
-"""Screening: the trials which were trained to their end, and smooth fits of their metrics on *select*; of
+"""Screening: the trials that were trained to their end, and smooth fits of their metrics on *select*; of
 accuracy on *calibrate* as well.
 """
 
@@ -81,7 +81,7 @@ class Screening:
 
     @cached_property
     def epsilons(self) -> tuple[float, ...]:
-        """The ε which may become a candidate: of the grid those no further from a finished trial than from a
+        """The ε that may become a candidate: of the grid those no further from a finished trial than from a
         dropped one, and 0.
         """
         finished = [outcome.epsilon for outcome in self.outcomes]
@@ -186,7 +186,7 @@ class Screening:
         return {metric: self.fit(metric).band(self.grid) for metric in BANDED}
 
     def surfaces(self) -> dict[str, Surface]:
-        """Accuracy over ε and each number which is tuned beside it; what else is tuned has the values of the
+        """Accuracy over ε and each number that is tuned beside it; what else is tuned has the values of the
         most accurate point.
         """
         if len(self.outcomes) == 1:
@@ -205,7 +205,7 @@ class Screening:
 
 
 def priced(outcome: Outcome, prices: Prices) -> Outcome:
-    """A trial with `select/cost`: the expected cost of each seed, at the coverage which `Prices.coverage_of`
+    """A trial with `select/cost`: the expected cost of each seed, at the coverage that `Prices.coverage_of`
     chooses on *calibrate*.
 
     A trial whose risks are not known is returned as it is.

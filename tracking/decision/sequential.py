@@ -34,7 +34,7 @@ from tracking.records.outcome import Interval
 
 Better = Literal[1, -1]
 """1 where a higher value is better (accuracy), -1 where a lower one is (NLL, cost)."""
-Verdict = Literal["proven", "hopeless", "open"]
+State = Literal["proven", "hopeless", "open"]
 Name = TypeVar("Name", bound=Hashable)
 Floats = NDArray[np.float64]
 LEVEL = 0.025
@@ -44,7 +44,7 @@ BATCH = 4
 MOST_LOOKS = 8
 MOST_SEEDS = 4096
 APART = 0.001
-"""Shares which lie closer are integrated as if they were so far apart, which errs on the safe side."""
+"""Shares that lie closer are integrated as if they were so far apart, which errs on the safe side."""
 REACH, FAR = 6.5, 38.0
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 CAUTION = 0.9
@@ -95,7 +95,7 @@ def claim(looked: Mapping[int, Interval], planned: int, better: Better) -> Claim
     )
 
 
-def verdict(found: Claim, better: Better, least: float = 0.0) -> Verdict:
+def state_of(found: Claim, better: Better, least: float = 0.0) -> State:
     """Whether a claim is settled, so that no more seeds are needed for it.
 
     `proven`: the whole interval is a gain. `hopeless`: all of it is a gain of less than `least`, or a loss.
@@ -179,7 +179,7 @@ def cautious_seeds(interval: Interval, seeds: int) -> float:
 
 
 def cautious_shares(interval: Interval, counts: Sequence[int], planned: int) -> tuple[float, ...]:
-    """The share v(planned)/v(S) of the information which each look has, 1 at the planned last one."""
+    """The share v(planned)/v(S) of the information that each look has, 1 at the planned last one."""
     seeds = cautious_seeds(interval, counts[-1])
     variances = [interval.examples**2 + seeds / count for count in (*counts, planned)]
     return tuple(variances[-1] / variance if variance > 0 else 1.0 for variance in variances[:-1])
@@ -280,11 +280,11 @@ def separate(shares: Sequence[float]) -> Floats:
 
 
 class Walk:
-    """Where Brownian motion with drift is at each look, on the paths which have crossed no bound before and
+    """Where Brownian motion with drift is at each look, on the paths that have crossed no bound before and
     can still cross one.
 
     The density is held at the nodes of Gauss-Legendre panels as fine as the steps before and behind it.
-    `least` holds, for each look, a deviate which its bound is not below.
+    `least` holds, for each look, a deviate that its bound is not below.
     """
 
     def __init__(self, times: Floats, least: Floats, drift: float = 0.0) -> None:

@@ -21,7 +21,7 @@ def verdict(
         difference: to ε = 0.
         better: 1 where more of the metric is better, -1 where less is.
         effect: in the metric's unit, 0 where none is of so little interest.
-        accepted: whether a gain is accepted as a claim; one which is not, as other claims are counted with
+        accepted: whether a gain is accepted as a claim; one that is not, as other claims are counted with
             it, is not known.
     """
     low, high = sorted((better * difference.low, better * difference.high))

@@ -133,7 +133,7 @@ def rows(uri: str, query: str, parameters: Mapping[str, str | int]) -> Sequence[
 def get(uri: str, path: str) -> dict[str, Any] | None:
     """GET of MLflow's REST API, None where the thing asked for does not exist.
 
-    Credentials are those which MLflow itself reads from the environment, or those in the URL. Errors:
+    Credentials are those that MLflow itself reads from the environment, or those in the URL. Errors:
     TrackingAway; TrackingUnavailable.
     """
     try:

@@ -1,4 +1,4 @@
-"""Instances: which test examples lost most confidence, as the table with pictures which the MLflow UI
+"""Instances: which test examples lost most confidence, as the table with pictures that the MLflow UI
 shows.
 """
 
@@ -17,7 +17,7 @@ TAGS = {"mlflow.loggedArtifacts": json.dumps([{"path": PATH, "type": "table"}])}
 """What tells the UI that the file is a table."""
 PICTURES = "table_images/instances"
 SIDE = 160
-"""Pixels which the UI gives to a picture; smaller ones it does not enlarge."""
+"""Pixels that the UI gives to a picture; smaller ones it does not enlarge."""
 POINT = "\N{ONE DOT LEADER}"
 """Stands for the decimal point in a column's name: the UI takes a full stop for the path into a nested value,
 and shows nothing.

@@ -1,4 +1,4 @@
-"""Model: a trained network with its temperature, exported, as the folder which MLflow loads and serves.
+"""Model: a trained network with its temperature, exported, as the folder that MLflow loads and serves.
 
 The folder is made here and not by `mlflow.pytorch.save_model`: that imports torch into the process which
 writes to MLflow, and traces the network again.
@@ -16,12 +16,12 @@ FLAVOR = "pytorch"
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A program which takes a batch of stored inputs and returns calibrated probabilities (example, class).
+    """A program that takes a batch of stored inputs and returns calibrated probabilities (example, class).
 
     Attributes:
         dtype, shape: of one stored input, such as uint8 (1, 28, 28).
         classes: the class names.
-        torch: the version which exported it.
+        torch: the version that exported it.
         about: what it is, by name: task, ε, temperature, seed, trial.
         program: a torch.export archive (`.pt2`), whose tensors are raw bytes: nothing in it is unpickled.
     """

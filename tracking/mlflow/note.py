@@ -1,4 +1,4 @@
-"""Note: what MLflow shows above a list of runs and on a run's page, as Markdown which begins with the
+"""Note: what MLflow shows above a list of runs and on a run's page, as Markdown that begins with the
 answer.
 """
 
@@ -29,7 +29,7 @@ class Places:
     Attributes:
         experiment, run: ids; the run is the sweep's.
         version: of the registered model.
-        servable: whether that version is a network which can be loaded.
+        servable: whether that version is a network that can be loaded.
     """
 
     experiment: str

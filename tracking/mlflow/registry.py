@@ -7,9 +7,7 @@ where it belongs, which follows from the versions there are and from two tags of
 order publishers come.
 """
 
-import random
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +15,7 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import ALIAS, PINNED, RECORD, NotPublished, Version
@@ -51,7 +50,7 @@ def publish(
         task: `dataset/architecture`.
         recommendations: by policy.
         policy: the one whose ε is recommended.
-        run_id: the run which carries the evidence.
+        run_id: the run that carries the evidence.
         source: where the model's files are: a logged model as `models:/m-…`, or the run's artifacts.
 
     Returns: the number of the version. It is the recommended one, unless another is pinned or is later.
@@ -91,7 +90,7 @@ def publish(
 
 
 def short(chosen: Recommendation) -> dict[str, str]:
-    """Tags for those who read single values: what is known of T, the ε which cannot be told apart (lowest and
+    """Tags for those who read single values: what is known of T, the ε that cannot be told apart (lowest and
     highest), and the verdict.
     """
     known = {
@@ -138,7 +137,7 @@ def unpin(client: MlflowClient, task: str) -> None:
 def settle(client: MlflowClient, task: str) -> None:
     """Move the alias to where it belongs.
 
-    It is read again after it was set: a version or a tag which came meanwhile is either seen here, or its
+    It is read again after it was set: a version or a tag that came meanwhile is either seen here, or its
     maker settles after us.
     """
     for _ in range(ATTEMPTS):
@@ -154,7 +153,7 @@ def settle(client: MlflowClient, task: str) -> None:
 
 
 def belongs(versions: list[int], tags: Mapping[str, str]) -> int:
-    """The version which the alias belongs on: the pinned one, else the restored one, else the latest."""
+    """The version that the alias belongs on: the pinned one, else the restored one, else the latest."""
     latest = max(versions)
     wanted = [tags.get(PINNED, "")]
     restored, _, instead = tags.get(RESTORED, "").partition(" instead of ")
@@ -173,7 +172,7 @@ def register(client: MlflowClient, task: str) -> None:
 
 
 def published(client: MlflowClient, task: str) -> list[ModelVersion]:
-    """The versions of a task, less those which somebody registered by hand."""
+    """The versions of a task, less those that somebody registered by hand."""
     found = client.search_model_versions(f"name = '{model_of(task)}'")
     return [one for one in found if Version.of(int(one.version), one.tags, False)]
 
@@ -189,18 +188,19 @@ def known(client: MlflowClient, task: str, number: int | None = None) -> list[in
 
 
 def retried(call: Callable[[], T]) -> T:
-    """The result of a call which may meet another writer: again after a random wait, up to some seconds.
+    """The result of a call that may meet another writer: again after a random wait, up to some seconds.
     Errors: TrackingUnavailable.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return call()
-        except MlflowException as error:
-            if error.error_code not in TRANSIENT:
-                raise
-            failure = error
-        time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.05 * 2**attempt)))  # noqa: S311  # no secret
-    raise TrackingUnavailable(f"the registry does not take it: {str(failure).splitlines()[0]}") from failure
+    retries = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(0.05, LONGEST_WAIT_SECONDS),
+        retry=retry_if_exception(lambda error: getattr(error, "error_code", None) in TRANSIENT),
+    )
+    try:
+        return retries(call)
+    except RetryError as error:
+        cause = str(error.last_attempt.exception()).splitlines()[0]
+        raise TrackingUnavailable(f"the registry does not take it: {cause}") from error
 
 
 def disagreements(client: MlflowClient, version: Version) -> list[str]:

@@ -70,7 +70,7 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """One process at a time in the folder of a SQLite database: two which create MLflow's tables at once
+    """One process at a time in the folder of a SQLite database: two that create MLflow's tables at once
     leave them broken.
     """
     path = None if is_server(uri) else sqlite_path(uri)
@@ -85,7 +85,7 @@ def alone(uri: str) -> Iterator[None]:
         os.close(folder)
 
 
-class Sweep:
+class SweepRuns:
     """The runs of one study: its parent, and a child per trial. Both experiment and parent are found, or
     made.
     """
@@ -131,7 +131,7 @@ class Sweep:
         return str(experiment.experiment_id)
 
     def runs(self, where: str) -> list[Run]:
-        """The runs of the study that match, all pages; of those which are the same, the one that stays comes
+        """The runs of the study that match, all pages; of those that are the same, the one that stays comes
         first.
         """
         found: list[Run] = []
@@ -161,7 +161,7 @@ class Sweep:
         return first
 
     def resume(self) -> None:
-        """Mark the parent run of a sweep which was killed, or had failed, as RUNNING again."""
+        """Mark the parent run of a sweep that was killed, or had failed, as RUNNING again."""
         if self.client.get_run(self.parent).info.status in ("KILLED", "FAILED"):
             self.client.update_run(self.parent, status="RUNNING")
 
@@ -222,7 +222,7 @@ class Sweep:
         )
 
     def tidy(self) -> None:
-        """Leave one parent and one run per trial, where processes which did not see each other made two."""
+        """Leave one parent and one run per trial, where processes that did not see each other made two."""
         parents, trials = self.runs("role = 'sweep'"), self.runs("role = 'trial'")
         seen: set[str] = set()
         for run in trials:

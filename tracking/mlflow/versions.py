@@ -1,4 +1,4 @@
-"""Versions: the recommendations which are published, read without importing MLflow.
+"""Versions: the recommendations that are published, read without importing MLflow.
 
 A task is a registered model of MLflow's registry, `dataset--architecture`, and each published sweep a version
 of it. The version's tags are the recommendation; the alias `recommended` says which version holds. `registry`
@@ -20,7 +20,7 @@ ALIAS = "recommended"
 RECORD = "recommendation."
 """Begins the key of the tag that holds a policy's Recommendation as JSON."""
 PINNED = "pinned"
-"""Tag of the registered model: the number of the version which later sweeps do not replace."""
+"""Tag of the registered model: the number of the version that later sweeps do not replace."""
 HIGHEST = 2**31 - 1
 """What a database holds as the number of a version."""
 TAGS = (
@@ -55,8 +55,8 @@ class Version:
 
     Attributes:
         number: 1, 2, … in the order of publication.
-        policy: the one which the sweep was run with.
-        run_id: the MLflow run which carries the evidence.
+        policy: the one that the sweep was run with.
+        run_id: the MLflow run that carries the evidence.
         created: ISO 8601, UTC.
         records: by policy, its Recommendation as JSON.
         recommended: whether the alias is on this version.
@@ -77,7 +77,7 @@ class Version:
 
     @classmethod
     def of(cls, number: int, tags: Mapping[str, str], recommended: bool) -> Self | None:
-        """The version which such tags describe; None where somebody registered it by hand, or a name in it is
+        """The version that such tags describe; None where somebody registered it by hand, or a name in it is
         none.
         """
         records = {key.removeprefix(RECORD): value for key, value in tags.items() if key.startswith(RECORD)}
@@ -166,7 +166,7 @@ def published(uri: str) -> int:
 
 
 def pinned(uri: str, task: str) -> int | None:
-    """The number of the version which is pinned. Errors: WrongName, TrackingUnavailable."""
+    """The number of the version that is pinned. Errors: WrongName, TrackingUnavailable."""
     name = model_of(task)
     if is_server(uri):
         reply = get(uri, "registered-models/get?" + urllib.parse.urlencode({"name": name}))

@@ -2,7 +2,7 @@
 and colours.
 
 A view is an experiment tag such as the UI of MLflow 3.17 writes when a person saves one. It is internal to
-that UI: another version which does not know it shows its default table instead. `tests/tracking/test_view.py`
+that UI: another version that does not know it shows its default table instead. `tests/tracking/test_view.py`
 looks at the views in a browser.
 """
 
@@ -16,7 +16,7 @@ PREFIX = "mlflow.sharedViewState."
 TRIALS, CONFIRMED = "lscal-trials", "lscal-confirmed"
 COLUMNS = ("accuracy", "ece", "ece_calibrated", "aurc")
 CHARTED = (*COLUMNS, "confidence_gap", "nll_calibrated")
-"""Metrics which are drawn against ε."""
+"""Metrics that are drawn against ε."""
 CURVES = ("train_loss", "select_accuracy", "select_nll", "select_ece")
 COLOURS = ((13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64))
 """From ε = 0 to `LAST` and beyond: the dark part of Matplotlib's plasma, which the colour-blind see as an

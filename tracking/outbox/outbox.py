@@ -1,4 +1,4 @@
-"""Outbox: what is to go to MLflow and is not there yet, as files which survive whatever dies.
+"""Outbox: what is to go to MLflow and is not there yet, as files that survive whatever dies.
 
 An entry is a zip, stored and not compressed: `record.json`, and the artifacts under `files/`. It is written
 under another name, fsynced and renamed, so that what can be seen is complete. Any number of processes put
@@ -30,7 +30,7 @@ from tracking.records.schema import SCHEMA, WrongRecord, read, values_of
 from tracking.report.summary import Table
 
 LIMIT = 4 * 2**30
-"""Bytes which an outbox may hold."""
+"""Bytes that an outbox may hold."""
 NEAR = 0.9
 """It says so from this share of its limit on."""
 RECORD, FILES, PROGRAM = "record.json", "files/", "model.pt2"
@@ -42,8 +42,7 @@ PATH = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w. =+-]+(/[\w. =+-]+)*", re.ASCII)
 WORD = re.compile(r"[^'\"`\\\x00-\x1f\x7f]{1,1000}")
 """What names a task, a study or a trial may be: what MLflow's search can be asked for."""
 ABANDONED_SECONDS = 3600
-"""A file which was half written so long ago has no writer any more."""
-Kind = Literal["trial", "publish"]
+"""A file that was half written so long ago has no writer any more."""
 Content = bytes
 
 
@@ -66,7 +65,7 @@ class Record:
     """
 
     about: About
-    kind: Kind
+    kind: Literal["trial", "publish"]
     uid: str
     written: str
     outcome: Outcome | None = None
@@ -113,7 +112,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str, where: str = "the entry") -> Self:
-        """The record which `to_json` wrote. Errors: WrongRecord; WrongName."""
+        """The record that `to_json` wrote. Errors: WrongRecord; WrongName."""
         record = read(cls, text, where)
         model_of(record.about.task)  # raises where it is no task's name
         if not all(WORD.fullmatch(word) for word in (record.uid, record.about.study)):
@@ -222,7 +221,7 @@ class Outbox:
         return False
 
     def replace(self, entry: Entry, record: Record, files: Mapping[str, Content]) -> None:
-        """Give an entry which is claimed other files, where they fit. Errors: OSError, which leaves it as it
+        """Give an entry that is claimed other files, where they fit. Errors: OSError, which leaves it as it
         was.
         """
         if self.bytes() + sum(map(len, files.values())) <= self.limit:
@@ -238,7 +237,7 @@ class Outbox:
             )
 
     def name(self, record: Record) -> str:
-        """The name of an entry which is put now."""
+        """The name of an entry that is put now."""
         when = f"{time.time_ns():020}-{os.getpid():07}-{next(self.counter) % 10**6:06}"
         server, study = digest(record.about.server)[:8], digest(record.about.study)[:8]
         return f"{when}-{server}-{study}-{record.kind}-{digest(record.uid)}.zip"
@@ -284,7 +283,7 @@ class Outbox:
         return len(self.entries())
 
     def bytes(self) -> int:
-        """How many bytes the folder's files have, those which are half written or damaged included."""
+        """How many bytes the folder's files have, those that are half written or damaged included."""
         total = 0
         with os.scandir(self.folder) as files:
             for file in files:
@@ -316,7 +315,7 @@ class Outbox:
         self.sync()
 
     def set_aside(self, entry: Entry) -> Path:
-        """Keep a damaged entry under a name which is no entry's; that name."""
+        """Keep a damaged entry under a name that is no entry's; that name."""
         return entry.path.rename(entry.path.with_suffix(".damaged"))
 
     def file(self, uid: str, path: str) -> Content | None:
@@ -348,7 +347,7 @@ class Outbox:
 
 
 def digest(text: str) -> str:
-    """Sixteen hexadecimal digits which name a text in a file's name."""
+    """Sixteen hexadecimal digits that name a text in a file's name."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -9,11 +9,11 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracking.mlflow.client import TrackingUnavailable, reach
-from tracking.mlflow.runs import Sweep, connect
+from tracking.mlflow.runs import SweepRuns, connect
 from tracking.outbox.outbox import PROGRAM, Damaged, Entry, Outbox, Record
 
 ATTEMPTS = 4
-"""An entry which a server that answers did not take so often is left where it is."""
+"""An entry that a server that answers did not take so often is left where it is."""
 FIRST_WAIT_SECONDS = 0.3
 FAULTS = (
     MlflowException,
@@ -31,7 +31,7 @@ The others are sent.
 """
 
 Draw = Callable[[Record], Mapping[str, bytes]]
-"""The pictures of a trial which has none among its files, by path."""
+"""The pictures of a trial that has none among its files, by path."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Sender:
         return {name: failure.why for name, failure in self.failures.items() if failure.times >= ATTEMPTS}
 
     def waiting(self, study: str | None = None) -> list[Entry]:
-        """The entries which are still to be sent from here, less those which are not tried again."""
+        """The entries that are still to be sent from here, less those that are not tried again."""
         refused = self.refused()
         return [entry for entry in self.outbox.entries(self.uri, study) if entry.path.name not in refused]
 
@@ -109,7 +109,7 @@ class Sender:
         return None
 
     def send(self, entry: Entry, client: MlflowClient) -> Sent:
-        """Send an entry which is claimed, and delete it. Errors: TrackingAway; TrackingUnavailable."""
+        """Send an entry that is claimed, and delete it. Errors: TrackingAway; TrackingUnavailable."""
         try:
             record, files = entry.read()
         except Damaged as error:
@@ -130,7 +130,7 @@ class Sender:
 
     def write(self, client: MlflowClient, record: Record, files: Mapping[str, bytes]) -> None:
         """Write a record to MLflow; repeated, it changes nothing."""
-        sweep = Sweep(client, record.about)
+        sweep = SweepRuns(client, record.about)
         pictures = {path: content for path, content in files.items() if path.endswith(".png")}
         others = {path: content for path, content in files.items() if path not in pictures}
         if record.outcome is not None:

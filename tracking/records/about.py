@@ -8,7 +8,7 @@ from tracking.records.outcome import Facts
 
 @dataclass(frozen=True)
 class About:
-    """The sweep which an entry belongs to.
+    """The sweep that an entry belongs to.
 
     Attributes:
         study: the screening's, which the parent run stands for.

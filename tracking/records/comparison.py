@@ -61,11 +61,11 @@ class Comparison:
 
     @property
     def epsilon(self) -> float:
-        """The ε which was confirmed."""
+        """The ε that was confirmed."""
         return self.outcome.epsilon
 
     def difference(self, metric: str) -> Interval:
-        """The paired difference to ε = 0; where seeds were added by looks, with the interval which allows for
+        """The paired difference to ε = 0; where seeds were added by looks, with the interval that allows for
         that.
         """
         found, claim = self.differences[metric], self.claims.get(metric)

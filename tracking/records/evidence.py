@@ -67,7 +67,7 @@ class Pilot:
     """What the first four members say about the sweep that is to come; `tracking.decision.power` says how.
 
     Attributes:
-        epsilon: the ε which was compared with 0.
+        epsilon: the ε that was compared with 0.
         seeds, examples: pairs of members, and held-out examples, that it rests on.
         discordance: ψ, the share of examples on which a pair differs in being right.
         disagreement: ψ₀, the same between two seeds at ε = 0.
@@ -77,13 +77,13 @@ class Pilot:
         test_examples: how many examples *test* has.
         member_seconds: time to train and score one member, in its population.
         effect: the smallest effect of interest.
-        confirm_seeds: fresh seeds which the confirmation may use.
-        detectable: the smallest gain which is found with a probability of 0.8 with these.
-        seeds_needed: seeds which `effect` would need; None where no number of seeds is enough with these
+        confirm_seeds: fresh seeds that the confirmation may use.
+        detectable: the smallest gain that is found with a probability of 0.8 with these.
+        seeds_needed: seeds that `effect` would need; None where no number of seeds is enough with these
             examples.
-        examples_needed: test examples which `effect` would need with `confirm_seeds`; None where no number is
+        examples_needed: test examples that `effect` would need with `confirm_seeds`; None where no number is
             enough.
-        members, hours, price: of the whole sweep as planned, and, with `_needed`, of one which resolves
+        members, hours, price: of the whole sweep as planned, and, with `_needed`, of one that resolves
             `effect`; None where none does.
     """
 
@@ -162,12 +162,12 @@ class Evidence:
         policy: the plan's.
         tolerances, prices: the plan's, by name.
         recommendations: by policy.
-        outcomes: screening trials which were trained to their end, by ascending ε.
-        dropped: screening trials which were dropped at a rung.
+        outcomes: screening trials that were trained to their end, by ascending ε.
+        dropped: screening trials that were dropped at a rung.
         bands: metric of `BANDED` -> its smooth fit over ε.
         comparisons: the confirmed ε on *test*, ε = 0 first.
         openings: of the test split, the first one first.
-        surfaces: by the name of a number which was tuned beside ε, how the two act together.
+        surfaces: by the name of a number that was tuned beside ε, how the two act together.
         instances: test examples whose confidence fell most from ε = 0 to the plan's policy's candidate, and
             some typical ones.
     """
@@ -199,7 +199,7 @@ class Evidence:
 
     @classmethod
     def from_json(cls, text: str, where: str = "the evidence") -> Self:
-        """The record which `to_json` wrote. Errors: WrongRecord."""
+        """The record that `to_json` wrote. Errors: WrongRecord."""
         found = read(cls, text, where)
         low, high = found.span
         tried = {f"trial {one.number}": one.epsilon for one in found.outcomes + found.dropped}

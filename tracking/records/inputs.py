@@ -17,7 +17,7 @@ USED: Mapping[Stage, Sequence[str]] = {
     "screen": ("train", "select", "calibrate"),
     "confirm": ("train", "select", "calibrate", "test"),
 }
-"""The splits which a trial of each stage reads."""
+"""The splits that a trial of each stage reads."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Inputs:
     shape: tuple[int, ...]
 
     def of(self, facts: Facts, splits: Sequence[str]) -> "list[DatasetInput]":
-        """MLflow's entities for some splits: schema and profile are those which `mlflow.data` would write for
+        """MLflow's entities for some splits: schema and profile are those that `mlflow.data` would write for
         arrays.
         """
         from mlflow.entities import (

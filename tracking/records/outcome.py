@@ -96,7 +96,7 @@ class Outcome:
             confident examples.
         dropped: why a trial was not trained to its end; its metrics, temperature and bins are then empty. ""
             for all others.
-        calibrate_examples: how many independent examples *calibrate* has; 0 in records of versions which did
+        calibrate_examples: how many independent examples *calibrate* has; 0 in records of versions that did
             not write it.
     """
 
@@ -167,7 +167,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, text: str, where: str = "the outcome") -> Self:
-        """The record which `to_json` wrote. Errors: WrongRecord."""
+        """The record that `to_json` wrote. Errors: WrongRecord."""
         return read(cls, text, where)
 
 
@@ -187,7 +187,7 @@ class Facts:
         params: the recipe and the plan's choices, by name.
         tags: library versions and the git commit.
         dataset, digest, where: name of the data set, a hash of its splits, and where it was read from.
-        plan: YAML which reproduces the sweep.
+        plan: YAML that reproduces the sweep.
     """
 
     params: Mapping[str, str]

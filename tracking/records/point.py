@@ -8,7 +8,7 @@ Point = Mapping[str, Any]
 `smoothing` its name.
 """
 SHORT = {"learning_rate": "lr", "weight_decay": "wd", "smoothing": ""}
-"""Names which stand in every row of a table, in short."""
+"""Names that stand in every row of a table, in short."""
 
 
 def brief(value: float | str, digits: int = 3) -> str:

@@ -22,7 +22,7 @@ ANSWERED = (
     "confidence_gap_calibrated",
     "cost",
 )
-"""Metrics which a recommendation carries, raw and repaired by the temperature, where they were measured."""
+"""Metrics that a recommendation carries, raw and repaired by the temperature, where they were measured."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Recommendation:
         seeds, examples: how many fresh seeds and test examples the numbers rest on.
         coverage: share of examples to decide without a review, at the plan's prices.
         openings: how often the test split has been opened for this plan.
-        study: the Optuna study. run_id: the MLflow run which carries the evidence.
+        study: the Optuna study. run_id: the MLflow run that carries the evidence.
         created: ISO 8601, UTC.
         temperature: T, by which logits are divided: the mean over the fresh seeds at the recommended ε, in
             0.01 to 1000. None where it is not known: the fields from here on are younger than the others, and
@@ -74,12 +74,12 @@ class Recommendation:
         control, estimates: metric of `ANSWERED` -> its value on *test*, at ε = 0 and at the recommended ε.
         differences: metric -> paired difference of the candidate to ε = 0, also where it was not adopted;
             that of what is claimed with its repeated interval. Empty where the candidate is 0, or diverged.
-        tied: lowest and highest ε which the screening cannot tell apart by the policy's own criteria.
+        tied: lowest and highest ε that the screening cannot tell apart by the policy's own criteria.
         claimed: the metric in which the candidate had to be better.
         verdict: on the candidate in that metric, against ε = 0. None where the candidate is 0, or diverged.
         settles: what it would take where the verdict is "not known".
         effect: the smallest change of accuracy (or BLEU) of interest, a share.
-        incumbent: the ε which was published before for the same training, and was confirmed beside the
+        incumbent: the ε that was published before for the same training, and was confirmed beside the
             candidate; None where there was none.
         training: digest of task, data and recipe: what is published for the same training can be compared. ""
             where it is not known.
@@ -126,7 +126,7 @@ class Recommendation:
 
     @classmethod
     def from_json(cls, text: str, where: str = "the recommendation") -> Self:
-        """The record which `to_json` wrote, or that of an older or a younger version: what is not known there
+        """The record that `to_json` wrote, or that of an older or a younger version: what is not known there
         has its default, and is left out here. Errors: WrongRecord.
         """
         return read(cls, text, where)

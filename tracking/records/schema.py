@@ -86,7 +86,7 @@ def read(kind: type[T], text: str | bytes, where: str = "the record") -> T:
     from pydantic_core import from_json
 
     try:
-        found: T = adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # a type is hashable
+        found: T = adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # types can be hashed
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] != "json_invalid":

@@ -1,7 +1,7 @@
 """Answer: what a sweep recommends, in three sentences; terminal, `tracking.recommend`, API, registry, note
 and page take them from here.
 
-The first is that of the policy which was asked for, the second the opposite case (who cannot recalibrate; for
+The first is that of the policy that was asked for, the second the opposite case (who cannot recalibrate; for
 policy `raw`: who can), the third which ε cannot be told apart, and where the reasons are. Pure functions of
 the recommendations of one version, which may be older than some of their fields.
 """
@@ -18,7 +18,7 @@ from tracking.records.recommendation import Recommendation
 from tracking.records.schema import write
 
 RAW, RECALIBRATED = "raw", "safe"
-"""The policy for those who cannot recalibrate, and the one which is its opposite case."""
+"""The policy for those who cannot recalibrate, and the one that is its opposite case."""
 POINT_OF_NOTE = 0.01
 """How far, as a share, confidence lies from accuracy where that is the reason not to go without a
 temperature.
@@ -86,7 +86,7 @@ def sentences(
 
     Args:
         recommendations: by policy, all of one version.
-        policy: the plan's, or the one which is asked for.
+        policy: the plan's, or the one that is asked for.
         links: what a place knows of where the reasons are, by name: `{"page": "file://…", "MLflow":
             "http://…"}`.
 
@@ -328,7 +328,7 @@ def confidence(chosen: Recommendation) -> str:
 
 
 def range_of(chosen: Recommendation) -> str:
-    """The ε which the screening cannot tell apart, and how the candidate lies among them; "" where that is
+    """The ε that the screening cannot tell apart, and how the candidate lies among them; "" where that is
     not known.
     """
     if chosen.tied is None:

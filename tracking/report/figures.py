@@ -95,7 +95,7 @@ def band_of(band: Band) -> dict[str, list[float | None]]:
 
 
 def surface(name: str, fitted: Surface, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Fitted accuracy over ε and another tuned number, and the trials which it rests on."""
+    """Fitted accuracy over ε and another tuned number, and the trials that it rests on."""
     return {
         "epsilon": list(fitted.epsilon),
         "values": list(fitted.values),
@@ -194,7 +194,7 @@ ROUND = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98
 
 
 def levels(outcomes: Sequence[Outcome]) -> list[float]:
-    """Up to four round accuracies which some trial reached, closer together near the best: what a table of
+    """Up to four round accuracies that some trial reached, closer together near the best: what a table of
     convergence asks for.
     """
     best = max(

@@ -27,7 +27,7 @@ from tracking.report.summary import where
 
 PARTS = Path(__file__).parent
 REPAIRED = ("ece", "nll", "aurc")
-"""Metrics which a recalibration may change."""
+"""Metrics that a recalibration may change."""
 REPAIRS = (("raw", ""), ("after temperature", "_calibrated"), ("after p-norm", "_p_norm"))
 COVERAGES = (50, 80, 90, 100)
 """Coverages in per cent at which the table of risks stands."""
@@ -40,10 +40,10 @@ MARGIN = 0.12
 
 
 def page(evidence: Evidence) -> str:
-    """The page about one task: a whole HTML file which loads nothing and can be opened from a disk.
+    """The page about one task: a whole HTML file that loads nothing and can be opened from a disk.
 
     Everything in the evidence is escaped; the page's own Content-Security-Policy allows its own scripts and
-    styles, by their hashes, and pictures which are part of it, but nothing else. Without scripts it still has
+    styles, by their hashes, and pictures that are part of it, but nothing else. Without scripts it still has
     the answer and all tables.
     """
     return rendered(
@@ -64,7 +64,7 @@ def page(evidence: Evidence) -> str:
 
 
 def index(evidences: Sequence[Evidence], link: Callable[[str], str]) -> str:
-    """The page which compares tasks, in the order given; `link` is the address of a task's page by the task's
+    """The page that compares tasks, in the order given; `link` is the address of a task's page by the task's
     name.
     """
     rows = [listed(evidence, link(evidence.task)) for evidence in evidences]
@@ -76,7 +76,7 @@ def index(evidences: Sequence[Evidence], link: Callable[[str], str]) -> str:
 
 
 def rendered(template: str, style: Sequence[str], script: Sequence[str], **values: Any) -> str:
-    """A template with its styles and scripts, and a policy which allows these alone."""
+    """A template with its styles and scripts, and a policy that allows these alone."""
     environment = Environment(
         loader=FileSystemLoader(PARTS),
         autoescape=True,
@@ -270,7 +270,7 @@ def whisker(condition: Condition) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns its exit code, see `tracking.exits`: 2 for files which hold no evidence, 1
+    """The command line. Returns its exit code, see `tracking.exits`: 2 for files that hold no evidence, 1
     where a page cannot be written.
     """
     parser = argparse.ArgumentParser(

@@ -1,4 +1,4 @@
-"""Summary: the tables which a person reads, as text cells; for the terminal and for MLflow's notes."""
+"""Summary: the tables that a person reads, as text cells; for the terminal and for MLflow's notes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +92,7 @@ def screening(outcomes: Sequence[Outcome]) -> Table:
 
 
 def where(outcomes: Sequence[Outcome]) -> str:
-    """The splits which candidates are chosen on, in words."""
+    """The splits that candidates are chosen on, in words."""
     return (
         "select, accuracy on select and calibrate"
         if screened("accuracy", *outcomes) == HELD_OUT_ACCURACY

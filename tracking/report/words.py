@@ -56,11 +56,11 @@ MEASURES = {
     ),
     "cost": Measure("cost of an example", 1, 3, "", "", "lower"),
 }
-"""Metrics which are shown, in the order in which they are shown."""
+"""Metrics that are shown, in the order in which they are shown."""
 SCREENED = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll", "nll_calibrated")
 """Metrics of the table of trials."""
 WEIGHED = ("bleu", "accuracy", "ece", "ece_calibrated", "aurc_calibrated", "nll_calibrated")
-"""Metrics which the first sentence weighs against each other."""
+"""Metrics that the first sentence weighs against each other."""
 
 
 def at(value: float) -> str:
@@ -280,7 +280,7 @@ def claimed(value: float, name: str) -> str:
 
 
 def certainty(evidence: Evidence) -> list[str]:
-    """Sentences which say what the recommendation rests on, and what this sweep could not have seen."""
+    """Sentences that say what the recommendation rests on, and what this sweep could not have seen."""
     recommendation = evidence.recommendations[evidence.policy]
     said = [
         f"{plural(len(evidence.outcomes), 'trial')} were screened on select. The candidate was then trained"
