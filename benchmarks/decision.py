@@ -50,10 +50,11 @@ from lscal import METRICS, Predictions, Temperature
 from sweeps.data.dataset import Dataset, Split
 from sweeps.protocol.confirm import Confirmation, confirm
 from sweeps.scoring import Logits, risks_of
-from tracking.decision.policies import POLICIES, Source, Terms, decide, key_of
+from tracking.decision.policies import POLICIES, Source, Terms, decide
 from tracking.decision.power import pilot_of
 from tracking.decision.screening import Screening
-from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Interval, Outcome, Point
+from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Interval, Outcome
+from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
 
 SPAN = 0.0, 0.4

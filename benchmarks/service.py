@@ -125,8 +125,9 @@ def turn(url: str, name: str, trials: int) -> float:
     """Seconds in which one process asks and tells so many trials, nothing else."""
     import optuna
 
+    from sweeps.studies.opening import SETTINGS, join_study
     from sweeps.studies.retrying_storage import open_storage
-    from sweeps.studies.study import SETTINGS, Study, join_study
+    from sweeps.studies.study import Study
     from tracking.records.outcome import Outcome
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -168,8 +169,8 @@ def database() -> None:
 
     from sweeps.settings import resolve
     from sweeps.studies.design import planned
+    from sweeps.studies.opening import open_study
     from sweeps.studies.retrying_storage import open_storage
-    from sweeps.studies.study import open_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     server = Database()

@@ -105,7 +105,7 @@ class Plan:
         """
         science = self.science(task, digest)
         beside = ("record", "epsilon", "smoothing", "files", "tune", "seeds", "random_state", "precision")
-        return key_of({key: value for key, value in science.items() if key not in beside})
+        return short_digest({key: value for key, value in science.items() if key not in beside})
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, as YAML has them and `settings.resolve` reads them back."""
@@ -140,6 +140,6 @@ def only(names: tuple[str, ...]) -> str | list[str]:
     return names[0] if len(names) == 1 else list(names)
 
 
-def key_of(science: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits which differ between scientific plans."""
+def short_digest(science: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of a plan or of a point, the same in every order of its names."""
     return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]

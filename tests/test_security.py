@@ -22,8 +22,8 @@ from published import free_port, made, publish
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve, site_of
+from sweeps.studies.opening import SETTINGS, join_study, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import SETTINGS, join_study, open_study
 from sweeps.training.autotune import choose
 from tracking.mlflow import registry, versions
 from tracking.mlflow.client import TrackingUnavailable

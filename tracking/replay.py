@@ -4,6 +4,7 @@ any number of times.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.list:
             return listed(outbox)
         identity(uri)
-        if outbox.entries(uri):
+        if outbox.entries(uri) and not options.follow:
             reach(uri)
     except (OSError, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrackingUnavailable as error:
         print(f"error: {error}", file=sys.stderr)
         return rest(outbox, uri)
-    return replay(outbox, uri)
+    return followed(outbox, uri, options.stop_file) if options.follow else replay(outbox, uri)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,14 +67,20 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--list", action="store_true", help="print what is there and for which server; send nothing"
     )
+    flags.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on sending what is put there, whether or not MLflow answers now, until Ctrl-C or SIGTERM",
+    )
+    flags.add_argument(
+        "--stop-file", metavar="FILE", help="with --follow: end when FILE exists and all that can be is sent"
+    )
     return flags
 
 
 def replay(outbox: Outbox, uri: str) -> int:
     """Send what is there for a tracking store, with a line for each entry; the exit code."""
-    from tracking.outbox.sender import (
-        Sender,
-    )  # MLflow takes seconds to import, which wrong input does not wait for
+    from tracking.outbox.sender import Sender  # MLflow takes seconds to import; wrong input does not wait
 
     sender = Sender(outbox, uri, lambda _: {})
     patience = time.monotonic() + OTHERS_SECONDS
@@ -84,15 +91,35 @@ def replay(outbox: Outbox, uri: str) -> int:
                 time.sleep(WAIT_SECONDS)
                 continue
             patience = time.monotonic() + OTHERS_SECONDS
-            if not sent.why:
-                print(f"sent: {sent.what}", flush=True)
-            elif sent.last:
-                print(f"NOT sent: {sent.what}: {sent.why}", flush=True)
+            if sent.line:
+                print(sent.line, flush=True)
     except TrackingUnavailable as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         rest(outbox, uri)
         return Exit.INTERRUPTED
+    return rest(outbox, uri)
+
+
+def followed(outbox: Outbox, uri: str, stop_file: str | None) -> int:
+    """Send what is put into the outbox until Ctrl-C, SIGTERM, or until the file is there; the exit code."""
+    from tracking.outbox.follow import follow
+
+    def stop(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not (stop_file and os.path.exists(stop_file)):
+            if (left := end - time.monotonic()) <= 0:
+                return False
+            time.sleep(min(WAIT_SECONDS, left))
+        return True
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        follow(outbox, uri, lambda _: {}, stop, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return rest(outbox, uri)
 
 

@@ -19,15 +19,8 @@ from rich.text import Text
 from sqlalchemy.engine import Engine
 
 from sweeps.errors import WrongInput
-from sweeps.studies.progress import (
-    STATES,
-    STORAGE,
-    StoreAway,
-    SweepStatus,
-    WorkerStatus,
-    open_store,
-    progress,
-)
+from sweeps.studies.database import STORAGE, StoreAway, open_store
+from sweeps.studies.progress import STATES, SweepStatus, WorkerStatus, progress
 from tracking.exits import Exit
 from tracking.mlflow.client import shown
 from tracking.outbox.outbox import Outbox, megabytes

@@ -21,8 +21,8 @@ from sweeps.studies.design import planned
 from sweeps.studies.study import Study, Trial
 from sweeps.task import Task
 from sweeps.training.engine import CALIBRATED, Curves, Rung
-from tracking.decision.policies import key_of
-from tracking.records.outcome import Outcome, Point
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point, key_of
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Of the epochs: where the rungs are."""

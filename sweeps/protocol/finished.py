@@ -7,8 +7,9 @@ from typing import Any
 from sweeps.plan import Asked, Plan
 from sweeps.protocol.test_ledger import in_words
 from sweeps.site import Site, page_of
+from sweeps.studies.opening import known_study
 from sweeps.studies.retrying_storage import RetryingStorage
-from sweeps.studies.study import Study, known_study
+from sweeps.studies.study import Study
 from sweeps.task import Task
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable

@@ -16,11 +16,11 @@ from sweeps.scoring import Logits
 from sweeps.studies.design import control_point
 from sweeps.studies.study import Study
 from sweeps.training.engine import Engine
-from tracking.decision.policies import key_of
 from tracking.decision.power import Expected, pilot_of
 from tracking.decision.sequential import BATCH
 from tracking.records.evidence import Pilot
-from tracking.records.outcome import Outcome, Point
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point, key_of
 
 SEEDS = 2
 EPSILON = 0.1

@@ -7,11 +7,10 @@ from pathlib import Path
 from sweeps.plan import Plan
 from sweeps.site import Site, page_of
 from sweeps.training.engine import Engine
-from tracking.decision.policies import key_of
 from tracking.decision.screening import Screening
 from tracking.mlflow.client import shown as shown_uri
 from tracking.records.evidence import Evidence
-from tracking.records.outcome import Point
+from tracking.records.point import Point, key_of
 from tracking.report import summary
 from tracking.report.page import page
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from sweeps.plan import Plan
 from sweeps.site import Site
-from tracking.decision.policies import in_tie, key_of
+from tracking.decision.policies import in_tie
 from tracking.decision.screening import Screening
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import NotPublished
-from tracking.records.outcome import Point
+from tracking.records.point import Point, key_of
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,15 @@
 """The sweep of one task, from its study to its published recommendation."""
 
 import hashlib
-import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from sweeps.early_stopping.pruner import waves
-from sweeps.external_flags import words
 from sweeps.plan import Asked, Plan
 from sweeps.protocol import pilot
+from sweeps.protocol.conductor import Conductor, awaited, trainers_of
 from sweeps.protocol.confirm import Confirmation, Run, confirm
 from sweeps.protocol.example_table import instances_of
 from sweeps.protocol.finished import note_answer
@@ -32,30 +29,27 @@ from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.scoring import Logits
 from sweeps.site import Site
 from sweeps.studies.design import control_point, planned
+from sweeps.studies.opening import CLOSED, open_stage, open_study
 from sweeps.studies.retrying_storage import RetryingStorage
-from sweeps.studies.study import CLOSED, Study, open_stage, open_study
+from sweeps.studies.study import Study
 from sweeps.terminal import Console
-from sweeps.training.engine import Engine, Progress
+from sweeps.training.engine import Engine
 from sweeps.training.export import NotExportable, calibrated_model, exported, unpack
-from sweeps.workers.launch import kind_of, launcher
-from sweeps.workers.launcher import Launcher
 from sweeps.workers.metrics import Metrics
-from sweeps.workers.processes import places
-from sweeps.workers.worker import PAUSE_SECONDS, WORKERS, Worker, harvest, patiently, weights_path
-from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, key_of, tied
+from sweeps.workers.worker import Worker, weights_path
+from tracking.decision.policies import INCUMBENT, Source, candidates, claimed, decide, tied
 from tracking.decision.power import sentences as told
 from tracking.decision.screening import Screening
 from tracking.mlflow.model import ExportedModel
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Evidence, Opening, Pilot
-from tracking.records.outcome import Facts, Outcome, Point
+from tracking.records.outcome import Facts, Outcome
+from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
 from tracking.report import summary
 from tracking.report.answer import sentences
 
 DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
-LEAVE_SECONDS = 5.0
-"""Workers see within so long that a sweep is closed."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +60,7 @@ class Sweep:
 
     plan: Plan
     site: Site
-    worker: Worker
-    trainers: Worker | Launcher
+    conductor: Conductor
     screening: Study
     records: SweepRecorder
     facts: Facts
@@ -77,7 +70,7 @@ class Sweep:
     @property
     def engine(self) -> Engine:
         """What this process trains with, where it has to."""
-        return self.worker.engine
+        return self.conductor.worker.engine
 
     def run(self) -> Recommendation | Pilot | None:
         """Pilot, screen, fit, confirm, decide, publish; see `sweep_task`."""
@@ -90,7 +83,8 @@ class Sweep:
         if screening is None:
             return self.give_up("diverged, so there is nothing to compare with")
         shortlist = self.fit(screening)
-        run_id, _ = self.records.where() or ("", "")
+        parent = self.records.where()
+        run_id = parent.id if parent else ""
         openings = self.open_test(shortlist, piloted, run_id)
         confirmation = self.confirm(shortlist, len(openings[-1].seeds))
         if shortlist.control not in confirmation.runs:
@@ -201,8 +195,8 @@ class Sweep:
         with console.phase("drawing, and publishing to MLflow"):
             page_at = write_page(Path(self.site.state_dir), evidence)
             version = self.records.publish(evidence, tables, model)
-            _, link = self.records.where() or ("", "")
-        links = {"page": page_at} | ({"MLflow": ui_address(self.site, link)} if link else {})
+            parent = self.records.where()
+        links = {"page": page_at} | ({"MLflow": ui_address(self.site, parent.link)} if parent else {})
         if self.asked.tables:
             for table in tables:
                 console.table(table, mark=f"{shown.epsilon:.4g}")
@@ -252,13 +246,6 @@ class Sweep:
             )
         return points
 
-    def dismiss(self) -> None:
-        """Let the workers which were placed leave by themselves."""
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while isinstance(self.trainers, Launcher) and self.trainers.working() and time.monotonic() < deadline:
-            self.trainers.watch()
-            time.sleep(PAUSE_SECONDS / 4)
-
     def close(self, status: str, found: Pilot | None) -> Pilot | None:
         """End here, without a recommendation."""
         self.records.stop(status)
@@ -273,7 +260,7 @@ class Sweep:
         study = open_stage(self.screening, "pilot", pilot.points(self.plan, control), 0, pilot.SEEDS)
         self.records.catch_up(study.outcomes())
         if pilot.kept(study) is None:
-            found = self.harvest(study, "piloting")
+            found = self.conductor.harvest(study, "piloting")
             if len(found) < 2:
                 self.console.say(
                     "The pilot diverged, so nothing is known of the noise. Try a lower learning_rate.", "red"
@@ -292,19 +279,16 @@ class Sweep:
         study, plan = self.screening, self.plan
         self.records.catch_up([*study.outcomes(), *study.dropped()])
         points = planned(plan, study.task)
-        for wave in waves(points) if self.worker.pruner(study).active else [points]:
+        for wave in waves(points) if self.conductor.worker.pruner(study).active else [points]:
             study.enqueue(wave)
-            self.train(study, "screening")
-        outcomes = sorted(
-            study.outcomes(), key=lambda one: key_of(one.point)
-        )  # numbers tell which were queued again
+            self.conductor.train(study, "screening")
+        # by points, as numbers depend on which trials were queued again
+        outcomes = sorted(study.outcomes(), key=lambda one: key_of(one.point))
         plain = sorted((one for one in outcomes if one.epsilon == 0), key=lambda one: one.number)
         control = next(iter(plain), None)  # the recipe's own values, unless they diverged
-        return (
-            None
-            if control is None
-            else Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
-        )
+        if control is None:
+            return None
+        return Screening(outcomes, control, plan.prices, plan.epsilon, study.dropped())
 
     def confirm(self, shortlist: Shortlist, seeds: int) -> Confirmation:
         """Train the finalists and ε = 0 with fresh seeds, on *test*, until their questions are settled."""
@@ -314,7 +298,7 @@ class Sweep:
             points = [shortlist.points[key] for key in keys]
             study = open_stage(self.screening, "confirm", points, places[0], len(places))
             self.records.catch_up(study.outcomes())
-            found = self.harvest(
+            found = self.conductor.harvest(
                 study, f"confirming with seeds {places[0] + 1} to {places[-1] + 1} of at most {seeds}:"
             )
             return {key: found[key] for key in keys if key in found}
@@ -327,7 +311,7 @@ class Sweep:
         gone or torch cannot export it.
         """
         outcome = run.outcomes[0]
-        content = patiently(lambda: self.records.artifact(outcome, weights_path(outcome)))
+        content = awaited(lambda: self.records.artifact(outcome, weights_path(outcome)))
         if content is None:
             self.console.say(
                 "The weights of the recommended ε are not in the tracking store, so no model is registered."
@@ -350,33 +334,6 @@ class Sweep:
         except NotExportable as error:
             self.console.say(f"No model is registered: {error}")
             return None
-
-    def harvest(self, study: Study, what: str) -> dict[str, tuple[Outcome, Logits]]:
-        """Have what is queued in a study trained, and give each finished trial with its logits."""
-        train = partial(self.train, what=what)
-        return harvest(study, self.worker, train, self.records.fetch)
-
-    def train(self, study: Study, what: str) -> None:
-        """Have what is queued in a study trained, with a progress bar."""
-        todo = study.pending() * len(study.seeds) * study.task.recipe.epochs
-        with self.console.progress(f"{what} {study.task.name}", todo) as advance:
-            if isinstance(self.trainers, Worker):
-                self.trainers.work(study, advance)
-            else:
-                self.wait(study, self.trainers, advance)
-
-    def wait(self, study: Study, trainers: Launcher, advance: Progress) -> None:
-        """Keep the workers running until a study is finished. Errors: NoWorkers where none is left."""
-        left, members = study.pending(), len(study.seeds) * study.task.recipe.epochs
-        while left:
-            trainers.watch()
-            study.reap()
-            self.worker.registry.clear_gone(self.plan.grace)
-            now = study.pending()
-            if now < left:
-                advance((left - now) * members)
-            left = now
-            time.sleep(PAUSE_SECONDS)
 
 
 def sweep_task(
@@ -413,39 +370,14 @@ def sweep_task(
             metrics_address,
         )
         with trainers_of(site, worker, console) as trainers:
-            sweep = Sweep(plan, site, worker, trainers, study, records, found, console, asked)
-            answer = sweep.run()
-            sweep.dismiss()
+            conductor = Conductor(worker, trainers, records, console)
+            answer = Sweep(plan, site, conductor, study, records, found, console, asked).run()
+            conductor.dismiss()
             return answer
     except BaseException as error:  # the run in MLflow is closed, whatever happened
-        records.stop(
-            "KILLED"
-            if isinstance(error, KeyboardInterrupt)
-            else "FINISHED"
-            if isinstance(error, TestOpened)
-            else "FAILED"
-        )
+        ends = {KeyboardInterrupt: "KILLED", TestOpened: "FINISHED"}
+        records.stop(next((status for kind, status in ends.items() if isinstance(error, kind)), "FAILED"))
         raise
-
-
-def trainers_of(site: Site, worker: Worker, console: Console) -> Worker | Launcher:
-    """Who trains: the worker of this process, where one is enough; or those which are placed, or join from
-    elsewhere.
-    """
-    study, kind = worker.screening, kind_of(site)
-    study.note(WORKERS, len(places(site.workers, site.device)) if kind == "processes" else 0)
-    if kind == "inline":
-        return worker
-    if kind == "elsewhere":
-        bring = shlex.join(["", *words(site.datasets, site.architectures, study.task.name)]).removeprefix(
-            "''"
-        )
-        console.say(
-            f"  Waiting for workers: python -m sweeps.worker --study {study.name}{bring}",
-            event="waiting",
-            study=study.name,
-        )
-    return launcher(site, study.name, console.warn, "json" if console.json else "text")
 
 
 def first_seen(study: Study, policy: str, recommendations: Mapping[str, Recommendation]) -> str:

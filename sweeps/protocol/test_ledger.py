@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
 from sweeps.studies.study import Study
-from tracking.decision.policies import key_of
 from tracking.records.evidence import Opening
-from tracking.records.outcome import Point, brief
+from tracking.records.point import Point, brief, key_of
 
 OPENINGS, CLAIMS = "openings", "claims"
 

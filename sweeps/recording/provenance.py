@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweeps.plan import Plan
 from sweeps.site import Site, to_yaml
-from sweeps.studies.study import written
+from sweeps.studies.opening import written
 from sweeps.training.engine import Engine
 from tracking.records.outcome import Facts
 

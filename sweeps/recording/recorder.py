@@ -1,16 +1,13 @@
-"""Recorder: keeps what is measured in the outbox, and has the scribe send it to MLflow from a process of its
-own.
-"""
+"""Recorder: keeps what is measured in the outbox, and runs the uploader, which sends it to MLflow."""
 
 import io
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,17 @@ import torch
 
 from sweeps.data.dataset import Dataset
 from sweeps.errors import WrongInput
+from sweeps.recording.plots import pictures_of
+from sweeps.recording.requests import (
+    Answer,
+    CatchUp,
+    CloseSweep,
+    FetchFiles,
+    OpenSweep,
+    ParentRun,
+    ReadProgress,
+    Request,
+)
 from sweeps.recording.uploader_process import serve
 from sweeps.scoring import SENTENCES, Logits, Part, parts_of
 from tracking.mlflow import versions
@@ -30,11 +38,10 @@ from tracking.records.inputs import Inputs
 from tracking.records.outcome import Facts, Outcome
 from tracking.report.summary import Table
 
-if TYPE_CHECKING:
-    from sweeps.recording.uploader import Progress
-
 SHORT, LONG = 5.0, 60.0
-"""Seconds to wait for the scribe: where it can be done without, and where a file may take its time."""
+"""Seconds to wait for an answer that is not needed, and for one that may take its time."""
+DRAW_SECONDS = 30.0
+"""How long the uploader may put pictures into entries that it could not send, when the recorder is closed."""
 OPEN_SECONDS = 20.0
 """How long the first answer of a server that is there is waited for: it may be creating its tables."""
 OWN_SECONDS = 120.0
@@ -61,13 +68,14 @@ class Recorder:
             ) from error
         self.calls = ThreadPoolExecutor(1, "recorder")
         self.process: SpawnProcess | None = None
+        self.exchanging, self.closed = threading.Lock(), False
 
     def begin(self) -> None:
-        """Start the scribe's process."""
+        """Start the uploader's process."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(theirs, self.uri, str(self.outbox.folder)), daemon=True, name="scribe"
+            target=serve, args=(theirs, self.uri, str(self.outbox.folder)), daemon=True, name="uploader"
         )
         self.process.start()
         theirs.close()
@@ -76,59 +84,64 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.calls.shutdown(cancel_futures=True)
+        self.closed = True
+        self.calls.shutdown(wait=False, cancel_futures=True)
         if self.process is None:
             return
-        self.connection.close()
-        self.process.join(SHORT)
+        if self.exchanging.acquire(timeout=LONG):
+            self.connection.close()
+            self.process.join(DRAW_SECONDS)
         # what it was sending stays in the outbox, and is completed by whoever sends it next
         self.process.kill()
         self.process.join()
 
-    def call(self, seconds: float, method: str, *arguments: object) -> Any:
-        """Call a method of the Scribe and wait so long for its result. Errors: TrackingUnavailable, and of
-        these TrackingAway for the time.
+    def call(self, seconds: float, request: Request[Answer]) -> Answer:
+        """Ask the uploader and wait so long for its answer. Errors: TrackingUnavailable, and of these
+        TrackingAway for the time.
         """
-        future = self.post(method, *arguments)
+        future = self.post(request)
         try:
             return future.result(seconds)
         except TimeoutError as error:
             future.cancel()
             raise TrackingAway(f"MLflow does not answer within {seconds:g} s") from error
 
-    def post(self, method: str, *arguments: object) -> "Future[Any]":
-        """Have a method of the Scribe called, after those posted before. Its process is started by the first
-        call.
-        """
+    def post(self, request: Request[Answer]) -> "Future[Answer]":
+        """Ask the uploader, after what was asked before. The first request starts its process."""
         if self.process is None:
             self.begin()
-        return self.calls.submit(self.exchange, method, arguments)
+        return self.calls.submit(self.exchange, request)
 
-    def exchange(self, method: str, arguments: Sequence[object]) -> Any:
-        """One call over the line; runs in the one thread which uses it. A scribe which has died is replaced,
-        once.
+    def keep_running(self) -> None:
+        """Start the uploader's process again where it has died."""
+        if self.process is not None and not self.process.is_alive():
+            self.calls.submit(self.revive, self.process)
+
+    def exchange(self, request: Request[Answer]) -> Answer:
+        """One request and its answer; runs in the one thread that uses the connection. An uploader that has
+        died is replaced, once.
         """
-        try:
-            answer = self.over_the_line(method, arguments)
-        except (EOFError, OSError):
-            self.connection.close()
-            assert self.process is not None
-            self.process.join()
-            self.begin()
+        for _ in range(2):
+            process = self.process
             try:
-                answer = self.over_the_line(method, arguments)
-            except (EOFError, OSError) as error:
-                raise TrackingUnavailable(
-                    "the process which writes to MLflow dies as soon as it is started"
-                ) from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+                with self.exchanging:
+                    self.connection.send(request)
+                    answer: Answer | TrackingUnavailable = self.connection.recv()
+            except (EOFError, OSError):
+                self.revive(process)
+                continue
+            if isinstance(answer, TrackingUnavailable):
+                raise answer
+            return answer
+        raise TrackingUnavailable("the process which writes to MLflow dies as soon as it is started")
 
-    def over_the_line(self, method: str, arguments: Sequence[object]) -> Any:
-        """Send a call and receive its answer. Errors: EOFError, OSError."""
-        self.connection.send((method, arguments))
-        return self.connection.recv()
+    def revive(self, dead: SpawnProcess | None) -> None:
+        """Start the uploader again, unless that was done meanwhile or the recorder is closed."""
+        with self.exchanging:
+            if dead is self.process and dead is not None and not self.closed:
+                self.connection.close()
+                dead.join()
+                self.begin()
 
 
 class SweepRecorder:
@@ -146,28 +159,25 @@ class SweepRecorder:
         self.recorder, self.outbox, self.dataset, self.say = recorder, recorder.outbox, dataset, say
         self.about = About(task, study, identity(recorder.uri), facts, inputs_of(dataset))
         self.recent: dict[str, dict[str, bytes]] = {}
-        self.opened = recorder.post("open", self.about)
+        self.opened = recorder.post(OpenSweep(self.about))
 
-    def where(self) -> tuple[str, str] | None:
-        """The id of the parent run and the address of the trials in the UI; None where MLflow is away, or
-        does not answer within some seconds.
-        """
+    def where(self) -> ParentRun | None:
+        """The run of the sweep; None where MLflow is away, or does not answer within some seconds."""
         try:
             if self.opened.done() and self.opened.exception() is None:
-                return cast(tuple[str, str], self.opened.result())
+                return self.opened.result()
             reach(self.recorder.uri)
             seconds = OPEN_SECONDS if is_server(self.recorder.uri) else OWN_SECONDS
-            found: tuple[str, str] = self.recorder.call(seconds, "open", self.about)
+            return self.recorder.call(seconds, OpenSweep(self.about))
         except TrackingUnavailable:
             return None
-        return found
 
     def catch_up(self, outcomes: Sequence[Outcome]) -> None:
         """Have the outcomes of earlier runs written which neither the tracking store nor the outbox has, when
         MLflow answers.
         """
         if outcomes:
-            self.recorder.post("catch_up", self.about, list(outcomes))
+            self.recorder.post(CatchUp(self.about, list(outcomes)))
 
     def finish(self, outcome: Outcome, logits: Logits, files: Mapping[str, bytes] | None = None) -> None:
         """Keep a finished trial, with further artifacts by path; it is on the disk when this returns. It
@@ -179,7 +189,7 @@ class SweepRecorder:
         self.outbox.put(Record.of_trial(self.about, outcome), packed, self.say)
         if outcome.stage != "screen":  # these are asked for soon
             self.recent[outcome.uid] = packed
-        self.recorder.post("send")
+        self.recorder.keep_running()
 
     def pack(self, outcome: Outcome, part: Part, logits: npt.NDArray[np.floating]) -> bytes:
         """Logits (seed, example, class) with labels, seeds, ε, temperature per seed and class names, as npz;
@@ -226,12 +236,9 @@ class SweepRecorder:
             return here
         try:
             reach(self.recorder.uri)
-            found: list[bytes] | None = self.recorder.call(
-                LONG, "artifacts", self.about, outcome.uid, list(paths)
-            )
+            return self.recorder.call(LONG, FetchFiles(self.about, outcome.uid, list(paths)))
         except TrackingUnavailable:
             return None
-        return found
 
     def publish(self, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None) -> int | None:
         """Keep what was found, and wait until all of the sweep is sent, as long as MLflow answers.
@@ -239,15 +246,9 @@ class SweepRecorder:
         Returns the number of the published version; None where it is still to be published, and `unsent` says
         how.
         """
-        try:
-            pictures: Mapping[str, bytes] = self.recorder.call(LONG, "pictures", evidence)
-        except TrackingUnavailable as error:
-            pictures = {}
-            self.say(f"The pictures of the recommendation could not be drawn: {error}")
         program = {} if model is None else {PROGRAM: model.program}
-        self.outbox.put(
-            Record.of_findings(self.about, evidence, tables, model), {**pictures, **program}, self.say
-        )
+        files = {**pictures_of(evidence), **program}
+        self.outbox.put(Record.of_findings(self.about, evidence, tables, model), files, self.say)
         self.drain()
         if self.unsent().entries:
             return None
@@ -262,10 +263,8 @@ class SweepRecorder:
         answered = time.monotonic()
         while True:
             try:
-                reach(
-                    self.recorder.uri
-                )  # which is known in seconds, also while the scribe hangs on a server that hangs
-                progress: Progress = self.recorder.call(LONG, "progress", self.about.study)
+                reach(self.recorder.uri)  # answers in seconds, also where the server hangs the uploader
+                progress = self.recorder.call(LONG, ReadProgress(self.about.study))
                 away = progress.away
             except TrackingUnavailable as error:
                 away = str(error)
@@ -279,8 +278,6 @@ class SweepRecorder:
                 return
             elif time.monotonic() - answered > AWAY_SECONDS:
                 self.say(f"MLflow: {away}")
-                with suppress(TrackingUnavailable):  # or else they are sent without pictures
-                    self.recorder.call(LONG, "draw")
                 return
             time.sleep(POLL_SECONDS)
 
@@ -294,7 +291,7 @@ class SweepRecorder:
         """
         self.drain()
         try:
-            self.recorder.call(SHORT, "stop", self.about, status)
+            self.recorder.call(SHORT, CloseSweep(self.about, status))
         except TrackingUnavailable as error:
             self.say(f"MLflow: {error}")
         if sentence := self.unsent().sentence:

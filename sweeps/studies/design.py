@@ -6,7 +6,8 @@ from typing import Any
 
 from sweeps.plan import Plan
 from sweeps.task import Task
-from tracking.records.outcome import Point, Stage
+from tracking.records.outcome import Stage
+from tracking.records.point import Point
 
 FIRST_SEED: dict[Stage, int] = {"screen": 0, "pilot": 4_000, "confirm": 5_000}
 

@@ -10,7 +10,7 @@ from types import FrameType
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.studies.progress import cause_of
+from sweeps.studies.database import cause_of
 from sweeps.studies.retrying_storage import RetryingStorage
 from tracking.exits import Exit
 

@@ -2,30 +2,24 @@
 
 import json
 import math
-import os
 import re
-import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import quote
 
-import sqlalchemy
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.errors import WrongInput
+from sweeps.studies import queries
+from sweeps.studies.database import StoreAway, cause_of
 from sweeps.studies.worker_registry import ABOUT, HOLDS, WORKERS, ages_of
-from tracking.mlflow.client import REFUSED, shown
 
-STORAGE = "sqlite:///optuna.db"
 GRACE = 30.0
 """Seconds of silence after which a worker is taken for dead, where the study does not say."""
-CONNECT_SECONDS = 5
 RECENT = 16
 """Finished trials of a stage from which its speed is worked out, the latest ones."""
 NEARLY = 0.9
@@ -37,42 +31,8 @@ BASE = re.compile(r"(?P<task>[a-z0-9_]+/[a-z0-9_]+)@[0-9a-f]{8}")
 BESIDE = re.compile(r"(?P<stage>pilot|confirm)-(?P<first>\d{1,6})-(?P<end>\d{1,6})")
 KEPT = ("plan", "settings", "created", "closed", "recommended")
 """What is read of a sweep's user attributes."""
-
-STUDIES = sqlalchemy.text("SELECT study_id, study_name FROM studies ORDER BY study_id")
-ATTRIBUTES = sqlalchemy.text(
-    "SELECT study_id, key, value_json FROM study_user_attributes WHERE study_id IN :studies AND key IN :keys"
-).bindparams(
-    sqlalchemy.bindparam("studies", expanding=True), sqlalchemy.bindparam("keys", KEPT, expanding=True)
-)
-TRIALS = (
-    sqlalchemy.text(
-        "SELECT study_id, trial_id, number, state, datetime_start AS started, datetime_complete AS ended FROM"
-        " trials WHERE study_id IN :studies ORDER BY trial_id"
-    )
-    .bindparams(sqlalchemy.bindparam("studies", expanding=True))
-    .columns(
-        study_id=sqlalchemy.Integer,
-        trial_id=sqlalchemy.Integer,
-        number=sqlalchemy.Integer,
-        state=sqlalchemy.String,
-        started=sqlalchemy.DateTime,
-        ended=sqlalchemy.DateTime,
-    )
-)
-NOTES = sqlalchemy.text(
-    "SELECT a.trial_id, a.key, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id ="
-    " a.trial_id WHERE t.study_id IN :studies AND a.key IN :keys"
-).bindparams(
-    sqlalchemy.bindparam("studies", expanding=True),
-    sqlalchemy.bindparam("keys", ("diverged", "surplus", ABOUT, HOLDS), expanding=True),
-)
-OUTCOMES = sqlalchemy.text(
-    "SELECT trial_id, value_json FROM trial_user_attributes WHERE key = 'outcome' AND trial_id IN :trials"
-).bindparams(sqlalchemy.bindparam("trials", expanding=True))
-
-
-class StoreAway(RuntimeError):
-    """The study store cannot be read now."""
+NOTED = ("diverged", "surplus", ABOUT, HOLDS)
+"""What is read of a trial's."""
 
 
 @dataclass(frozen=True)
@@ -167,15 +127,20 @@ class TrialRow:
     @property
     def kind(self) -> str | None:
         """One of `STATES`; None where it is one too many."""
-        if "surplus" in self.notes:
-            return None
-        kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
-        return kinds.get(self.state) or ("diverged" if "diverged" in self.notes else "requeued")
+        return kind_of(self.state, self.notes)
 
     @property
     def seconds(self) -> float | None:
         """How long it took, by its worker's clock alone; None where it has not come to its end."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+
+def kind_of(state: str, notes: Mapping[str, Any]) -> str | None:
+    """What a trial is, one of `STATES`, by Optuna's name of its state; None where it is one too many."""
+    if "surplus" in notes:
+        return None
+    kinds = {"COMPLETE": "finished", "RUNNING": "running", "WAITING": "queued", "PRUNED": "dropped"}
+    return kinds.get(state) or ("diverged" if "diverged" in notes else "requeued")
 
 
 @dataclass(frozen=True)
@@ -188,80 +153,6 @@ class Snapshot:
     attributes: Mapping[int, Mapping[str, Any]]
     trials: Mapping[int, Sequence[TrialRow]]
     epochs: Mapping[int, int]
-
-
-@contextmanager
-def open_store(url: str) -> Iterator[Engine]:
-    """A study store, to be read only while inside. Errors: WrongInput where there is none; StoreAway."""
-    engine = engine_of(url)
-    try:
-        try:
-            found = sqlalchemy.inspect(engine).has_table("trial_heartbeats")
-        except SQLAlchemyError as error:
-            away = (
-                isinstance(error, OperationalError)
-                and not url.startswith("sqlite")
-                and not any(word in str(error) for word in REFUSED)
-            )
-            raise (
-                StoreAway(f"{shown(url)}: {cause_of(error)}") if away else unreadable(url, error)
-            ) from error
-        if not found:
-            raise WrongInput(
-                f"{shown(url)} is no study store: it has no tables of Optuna. Name one with --storage or"
-                " OPTUNA_STORAGE."
-            )
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def engine_of(url: str) -> Engine:
-    """How to connect to a store. Errors: WrongInput."""
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            wait = (
-                {"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"}
-                if parsed.get_backend_name() == "postgresql"
-                else {}
-            )
-            return sqlalchemy.create_engine(
-                parsed, pool_pre_ping=True, connect_args=wait, execution_options={"postgresql_readonly": True}
-            )
-    except (SQLAlchemyError, ImportError) as error:
-        raise unreadable(url, error) from error
-    path = os.path.abspath(parsed.database or "")
-    if not os.path.isfile(path):
-        raise WrongInput(
-            f"there is no file {path!r}. Run a sweep in this directory, or name its study store with"
-            " --storage or OPTUNA_STORAGE."
-        )
-    return sqlalchemy.create_engine(
-        "sqlite://", creator=lambda: connect_sqlite(path), poolclass=sqlalchemy.NullPool
-    )
-
-
-def unreadable(url: str, error: Exception) -> WrongInput:
-    """The error for a store which cannot be read."""
-    return WrongInput(
-        f"cannot read the study store {shown(url)}: {cause_of(error)}. Name one with --storage or"
-        f" OPTUNA_STORAGE, such as {STORAGE} or postgresql+psycopg://user@host/name."
-    )
-
-
-def connect_sqlite(path: str) -> sqlite3.Connection:
-    """A file which has to be there. Nothing is written to it, but what a killed writer left half done may be
-    rolled back.
-    """
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=CONNECT_SECONDS)
-    connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-def cause_of(error: BaseException) -> str:
-    """What a driver says, in its first line."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def progress(engine: Engine, patterns: Sequence[str] = ()) -> list[SweepStatus]:
@@ -284,7 +175,7 @@ def progress(engine: Engine, patterns: Sequence[str] = ()) -> list[SweepStatus]:
 
 def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
     """What is known of the sweeps of some tasks. Errors: WrongInput where a pattern matches none."""
-    rows = connection.execute(STUDIES).all()
+    rows = connection.execute(queries.STUDIES).all()
     names = [row.study_name for row in rows if BASE.fullmatch(row.study_name)]
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
@@ -296,15 +187,17 @@ def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
     chosen = [name for name in names if not patterns or any(matches(name, pattern) for pattern in patterns)]
     studies = {row.study_name: row.study_id for row in rows if row.study_name.startswith(tuple(chosen))}
     attributes: dict[int, dict[str, Any]] = {}
-    for row in connection.execute(ATTRIBUTES, {"studies": [studies[name] for name in chosen]}):
+    for row in connection.execute(
+        queries.ATTRIBUTES_OF_STUDIES, {"studies": [studies[name] for name in chosen], "keys": KEPT}
+    ):
         attributes.setdefault(row.study_id, {})[row.key] = json.loads(row.value_json)
     wanted = {"studies": list(studies.values())}
     ages = ages_of(connection, wanted["studies"])
     notes: dict[int, dict[str, Any]] = {}
-    for row in connection.execute(NOTES, wanted):
+    for row in connection.execute(queries.ATTRIBUTES_OF_TRIALS, {**wanted, "keys": NOTED}):
         notes.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     trials: dict[int, list[TrialRow]] = {}
-    for row in connection.execute(TRIALS, wanted):
+    for row in connection.execute(queries.TRIALS, wanted):
         one = TrialRow(
             row.trial_id,
             row.number,
@@ -316,9 +209,8 @@ def read(connection: Connection, patterns: Sequence[str]) -> Snapshot:
         )
         trials.setdefault(row.study_id, []).append(one)
     dropped = [one.id for rows in trials.values() for one in recent(rows) if one.state == "PRUNED"]
-    epochs = {
-        row.trial_id: epochs_of(row.value_json) for row in connection.execute(OUTCOMES, {"trials": dropped})
-    }
+    outcomes = connection.execute(queries.OUTCOMES, {"trials": dropped})
+    epochs = {row.trial_id: epochs_of(row.value_json) for row in outcomes}
     return Snapshot(studies, attributes, trials, epochs)
 
 

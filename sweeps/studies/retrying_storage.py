@@ -1,10 +1,8 @@
 """Storage of studies that retries while its database is away."""
 
 import inspect
-import random
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +21,23 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_before_delay,
+    wait_fixed,
+    wait_random,
+    wait_random_exponential,
+)
 
 from sweeps.errors import Failed, WrongInput
 from sweeps.plan import Plan
-from sweeps.studies.progress import cause_of
-from tracking.mlflow.client import REFUSED, shown
+from sweeps.studies.database import cause_of, connect_arguments, refused
+from tracking.mlflow.client import shown
 
 OPEN_SECONDS = 60.0
 """How long a database that is away at the start is waited for."""
@@ -38,6 +48,8 @@ OPENED_AT_ONCE = 8
 RETRY_SECONDS = 300.0
 """How long a database may be away."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+SILENT_ATTEMPTS = 5
+"""After so many failed attempts, about three seconds, it is printed that the database is away."""
 INNER = ("_create_new_trial", "_get_trials", "_set_trial_param", "_get_stale_trial_ids")
 """Methods which Optuna's cache calls, although they are not public."""
 
@@ -85,35 +97,44 @@ class RetryingStorage(RDBStorage):
         finally:
             self.local.inside = before
 
-    def patiently(self, call: Callable[[], Any]) -> Any:
-        """What a call gives, once the database answers. Errors: StoreUnavailable after `patience` seconds."""
+    def retrying(self, call: Callable[[], Any]) -> Any:
+        """The result of a call, once the database answers. Errors: StoreUnavailable after `retry_seconds`."""
         if getattr(self.local, "inside", False):  # only the outermost call is repeated
             return call()
-        deadline, pause, said = time.monotonic() + self.retry_seconds, FIRST_PAUSE, False
-        while True:
-            try:
-                with self.without_retries():
-                    value = call()
-            except (StorageInternalError, SQLAlchemyError) as error:
-                if not transient(error):
-                    raise
-                cause = cause_of(error.__cause__ or error)
-                if time.monotonic() + pause > deadline:
-                    raise StoreUnavailable(
-                        f"the study store {shown(self.url)} does not answer: {cause}"
-                    ) from error
-                if not said and pause > 1:
-                    self.say(
-                        f"The study store {shown(self.url)} does not answer ({cause}); trying again for"
-                        f" {self.retry_seconds:g} s."
-                    )
-                    said = True
-                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # so that workers do not come back all at once
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
-            if said:
-                self.say(f"The study store {shown(self.url)} is back.")
-            return value
+        attempts = Retrying(
+            retry=retry_if_exception(transient),
+            wait=wait_random_exponential(FIRST_PAUSE, LONGEST_PAUSE),  # workers do not come back all at once
+            stop=stop_before_delay(self.retry_seconds),
+            before_sleep=self.announce,
+            retry_error_callback=self.give_up,
+        )
+        with self.without_retries():
+            value = attempts(call)
+        if attempts.statistics["attempt_number"] > SILENT_ATTEMPTS:
+            self.say(f"The study store {shown(self.url)} is back.")
+        return value
+
+    def announce(self, state: RetryCallState) -> None:
+        """Print once that the database is away, if that is no matter of a second."""
+        if state.attempt_number == SILENT_ATTEMPTS:
+            self.say(
+                f"The study store {shown(self.url)} does not answer ({cause_of(failure(state))}); trying"
+                f" again for {self.retry_seconds:g} s."
+            )
+
+    def give_up(self, state: RetryCallState) -> None:
+        """Errors: StoreUnavailable."""
+        error = failure(state)
+        raise StoreUnavailable(
+            f"the study store {shown(self.url)} does not answer: {cause_of(error)}"
+        ) from error
+
+
+def failure(state: RetryCallState) -> BaseException:
+    """The error of the last attempt; of one of Optuna's, its cause."""
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None
+    return error.__cause__ or error
 
 
 def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +142,7 @@ def repeated(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def call(self: RetryingStorage, *arguments: Any, **named: Any) -> Any:
-        return self.patiently(lambda: method(self, *arguments, **named))
+        return self.retrying(lambda: method(self, *arguments, **named))
 
     return call
 
@@ -136,59 +157,59 @@ def wait_for_storage(url: str, say: Callable[..., None]) -> RetryingStorage:
 
     Errors: WrongInput where the URL or the credentials are wrong; StoreUnavailable where it stays away.
     """
-    deadline = time.monotonic() + OPEN_SECONDS
-    while True:
-        try:
-            return open_storage(url)
-        except WrongInput as error:
-            cause = error.__cause__
-            if cause is None or not transient(cause) or any(word in str(cause) for word in REFUSED):
-                raise
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(str(error)) from error
-            say(
-                f"{error} Trying again, for {deadline - time.monotonic():.0f} s more.",
-                event="waiting",
-                storage=shown(url),
-            )
-            time.sleep(5)
+
+    def away(error: BaseException) -> bool:
+        cause = error.__cause__
+        return isinstance(error, WrongInput) and cause is not None and transient(cause) and not refused(cause)
+
+    def announce(state: RetryCallState) -> None:
+        left = OPEN_SECONDS - (state.seconds_since_start or 0.0)
+        error = state.outcome.exception() if state.outcome else None
+        say(f"{error} Trying again, for {left:.0f} s more.", event="waiting", storage=shown(url))
+
+    attempts = Retrying(
+        retry=retry_if_exception(away),
+        wait=wait_fixed(5),
+        stop=stop_after_delay(OPEN_SECONDS),
+        before_sleep=announce,
+    )
+    try:
+        return attempts(open_storage, url)
+    except RetryError as error:
+        last = error.last_attempt.exception()
+        raise StoreUnavailable(str(last)) from last
 
 
 def open_storage(url: str) -> RetryingStorage:
     """The database of studies. Errors: WrongInput, naming the URL without its password."""
-    for attempt in range(OPENED_AT_ONCE):
-        try:
-            return make_storage(url)
-        except (ProgrammingError, IntegrityError, OperationalError) as error:
-            if "exists" not in str(error).lower() or attempt + 1 == OPENED_AT_ONCE:
-                raise unusable(url, error) from error
-            time.sleep(random.uniform(0.1, 1))  # noqa: S311  # another process creates the tables at this moment
-        except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
-            raise unusable(url, error) from error
-    raise AssertionError
+    attempts = Retrying(
+        retry=retry_if_exception(created_meanwhile),
+        wait=wait_random(0.1, 1),
+        stop=stop_after_attempt(OPENED_AT_ONCE),
+        reraise=True,
+    )
+    try:
+        return attempts(make_storage, url)
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
+        cause = cause_of(error.__cause__ or error)
+        raise WrongInput(
+            f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or"
+            " OPTUNA_STORAGE, such as sqlite:///optuna.db or postgresql+psycopg://user@host/name."
+        ) from error
+
+
+def created_meanwhile(error: BaseException) -> bool:
+    """Whether another process creates the tables at this moment."""
+    return isinstance(error, (ProgrammingError, IntegrityError, OperationalError)) and (
+        "exists" in str(error).lower()
+    )
 
 
 def make_storage(url: str) -> RetryingStorage:
     """The storage, whose tables are created where they are missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        settings = {"pool_pre_ping": True, **connection(url)}
+        settings = {"pool_pre_ping": True, "connect_args": connect_arguments(url)}
         return RetryingStorage(
             url, engine_kwargs=settings, heartbeat_interval=1, grace_period=int(Plan.grace)
         )
-
-
-def unusable(url: str, error: Exception) -> WrongInput:
-    """Why a database cannot be used."""
-    cause = cause_of(error.__cause__ or error)
-    return WrongInput(
-        f"cannot open the study store {shown(url)}: {cause}. Give a writable database with --storage or"
-        " OPTUNA_STORAGE, such as sqlite:///optuna.db or postgresql+psycopg://user@host/name."
-    )
-
-
-def connection(url: str) -> dict[str, Any]:
-    """Settings of connections to a database. Optuna keeps heartbeats without a time zone, in that of the
-    connection: all have to have the same.
-    """
-    return {"connect_args": {"options": "-c timezone=utc"}} if url.startswith("postgresql") else {}

@@ -3,57 +3,34 @@ and in `patience`.
 """
 
 import json
-import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import TPESampler
 from optuna.storages import fail_stale_trials
-from optuna.storages._rdb.models import StudyUserAttributeModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
-from sweeps.errors import WrongInput
-from sweeps.plan import Plan, key_of
-from sweeps.settings import SITE_KEYS, resolve
-from sweeps.studies.design import planned, seeds_of
-from sweeps.studies.heartbeat import heartbeat
-from sweeps.studies.progress import BASE, BESIDE, STATES
+from sweeps.plan import Plan, short_digest
+from sweeps.studies import queries
+from sweeps.studies.design import planned
+from sweeps.studies.progress import STATES, kind_of
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
-from tracking.mlflow.client import shown
-from tracking.records.outcome import Outcome, Point, Stage
+from tracking.records.outcome import Outcome, Stage
+from tracking.records.point import Point, key_of
 
 RELEASE_SECONDS = 10.0
 """How long giving trials back may wait for the database: whoever comes later finds them silent."""
-"""The exit code of a process which Ctrl-C ended."""
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = (
-    "maximize",
-    "minimize",
-)  # accuracy, ECE, both on *select*
-OUTCOME, DIVERGED, QUEUED, SURPLUS, TAKEN, LOSSES = (
-    "outcome",
-    "diverged",
-    "queued",
-    "surplus",
-    "taken",
-    "losses",
-)
-SETTINGS, CLOSED = "settings", "closed"
-WORDS = {
-    TrialState.COMPLETE: "finished",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "queued",
-    TrialState.PRUNED: "dropped",
-}
+OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
+SURPLUS, TAKEN, LOSSES = "surplus", "taken", "losses"
 
 
 @dataclass(frozen=True)
@@ -82,14 +59,8 @@ class Study:
         stage: Stage,
         seeds: Sequence[int],
     ):
-        self.study, self.storage, self.plan, self.task, self.stage, self.seeds = (
-            study,
-            storage,
-            plan,
-            task,
-            stage,
-            tuple(seeds),
-        )
+        self.study, self.storage, self.plan, self.task = study, storage, plan, task
+        self.stage, self.seeds = stage, tuple(seeds)
         self.held: dict[int, optuna.Trial] = {}
         self.lost: set[int] = set()
 
@@ -100,11 +71,11 @@ class Study:
 
     def uid(self, trial: Trial) -> str:
         """Names a point of this study, also when it is queued again under another number."""
-        return f"{self.name}#{key_of(trial.point)}"
+        return f"{self.name}#{short_digest(trial.point)}"
 
     def expected(self, digest: str) -> str:
         """The name of the sweep of this study's plan on data with such a digest."""
-        return f"{self.task.name}@{key_of(self.plan.science(self.task, digest))}"
+        return f"{self.task.name}@{short_digest(self.plan.science(self.task, digest))}"
 
     def digest(self) -> str:
         """The digest of the data on which the sweep was begun."""
@@ -134,11 +105,11 @@ class Study:
         def write() -> None:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(StudyUserAttributeModel), row)
+                    connection.execute(sqlalchemy.insert(queries.STUDY_ATTRIBUTES), row)
             except IntegrityError:  # another one was faster
                 return
 
-        self.storage.patiently(write)
+        self.storage.retrying(write)
         return self.noted(name)
 
     def noted(self, name: str) -> Any:
@@ -198,18 +169,18 @@ class Study:
         def write() -> bool:
             try:
                 with self.storage.engine.begin() as connection:
-                    connection.execute(sqlalchemy.insert(TrialUserAttributeModel), row)
+                    connection.execute(sqlalchemy.insert(queries.TRIAL_ATTRIBUTES), row)
                 return True
             except (
                 IntegrityError
             ):  # another one was faster, or this is the second attempt, as the first one's answer was lost
-                kept = sqlalchemy.select(TrialUserAttributeModel.value_json).filter_by(
+                kept = sqlalchemy.select(queries.TRIAL_ATTRIBUTES.c.value_json).filter_by(
                     trial_id=trial_id, key=TAKEN
                 )
                 with self.storage.engine.connect() as connection:
                     return connection.execute(kept).scalar() == row["value_json"]
 
-        return bool(self.storage.patiently(write))
+        return bool(self.storage.retrying(write))
 
     def surplus(self, number: int, point: Point) -> str:
         """Why an asked trial is one too many, as two workers were at work at once; "" where it is not."""
@@ -326,11 +297,8 @@ class Study:
 
     def states(self) -> dict[str, int]:
         """How many trials are in each state, in the words of `progress.STATES`."""
-        found = dict.fromkeys(STATES, 0)
-        for trial in self.trials():
-            if SURPLUS not in trial.user_attrs:
-                found["diverged" if DIVERGED in trial.user_attrs else WORDS.get(trial.state, "requeued")] += 1
-        return found
+        counts = Counter(kind_of(trial.state.name, trial.user_attrs) for trial in self.trials())
+        return {state: counts[state] for state in STATES}
 
     def waiting(self) -> int:
         """How many points are queued."""
@@ -372,7 +340,7 @@ class Study:
         A worker may die between taking a trial and its first heartbeat; Optuna would leave that trial running
         for ever. It is given one here.
         """
-        for trial_id in self.storage.patiently(self.without_heartbeat):
+        for trial_id in self.storage.retrying(self.without_heartbeat):
             self.storage.record_heartbeat(trial_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -389,14 +357,10 @@ class Study:
 
     def without_heartbeat(self) -> list[int]:
         """The running trials which have never given a sign of life, held ones excepted."""
-        query = (
-            "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
-        )
         held = {trial._trial_id for trial in self.held.values()}
         with self.storage.engine.connect() as connection:
             found = (
-                connection.execute(sqlalchemy.text(query), {"study": self.study._study_id}).scalars().all()
+                connection.execute(queries.WITHOUT_HEARTBEAT, {"study": self.study._study_id}).scalars().all()
             )
         return [trial_id for trial_id in found if trial_id not in held]
 
@@ -415,10 +379,6 @@ class Study:
                 self.storage.record_heartbeat(trial._trial_id)
             elif number in self.held:
                 self.lost.add(number)
-
-    def heartbeat(self) -> AbstractContextManager[None]:
-        """While inside, beat every few seconds."""
-        return heartbeat(self.storage, self.plan.grace, self.beat)
 
 
 def counts(trial: FrozenTrial) -> bool:
@@ -440,174 +400,3 @@ def drawn(
     if isinstance(distribution, CategoricalDistribution):
         return str(trial.suggest_categorical(name, distribution.choices))
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def open_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> tuple[Study, str]:
-    """Open or resume the screening study of a task; the message tells which, and what changed since the last
-    plan.
-    """
-    science = plan.science(task, digest)
-    name = f"{task.name}@{key_of(science)}"
-    storage.use_grace(plan.grace)
-    summaries = [
-        s for s in optuna.get_all_study_summaries(storage=storage) if s.user_attrs.get("task") == task.name
-    ]
-    known = {summary.study_name: summary for summary in summaries}
-    study = create(storage, plan, name)
-    opened = Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-    if name in known:
-        message = f"resumes study {name}"
-    else:
-        message = f"new study {name}"
-        if summaries:
-            last = max(summaries, key=lambda summary: str(summary.user_attrs["created"]))
-            message += (
-                f", as the plan differs from {last.study_name}:"
-                f" {changes(json.loads(last.user_attrs['plan']), science)}"
-            )
-        opened.note_once("plan", json.dumps(science))
-        opened.note_once("created", f"{time.time():.3f}")
-        opened.note_once("task", task.name)  # last: a study with a task has the others
-    opened.note(SETTINGS, replace(plan, tasks=(task,)).to_mapping())
-    opened.note(CLOSED, None)
-    if name in known:
-        message += f": {len(opened.outcomes())} trials are finished, {opened.unfinished()} are to do"
-    return opened, message
-
-
-def known_study(storage: RetryingStorage, plan: Plan, task: Task, digest: str) -> Study | None:
-    """The screening study of a task as it is, without a change; None where it was not begun."""
-    try:
-        study = load_known(storage, f"{task.name}@{key_of(plan.science(task, digest))}")
-    except KeyError:
-        return None
-    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-
-
-def open_stage(screening: Study, stage: Stage, points: Sequence[Point], first: int, seeds: int) -> Study:
-    """A study beside the screening's, which holds queued points only: trained with the stage's seeds number
-    `first` to `first + seeds - 1`.
-    """
-    name = f"{screening.name}/{stage}-{first}-{first + seeds}"
-    study = create(screening.storage, screening.plan, name)
-    opened = Study(
-        study,
-        screening.storage,
-        screening.plan,
-        screening.task,
-        stage,
-        seeds_of(screening.plan, stage, seeds, first),
-    )
-    opened.enqueue(points)
-    return opened
-
-
-def open_sweeps(storage: RetryingStorage) -> list[str]:
-    """The names of the sweeps which are under way."""
-    found = [study for study in storage.get_all_studies() if BASE.fullmatch(study.study_name)]
-    return [
-        study.study_name
-        for study in found
-        if SETTINGS in study.user_attrs and not study.user_attrs.get(CLOSED)
-    ]
-
-
-def join_study(storage: RetryingStorage, name: str, own: Mapping[str, Any]) -> Study:
-    """The screening study of a sweep that was begun elsewhere, with the plan that is kept in it, and this
-    machine's `own` keys of a plan.
-
-    Errors: WrongInput where there is no such study, or its plan cannot be read.
-    """
-    if not BASE.fullmatch(name):
-        raise WrongInput(
-            f"a sweep is named {name!r}; wanted dataset/architecture@ and eight hexadecimal digits, as"
-            " sweeps.status prints."
-        )
-    try:
-        study = load_known(storage, name)
-    except KeyError as error:
-        raise WrongInput(
-            f"there is no sweep {name!r} in {shown(storage.url)}; there are:"
-            f" {', '.join(open_sweeps(storage)) or 'none'}."
-        ) from error
-    settings = study.user_attrs.get(SETTINGS)
-    if not isinstance(settings, dict):
-        raise WrongInput(
-            f"study {name} keeps no plan that a worker could join; start it again with sweeps.run."
-        )
-    portable = {key: value for key, value in settings.items() if key not in SITE_KEYS}
-    plan = resolve({**portable, **own})  # a site in a database is not read: it could name code
-    task = plan.tasks[0]
-    set_sampler(study, plan)
-    return Study(study, storage, plan, task, "screen", seeds_of(plan, "screen", plan.seeds))
-
-
-def busy_stages(screening: Study) -> list[Study]:
-    """The studies of a sweep which may have something to do: the screening's, and those beside it which hold
-    queued or running trials.
-    """
-    query = (
-        "SELECT DISTINCT s.study_name FROM studies s JOIN trials t ON t.study_id = s.study_id "
-        "WHERE t.state IN ('WAITING', 'RUNNING') AND substr(s.study_name, 1, :length) = :base"
-    )
-    base = f"{screening.name}/"
-    storage = screening.storage
-
-    def names() -> list[str]:
-        with storage.engine.connect() as connection:
-            return list(
-                connection.execute(sqlalchemy.text(query), {"length": len(base), "base": base}).scalars()
-            )
-
-    stages = [screening]
-    for name in sorted(storage.patiently(names)):
-        if match := BESIDE.fullmatch(name.removeprefix(base)):
-            stage: Stage = "pilot" if match["stage"] == "pilot" else "confirm"
-            first, end = int(match["first"]), int(match["end"])
-            study = load_known(storage, name)
-            set_sampler(study, screening.plan)
-            seeds = seeds_of(screening.plan, stage, end - first, first)
-            stages.append(Study(study, storage, screening.plan, screening.task, stage, seeds))
-    return stages
-
-
-def load_known(storage: RetryingStorage, name: str) -> optuna.Study:
-    """A study that is there. Errors: KeyError."""
-    return optuna.load_study(storage=storage, study_name=name)
-
-
-def create(storage: RetryingStorage, plan: Plan, name: str) -> optuna.Study:
-    """Create or load a study, and make sure that it has our two directions."""
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True
-    )
-    set_sampler(study, plan)
-    found = tuple(direction.name.lower() for direction in study.directions)
-    if found != DIRECTIONS:
-        raise WrongInput(
-            f"study {name} has the directions {found}, wanted {DIRECTIONS}. Give another --storage."
-        )
-    return study
-
-
-def set_sampler(study: optuna.Study, plan: Plan) -> None:
-    """New points, where not all were queued, come from TPE, with a seed of its own for every start: its first
-    draws are random, and would repeat.
-    """
-    if plan.tuned:
-        study.sampler = TPESampler(seed=plan.random_state + len(study.get_trials(deepcopy=False)))
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two scientific plans, in words."""
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys)
-
-
-def written(value: Any) -> str:
-    """A plan's value as a person writes it."""
-    if isinstance(value, list):
-        return (":" if all(isinstance(entry, float) for entry in value) else ",").join(
-            written(entry) for entry in value
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)

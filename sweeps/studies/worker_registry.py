@@ -12,12 +12,13 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import Connection
+
+from sweeps.studies import queries
 
 ABOUT = "about"
 """User attribute of a worker's trial: what it says about itself."""
@@ -25,11 +26,6 @@ HOLDS = "holds"
 """User attribute of a worker's trial: the trials which it has in hand."""
 WORKERS = "/workers"
 """Ends the name of the study which is a roll."""
-BEATS = sqlalchemy.text(
-    "SELECT t.trial_id, h.heartbeat, CURRENT_TIMESTAMP AS now FROM trials t LEFT JOIN trial_heartbeats h ON"
-    " h.trial_id = t.trial_id WHERE t.state = 'RUNNING' AND t.study_id IN :studies"
-).bindparams(sqlalchemy.bindparam("studies", expanding=True))
-TYPED = BEATS.columns(trial_id=sqlalchemy.Integer, heartbeat=sqlalchemy.DateTime, now=sqlalchemy.DateTime)
 
 
 @dataclass(frozen=True)
@@ -167,5 +163,5 @@ def ages_of(connection: Connection, studies: Collection[int]) -> dict[int, float
             if row.heartbeat is None
             else max(0.0, (row.now.replace(tzinfo=None) - row.heartbeat).total_seconds())
         )
-        for row in connection.execute(TYPED, {"studies": list(studies)})
+        for row in connection.execute(queries.HEARTBEATS, {"studies": list(studies)})
     }

@@ -25,7 +25,7 @@ from sweeps.task import Execution, Kind, Precision, Task
 from sweeps.training.allocator import give_freed_memory_back, keep_freed_memory
 from sweeps.training.batches import Feed
 from sweeps.training.engine import Engine, Lane
-from sweeps.training.execution import Way, key_of, network, recall, remember
+from sweeps.training.execution import Way, autotune_key, network, recall, remember
 from sweeps.training.member import Member
 from sweeps.training.population import EVALUATION_CHUNK
 from sweeps.training.smoothing_kinds import noise_of, uniform_over
@@ -95,7 +95,7 @@ def choose(
         device,
         Way(pinned.kind or "looped", precision, lanes, pinned.members or 0),
     )
-    key = key_of(task, dataset, seeds, device, execution, precision, lanes, most)
+    key = autotune_key(task, dataset, seeds, device, execution, precision, lanes, most)
     way = None if remeasure else recall(key)
     if way is None:
         say(

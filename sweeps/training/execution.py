@@ -71,7 +71,7 @@ def network(task: Task, dataset: Dataset) -> nn.Module:
     return module
 
 
-def key_of(
+def autotune_key(
     task: Task,
     dataset: Dataset,
     seeds: int,

@@ -20,9 +20,10 @@ from sweeps.recording.provenance import facts
 from sweeps.recording.recorder import Recorder, SweepRecorder
 from sweeps.settings import site_of
 from sweeps.site import Site
+from sweeps.studies.opening import CLOSED, busy_stages, join_study, open_sweeps
 from sweeps.studies.progress import BASE
 from sweeps.studies.retrying_storage import RetryingStorage, wait_for_storage
-from sweeps.studies.study import CLOSED, Study, busy_stages, join_study, open_sweeps
+from sweeps.studies.study import Study
 from sweeps.terminal import Console
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import PAUSE_SECONDS, Worker

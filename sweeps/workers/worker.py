@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -40,20 +38,16 @@ from sweeps.training.export import network_of, pack, weights_of
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import Shelf, epochs_done, place
 from sweeps.workers.metrics import Metrics
-from tracking.decision.policies import key_of
-from tracking.records.outcome import Outcome, Point, brief
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point, brief
 
 PAUSE_SECONDS = 1.0
 """Between two looks at a study in which there is nothing to do."""
-FETCH_SECONDS = 10.0
-"""How long the record of another worker's trial may be on its way."""
 WAY, WORKERS = "way", "workers"
 Files = Mapping[str, bytes]
 """Artifacts by path."""
 Finish = Callable[[Outcome, Logits, Files], None]
 """Takes a finished trial, its logits and further files."""
-Fetch = Callable[[Outcome], Logits | None]
-"""The logits of a trial which was finished elsewhere or earlier, or None where they are gone."""
 Say = Callable[[str], None]
 
 
@@ -114,10 +108,8 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.beating.__exit__(None, None, None)
         storage = self.screening.storage
-        with (
-            suppress(OptunaError, SQLAlchemyError),
-            storage.without_retries(),
-        ):  # or else it is crossed out when it has been silent for a while
+        # or else it is crossed out when it has been silent for a while
+        with suppress(OptunaError, SQLAlchemyError), storage.without_retries():
             self.place.leave()
 
     def beat(self) -> None:
@@ -163,12 +155,8 @@ class Worker:
                 trials = study.ask(max(1, min(fair, self.most // len(study.seeds))))
             if not trials:
                 return False
-            self.place.hold(
-                [
-                    f"{study.name.removeprefix(self.screening.name).lstrip('/')}#{trial.number}".lstrip("#")
-                    for trial in trials
-                ]
-            )
+            stage = study.name.removeprefix(self.screening.name).lstrip("/")
+            self.place.hold([f"{stage}#{trial.number}".lstrip("#") for trial in trials])
             parts: dict[int, list[Trial]] = defaultdict(list)
             for trial in trials:  # a population is trained equally far
                 parts[epochs_done(self.folder, study.uid(trial))].append(trial)
@@ -205,10 +193,9 @@ class Worker:
             progress(epochs)
 
         seeds = study.seeds
+        smoothing = study.plan.smoothing[0]
         members = {
-            study.uid(trial): [
-                member_of(study.task, study.plan.smoothing[0], trial.point, seed) for seed in seeds
-            ]
+            study.uid(trial): [member_of(study.task, smoothing, trial.point, seed) for seed in seeds]
             for trial in trials
         }
         shelf = Shelf(self.folder, members, self.engine.identity, self.say)
@@ -265,112 +252,63 @@ class Worker:
         self, study: Study, trials: Sequence[Trial], pruner: Pruner, trained: Trained, progress: Progress
     ) -> None:
         """Score each trial of a batch, hand it over, and tell the study."""
-        seeds, engine = study.seeds, self.engine
+        seeds = study.seeds
         self.metrics.trained(len(trained.epochs), trained.seconds)
-        logits = (
-            {split: engine.logits(trained, split) for split in splits_of(study.stage)}
-            if trained.lanes
-            else {}
-        )
+        splits = splits_of(study.stage) if trained.lanes else ()
+        logits = {split: self.engine.logits(trained, split) for split in splits}
         for index, trial in enumerate(trials):
             rows = slice(index * len(seeds), (index + 1) * len(seeds))
             if not all(trained.finite[rows]):
-                with uninterrupted():
-                    self.after_end(
-                        study,
-                        trial,
-                        "diverged",
-                        study.tell_diverged(
-                            trial, f"the loss became NaN or infinite at {describe(trial.point)}"
-                        ),
-                    )
-                self.say(
-                    f"trial {trial.number} failed: the loss became NaN or infinite at"
-                    f" {describe(trial.point)}; the sweep goes on"
-                )
-                continue
-            if reason := pruner.reasons.get(trial.number):
-                outcome = replace(
-                    unscored(study, trial, seeds, engine.dataset, trained, rows), dropped=reason
-                )
+                self.tell_diverged(study, trial)
+            elif reason := pruner.reasons.get(trial.number):
+                known = unscored(study, trial, seeds, self.engine.dataset, trained, rows)
+                outcome = replace(known, dropped=reason)
                 with uninterrupted():
                     self.finish(outcome, {}, {})
                     self.after_end(study, trial, "dropped", study.tell_dropped(trial, outcome))
-                progress(sum(engine.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
-                continue
-            own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
-            if SENTENCES in parts_of(study.stage, engine.dataset):
-                own[SENTENCES] = sentences(engine, trained, range(rows.start, rows.stop))
-            outcome, losses = score(study, trial, seeds, engine.dataset, own, trained, rows)
-            files = (
-                {weights_path(outcome): pack(weights_of(trained, rows.start))}
-                if study.stage == "confirm"
-                else {}
-            )
-            with uninterrupted():
-                self.finish(outcome, own, files)
-                self.after_end(
-                    study,
-                    trial,
-                    "finished",
-                    study.tell(trial, outcome, packed(losses) if pruner.active else ""),
-                )
+                progress(sum(study.task.recipe.epochs - epochs for epochs in trained.epochs[rows]))
+            else:
+                own: dict[Part, Tensor] = {split: values[rows] for split, values in logits.items()}
+                self.tell_finished(study, trial, pruner, trained, rows, own)
+
+    def tell_diverged(self, study: Study, trial: Trial) -> None:
+        """Tell the study of a trial whose loss became NaN or infinite."""
+        why = f"the loss became NaN or infinite at {describe(trial.point)}"
+        with uninterrupted():
+            self.after_end(study, trial, "diverged", study.tell_diverged(trial, why))
+        self.say(f"trial {trial.number} failed: {why}; the sweep goes on")
+
+    def tell_finished(
+        self,
+        study: Study,
+        trial: Trial,
+        pruner: Pruner,
+        trained: Trained,
+        rows: slice,
+        logits: dict[Part, Tensor],
+    ) -> None:
+        """Score a trial that was trained to its end, hand it over, and tell the study."""
+        dataset = self.engine.dataset
+        if SENTENCES in parts_of(study.stage, dataset):
+            logits[SENTENCES] = sentences(self.engine, trained, range(rows.start, rows.stop))
+        outcome, losses = score(study, trial, study.seeds, dataset, logits, trained, rows)
+        files = {}
+        if study.stage == "confirm":
+            files[weights_path(outcome)] = pack(weights_of(trained, rows.start))
+        with uninterrupted():
+            self.finish(outcome, logits, files)
+            told = study.tell(trial, outcome, packed(losses) if pruner.active else "")
+            self.after_end(study, trial, "finished", told)
 
     def after_end(self, study: Study, trial: Trial, state: str, mine: bool) -> None:
         """What follows when a trial was told."""
         place(self.folder, study.uid(trial)).unlink(missing_ok=True)
         if mine:
             self.metrics.ended(state)
-        else:
-            self.say(
-                f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will"
-                " tell it"
-            )
-
-
-def harvest(
-    study: Study, worker: Worker, train: Callable[[Study], None], fetch: Fetch
-) -> dict[str, tuple[Outcome, Logits]]:
-    """Have what is queued in a study trained, and give each finished trial with its logits, by the key of its
-    point.
-
-    Logits are fetched, with some patience as other workers' records may be on their way; where they are gone,
-    the members are trained once more.
-    """
-    train(study)
-    deadline = time.monotonic() + FETCH_SECONDS
-    found: dict[str, tuple[Outcome, Logits]] = {}
-    for outcome in study.outcomes():
-        logits = patiently(partial(fetch, outcome), deadline)
-        found[key_of(outcome.point)] = outcome, logits or again(study, worker, outcome)
-    return found
-
-
-T = TypeVar("T")
-
-
-def patiently(fetch: Callable[[], T | None], deadline: float | None = None) -> T | None:
-    """What `fetch` gives, which may be on its way; None where it does not come."""
-    deadline = time.monotonic() + FETCH_SECONDS if deadline is None else deadline
-    while (found := fetch()) is None and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)
-    return found
-
-
-def again(study: Study, worker: Worker, outcome: Outcome) -> Logits:
-    """The logits of a finished trial whose file is gone: train its members once more."""
-    worker.say(
-        f"the logits of ε = {outcome.epsilon:g} are not to be had; its {len(outcome.seeds)} members are"
-        " trained again"
-    )
-    members = [member_of(study.task, study.plan.smoothing[0], outcome.point, seed) for seed in study.seeds]
-    trained = worker.train_in_parts(members, lambda _: None)
-    logits: dict[Part, Tensor] = {
-        split: worker.engine.logits(trained, split) for split in splits_of(study.stage)
-    }
-    if SENTENCES in parts_of(study.stage, worker.engine.dataset):
-        logits[SENTENCES] = sentences(worker.engine, trained, range(len(members)))
-    return logits
+            return
+        self.say(
+            f"trial {trial.number} at {describe(trial.point)} was given to another worker, which will tell it"
+        )
 
 
 def sentences(

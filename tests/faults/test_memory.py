@@ -17,7 +17,7 @@ from sweeps.workers.metrics import Metrics
 from sweeps.settings import resolve
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.design import planned
-from sweeps.studies.study import open_study
+from sweeps.studies.opening import open_study
 from sweeps.workers.worker import Worker
 
 torch.set_num_threads(1)

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from outcomes import bare
 
 from lscal import METRICS, Predictions, Temperature
 from lscal.selective import risk_coverage
@@ -10,7 +11,7 @@ from sweeps.protocol.confirm import BySeed, Confirmation, batches, bounds, confi
 from sweeps.scoring import risks_of
 from tracking.decision.policies import Terms
 from tracking.decision.prices import Prices
-from tracking.records.outcome import Bins, Outcome
+from tracking.records.outcome import Bins
 from tracking.report.summary import people
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -19,21 +20,14 @@ REPLICATES = VALUES + 0.02 * torch.randn(1000, 3, generator=GENERATOR, dtype=tor
 EPSILON = BySeed(VALUES + 0.02, REPLICATES + 0.02)
 
 
-def test_a_difference_is_taken_seed_by_seed_on_the_same_resamples():
-    difference = EPSILON.less(BySeed(VALUES, REPLICATES)).interval()
-    assert (difference.value, difference.low, difference.high) == pytest.approx((0.02, 0.02, 0.02), abs=1e-9)
-
-
-def test_a_share_is_of_the_controls_mean():
-    control = BySeed(VALUES, REPLICATES)
-    whole, share = EPSILON.interval(), EPSILON.share(control).interval()
+def test_differences_and_shares_of_the_control_are_taken_seed_by_seed_on_the_same_resamples():
+    control, whole = BySeed(VALUES, REPLICATES), EPSILON.interval()
+    difference, share = EPSILON.less(control).interval(), EPSILON.share(control).interval()
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.02,) * 3, abs=1e-9)
     assert share.value == pytest.approx(0.42 / 0.4)
     assert share.low == pytest.approx(whole.low / 0.4, abs=1e-8)
-
-
-def test_a_control_without_an_error_gives_the_difference_itself():
     nothing = BySeed(torch.zeros(3, dtype=torch.float64), torch.zeros(1000, 3, dtype=torch.float64))
-    assert EPSILON.share(nothing).interval() == EPSILON.interval()
+    assert EPSILON.share(nothing).interval() == whole
 
 
 def test_an_interval_stops_at_zero_except_for_the_signed_gap():
@@ -47,9 +41,8 @@ def test_batches_of_seeds_join_in_their_order():
     assert whole.interval() == EPSILON.interval()
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(8, [(0, 4), (4, 4)]), (4, [(0, 4)]), (2, [(0, 2)])])
-def test_there_is_a_look_after_every_batch(seeds, expected):
-    assert batches(seeds) == expected
+def test_there_is_a_look_after_every_batch():
+    assert [batches(seeds) for seeds in (8, 4, 2)] == [[(0, 4), (4, 4)], [(0, 4)], [(0, 2)]]
     assert sum(count for _, count in batches(37)) == 37
 
 
@@ -58,15 +51,8 @@ LABELS = {
     split: torch.randint(0, 3, (count,), generator=torch.Generator().manual_seed(count))
     for split, count in EXAMPLES.items()
 }
-DATASET = Dataset(
-    "made",
-    {split: Split(torch.zeros(len(own), 1), own) for split, own in LABELS.items()},
-    ("a", "b", "c"),
-    (0.0,),
-    (1.0,),
-    "x",
-    "nowhere",
-)
+SPLITS = {split: Split(torch.zeros(len(own), 1), own) for split, own in LABELS.items()}
+DATASET = Dataset("made", SPLITS, ("a", "b", "c"), (0.0,), (1.0,), "x", "nowhere")
 
 
 def members(epsilon, places, lead):
@@ -83,24 +69,8 @@ def members(epsilon, places, lead):
     raw = Predictions.from_logits(logits["calibrate"], LABELS["calibrate"])
     risks = {"calibrate_calibrated": risks_of(raw.calibrated(temperature))}
     bins = {"test": Bins((400 * len(places),), (0.5,), (0.5,), 0.0, 0.0)}
-    outcome = Outcome(
-        f"u{epsilon}",
-        "made/up",
-        "s",
-        "confirm",
-        0,
-        epsilon,
-        3,
-        {"epsilon": epsilon},
-        tuple(places),
-        {},
-        {},
-        (),
-        bins,
-        1.0,
-        "",
-        risks=risks,
-    )
+    seeds = tuple(places)
+    outcome = bare(epsilon, task="made/up", stage="confirm", classes=3, seeds=seeds, bins=bins, risks=risks)
     return outcome, logits
 
 
@@ -129,15 +99,12 @@ def test_a_settled_question_gets_no_more_seeds_and_an_open_one_does():
     assert [len(found[key].outcome.seeds) for key in ("0.0", "0.1", "0.2")] == [12, 12, 8]
     assert found["0.2"].claims["accuracy"].p < 0.025
     assert found["0.1"].claims["accuracy"].seeds == (4, 8, 12)
-
-
-def test_a_finalist_with_fewer_seeds_is_paired_with_the_same_seeds_of_the_control():
-    made, _ = confirmed({"0.0": 2.0, "0.1": 2.03, "0.2": 4.5}, 12)
-    control, other = made.runs["0.0"], made.runs["0.2"]
-    expected = other.values["accuracy"].values - control.values["accuracy"].values[:8]
-    assert made.comparisons()["0.2"].differences["accuracy"].value == pytest.approx(
-        float(expected.mean()), abs=1e-9
+    control, other = (
+        made.runs["0.0"].values["accuracy"].values[:8],
+        made.runs["0.2"].values["accuracy"].values,
     )
+    paired = pytest.approx(float((other - control).mean()), abs=1e-9)  # with the same seeds of the control
+    assert found["0.2"].differences["accuracy"].value == paired
 
 
 def test_without_finalists_the_control_gets_one_batch():

@@ -13,8 +13,8 @@ from sweeps.errors import WrongInput
 from sweeps.models import initial_weights
 from sweeps.settings import read_yaml, resolve, site_of
 from sweeps.site import to_yaml
+from sweeps.studies.opening import join_study, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import join_study, open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import network
 from sweeps.training.export import weights_of

@@ -3,7 +3,7 @@ import yaml
 
 from sweeps.cli.options import parser
 from sweeps.errors import WrongInput
-from sweeps.plan import key_of
+from sweeps.plan import short_digest
 from sweeps.settings import merge, resolve, site_of
 from sweeps.site import Site, has_secret, to_yaml
 
@@ -126,7 +126,7 @@ def test_wrong_values_are_named(values, message):
 def test_the_key_depends_on_science_alone():
     def key(**values):
         plan = resolve(values)
-        return key_of(plan.science(plan.tasks[0], "abc"))
+        return short_digest(plan.science(plan.tasks[0], "abc"))
 
     assert key() == key(trials=30, policy="accuracy", device="cpu", confirm_seeds=9)
     assert (

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from optuna.trial import TrialState
+from outcomes import bare
 
 from sweeps.data.load import load
 from sweeps.early_stopping.pruner import WORTH, Pruner, has_rungs, packed, unpacked, waves
 from sweeps.early_stopping.rule import Curve
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_study
 from sweeps.training.autotune import choose
 from sweeps.training.execution import Way
 from sweeps.workers.metrics import Metrics
@@ -44,25 +45,18 @@ def study(tmp_path):
 def finished(study, trial, generator):
     accuracy = 0.99999 + 1e-6 * torch.randn(EPOCHS, SEEDS, generator=generator)
     nll = 0.3 - 0.02 * torch.arange(EPOCHS)[:, None] + 0.001 * torch.randn(EPOCHS, SEEDS, generator=generator)
-    return Outcome(
+    return bare(
+        trial.point["epsilon"],
         uid=study.uid(trial),
-        task="digits/mlp",
         study=study.name,
-        stage="screen",
         number=trial.number,
-        epsilon=trial.point["epsilon"],
-        classes=10,
         point=dict(trial.point),
         seeds=tuple(range(SEEDS)),
         metrics={"select/accuracy": tuple(accuracy[-1].tolist()), "select/ece": (0.1,) * SEEDS},
-        curves={},
         temperature=(1.0,) * SEEDS,
-        bins={},
-        seconds=1.0,
-        finished="2026-11-21T00:00:00+00:00",
         by_seed={
-            "accuracy": tuple(map(tuple, accuracy.tolist())),
-            "nll_calibrated": tuple(map(tuple, nll.tolist())),
+            name: tuple(map(tuple, values.tolist()))
+            for name, values in {"accuracy": accuracy, "nll_calibrated": nll}.items()
         },
     )
 

@@ -1,4 +1,4 @@
-"""The recorder and its scribe, two real processes: nothing waits for MLflow, and nothing is lost when either
+"""The recorder and its uploader, two real processes: nothing waits for MLflow, and nothing is lost when one
 of them dies.
 """
 
@@ -46,7 +46,7 @@ def children(uri):
     )
 
 
-def test_a_sweep_is_recorded_published_and_read_back_also_when_the_scribe_is_killed(
+def test_a_sweep_is_recorded_published_and_read_back_also_when_the_uploader_is_killed(
     dataset, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
@@ -67,12 +67,12 @@ def test_a_sweep_is_recorded_published_and_read_back_also_when_the_scribe_is_kil
             assert all(torch.equal(found[split], logits_of(dataset, number)[split]) for split in found)
         assert records.fetch(outcome(3)) is None  # its numbers alone were caught up
         assert records.artifact(outcome(0), "weights/0.safetensors") == b"weights"
-        run_id, link = records.where()
+        parent = records.where()
     assert not recorder.process.is_alive()
     client, found = children(uri)
     assert sorted(run.data.tags["uid"] for run in found) == sorted(outcome(number).uid for number in range(4))
-    assert client.get_run(run_id).data.metrics["recommended_epsilon"] == 0.1
-    assert link.startswith("#/experiments/")
+    assert client.get_run(parent.id).data.metrics["recommended_epsilon"] == 0.1
+    assert parent.link.startswith("#/experiments/")
     for run in found:
         assert "reliability/select.png" in [
             file.path for file in client.list_artifacts(run.info.run_id, "reliability")
@@ -138,8 +138,8 @@ def test_a_worker_that_is_killed_leaves_its_entries_to_others_and_no_process(tmp
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [entry.read()[0].uid for entry in Outbox(tmp_path / "box").entries()] == [outcome(0).uid]
-    scribe = int(done.stdout)
+    uploader = int(done.stdout)
     deadline = time.monotonic() + 30
-    while Path(f"/proc/{scribe}").exists() and "zombie" not in Path(f"/proc/{scribe}/status").read_text():
+    while Path(f"/proc/{uploader}").exists() and "zombie" not in Path(f"/proc/{uploader}/status").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)

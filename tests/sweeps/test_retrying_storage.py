@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeps.settings import resolve
 from sweeps.studies.design import planned
+from sweeps.studies.heartbeat import heartbeat
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable, open_storage, transient
-from sweeps.studies.study import open_study
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_which_errors_pass():
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_asked_trials_outlive_a_restart_of_the_database(database, study, mode):
-    with study.heartbeat():
+    with heartbeat(study.storage, study.plan.grace, study.beat):
         trials = study.ask(2)
         database.restart(mode)
         assert study.tell_diverged(trials[0], "the loss became NaN")

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from outcomes import bare
 from scipy.stats import multivariate_normal, norm
 
 from sweeps.early_stopping.rule import (
@@ -21,7 +22,7 @@ from sweeps.early_stopping.rule import (
     survivors,
 )
 from tracking.decision.policies import Tolerances
-from tracking.records.outcome import Outcome, spread
+from tracking.records.outcome import spread
 
 EPSILONS = (0.0, 0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)
 EPOCHS, SEEDS, RUNG = 20, 6, 10
@@ -74,11 +75,14 @@ def test_what_cannot_win_is_dropped_and_the_reason_says_why():
     assert last.risk <= 0.01
     assert last.predicted["accuracy"].low < 0.8375 < last.predicted["accuracy"].high < best
     interval = last.predicted["accuracy"]
+    value, low, high, best = (
+        f"{100 * one:.2f}" for one in (interval.value, interval.low, interval.high, best)
+    )
     assert (
         last.reason
-        == f"ε = 0.35 is dropped: predicted accuracy {100 * interval.value:.2f} % [{100 * interval.low:.2f},"
-        f" {100 * interval.high:.2f}], best so far {100 * best:.2f} % at ε = 0.1; the chance that it"
-        f" changes the recommendation is {100 * last.risk:.1f} %."
+        == f"ε = 0.35 is dropped: predicted accuracy {value} % [{low}, {high}], best so far {best} % at ε ="
+        " 0.1;"
+        f" the chance that it changes the recommendation is {100 * last.risk:.1f} %."
     )
 
 
@@ -97,14 +101,9 @@ def test_nothing_is_dropped_before_three_trials_have_finished(finished):
 
 
 def test_nothing_is_dropped_before_the_control_has_finished_or_with_one_seed():
-    trials = curves(lambda epsilon: 0.85 - epsilon)
-    assert all(decision.keep for decision in judge(trials[1:], 4, risk=1.0))
-    assert all(
-        decision.keep for decision in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=1), 4, risk=1.0)
-    )
-    assert not any(
-        decision.keep for decision in judge(curves(lambda epsilon: 0.85 - epsilon, seeds=2), 4, risk=1.0)
-    )
+    one, two = (curves(lambda epsilon: 0.85 - epsilon, seeds=seeds) for seeds in (1, 2))
+    assert all(decision.keep for trials in (two[1:], one) for decision in judge(trials, 4, risk=1.0))
+    assert not any(decision.keep for decision in judge(two, 4, risk=1.0))
 
 
 def test_a_trial_with_nan_goes_on_to_its_failure_and_leaves_the_others_verdicts_alone():
@@ -152,23 +151,19 @@ def test_a_trial_is_kept_for_any_claim():
         assert [decision.keep for decision in judge(trials, 4, criteria)] == [False, False, False, True]
 
 
-def test_verdicts_are_the_same_each_time():
-    trials = curves(lambda epsilon: 0.85 - 0.2 * (epsilon - 0.1) ** 2, noise=0.01)
-    assert judge(trials, 4) == judge(trials, 4)
-
-
 def test_curves_that_do_not_fit_are_refused():
     trials = curves(lambda _: 0.85)
-    with pytest.raises(ValueError, match="wanted the same seeds"):
-        survivors([until(trials[4])], curves(lambda _: 0.85, seeds=SEEDS + 1)[:4], EPOCHS, [ACCURATE])
-    with pytest.raises(ValueError, match="one rung"):
-        survivors([until(trials[4]), until(trials[5], 3)], trials[:4], EPOCHS, [ACCURATE])
-    with pytest.raises(ValueError, match="21 epochs"):
-        survivors([until(trials[4])], trials[:4], EPOCHS + 1, [ACCURATE])
-    with pytest.raises(ValueError, match="allowed is 1 to 19"):
-        survivors([trials[4]], trials[:4], EPOCHS, [ACCURATE])
-    with pytest.raises(ValueError, match="'aurc'"):
-        survivors([until(trials[4])], trials[:4], EPOCHS, [Criterion("aurc", sign=-1)])
+    running, finished, aurc = until(trials[4]), trials[:4], Criterion("aurc", sign=-1)
+    more = curves(lambda _: 0.85, seeds=SEEDS + 1)[:4]
+    for wrong, message in (
+        (([running], more, EPOCHS, [ACCURATE]), "wanted the same seeds"),
+        (([running, until(trials[5], 3)], finished, EPOCHS, [ACCURATE]), "one rung"),
+        (([running], finished, EPOCHS + 1, [ACCURATE]), "21 epochs"),
+        (([trials[4]], finished, EPOCHS, [ACCURATE]), "allowed is 1 to 19"),
+        (([running], finished, EPOCHS, [aurc]), "'aurc'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            survivors(*wrong)
 
 
 def test_trials_are_cut_out_of_the_engines_curves():
@@ -183,24 +178,7 @@ def test_trials_are_cut_out_of_the_engines_curves():
 
 
 def outcome(epsilon, values):
-    seeds = tuple(range(len(values)))
-    return Outcome(
-        "u",
-        "t",
-        "s",
-        "screen",
-        0,
-        epsilon,
-        10,
-        {},
-        seeds,
-        {"select/accuracy": tuple(values)},
-        {},
-        (),
-        {},
-        1.0,
-        "now",
-    )
+    return bare(epsilon, seeds=tuple(range(len(values))), metrics={"select/accuracy": tuple(values)})
 
 
 def most_accurate(outcomes):
@@ -377,8 +355,9 @@ def test_seeds_scatter_in_the_draws_as_in_the_finished_trials():
     assert scatter == pytest.approx(float(gains.std(1).mean()) * math.sqrt(9 / 8), rel=0.06)
 
 
-def test_a_verdict_does_not_depend_on_the_place_in_the_list():
+def test_a_decision_depends_on_neither_chance_nor_the_place_in_the_list():
     trials = curves(lambda epsilon: 0.85 - 0.2 * (epsilon - 0.1) ** 2)
+    assert judge(trials, 4) == judge(trials, 4)
     running = [until(one) for one in trials[4:]]
     for order in ((0, 1, 2, 3), (3, 0, 2, 1), (2, 3, 1, 0)):
         found = survivors([running[index] for index in order], trials[:4], EPOCHS, [ACCURATE])

@@ -339,28 +339,11 @@ def test_a_loss_that_becomes_nan_fails_its_trial_and_the_sweep_goes_on(tmp_path)
 
 
 def test_a_smoothing_and_a_weight_decay_are_chosen_beside_epsilon(tmp_path):
-    small = (
-        "--trials",
-        "6",
-        "--seeds",
-        "2",
-        "--epochs",
-        "2",
-        "--confirm-seeds",
-        "2",
-        "--epsilon",
-        "-0.1:0.3",
-    )
+    small = "--trials 6 --seeds 2 --epochs 2 --confirm-seeds 2 --epsilon -0.1:0.3 --tune weight_decay"
     done = run(
         tmp_path,
-        *small,
-        "--smoothing",
-        "online@decay,class_prior",
-        "--tune",
-        "weight_decay",
-        "--policy",
-        "accuracy",
-        "--json",
+        *small.split(),
+        *["--smoothing", "online@decay,class_prior", "--policy", "accuracy", "--json"],
     )
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)

@@ -11,7 +11,7 @@ from lscal.smoothing import DISTRIBUTIONS
 from sweeps.data.dataset import Dataset, Split
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
-from sweeps.plan import key_of
+from sweeps.plan import short_digest
 from sweeps.settings import resolve
 from sweeps.task import Recipe
 from sweeps.training.autotune import choose
@@ -460,7 +460,7 @@ def test_another_content_of_a_file_is_another_study(tmp_path):
     for numbers in (np.eye(10), np.eye(10), np.full((10, 10), 0.1)):
         np.save(tmp_path / "table.npy", numbers)
         plan = resolve({"smoothing": f"table:{tmp_path}/table.npy"})
-        keys.add(key_of(plan.science(plan.tasks[0], "digest")))
+        keys.add(short_digest(plan.science(plan.tasks[0], "digest")))
     assert len(keys) == 2
 
 

@@ -21,7 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.cli.status import STATE, main
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
-from sweeps.studies.progress import GRACE, STORAGE, open_store, progress
+from sweeps.site import Site
+from sweeps.studies.database import STORAGE, open_store
+from sweeps.studies.progress import GRACE, progress
 from sweeps.studies.retrying_storage import open_storage
 from sweeps.studies.worker_registry import WorkerRegistry
 
@@ -458,7 +460,7 @@ def test_it_starts_fast_and_needs_neither_torch_nor_mlflow():
 
 
 def test_defaults_are_those_of_a_plan():
-    assert (Plan.storage, Plan.state_dir, Plan.grace) == (STORAGE, STATE, GRACE)
+    assert (Site.storage, Site.state_dir, Plan.grace) == (STORAGE, STATE, GRACE)
 
 
 def test_it_can_be_read_while_it_is_written(store, tmp_path):

@@ -13,8 +13,8 @@ from sweeps.protocol.test_ledger import (
     refuse_more,
 )
 from sweeps.settings import resolve
+from sweeps.studies.opening import open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import open_study
 from tracking.decision.policies import Tolerances
 from tracking.decision.prices import Prices
 

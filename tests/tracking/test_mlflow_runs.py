@@ -19,7 +19,9 @@ from PIL import Image
 from torch import nn
 
 from sweeps.data.load import load
-from sweeps.recording.uploader import Scribe
+from sweeps.recording.plots import pictures_of
+from sweeps.recording.requests import CatchUp, OpenSweep
+from sweeps.recording.uploader import Uploader
 from sweeps.training import export
 from tracking.mlflow import registry, versions
 from tracking.mlflow.client import identity
@@ -164,29 +166,31 @@ def test_each_split_is_a_data_set_of_its_own(client, uri):
         assert mlflow.types.Schema.from_json(json.dumps(features)).inputs[0].shape == (-1, 1, 8, 8)
 
 
-def send_all(scribe):
+def send_all(uploader):
     """Until nothing is left to be sent."""
-    while scribe.progress(ABOUT.study).left:
-        scribe.step()
-        assert not scribe.away
+    while uploader.progress(ABOUT.study).left:
+        uploader.step()
+        assert not uploader.follower.away
 
 
 def test_what_is_published(client, uri, network):
-    scribe, about = Scribe(uri, "outbox"), replace(ABOUT, server=identity(uri))
-    run_id, link = scribe.open(about)
+    uploader, about = Uploader(uri, "outbox"), replace(ABOUT, server=identity(uri))
+    opened = uploader.answer(OpenSweep(about))
     unplaced = replace(
         FOUND,
         run_id="",
         recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()},
     )
     for _ in range(2):
-        scribe.catch_up(about, [FOUND.comparisons[0].outcome])
-        send_all(scribe)
-    files = {**scribe.pictures(unplaced), "model.pt2": network[1].program}
-    scribe.outbox.put(Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print)
-    send_all(scribe)
+        uploader.answer(CatchUp(about, [FOUND.comparisons[0].outcome]))
+        send_all(uploader)
+    files = {**pictures_of(unplaced), "model.pt2": network[1].program}
+    uploader.follower.outbox.put(
+        Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print
+    )
+    send_all(uploader)
     _, found = begun(client)
-    assert found.run_id == run_id
+    assert found.run_id == opened.id
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
     assert parent.info.status == "FINISHED"
@@ -219,7 +223,7 @@ def test_what_is_published(client, uri, network):
     )
     assert note.startswith("**Train with label_smoothing=0.1 and divide logits by T = ")
     for place in (
-        link,
+        opened.link,
         f"#/experiments/{experiment.experiment_id}/runs/{found.run_id}/artifacts/page.html",
         f"#/models/{NAME}/versions/1",
         f"get-artifact?path=overview.png&run_uuid={found.run_id}",

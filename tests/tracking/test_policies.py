@@ -13,7 +13,6 @@ from tracking.decision.policies import (
     accepted,
     candidates,
     claimed,
-    key_of,
     recommend,
     settled,
     weights,
@@ -21,6 +20,7 @@ from tracking.decision.policies import (
 from tracking.decision.screening import Screening
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Bins, Interval, Outcome
+from tracking.records.point import key_of
 
 METRICS = (
     "accuracy",

@@ -23,6 +23,7 @@ from published import free_port
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingAway, TrackingUnavailable, reach
 from tracking.mlflow.runs import Sweep, complete
+from tracking.outbox.follow import Follower, follow
 from tracking.outbox.outbox import Outbox
 from tracking.outbox.sender import ATTEMPTS, Sender
 from tracking.records.evidence import Evidence
@@ -95,9 +96,18 @@ def server(tmp_path, initialised):
 
 
 @contextmanager
-def replaying(folder, uri):
+def replaying(folder, uri, *flags):
     """A process of the command."""
-    command = [sys.executable, "-m", "tracking.replay", "--outbox", str(folder), "--tracking-uri", uri]
+    command = [
+        sys.executable,
+        "-m",
+        "tracking.replay",
+        "--outbox",
+        str(folder),
+        "--tracking-uri",
+        uri,
+        *flags,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -367,6 +377,68 @@ def test_what_was_found_waits_for_its_trials_in_another_sender(client, uri, tmp_
         "screen trial 0 of digits/mlp at ε = 0",
         "recommendation for digits/mlp",
     ]
+
+
+def test_what_is_put_while_it_is_followed_is_sent_and_at_the_end_all_that_can_be(client, uri, tmp_path):
+    outbox, lines, waits = Outbox(tmp_path / "box"), [], []
+
+    def stop(seconds):
+        """A sweep: it puts a trial whenever the last one is sent, and one more while it ends."""
+        waits.append(seconds)
+        if outbox.count() == 0:
+            outbox.put(trial(len(lines), uri), {LOGITS: bytes([len(lines)]) * 1000}, print)
+        return len(lines) == 3
+
+    follow(outbox, uri, lambda _: {}, stop, lines.append)
+    assert outbox.count() == 0
+    assert [line[: len("sent: screen trial 0")] for line in lines] == [
+        f"sent: screen trial {number}" for number in range(4)
+    ]
+    assert set(waits) == {0.0}
+    whole(client, 4)
+
+
+def test_a_follower_draws_while_mlflow_is_away_and_asks_less_and_less_often(tmp_path):
+    uri, lines = f"http://127.0.0.1:{free_port()}", []
+    outbox = filled(tmp_path, uri, trials=2)
+    outbox.put(findings(uri), {}, print)
+    follower = Follower(
+        outbox, uri, lambda record: {"a.png": record.uid.encode()}, say=lines.append, idle=lambda: False
+    )
+    assert [follower.step() for _ in range(3)] == [0.0] * 3
+    assert 0 < follower.step() <= 1.0
+    assert [entry.read()[1].get("a.png") for entry in outbox.entries()] == [
+        *(trial(number, uri).uid.encode() for number in range(2)),
+        None,
+    ]
+    follower.ask_at_once()
+    assert 1.0 < follower.step() <= 2.0
+    assert len(lines) == 1
+    assert lines[0].startswith("waiting for MLflow: ")
+
+
+def test_following_ends_when_a_file_is_there_and_all_is_sent(client, uri, tmp_path, capsys):
+    filled(tmp_path / "box", uri, trials=2)
+    (tmp_path / "done").touch()
+    command = ["--outbox", str(tmp_path / "box"), "--tracking-uri", uri, "--follow", "--stop-file"]
+    assert main([*command, str(tmp_path / "done")]) == 0
+    assert capsys.readouterr().out.count("sent: ") == 2
+    whole(client, 2)
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_later_gets_all_that_was_and_is_put(server, tmp_path):
+    outbox = filled(tmp_path / "box", server.address, trials=1)
+    with replaying(outbox.folder, server.address, "--follow") as replay:
+        assert replay.stdout.readline().startswith("waiting for MLflow: ")
+        server.start()
+        assert replay.stdout.readline().startswith("sent: screen trial 0")
+        outbox.put(trial(1, server.address), {LOGITS: b"\x01" * 1000}, print)
+        assert replay.stdout.readline().startswith("sent: screen trial 1")
+        replay.terminate()
+        assert "all is sent" in replay.communicate(timeout=60)[0]
+    assert replay.returncode == 0
+    whole(MlflowClient(server.address, server.address), 2)
 
 
 def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path, capsys):

@@ -39,7 +39,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tracking.records.evidence import Band
-from tracking.records.outcome import Outcome, Point
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point
 
 Array = npt.NDArray[np.float64]
 

@@ -5,11 +5,12 @@ elsewhere, or simulated.
 import math
 from collections.abc import Mapping, Sequence
 
-from tracking.decision.policies import POLICIES, TARGETS, Source, Terms, decide, key_of
+from tracking.decision.policies import POLICIES, TARGETS, Source, Terms, decide
 from tracking.decision.screening import Screening
 from tracking.decision.sequential import claim
 from tracking.records.comparison import Claim, Comparison
-from tracking.records.outcome import Interval, Outcome, Point, spread
+from tracking.records.outcome import Interval, Outcome, spread
+from tracking.records.point import Point, key_of
 from tracking.records.recommendation import Recommendation
 
 

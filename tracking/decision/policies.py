@@ -24,7 +24,8 @@ from tracking.decision.verdict import verdict
 from tracking.numbers import epsilon as spoken
 from tracking.numbers import number, points, relative
 from tracking.records.comparison import Claim, Comparison, Verdict
-from tracking.records.outcome import Interval, Outcome, Point
+from tracking.records.outcome import Interval, Outcome
+from tracking.records.point import Point, key_of
 from tracking.records.recommendation import ANSWERED, Condition, Recommendation
 
 Named = tuple[str, str]
@@ -675,8 +676,3 @@ def rounded(count: int) -> str:
 def tolerance_remedy(name: str, found: Interval) -> str:
     """What would change a condition that is judged by the value itself."""
     return f"a smaller ε; or, in a next sweep, a tolerance {name} above {abs(found.value) * 1.001:.3g}"
-
-
-def key_of(point: Point) -> str:
-    """A point of the search space as text, the same for equal points."""
-    return " ".join(f"{name}={point[name]!r}" for name in sorted(point))

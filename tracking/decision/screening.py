@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tracking.decision.fit import Fit
 from tracking.decision.prices import Prices
 from tracking.records.evidence import BANDED, Band, Surface
-from tracking.records.outcome import Outcome, Point, screened
+from tracking.records.outcome import Outcome, screened
+from tracking.records.point import Point
 
 STEPS = 40
 """Steps of the grid over the range of ε: hundredths in the default range."""

@@ -30,7 +30,8 @@ from tracking.names import model_of
 from tracking.records.about import About
 from tracking.records.evidence import Evidence
 from tracking.records.inputs import CONTEXTS, USED
-from tracking.records.outcome import Outcome, brief
+from tracking.records.outcome import Outcome
+from tracking.records.point import brief
 from tracking.report.summary import Table, count, name
 
 BATCH = 1000

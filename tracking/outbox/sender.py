@@ -45,6 +45,13 @@ class Sent:
     why: str = ""
     last: bool = False
 
+    @property
+    def line(self) -> str:
+        """What came of it, to be printed; "" where it is tried again."""
+        if not self.why:
+            return f"sent: {self.what}"
+        return f"NOT sent: {self.what}: {self.why}" if self.last else ""
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from tracking.records.comparison import Claim, Comparison
-from tracking.records.outcome import Outcome, Point
+from tracking.records.outcome import Outcome
+from tracking.records.point import Point
 from tracking.records.recommendation import Recommendation, interval_of, without_infinity
 
 BANDED = (

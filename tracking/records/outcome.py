@@ -8,24 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
+from tracking.records.point import Point
+
 Stage = Literal["pilot", "screen", "confirm"]
-Point = Mapping[str, Any]
-"""A point of the search space: every tuned parameter by name, `epsilon` among them; numbers, and for
-`smoothing` its name.
-"""
-SHORT = {"learning_rate": "lr", "weight_decay": "wd", "smoothing": ""}
-"""Names which stand in every row of a table, in short."""
-
-
-def brief(value: float | str, digits: int = 3) -> str:
-    """A value of a point in short."""
-    return value if isinstance(value, str) else f"{value:.{digits}g}"
-
-
-def beside(point: Point) -> list[str]:
-    """What a point has beside ε, in short; at ε = 0 all smoothings are the same, so none is named."""
-    names = [name for name in point if name != "epsilon" and (name != "smoothing" or point["epsilon"] != 0)]
-    return [f"{SHORT.get(name, name)} {brief(point[name])}".lstrip() for name in names]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from tracking.records.comparison import Verdict
-from tracking.records.outcome import Interval, Point
+from tracking.records.outcome import Interval
+from tracking.records.point import Point
 
 ANSWERED = (
     "accuracy",

@@ -13,7 +13,8 @@ from typing import Self
 
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
-from tracking.records.outcome import Interval, Point
+from tracking.records.outcome import Interval
+from tracking.records.point import Point
 from tracking.records.recommendation import Recommendation, without_infinity
 
 RAW, RECALIBRATED = "raw", "safe"

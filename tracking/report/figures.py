@@ -10,7 +10,8 @@ from typing import Any
 from tracking.decision.prices import promised
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Band, Evidence, Instance, Surface
-from tracking.records.outcome import Bins, Outcome, beside, screened, spread
+from tracking.records.outcome import Bins, Outcome, screened, spread
+from tracking.records.point import beside
 from tracking.report.words import MEASURES, at
 
 DIGITS = 5

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from tracking.numbers import epsilon, number
 from tracking.records.comparison import Comparison
-from tracking.records.outcome import HELD_OUT_ACCURACY, Interval, Outcome, beside, screened, spread
+from tracking.records.outcome import HELD_OUT_ACCURACY, Interval, Outcome, screened, spread
+from tracking.records.point import beside
 from tracking.records.recommendation import Recommendation
 
 if TYPE_CHECKING:  # it needs NumPy

@@ -3,7 +3,7 @@ set's function returns.
 
 The only place where a module is imported by a name from outside: from the command line or the plan of the
 person who runs it. Names which a study in a database has are never looked up here, see
-`sweeps.studies.study.join_study`.
+`sweeps.studies.opening.join_study`.
 """
 
 import hashlib
