@@ -3,6 +3,7 @@ findings.
 """
 
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,7 +59,16 @@ class Setting:
 def markdown(findings: Findings, setting: Setting) -> str:
     """The page. Pictures are those of `pictures.draw_all`, in images/."""
     sections = (question, answer, numbers, reliability, images, ranking, repair, decision, next_steps, method)
-    return "\n\n".join("\n".join(section(findings, setting)) for section in sections) + "\n"
+    lines = (line for section in sections for line in (*section(findings, setting), ""))
+    return "\n".join(wrapped(line) for line in lines)
+
+
+def wrapped(line: str) -> str:
+    """A paragraph in lines of 110; tables, headings, code and pictures as they are."""
+    if line.startswith(("|", "#", "!", "`", "    ")):
+        return line
+    hang = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 110, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
 
 
 def question(findings: Findings, setting: Setting) -> Iterator[str]:

@@ -31,8 +31,8 @@ RISK = 0.01
 """Probability that a rung changes the recommendation, all trials of a wave together."""
 WORTH = 4e11
 """Members × epochs × training examples × parameters from which on a screening has rungs: about a minute of
-two cores (docs/log.md, 2026-11-30). In a shorter one, scoring and smaller populations would cost more than
-they save.
+two cores (docs/log/2026-11.md, 2026-11-30). In a shorter one, scoring and smaller populations would cost more
+than they save.
 """
 METRICS = {"accuracy": "select_accuracy", "nll_calibrated": CALIBRATED}
 """Metrics compared at a rung, and the engine's curves of them."""

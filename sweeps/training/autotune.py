@@ -121,7 +121,7 @@ def kind_of(module: nn.Module) -> ExecutionKind:
 
 
 def is_serial(module: nn.Module) -> bool:
-    """Whether members with such a module are faster one after another (docs/log.md, 2026-11-30).
+    """Whether members with such a module are faster one after another (docs/log/2026-11.md, 2026-11-30).
 
     A grouped convolution, which vmap makes of many, is slower than the single ones, and a gathered row costs
     the same alone. A convolution that reads each number once, as that of image patches, is a matrix product.
