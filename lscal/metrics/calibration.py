@@ -15,7 +15,7 @@ from lscal.summary import Resampled, Summary
 INF = float("inf")
 
 
-@metric("nearer 0", -1, 1)
+@metric(-1, 1)
 def confidence_gap(of: Summary) -> Float[Tensor, "*member"]:
     """Mean confidence - accuracy. Range [-1, 1]; positive is overconfident, negative underconfident, 0 is
     best.
@@ -23,7 +23,7 @@ def confidence_gap(of: Summary) -> Float[Tensor, "*member"]:
     return of.mean(of.predictions.confidence - of.predictions.correct.to(torch.float64))
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def ece(of: Summary) -> Float[Tensor, "*member"]:
     """Expected calibration error Σ_b |Σconfidence - Σcorrect| / N, 15 equal-width bins (Guo et al. 2017).
     Range [0, 1], lower is better.
@@ -31,7 +31,7 @@ def ece(of: Summary) -> Float[Tensor, "*member"]:
     return of.bins.calibration_error()
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def calibrated_ece(of: Summary) -> Float[Tensor, "*member"]:
     """The ECE that a perfectly calibrated model with these bins would show on average: what an ECE is to be
     compared with.
@@ -47,7 +47,7 @@ def debiased_interval(of: Summary, level: float) -> tuple[Float[Tensor, "*member
     return debiased_error(of.bins, level)
 
 
-@metric("lower", 0, 1, interval=debiased_interval)
+@metric(0, 1, interval=debiased_interval)
 def debiased_ece(of: Summary) -> Float[Tensor, "*member"]:
     """The calibration error at which the ECE observed is the one to expect, 15 equal-width bins; see
     `lscal.debiased`.
@@ -58,7 +58,7 @@ def debiased_ece(of: Summary) -> Float[Tensor, "*member"]:
     return of.bins.calibration_error() if isinstance(of, Resampled) else debiased_error(of.bins)[0]
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def equal_mass_ece(of: Summary) -> Float[Tensor, "*member"]:
     """As `ece`, in 15 bins of equal mass which never split equal confidences ("adaptive", Nixon et al. 2019).
     Range [0, 1], lower is better.
@@ -66,7 +66,7 @@ def equal_mass_ece(of: Summary) -> Float[Tensor, "*member"]:
     return of.equal_mass.calibration_error()
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def classwise_ece(of: Summary) -> Float[Tensor, "*member"]:
     """Mean over the K classes of Σ_b |Σ(p_k - [label = k])| / N, 15 equal-width bins of p_k (Kull et al.
     2019). Range [0, 1], lower is better.
@@ -76,7 +76,7 @@ def classwise_ece(of: Summary) -> Float[Tensor, "*member"]:
     return of.classwise_gaps().mean(-1)
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def mce(of: Summary) -> Float[Tensor, "*member"]:
     """Maximum calibration error: the largest |mean confidence - accuracy| of a filled bin, 15 of equal width
     (Naeini et al. 2015).
@@ -87,7 +87,7 @@ def mce(of: Summary) -> Float[Tensor, "*member"]:
     return torch.where(bins.count > 0, (bins.confidence - bins.correct).abs() / bins.count, 0).amax(-1)
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def rmsce(of: Summary) -> Float[Tensor, "*member"]:
     """√ Σ_b n_b/N (mean confidence - accuracy)², 15 equal-width bins (Nguyen and O'Connor 2015). Range [0,
     1], lower is better.
@@ -96,7 +96,7 @@ def rmsce(of: Summary) -> Float[Tensor, "*member"]:
     return (squares(bins).sum(-1) / bins.count.sum(-1)).sqrt()
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def debiased_rmsce(of: Summary) -> Float[Tensor, "*member"]:
     """√ max(0, Σ_b n_b/N [(mean confidence - accuracy)² - a_b(1-a_b)/(n_b-1)]). Range [0, 1], lower is
     better.
@@ -109,7 +109,7 @@ def debiased_rmsce(of: Summary) -> Float[Tensor, "*member"]:
     return (terms.sum(-1) / bins.count.sum(-1)).clamp(min=0).sqrt()
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def overconfidence(of: Summary) -> Float[Tensor, "*member"]:
     """The part of the ECE from bins whose confidence is above their accuracy; with `underconfidence` it sums
     to the ECE. Range [0, 1].
@@ -117,7 +117,7 @@ def overconfidence(of: Summary) -> Float[Tensor, "*member"]:
     return of.bins.gap.clamp(min=0).sum(-1)
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def underconfidence(of: Summary) -> Float[Tensor, "*member"]:
     """The part of the ECE from bins whose confidence is below their accuracy. Range [0, 1], lower is
     better.
@@ -125,7 +125,7 @@ def underconfidence(of: Summary) -> Float[Tensor, "*member"]:
     return (-of.bins.gap).clamp(min=0).sum(-1)
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def smooth_ece(of: Summary) -> Float[Tensor, "*member"]:
     """Smooth ECE: ∫|residual smoothed by σ| at the σ which equals it; no bins. Range [0, 1], lower is better.
 
@@ -137,7 +137,7 @@ def smooth_ece(of: Summary) -> Float[Tensor, "*member"]:
     return value + smooth_deviation(of) if isinstance(of, Resampled) else value
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def ks_error(of: Summary) -> Float[Tensor, "*member"]:
     """Kolmogorov-Smirnov calibration error: the largest |Σ(confidence - correct)| / N over the least
     confident, any share of them.
@@ -148,7 +148,7 @@ def ks_error(of: Summary) -> Float[Tensor, "*member"]:
     return of.groups.gap.flip(-1).cumsum(-1).abs().amax(-1).clamp(max=1)
 
 
-@metric("nearer 0", -INF, INF)
+@metric(-INF, INF)
 def spiegelhalter(of: Summary) -> Float[Tensor, "*member"]:
     """Spiegelhalter's Z: Σ(correct - c)(1 - 2c) / √Σ(1 - 2c)² c(1 - c), standard normal where confidences c
     are calibrated.

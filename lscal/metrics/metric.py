@@ -3,16 +3,15 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from lscal.display import DISPLAY, Better, Display, display
 from lscal.predictions import Predictions
 from lscal.summary import Summary, Whole
 
 Bound = int | float
-Better = Literal["higher", "lower", "nearer 0"]
 Formula = Callable[[Summary], Float[Tensor, "*member"]]
 Limits = Callable[[Summary, float], tuple[Float[Tensor, "*member"], Float[Tensor, "*member"]]]
 Function = Callable[[Predictions | Summary], Float[Tensor, "*member"]]
@@ -23,7 +22,6 @@ class Metric:
     """A metric by name.
 
     Attributes:
-        better: the direction in which it is better.
         function: takes Predictions, or sums of them, and returns one value per member, float64.
         low, high: its range.
         of_distributions: whether it needs label distributions.
@@ -32,12 +30,16 @@ class Metric:
     """
 
     name: str
-    better: Better
     function: Function
     low: Bound
     high: Bound
     of_distributions: bool = False
     limits: Limits | None = None
+
+    @property
+    def better(self) -> Better:
+        """Its direction."""
+        return display(self.name).better
 
 
 METRICS: dict[str, Metric] = {}
@@ -45,11 +47,24 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    better: Better, low: Bound, high: Bound, *, of_distributions: bool = False, interval: Limits | None = None
+    low: Bound,
+    high: Bound,
+    *,
+    shown: Display | None = None,
+    of_distributions: bool = False,
+    interval: Limits | None = None,
 ) -> Callable[[Formula], Function]:
-    """Register a formula under its name, so that every Report contains it, with an interval."""
+    """Register a formula under its name, so that every Report contains it, with an interval.
+
+    `shown` is its entry in `lscal.display.DISPLAY`, where that has none. Errors: ValueError without either.
+    """
 
     def register(formula: Formula) -> Function:
+        if shown is not None:
+            DISPLAY[formula.__name__] = shown
+        if formula.__name__ not in DISPLAY:
+            raise ValueError(f"{formula.__name__} has no entry in lscal.display.DISPLAY; give `shown`")
+
         @functools.wraps(formula)
         def function(of: Predictions | Summary) -> Float[Tensor, "*member"]:
             summary = Whole(of) if isinstance(of, Predictions) else of
@@ -60,9 +75,7 @@ def metric(
                 )
             return formula(summary)
 
-        METRICS[formula.__name__] = Metric(
-            formula.__name__, better, function, low, high, of_distributions, interval
-        )
+        METRICS[formula.__name__] = Metric(formula.__name__, function, low, high, of_distributions, interval)
         return function
 
     return register

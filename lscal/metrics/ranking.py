@@ -13,7 +13,7 @@ TARGET_RISK = 0.01
 TARGET_COVERAGE = 0.8
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def aurc(of: Summary) -> Float[Tensor, "*member"]:
     """Area under the risk-coverage curve: the mean error rate of the k most confident, k = 1 … N; tie-aware,
     see `lscal.selective`.
@@ -24,7 +24,7 @@ def aurc(of: Summary) -> Float[Tensor, "*member"]:
     return selective.area(of.groups)
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def e_aurc(of: Summary) -> Float[Tensor, "*member"]:
     """AURC less the least AURC at the same error rate: the ranking alone. Range [0, 1], lower is better.
 
@@ -33,7 +33,7 @@ def e_aurc(of: Summary) -> Float[Tensor, "*member"]:
     return (selective.area(of.groups) - selective.least_area(of.groups)).clamp(min=0)
 
 
-@metric("lower", 0, 0.5)
+@metric(0, 0.5)
 def augrc(of: Summary) -> Float[Tensor, "*member"]:
     """Area under the generalised risk-coverage curve, errors so far / N: the mean risk of a silent failure.
 
@@ -45,7 +45,7 @@ def augrc(of: Summary) -> Float[Tensor, "*member"]:
     return (groups.count * (wrong.cumsum(-1) - wrong / 2)).sum(-1) / groups.count.sum(-1).square()
 
 
-@metric("higher", 0, 1)
+@metric(0, 1)
 def misclassification_auroc(of: Summary) -> Float[Tensor, "*member"]:
     """P(a right prediction is more confident than a wrong one), ties one half. Range [0, 1], higher is
     better; 0.5 is no ranking.
@@ -58,7 +58,7 @@ def misclassification_auroc(of: Summary) -> Float[Tensor, "*member"]:
     return (groups.correct * (later + wrong / 2)).sum(-1) / (groups.correct.sum(-1) * wrong.sum(-1))
 
 
-@metric("lower", 0, 1)
+@metric(0, 1)
 def risk_at_coverage(of: Summary) -> Float[Tensor, "*member"]:
     """The error rate among the most confident 80 %. Range [0, 1], lower is better. Other coverages:
     `lscal.selective.risk_at`.
@@ -66,7 +66,7 @@ def risk_at_coverage(of: Summary) -> Float[Tensor, "*member"]:
     return selective.risk_at(of.groups, TARGET_COVERAGE)
 
 
-@metric("higher", 0, 1)
+@metric(0, 1)
 def coverage_at_risk(of: Summary) -> Float[Tensor, "*member"]:
     """The largest share of examples, most confident first, with an error rate of at most 1 %. Range [0, 1],
     higher is better.
@@ -76,7 +76,7 @@ def coverage_at_risk(of: Summary) -> Float[Tensor, "*member"]:
     return selective.coverage_at(of.groups, TARGET_RISK)
 
 
-@metric("higher", 0, INF)
+@metric(0, INF)
 def fidelity(of: Summary) -> Float[Tensor, "*member"]:
     """Var(g) / (a(1-a)): the share of the variance of right-or-wrong which confidence explains.
 

@@ -46,13 +46,13 @@ def worst_class_limits(
     return torch.where(count > 0, low, INF).amin(-1), torch.where(count > 0, high, INF).amin(-1)
 
 
-@metric("higher", 0, 1, interval=accuracy_limits)
+@metric(0, 1, interval=accuracy_limits)
 def accuracy(of: Summary) -> Float[Tensor, "*member"]:
     """Share of examples whose most probable class is the label. Range [0, 1], higher is better."""
     return of.mean(of.predictions.correct)
 
 
-@metric("higher", 0, 1, interval=top_k_limits)
+@metric(0, 1, interval=top_k_limits)
 def top_k_accuracy(of: Summary) -> Float[Tensor, "*member"]:
     """Share of examples with fewer than 5 classes more probable than the label. Range [0, 1], higher is
     better.
@@ -62,20 +62,20 @@ def top_k_accuracy(of: Summary) -> Float[Tensor, "*member"]:
     return of.mean(of.predictions.rank < TOP)
 
 
-@metric("higher", 0, 1, interval=worst_class_limits)
+@metric(0, 1, interval=worst_class_limits)
 def worst_class_accuracy(of: Summary) -> Float[Tensor, "*member"]:
     """The lowest accuracy among the classes which occur in the labels. Range [0, 1], higher is better."""
     count, correct = of.classes
     return torch.where(count > 0, correct / count, INF).amin(-1)
 
 
-@metric("lower", 0, INF)
+@metric(0, INF)
 def nll(of: Summary) -> Float[Tensor, "*member"]:
     """Mean -log p(label), unsmoothed, in nats. Range [0, inf], lower is better."""
     return of.mean(of.predictions.nll)
 
 
-@metric("lower", 0, INF)
+@metric(0, INF)
 def nll_refinement(of: Summary) -> Float[Tensor, "*member"]:
     """What is left of the NLL after cross-fitted temperature scaling: the loss that recalibration does not
     repair.
@@ -86,7 +86,7 @@ def nll_refinement(of: Summary) -> Float[Tensor, "*member"]:
     return of.mean(of.whole.recalibrated.nll)
 
 
-@metric("nearer 0", -INF, INF)
+@metric(-INF, INF)
 def nll_calibration(of: Summary) -> Float[Tensor, "*member"]:
     """NLL - its refinement: what cross-fitted temperature scaling repairs. In nats; a little below 0 where
     there is nothing to repair.
@@ -94,13 +94,13 @@ def nll_calibration(of: Summary) -> Float[Tensor, "*member"]:
     return of.mean(of.predictions.nll - of.whole.recalibrated.nll)
 
 
-@metric("lower", 0, 2)
+@metric(0, 2)
 def brier(of: Summary) -> Float[Tensor, "*member"]:
     """Mean Σ_k (p_k - onehot_k)² (Brier 1950). Range [0, 2], for two classes too; lower is better."""
     return of.mean(of.predictions.brier)
 
 
-@metric("lower", 0, 2)
+@metric(0, 2)
 def brier_refinement(of: Summary) -> Float[Tensor, "*member"]:
     """What is left of the Brier score after the temperature of `nll_refinement`. Range [0, 2], lower is
     better.
@@ -108,13 +108,13 @@ def brier_refinement(of: Summary) -> Float[Tensor, "*member"]:
     return of.mean(of.whole.recalibrated.brier)
 
 
-@metric("nearer 0", -2, 2)
+@metric(-2, 2)
 def brier_calibration(of: Summary) -> Float[Tensor, "*member"]:
     """Brier score - its refinement. Range [-2, 2]; a little below 0 where there is nothing to repair."""
     return of.mean(of.predictions.brier - of.whole.recalibrated.brier)
 
 
-@metric("higher", 0, 1)
+@metric(0, 1)
 def spherical(of: Summary) -> Float[Tensor, "*member"]:
     """Mean p(label) / √Σ_k p_k² (Roby 1965), a proper score. Range [0, 1], higher is better."""
     return of.mean(of.predictions.spherical)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from lscal.binning import BinnedStatistics
 from lscal.calibrators import Temperature
+from lscal.display import DISPLAY, plain
 from lscal.metrics import METRICS, applicable, metric, p_value
 from lscal.predictions import Predictions
 from lscal.summary import Summary, Whole
@@ -376,7 +377,10 @@ def test_a_decorated_function_is_a_metric(logits: Tensor, labels: Tensor):
         return of.mean(of.predictions.log_confidence)
 
     try:
-        function = metric("higher", -5, 0)(mean_log_confidence)
+        with pytest.raises(ValueError, match="mean_log_confidence has no entry in lscal.display.DISPLAY"):
+            metric(-5, 0)(mean_log_confidence)
+        shown = plain("mean log confidence", "higher", "of a test")
+        function = metric(-5, 0, shown=shown)(mean_log_confidence)
         registered = METRICS["mean_log_confidence"]
         assert replace(registered) == registered
         assert (registered.better, registered.function, registered.low, registered.high) == (
@@ -391,7 +395,7 @@ def test_a_decorated_function_is_a_metric(logits: Tensor, labels: Tensor):
         assert torch.equal(function(Whole(predictions)), function(predictions))
         assert applicable(predictions)[-1] is registered
     finally:
-        del METRICS["mean_log_confidence"]
+        del METRICS["mean_log_confidence"], DISPLAY["mean_log_confidence"]
 
 
 def test_an_unknown_name(logits: Tensor, labels: Tensor):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from lscal.display import display
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
@@ -25,25 +26,8 @@ temperature.
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a difference is said: the metric's name, its scale, what stands behind the number and behind the
-    interval, and its least decimals.
-    """
-
-    noun: str
-    scale: float
-    unit: str
-    behind: str
-    decimals: int
-
-
-DIFFERENCES = {
-    "accuracy": Said("accuracy", 100, " pp", "", 1),
-    "bleu": Said("BLEU", 100, "", "", 1),
-    "nll_calibrated": Said("NLL after T", 1, "", "", 3),
-    "cost": Said("expected cost", 1, "", " an example", 3),
-}
+NOUNS = {"accuracy": "accuracy", "bleu": "BLEU", "nll_calibrated": "NLL after T", "cost": "expected cost"}
+"""Metrics that can be claimed, as a sentence names them."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +172,7 @@ def gain(chosen: Recommendation) -> str:
     said = [
         metric
         for metric in dict.fromkeys((chosen.claimed, "accuracy"))
-        if metric in differences and metric in DIFFERENCES
+        if metric in differences and metric in NOUNS
     ]
     if chosen.claimed == "bleu":
         said = ["bleu"]
@@ -222,7 +206,7 @@ def unpromising(chosen: Recommendation) -> str:
     """Why the candidate is 0. It is chosen by the fit through all trials, whose error is not that of the
     trials in the tables.
     """
-    noun = DIFFERENCES[chosen.claimed].noun
+    noun = NOUNS[chosen.claimed]
     if chosen.policy in (RAW, RECALIBRATED):
         return (
             f"no other ε which keeps the tolerances is ahead in {noun} by more than one standard error of the"
@@ -243,8 +227,8 @@ def told_before(chosen: Recommendation) -> str:
 
 def interest(chosen: Recommendation) -> str:
     """The smallest difference of interest."""
-    said = DIFFERENCES[chosen.claimed]
-    return f"{said.scale * (chosen.effect or 0.0):.3g}{said.unit}"
+    shown = display(chosen.claimed)
+    return f"{shown.scale * (chosen.effect or 0.0):.3g}{unit_of(chosen.claimed)}"
 
 
 def calibration(chosen: Recommendation) -> str:
@@ -267,13 +251,20 @@ def percent(share: float) -> str:
 
 def change(metric: str, found: Interval) -> str:
     """A paired difference with its interval, to as many decimals as the interval is wide."""
-    said = DIFFERENCES[metric]
-    values = [said.scale * value for value in (found.value, found.low, found.high)]
+    shown = display(metric)
+    values = [shown.scale * value for value in (found.value, found.low, found.high)]
     width = values[2] - values[1]
-    fine = next((count for count in range(said.decimals, 5) if width * 10**count >= 5), 5)
+    fine = next((count for count in range(shown.least_decimals, 5) if width * 10**count >= 5), 5)
     value, low, high = (number(v, decimals(values, fine, fine + 2), signed=True) for v in values)
     interval = "" if "–" in (low, high) else f" [{low}, {high}]"
-    return f"{said.noun} {value}{said.unit}{interval}{said.behind}"
+    each = " an example" if metric == "cost" else ""
+    return f"{NOUNS[metric]} {value}{unit_of(metric)}{interval}{each}"
+
+
+def unit_of(metric: str) -> str:
+    """What follows a difference: the unit of a scaled one."""
+    unit = display(metric).change_unit
+    return f" {unit}" if unit and display(metric).scale != 1 else ""
 
 
 # ---- the second sentence

@@ -18,6 +18,8 @@ DIGITS = 5
 EPOCHS = 400
 """Epochs of a curve that are drawn; longer ones are thinned."""
 CALIBRATED = "_calibrated"
+DRAWN = ("title", "scale", "decimals", "unit", "change_unit", "better")
+"""What charts need of the display of a metric."""
 
 
 def figures(evidence: Evidence) -> dict[str, Any]:
@@ -28,7 +30,10 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     return {
         "epsilon": plain.epsilon,
         "candidate": plain.candidate,
-        "measures": {name: asdict(measure) for name, measure in MEASURES.items()},
+        "measures": {
+            name: {key: value for key, value in asdict(measure).items() if key in DRAWN}
+            for name, measure in MEASURES.items()
+        },
         "bands": {name: band_of(band) for name, band in evidence.bands.items() if name in MEASURES},
         "trials": [
             drawn(one, control, "select", lambda metric: screened(metric, *evidence.outcomes))

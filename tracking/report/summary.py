@@ -1,9 +1,10 @@
 """Summary: the tables that a person reads, as text cells; for the terminal and for MLflow's notes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lscal.display import display
 from tracking.numbers import epsilon, number
 from tracking.records.comparison import Comparison
 from tracking.records.outcome import HELD_OUT_ACCURACY, Interval, Outcome, screened, spread
@@ -34,34 +35,12 @@ class Table:
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric as a person reads it: scaled, with a unit and so many decimals."""
-
-    metric: str
-    heading: str
-    scale: float
-    decimals: int
-
-
-COLUMNS = (
-    Column("accuracy", "accuracy %", 100, 2),
-    Column("ece", "ECE %", 100, 2),
-    Column("ece_calibrated", "ECE+T %", 100, 2),
-    Column("confidence_gap", "gap pp", 100, 2),
-    Column("nll", "NLL", 1, 3),
-    Column("nll_calibrated", "NLL+T", 1, 3),
-    Column("aurc", "AURC ‰", 1000, 2),
+COLUMNS = ("accuracy", "ece", "ece_calibrated", "confidence_gap", "nll", "nll_calibrated", "aurc")
+TOWARDS_PEOPLE = tuple(
+    f"{name}{repair}"
+    for name in ("soft_nll", "jensen_shannon", "human_ece")
+    for repair in ("", "_calibrated")
 )
-TOWARDS_PEOPLE = (
-    Column("soft_nll", "NLL", 1, 4),
-    Column("soft_nll_calibrated", "NLL+T", 1, 4),
-    Column("jensen_shannon", "JS", 1, 4),
-    Column("jensen_shannon_calibrated", "JS+T", 1, 4),
-    Column("human_ece", "ECE %", 100, 2),
-    Column("human_ece_calibrated", "ECE+T %", 100, 2),
-)
-BLEU = Column("bleu", "BLEU", 100, 2)
 LEGEND = (
     "ECE: 15-bin calibration error. +T: after temperature scaling, fitted on the calibrate split. gap: mean"
     " confidence − accuracy, below 0 is underconfident. NLL in nats, unsmoothed. AURC: area under the"
@@ -75,18 +54,18 @@ def screening(outcomes: Sequence[Outcome]) -> Table:
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.epsilon)
     seeds = len(ordered[0].seeds)
-    names = [screened(column.metric, *outcomes) for column in COLUMNS]
+    names = [screened(metric, *outcomes) for metric in COLUMNS]
     rows = []
     for outcome in ordered:
         spreads = [outcome.spread(metric) if seeds > 1 else None for metric in names]
         cells = [
-            plus_minus(outcome.mean(metric), deviation, c)
-            for metric, deviation, c in zip(names, spreads, COLUMNS, strict=True)
+            plus_minus(outcome.mean(metric), deviation, column)
+            for metric, deviation, column in zip(names, spreads, COLUMNS, strict=True)
         ]
         rows.append((name(outcome), *cells))
     return Table(
         f"On {where(outcomes)}: mean ± standard deviation over {count(seeds)}",
-        ("ε", *(c.heading for c in COLUMNS)),
+        ("ε", *(display(metric).heading for metric in COLUMNS)),
         tuple(rows),
     )
 
@@ -117,7 +96,7 @@ def differences(outcomes: Sequence[Outcome], control: Outcome, fit: "Fit | None"
     for place, outcome in enumerate(ordered):
         cells = []
         for column in COLUMNS:
-            paired = outcome.differences(screened(column.metric, *outcomes, control), control)
+            paired = outcome.differences(screened(column, *outcomes, control), control)
             mean = sum(paired) / len(paired)
             error = spread(paired) / len(paired) ** 0.5 if len(paired) > 1 else None
             cells.append(plus_minus(mean, error, column, signed=True))
@@ -126,7 +105,7 @@ def differences(outcomes: Sequence[Outcome], control: Outcome, fit: "Fit | None"
                 1, plus_minus(float(fitted.value[place]), float(fitted.error[place]), COLUMNS[0], signed=True)
             )
         rows.append((name(outcome), *cells))
-    headings = [f"Δ {column.heading}" for column in COLUMNS]
+    headings = [f"Δ {display(metric).heading}" for metric in COLUMNS]
     if fitted:
         headings.insert(1, "by the fit")
     title = "Difference to ε = 0, same seeds: mean ± standard error of that trial alone, over its seeds"
@@ -154,24 +133,24 @@ def confirmation(comparisons: Sequence[Comparison]) -> Table:
 
     The interval of the difference is the repeated one, which holds at whatever number of seeds was enough.
     """
-    columns = [c for c in COLUMNS if not c.metric.startswith("nll")]
+    columns = [metric for metric in COLUMNS if not metric.startswith("nll")]
+    if any("bleu" in comparison.estimates for comparison in comparisons):
+        columns = ["bleu", *columns]
     compared = columns[0]
-    if any(BLEU.metric in comparison.estimates for comparison in comparisons):
-        columns, compared = [BLEU, *columns], BLEU
     rows = []
     for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon):
-        cells = [bracketed(comparison.estimates[c.metric], c) for c in columns]
+        cells = [bracketed(comparison.estimates[metric], metric) for metric in columns]
         shown = (
             ""
             if comparison.epsilon == 0
-            else bracketed(comparison.difference(compared.metric), replace(compared, decimals=3), signed=True)
+            else bracketed(comparison.difference(compared), compared, 2, signed=True)
         )
         rows.append((name(comparison.outcome), str(len(comparison.outcome.seeds)), *cells, shown))
     header = (
         "ε",
         "fresh seeds",
-        *(c.heading for c in columns),
-        "Δ BLEU" if compared == BLEU else "Δ accuracy pp",
+        *(display(metric).heading for metric in columns),
+        "Δ BLEU" if compared == "bleu" else "Δ accuracy pp",
     )
     return Table("Confirmed on test: value [95 % interval]", header, tuple(rows))
 
@@ -181,12 +160,12 @@ def people(comparisons: Sequence[Comparison]) -> Table:
     are not known.
     """
     rows = [
-        (name(comparison.outcome), *(bracketed(comparison.estimates[c.metric], c) for c in TOWARDS_PEOPLE))
+        (name(comparison.outcome), *(bracketed(comparison.estimates[one], one) for one in TOWARDS_PEOPLE))
         for comparison in sorted(comparisons, key=lambda comparison: comparison.epsilon)
-        if all(c.metric in comparison.estimates for c in TOWARDS_PEOPLE)
+        if all(one in comparison.estimates for one in TOWARDS_PEOPLE)
     ]
     title = "Towards people's labels, on test: value [95 % interval]"
-    return Table(title, ("ε", *(c.heading for c in TOWARDS_PEOPLE)), tuple(rows))
+    return Table(title, ("ε", *(display(one).heading for one in TOWARDS_PEOPLE)), tuple(rows))
 
 
 def conditions(recommendation: Recommendation) -> Table:
@@ -214,17 +193,18 @@ def name(outcome: Outcome) -> str:
     return " ".join([epsilon(outcome.epsilon), *beside(outcome.point)])
 
 
-def plus_minus(value: float, deviation: float | None, column: Column, signed: bool = False) -> str:
-    """A value and its spread in a column's scale; None where one seed has none."""
-    text = number(column.scale * value, column.decimals, signed or column.metric == "confidence_gap")
-    return text if deviation is None else f"{text} ±{number(column.scale * deviation, column.decimals)}"
+def plus_minus(value: float, deviation: float | None, metric: str, signed: bool = False) -> str:
+    """A value and its spread as a metric is shown; None where one seed has none."""
+    shown = display(metric)
+    text = number(shown.scale * value, shown.decimals, signed or shown.better == "nearer 0")
+    return text if deviation is None else f"{text} ±{number(shown.scale * deviation, shown.decimals)}"
 
 
-def bracketed(interval: Interval, column: Column, signed: bool = False) -> str:
-    """The value and its interval, with a decimal less: an interval leaves no doubt about the last one."""
-    decimals = column.decimals - 1
-    signed = signed or column.metric == "confidence_gap"
-    value, low, high = (
-        number(column.scale * v, decimals, signed) for v in (interval.value, interval.low, interval.high)
-    )
+def bracketed(interval: Interval, metric: str, decimals: int | None = None, signed: bool = False) -> str:
+    """A value and its interval as a metric is shown, to one decimal fewer than in the screening."""
+    shown = display(metric)
+    places = shown.decimals - 1 if decimals is None else decimals
+    signed = signed or shown.better == "nearer 0"
+    ends = (interval.value, interval.low, interval.high)
+    value, low, high = (number(shown.scale * one, places, signed) for one in ends)
     return f"{value} [{low}, {high}]"

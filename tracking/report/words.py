@@ -1,9 +1,10 @@
 """Words: numbers as people read them, and the sentences of the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from lscal.display import Display, display
 from tracking.decision.verdict import verdict
 from tracking.numbers import epsilon, number
 from tracking.records.comparison import ABOUT_DIFFERENCE, Comparison, Verdict
@@ -12,51 +13,22 @@ from tracking.records.outcome import Interval
 from tracking.records.recommendation import Condition, Recommendation
 
 NBSP = "\N{NO-BREAK SPACE}"
-Better = Literal["higher", "lower", "nearer 0"]
+SHOWN = (
+    *("bleu", "accuracy", "worst_class_accuracy", "ece", "ece_calibrated", "confidence_gap"),
+    *("nll", "nll_calibrated", "aurc", "aurc_calibrated", "soft_nll", "soft_nll_calibrated"),
+    *("jensen_shannon", "jensen_shannon_calibrated", "human_ece", "human_ece_calibrated", "cost"),
+)
+"""Metrics on the page, in their order."""
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a metric is read: `scale` times its value, with so many decimals, in `unit`; its differences in
-    `change_unit`.
-    """
-
-    title: str
-    scale: float
-    decimals: int
-    unit: str
-    change_unit: str
-    better: Better
+def measure_of(name: str) -> Display:
+    """How a metric is shown beside its recalibrated self."""
+    found = display(name)
+    raw = f"{name}_calibrated" in SHOWN or name == "confidence_gap"
+    return replace(found, title=f"{found.title}, raw") if raw else found
 
 
-MEASURES = {
-    "bleu": Measure("BLEU", 100, 1, "", "", "higher"),
-    "accuracy": Measure("accuracy", 100, 2, "%", "pp", "higher"),
-    "worst_class_accuracy": Measure("accuracy of the worst class", 100, 2, "%", "pp", "higher"),
-    "ece": Measure("ECE, raw", 100, 2, "%", "pp", "lower"),
-    "ece_calibrated": Measure("ECE after temperature", 100, 2, "%", "pp", "lower"),
-    "confidence_gap": Measure("confidence − accuracy, raw", 100, 2, "pp", "pp", "nearer 0"),
-    "nll": Measure("NLL, raw", 1, 3, "nats", "nats", "lower"),
-    "nll_calibrated": Measure("NLL after temperature", 1, 3, "nats", "nats", "lower"),
-    "aurc": Measure("AURC, raw", 1000, 2, "‰", "‰", "lower"),
-    "aurc_calibrated": Measure("AURC after temperature", 1000, 2, "‰", "‰", "lower"),
-    "soft_nll": Measure("NLL towards people's labels, raw", 1, 3, "nats", "nats", "lower"),
-    "soft_nll_calibrated": Measure(
-        "NLL towards people's labels after temperature", 1, 3, "nats", "nats", "lower"
-    ),
-    "jensen_shannon": Measure(
-        "Jensen–Shannon divergence from people's labels, raw", 1, 4, "nats", "nats", "lower"
-    ),
-    "jensen_shannon_calibrated": Measure(
-        "Jensen–Shannon divergence from people's labels after temperature", 1, 4, "nats", "nats", "lower"
-    ),
-    "human_ece": Measure("ECE towards people's labels, raw", 100, 2, "%", "pp", "lower"),
-    "human_ece_calibrated": Measure(
-        "ECE towards people's labels after temperature", 100, 2, "%", "pp", "lower"
-    ),
-    "cost": Measure("cost of an example", 1, 3, "", "", "lower"),
-}
-"""Metrics that are shown, in the order in which they are shown."""
+MEASURES = {name: measure_of(name) for name in SHOWN}
 SCREENED = ("accuracy", "ece", "ece_calibrated", "aurc", "aurc_calibrated", "nll", "nll_calibrated")
 """Metrics of the table of trials."""
 WEIGHED = ("bleu", "accuracy", "ece", "ece_calibrated", "aurc_calibrated", "nll_calibrated")
