@@ -354,7 +354,7 @@ class Hero(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.inside, self.text = False, ""
-        self.batches(text)
+        self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.inside |= dict(attributes).get("class") == "hero"

@@ -41,7 +41,7 @@ class Read(HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.elements, self.inside, self.open = [], {}, []
-        self.batches(text)
+        self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
