@@ -10,6 +10,7 @@ from sweeps.data.dataset import Dataset, Split
 from sweeps.protocol.confirm import BySeed, Confirmation, batches, bounds, confirm
 from sweeps.scoring import risks_of
 from tracking.decision.prices import Prices
+from tracking.decision.terms import Terms
 from tracking.records.outcome import Bins
 from tracking.report.summary import people
 
