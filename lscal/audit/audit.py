@@ -13,7 +13,7 @@ from torch import Tensor
 from lscal import crossfit, selective
 from lscal.audit.files import Saved, WrongFile
 from lscal.binning import BINS, BinnedStatistics, equal_width, tally
-from lscal.calibrators import Calibrator, PNorm, Temperature
+from lscal.calibrators import CALIBRATORS, Calibrator, PNorm, Temperature
 from lscal.epsilon import TrainedEpsilon, estimate_epsilon
 from lscal.estimate import Estimate, Resamples, correlation, found
 from lscal.metrics import METRICS, applicable
@@ -97,6 +97,7 @@ class Audit:
         norm: likewise.
         trained: the training predictions, where they were given.
         epsilon: the label smoothing estimated from them.
+        others: after further calibrators, cross-fitted too, by method.
     """
 
     name: str
@@ -108,10 +109,22 @@ class Audit:
     norm: PNorm
     trained: Saved | None
     epsilon: TrainedEpsilon | None
+    others: dict[str, Scored]
 
     @classmethod
-    def of(cls, name: str, saved: Saved, resamples: Resamples, train: Saved | None = None) -> "Audit":
-        """Audit a file, `train` being the same model's predictions of its training examples."""
+    def of(
+        cls,
+        name: str,
+        saved: Saved,
+        resamples: Resamples,
+        train: Saved | None = None,
+        calibrators: Sequence[str] = (),
+    ) -> "Audit":
+        """Audit a file.
+
+        `train` holds the same model's predictions of its training examples; `calibrators` are further methods
+        of `lscal.CALIBRATORS` to score. Errors: KeyError for another name.
+        """
         predictions = saved.predictions
         names = [
             metric.name
@@ -131,6 +144,10 @@ class Audit:
             norm=PNorm.fit(predictions.logits(some), predictions.labels[some]),
             trained=train,
             epsilon=None if train is None else epsilon_of(train),
+            others={
+                method: Scored.of(crossfitted(predictions, CALIBRATORS[method]), after, resamples)
+                for method in calibrators
+            },
         )
 
     @property

@@ -37,6 +37,8 @@ Nothing is guessed from the values, and nothing is unpickled.
 
 Exit codes: 0 done, 2 wrong input, 130 interrupted.
 """
+SHOWN = {"temperature", "p_norm"}
+"""Recalibrations that every audit shows."""
 
 
 class Refused(Exception):
@@ -78,6 +80,15 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--member", type=int, metavar="I", help="only model I of files which hold several, from 0"
     )
+    flags.add_argument(
+        "--calibrator",
+        action="append",
+        metavar="NAME",
+        help=(
+            "score a further recalibration of one file, cross-fitted, in a column of its own: vector,"
+            " isotonic, or netcal's histogram, beta and bbq. May be given several times"
+        ),
+    )
     flags.add_argument("--ignore-index", type=int, metavar="LABEL", help="rows with this label do not count")
     flags.add_argument(
         "--replicates",
@@ -117,6 +128,9 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.replicates < 1:
         raise Refused(f"--replicates is {options.replicates}; allowed is 1 or more")
+    methods: list[str] = list(dict.fromkeys(options.calibrator or ()))
+    if methods and len(files) > 1:
+        raise Refused("--calibrator is for the audit of one file; two were given")
     out = options.out or default_page(files)
     check_page(out)
 
@@ -126,7 +140,12 @@ def run(options: argparse.Namespace) -> None:
     from lscal.audit.audit import Audit, Comparison
     from lscal.audit.files import WrongFile, read, same_examples, same_model
     from lscal.audit.page import page
+    from lscal.calibrators import CALIBRATORS
     from lscal.estimate import Resamples
+
+    further = sorted(CALIBRATORS.keys() - SHOWN)
+    if wrong := [name for name in methods if name not in further]:
+        raise Refused(f"--calibrator is {wrong[0]!r}; allowed are {', '.join(further)}")
 
     def load(path: Path) -> "Saved":
         return read(path, kind=options.kind, member=options.member, ignore_index=options.ignore_index)
@@ -144,7 +163,7 @@ def run(options: argparse.Namespace) -> None:
                 torch.set_num_threads(1)
             resamples = Resamples.draw(saved[0].predictions.examples, replicates=options.replicates)
             audits = [
-                Audit.of(name, own, resamples, of_train)
+                Audit.of(name, own, resamples, of_train, methods)
                 for name, own, of_train in zip(names_of(files), saved, train, strict=True)
             ]
             comparison = Comparison(*audits) if len(audits) == 2 else None

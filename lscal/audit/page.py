@@ -244,7 +244,7 @@ def tables(audit: Audit) -> list[Markup]:
     for name in audit.raw.estimates:
         if name != "calibrated_ece":  # stands beside the ECE
             groups.setdefault(METRICS[name].function.__module__.rpartition(".")[2], []).append(name)
-    header = ["", "as it is", "temperature", "p-norm"]
+    header = ["", "as it is", "temperature", "p-norm", *audit.others]
     return [
         table(GROUPS.get(group, group), header, [row(audit, name) for name in names])
         for group, names in groups.items()
@@ -254,7 +254,7 @@ def tables(audit: Audit) -> list[Markup]:
 def row(audit: Audit, name: str) -> list[Part]:
     """A metric as it is and after the recalibrations."""
     cells: list[Part] = [named(name)]
-    for scored in (audit.raw, audit.scaled, audit.normalised):
+    for scored in (audit.raw, audit.scaled, audit.normalised, *audit.others.values()):
         if name not in scored.estimates:
             cells.append("")
             continue

@@ -56,7 +56,7 @@ def say(console: Console, heading: str, sentences: Sequence[str]) -> None:
 
 def metrics(audit: Audit) -> Table:
     """Every metric with its interval, and its value after the recalibrations."""
-    table = empty("metric", "as it is", "95 % interval", "temperature", "p-norm")
+    table = empty("metric", "as it is", "95 % interval", "temperature", "p-norm", *audit.others)
     for name in audit.raw.estimates:
         raw = figures(audit.raw.estimates[name], name)
         after = [
@@ -65,7 +65,7 @@ def metrics(audit: Audit) -> Table:
                 if name in scored.estimates
                 else ""
             )
-            for scored in (audit.scaled, audit.normalised)
+            for scored in (audit.scaled, audit.normalised, *audit.others.values())
         ]
         table.add_row(title(name), raw.value, raw.interval, *after)
     return table

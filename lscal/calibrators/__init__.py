@@ -5,14 +5,14 @@ import json
 from lscal.calibrators.beta import Beta
 from lscal.calibrators.binning import BBQ, Histogram
 from lscal.calibrators.calibrator import Calibrator
-from lscal.calibrators.isotonic import Isotonic, NetcalIsotonic
+from lscal.calibrators.isotonic import Isotonic
 from lscal.calibrators.p_norm import PNorm
 from lscal.calibrators.temperature import Temperature
 from lscal.calibrators.vector import VectorScaling
 
 CALIBRATORS: dict[str, type[Calibrator]] = {
     calibrator.method: calibrator
-    for calibrator in (Temperature, PNorm, VectorScaling, Isotonic, NetcalIsotonic, Histogram, Beta, BBQ)
+    for calibrator in (Temperature, PNorm, VectorScaling, Isotonic, Histogram, Beta, BBQ)
 }
 """Every method by name."""
 
@@ -23,7 +23,6 @@ __all__ = [
     "Calibrator",
     "Histogram",
     "Isotonic",
-    "NetcalIsotonic",
     "PNorm",
     "Temperature",
     "VectorScaling",

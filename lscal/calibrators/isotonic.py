@@ -1,11 +1,10 @@
-"""Isotonic regression per class (Zadrozny and Elkan 2002), by scikit-learn or by netcal."""
+"""Isotonic regression per class (Zadrozny and Elkan 2002), by scikit-learn."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from typing_extensions import override
 
-from lscal.calibrators import netcal
 from lscal.calibrators.one_vs_rest import Answers, Array, OneVsRest
 
 
@@ -25,16 +24,3 @@ class Isotonic(OneVsRest):
 
         fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(probability, occurs)
         return fitted.X_thresholds_, fitted.y_thresholds_
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class NetcalIsotonic(OneVsRest):
-    """netcal's isotonic regression. It calls scikit-learn's, so the curves are the same."""
-
-    method: ClassVar[str] = "netcal_isotonic"
-
-    @override
-    @classmethod
-    def curve(cls, probability: Array, occurs: Answers) -> tuple[Array, Array]:
-        return netcal.isotonic_curve(probability, occurs)

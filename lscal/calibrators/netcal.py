@@ -42,15 +42,6 @@ def silenced() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def isotonic_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
-    """Knots and values of netcal's isotonic regression, linear between the knots."""
-    with warnings.catch_warnings():
-        from netcal.binning import IsotonicRegression
-    with silenced():
-        fitted = IsotonicRegression().fit(probability, occurs)._iso
-    return fitted.X_thresholds_, fitted.y_thresholds_
-
-
 def histogram_curve(probability: Array, occurs: Answers) -> tuple[Array, Array]:
     """Knots and values of netcal's histogram binning: 10 bins of equal width, (a, b]; an empty one has its
     middle as value.

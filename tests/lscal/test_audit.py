@@ -35,6 +35,7 @@ from lscal.audit.files import Saved, read
 from lscal.audit.markup import Markup, element
 from lscal.audit.page import page
 from lscal.audit.words import change, figures, number
+from lscal.calibrators import CALIBRATORS
 from lscal.crossfit import folds, temperature
 from lscal.diagrams import ConfidenceHistogram
 
@@ -669,3 +670,25 @@ def test_the_example_of_the_documentation_runs(tmp_path, capsys):
         assert (tmp_path / re.findall(r"\S+\.html", comment)[0]).exists()
     assert read(tmp_path / "strength_1.npz").predictions.examples == 1197
     assert "overconfident" in capsys.readouterr().out
+
+
+def test_further_calibrators_get_a_column_each(tmp_path, capsys):
+    draw = np.random.default_rng(3)
+    labels = draw.integers(0, 3, 300)
+    logits = 4 * draw.normal(size=(300, 3)) + 3 * np.eye(3)[labels]
+    np.savez(tmp_path / "a.npz", logits=logits, labels=labels)
+    few = ["--replicates", "20"]
+    assert main([str(tmp_path / "a.npz"), *few, "--calibrator", "isotonic", "--calibrator", "bbq"]) == 0
+    out = capsys.readouterr().out
+    (heading,) = [line for line in out.splitlines() if line.startswith("metric")]
+    assert heading.split()[-2:] == ["isotonic", "bbq"]
+    (ece,) = [line.split() for line in out.splitlines() if line.startswith("ECE  ")]
+    saved = Predictions.from_logits(torch.tensor(logits), torch.tensor(labels))
+    expected = 100 * float(METRICS["ece"].function(crossfitted(saved, CALIBRATORS["bbq"])))
+    assert float(ece[-2]) == pytest.approx(expected, abs=0.06)
+    assert ">bbq<" in (tmp_path / "a.audit.html").read_text()
+    assert main([str(tmp_path / "a.npz"), "--calibrator", "platt"]) == 2
+    assert (
+        "--calibrator is 'platt'; allowed are bbq, beta, histogram, isotonic, vector"
+        in capsys.readouterr().err
+    )

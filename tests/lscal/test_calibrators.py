@@ -24,7 +24,6 @@ from lscal.calibrators import (
     Beta,
     Histogram,
     Isotonic,
-    NetcalIsotonic,
     PNorm,
     Temperature,
     VectorScaling,
@@ -36,9 +35,9 @@ from lscal.calibrators.p_norm import ORDERS, centred, norm
 
 INF = math.inf
 METHODS = sorted(CALIBRATORS)
-CURVES = [Isotonic, NetcalIsotonic, Histogram, BBQ]
+CURVES = [Isotonic, Histogram, BBQ]
 NETCALS = {
-    "netcal_isotonic": "binning.IsotonicRegression",
+    "isotonic": "binning.IsotonicRegression",
     "histogram": "binning.HistogramBinning",
     "bbq": "binning.BBQ",
     "beta": "scaling.BetaCalibration",
@@ -403,7 +402,6 @@ def test_isotonic_agrees_with_pooling_adjacent_violators(classes: int):
     expected = mixed(raised / raised.sum(1, keepdims=True), 1 / 91)
     found = Isotonic.fit(logits, labels)(fresh).exp().numpy()
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    np.testing.assert_allclose(NetcalIsotonic.fit(logits, labels)(fresh).exp().numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", NETCALS)
@@ -498,7 +496,7 @@ class Surroundings:
         self.streams = (sys.stdout, sys.stderr)
 
 
-@pytest.mark.parametrize("method", ["netcal_isotonic", "histogram", "bbq", "beta"])
+@pytest.mark.parametrize("method", ["histogram", "bbq", "beta"])
 def test_netcal_changes_nothing_around_it(method: str, capfd: pytest.CaptureFixture[str]):
     import pyro
     from matplotlib import pyplot
