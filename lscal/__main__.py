@@ -1,9 +1,11 @@
 """The command `lscal`: every command of the project under one name. `lscal NAME …` is `python -m MODULE …`,
 with the same parser.
 
-It finds commands by their modules' names, the one place where lscal knows of `sweeps` and `tracking`.
+Completion in a shell: `lscal --print-completion bash`, see `lscal --help`. It finds commands by their
+modules' names, the one place where lscal knows of `sweeps` and `tracking`.
 """
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -24,7 +26,9 @@ COMMANDS = {
     "replay": ("tracking.replay", "send to MLflow what it missed"),
     "audit": ("lscal.audit.command", "calibration of saved predictions"),
 }
-"""By name: the module whose `main` is the command, and what it does."""
+"""By name: the module whose `main` is the command and whose `parser` has its flags, and what it does."""
+PARSERS = {"sweeps.cli.run": "sweeps.cli.options"}
+"""Where another module has the parser."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(importlib.import_module("lscal").__version__)
         return 0
+    if name == "--print-completion":
+        return completion(words)
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
         print(
@@ -51,11 +57,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(importlib.import_module(module).main(words))
 
 
+def completion(words: Sequence[str]) -> int:
+    """Print the script by which a shell completes `lscal`, its commands and their flags."""
+    import shtab
+
+    if len(words) != 1 or words[0] not in shtab.SUPPORTED_SHELLS:
+        given, allowed = " ".join(words) or "not given", ", ".join(shtab.SUPPORTED_SHELLS)
+        print(f"error: the shell of --print-completion is {given}; allowed are {allowed}.", file=sys.stderr)
+        return 2
+    whole = argparse.ArgumentParser(prog="lscal")
+    commands = whole.add_subparsers()
+    for name, (module, what) in COMMANDS.items():
+        parser = importlib.import_module(PARSERS.get(module, module)).parser()
+        commands.add_parser(name, parents=[parser], add_help=False, help=what)
+    print(shtab.complete(whole, words[0]))
+    return 0
+
+
 def overview() -> str:
     """All commands, on one screen."""
     lines = [f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
-        ["usage: lscal COMMAND …", "", *lines, "", "lscal COMMAND --help says more; lscal --version"]
+        [
+            "usage: lscal COMMAND …",
+            "",
+            *lines,
+            "",
+            "lscal COMMAND --help; lscal --version; lscal --print-completion bash|zsh",
+        ]
     )
 
 

@@ -217,20 +217,25 @@ def read(path: str, policy: str | None) -> Side:
     return Side(Path(path).name, evidence.recommendations[name], {**evidence.facts, **plans})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns its exit code, see `tracking.exits`."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(
         prog="python -m tracking.diff", description="What changed between two recommendations."
     )
-    parser.add_argument(
+    flags.add_argument(
         "what",
         nargs="+",
         metavar="TASK OLD NEW | OLD.json NEW.json",
         help="a task and two versions, or two files",
     )
-    parser.add_argument("--policy", help="by default the one which each sweep was run with")
-    parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
-    options = parser.parse_args(arguments)
+    flags.add_argument("--policy", help="by default the one which each sweep was run with")
+    flags.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns its exit code, see `tracking.exits`."""
+    options = parser().parse_args(arguments)
     what = options.what
     try:
         if len(what) == 2:
@@ -241,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for number in what[1:]
             )
         else:
-            parser.error("wanted a task and two version numbers, or two JSON files.")
+            parser().error("wanted a task and two version numbers, or two JSON files.")
     except (WrongFile, WrongName, NotPublished, WrongAddress) as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.WRONG_INPUT

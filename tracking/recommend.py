@@ -142,9 +142,9 @@ def wrapped(sentences: Sequence[str]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Prints ε alone by default, and returns its exit code, see `tracking.exits`."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(
         prog="python -m tracking.recommend",
         description="Print the recommended ε of a task.",
         epilog=(
@@ -152,11 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             " task, policy or version."
         ),
     )
-    parser.add_argument("task", help="dataset/architecture, such as digits/mlp")
-    parser.add_argument("--policy", help="by default the one which the sweep was run with")
-    parser.add_argument("--version", type=int, metavar="N", help="by default the recommended one")
-    parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
-    action = parser.add_mutually_exclusive_group()
+    flags.add_argument("task", help="dataset/architecture, such as digits/mlp")
+    flags.add_argument("--policy", help="by default the one which the sweep was run with")
+    flags.add_argument("--version", type=int, metavar="N", help="by default the recommended one")
+    flags.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
+    action = flags.add_mutually_exclusive_group()
     action.add_argument(
         "--explain",
         action="store_true",
@@ -182,7 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action.add_argument(
         "--verify", action="store_true", help="compare the version with the records of its run"
     )
-    options = parser.parse_args(arguments)
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Prints ε alone by default, and returns its exit code, see `tracking.exits`."""
+    options = parser().parse_args(arguments)
     try:
         print(answer(resolved(options.tracking_uri), options))
     except (WrongName, NotPublished, WrongAddress) as error:

@@ -9,26 +9,31 @@ from tracking.mlflow.client import DEFAULT_URI, WrongAddress, is_server
 from tracking.recommend import resolved
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: serves until it is interrupted. Returns its exit code, see `tracking.exits`."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(
         prog="python -m tracking.serve", description="Serve recommendations and pages, read-only."
     )
-    parser.add_argument(
+    flags.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen at; beyond 127.0.0.1 whoever reaches it can read everything",
     )
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument(
+    flags.add_argument("--port", type=int, default=8000)
+    flags.add_argument(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
         help="a name by which clients reach it, besides localhost",
     )
-    parser.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
-    options = parser.parse_args(arguments)
+    flags.add_argument("--tracking-uri", help=f"by default MLFLOW_TRACKING_URI, or else {DEFAULT_URI}")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: serves until it is interrupted. Returns its exit code, see `tracking.exits`."""
+    options = parser().parse_args(arguments)
     uri = resolved(options.tracking_uri)
     try:
         is_server(uri)

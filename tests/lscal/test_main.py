@@ -39,6 +39,21 @@ def test_all_commands_are_our_own_modules():
     assert {module.partition(".")[0] for module, _ in COMMANDS.values()} == {"lscal", "sweeps", "tracking"}
 
 
+def test_a_shell_completes_commands_and_flags(capsys, tmp_path):
+    assert main(["--print-completion", "bash"]) == 0
+    script = tmp_path / "lscal.bash"
+    script.write_text(capsys.readouterr().out)
+    ask = (
+        f"source {script}; COMP_WORDS=(lscal {{}}); COMP_CWORD={{}}; _shtab_lscal; echo ${{{{COMPREPLY[@]}}}}"
+    )
+    for words, place, wanted in (("rec", 1, "recommend"), ("run --trai", 2, "--train-examples")):
+        code = ask.format(words, place)
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+        assert wanted in done.stdout.split(), done.stderr
+    assert main(["--print-completion", "sh"]) == 2
+    assert "the shell of --print-completion is sh; allowed are bash, zsh" in capsys.readouterr().err
+
+
 def test_a_wrong_name_is_told_with_the_nearest(capsys):
     assert main(["recomend", "digits/mlp"]) == 2
     assert "there is no command 'recomend'. Did you mean recommend?" in capsys.readouterr().err

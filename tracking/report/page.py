@@ -269,26 +269,31 @@ def whisker(condition: Condition) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns its exit code, see `tracking.exits`: 2 for files that hold no evidence, 1
-    where a page cannot be written.
-    """
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(
         prog="python -m tracking.page", description="Write a page per task, and index.html."
     )
-    parser.add_argument(
+    flags.add_argument(
         "evidence",
         nargs="+",
         type=Path,
         help="files written by Evidence.to_json, such as the artifact evidence.json",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--out",
         type=Path,
         default=Path("pages"),
         help="folder to write to; made where it is not there (default: pages)",
     )
-    given = parser.parse_args(arguments)
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns its exit code, see `tracking.exits`: 2 for files that hold no evidence, 1
+    where a page cannot be written.
+    """
+    given = parser().parse_args(arguments)
     try:
         evidences = [Evidence.from_json(path.read_text("utf-8"), repr(str(path))) for path in given.evidence]
         names = {evidence.task: f"{model_of(evidence.task)}.html" for evidence in evidences}
