@@ -405,15 +405,23 @@ def plan_lines(text):
         (["--config", "nowhere.yaml"], "No such file"),
     ],
 )
-def test_wrong_input_ends_with_2_and_a_sentence(arguments, message, tmp_path):
+def test_wrong_input_ends_with_2_and_a_sentence(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")
+    for name in ("OPTUNA_STORAGE", "MLFLOW_TRACKING_URI", "LSCAL_DATA"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "garbage.db").write_text("this is no database at all, nor will it be one")
-    done = run(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    *before, last = done.stderr.splitlines()
+    try:
+        code = main(arguments)
+    except SystemExit as ended:  # argparse's own
+        code = ended.code
+    out, errors = capsys.readouterr()
+    assert code == 2
+    assert message in errors
+    *before, last = errors.splitlines()
     assert last.startswith("error: ")
     assert len(before) <= 4  # what was asked for, where it would appear, what is read
-    assert done.stdout == ""
+    assert out == ""
 
 
 @pytest.mark.slow
