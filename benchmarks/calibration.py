@@ -558,7 +558,7 @@ def peak_on_gpu(row: Row, scores: Tensor, labels: Tensor) -> float:
 
 
 def peak_in_child(row: Row) -> float:
-    """Most resident memory beyond that of a fresh process which holds the input, MB."""
+    """Most resident memory beyond that of a fresh process that holds the input, MB."""
     command = [sys.executable, "-m", "benchmarks.calibration", "--peak", row.name]
     return float(
         subprocess.run(

@@ -348,7 +348,7 @@ def plateau(gain: float) -> Truth:
 
 
 def peaked(gain: float, at: float) -> Truth:
-    """A gain which is largest at one ε: x·exp(1 - x), x = ε/at."""
+    """A gain that is largest at one ε: x·exp(1 - x), x = ε/at."""
     return Truth(tuple(gain * (epsilon / at) * math.exp(1 - epsilon / at) for epsilon in GRID))
 
 
@@ -488,7 +488,7 @@ def holds(one: Decided, policy: str) -> bool:
 
 
 def holds_single(one: Decided) -> bool:
-    """The same of the interval which takes no account of the looks."""
+    """The same of the interval that takes no account of the looks."""
     return one.single is not None and one.single.low <= one.truth.at(one.candidate) <= one.single.high
 
 

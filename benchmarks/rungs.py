@@ -67,7 +67,7 @@ class Sweep:
         return int(self.curves[0].values["accuracy"].shape[0])
 
     def candidate(self, criterion: Criterion, kept: Sequence[int]) -> int:
-        """The trial which the claim's policy would choose among the kept ones."""
+        """The trial that the claim's policy would choose among the kept ones."""
         epsilons = torch.tensor([self.curves[index].epsilon for index in kept], dtype=torch.float64)
         finals = torch.stack([self.curves[index].values[criterion.metric][-1] for index in kept]).double()
         return kept[int(candidate(criterion.sign * finals[None], epsilons, criterion.near))]
@@ -88,7 +88,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Replay:
-    """A sweep with rungs: the trials which reached the end, and the share of member-epochs that was saved."""
+    """A sweep with rungs: the trials that reached the end, and the share of member-epochs that was saved."""
 
     kept: tuple[int, ...]
     saved: float

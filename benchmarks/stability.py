@@ -336,7 +336,7 @@ IN_FORCE = "**in force**"
 
 
 def named_by(screening: Screening, policy: str) -> dict[str, float]:
-    """The ε which every rule names."""
+    """The ε that every rule names."""
     seen = Seen.of(screening, policy)
     named = {name: round(rule(seen), 6) for name, rule in RULES.items()}
     return named | {IN_FORCE: round(float(POLICIES[policy].choose(screening, Terms(policy))["epsilon"]), 6)}

@@ -1,4 +1,4 @@
-"""What the coverage which is chosen on *calibrate* costs on fresh examples: beside the one which is cheapest
+"""What the coverage that is chosen on *calibrate* costs on fresh examples: beside the one that is cheapest
 there, and reviewing everything.
 
     python -m benchmarks.utility [--task digits/mlp] [--groups 40] [--seeds 8] [--data-dir DIR]

@@ -85,7 +85,7 @@ def run(arguments: Sequence[str], console: Console) -> Path:
 
 
 def train(engine: Engine, plan: Plan, console: Console) -> tuple[Networks, float]:
-    """The networks, and the seconds they took. Members which share a seed share their initial weights and
+    """The networks, and the seconds they took. Members that share a seed share their initial weights and
     their batches.
     """
     members = [
@@ -139,7 +139,7 @@ def processor(engine: Engine) -> str:
 
 
 def command(given: Mapping[str, Any]) -> str:
-    """The command which was given, but for where the data lie on this machine."""
+    """The command that was given, but for where the data lie on this machine."""
     words = [
         word
         for name, value in given.items()

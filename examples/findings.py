@@ -20,7 +20,7 @@ from sweeps.data.dataset import Dataset, SplitName
 from sweeps.errors import WrongInput
 
 SMOOTHED = 0.1
-"""The ε which is compared with 0."""
+"""The ε that is compared with 0."""
 SURE, FALLEN = 0.99, 0.74
 """The confidence without smoothing of the images that are followed, and the one to which it is asked when
 they fall.
@@ -82,7 +82,7 @@ class Contrast:
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """Images which the network without smoothing sees in some way, as the network of the same seed sees them
+    """Images that the network without smoothing sees in some way, as the network of the same seed sees them
     with more and more of it.
 
     Attributes:
@@ -103,7 +103,7 @@ class Followed:
         confidence: Float[Tensor, "epsilon seed example"],
         chosen: Bool[Tensor, "seed example"],
     ) -> "Followed":
-        """Follow the images which are chosen for each seed. Errors: WrongInput where there are none."""
+        """Follow the images that are chosen for each seed. Errors: WrongInput where there are none."""
         if not bool(chosen.any(1).all()):
             raise WrongInput(
                 f"without smoothing, a network sees no image with a confidence of {SURE:g}. Train for longer:"
@@ -132,7 +132,7 @@ class Fall:
         sure: the images seen with a confidence of at least `SURE`.
         calibrated: the same after the temperature of each network.
         about: those seen with about `SURE`, within `ABOUT`.
-        low: confidence which 5 % of the first are below, all seeds together.
+        low: confidence that 5 % of the first are below, all seeds together.
         high: which 95 % of them are below.
         target: 1 - ε(K-1)/K, what the smoothed target gives to the right class.
         target_crossing: the ε at which that is `FALLEN`.

@@ -452,12 +452,12 @@ def each(followed: Followed) -> str:
 
 
 def band() -> str:
-    """The confidence of the images which are about sure."""
+    """The confidence of the images that are about sure."""
     return f"{SURE - ABOUT:g} to {SURE + ABOUT:g}"
 
 
 def wrong_classes(epsilon: float, classes: int) -> float:
-    """ε in the convention which gives it to the wrong classes alone: ε(K-1)/K."""
+    """ε in the convention that gives it to the wrong classes alone: ε(K-1)/K."""
     return epsilon * (classes - 1) / classes
 
 

@@ -71,7 +71,7 @@ class BinnedStatistics:
         correct: Bool[Tensor, "*member example"] | Float[Tensor, "*member example"],
         bins: int = BINS,
     ) -> "BinnedStatistics":
-        """Bins which hold about N/B examples each, cut by value: equal confidences always share a bin, so
+        """Bins that hold about N/B examples each, cut by value: equal confidences always share a bin, so
         bins may be empty.
 
         To bin a stream, take `bounds` from a first part (or pass) and give them to `of`.

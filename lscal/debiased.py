@@ -2,7 +2,7 @@
 
 Finite bins deviate by chance, so an ECE is too large, and the more so the better the model. Asked instead is
 which gaps would make the observed ECE unsurprising. Gaps are moved together along one path, downwards (t < 0)
-each by t standard errors and none by more than t times itself; upwards the same, but a bin which has the
+each by t standard errors and none by more than t times itself; upwards the same, but a bin that has the
 share f of the variance by f of its standard error at least, since its gap may be 0 by chance:
 
     m_b(t) = max(0, g_b + t·min(s_b, g_b))                          g_b = |Σconfidence - Σcorrect|_b / N, s_b

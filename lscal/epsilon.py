@@ -25,7 +25,7 @@ class TrainedEpsilon:
         value: the estimate. Near 0 where the labels were not smoothed; below 0 where they were sharpened.
         low: value - half width, see `estimate_epsilon` for what the interval covers.
         high: value + half width.
-        misfit: the part of the gradient which no ε explains, relative to what ε = 1 would; at least 0. Above
+        misfit: the part of the gradient that no ε explains, relative to what ε = 1 would; at least 0. Above
             0.03 training was far from rest.
     """
 
@@ -118,7 +118,7 @@ def of_member(
 def residuals(
     logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred logits, p - onehot and u - onehot, over the classes which are not masked; rows whose label is
+    """Centred logits, p - onehot and u - onehot, over the classes that are not masked; rows whose label is
     masked are 0.
     """
     masked = logits.isneginf()

@@ -14,14 +14,14 @@ from lscal.summary import GROUPS, Blocks, Resampled, Whole
 
 REPLICATES = 1000
 BLOCKS = 1024
-"""Random blocks of examples which are drawn as one. A variance from 1024 of them is itself known to 4 %."""
+"""Random blocks of examples that are drawn as one. A variance from 1024 of them is itself known to 4 %."""
 
 AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A value per member and the two-sided interval which covers the truth with probability `level`. All
+    """A value per member and the two-sided interval that covers the truth with probability `level`. All
     float64.
     """
 
@@ -44,7 +44,7 @@ class Estimate:
         and `value` ± z standard deviations of them. The move removes the bootstrap's own bias: resampled data
         look less calibrated than the data themselves. The second holds where few examples decide and
         percentiles fall on a lattice. Resamples on which the metric is not defined are left out; a value
-        which is not finite has no interval but itself.
+        that is not finite has no interval but itself.
         """
         tails = torch.tensor(
             [(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=replicates.device
@@ -150,7 +150,7 @@ class Crossed:
     def interval(
         self, level: float = 0.95, bounds: tuple[float, float] = (-torch.inf, torch.inf)
     ) -> Estimate:
-        """The two-sided interval by Student's t, cut at the bounds of the metric. A mean which is not finite
+        """The two-sided interval by Student's t, cut at the bounds of the metric. A mean that is not finite
         has none but itself.
         """
         if not bool(torch.isfinite(self.mean)):
@@ -168,7 +168,7 @@ class Resamples:
     """Random weights over examples, the same for every model compared: that makes differences paired.
 
     Examples are put into blocks at random, once; up to 1024 examples each is a block of its own, which is the
-    plain bootstrap. Examples which belong together, as the positions of a sentence do, are drawn together
+    plain bootstrap. Examples that belong together, as the positions of a sentence do, are drawn together
     (the cluster bootstrap, Davison and Hinkley 1997, section 3.8).
     """
 

@@ -7,13 +7,13 @@ What the three losses have in common:
     float64 stays float64.
         A logit of -inf is a masked class: it has probability 0, and no target has mass on it. Tokens (…, T,
         K) are examples.
-    labels: class indices in [0, K) of any integer type, a row for each member, or one row which the members
+    labels: class indices in [0, K) of any integer type, a row for each member, or one row that the members
     share. They are
         trusted: look at them once, where they enter, by `lscal.smoothing.check_labels`.
     ε, λ, β: one number, which is checked, or a tensor with one dimension for each of the members', which is
     trusted. class_weights: w, shape (K,). The weight of an example's label multiplies its whole loss.
     ignore_index: examples with this label have loss 0 and gradient 0, whatever their logits hold. reduction:
-    "none" is one value per example. "mean" is one value per member, Σ w·loss / Σ w over the examples which
+    "none" is one value per example. "mean" is one value per member, Σ w·loss / Σ w over the examples that
     are
         not ignored, 0 where none is left. For the mean over all tokens of a batch, flatten its leading
         dimensions into one.
@@ -51,7 +51,7 @@ def smoothed_cross_entropy(
     L = -(1-ε)·log p_label - ε·Σ_k u_k log p_k. It is linear in ε, so a vector of ε costs one log-softmax, and
     no tensor of soft targets is kept unless u itself differs between examples.
 
-    Args, beside those which the module describes:
+    Args, beside those that the module describes:
         epsilon: the smoothing mass ε in [0, 1), one number or one per member. At 0 this is cross entropy.
             `lscal.smoothing.check_epsilon` looks at a tensor, once, where it enters.
         noise: u over the classes, shape (K,), or a u for each label, shape (K, K) with the label's in its

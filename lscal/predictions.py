@@ -29,7 +29,7 @@ cache.
 """
 
 RANKING_UNIT = {torch.float32: 2.0**-18, torch.float64: 2.0**-36}
-"""Log-odds which differ by less are ties: hundreds of times what the order of a sum changes them by."""
+"""Log-odds that differ by less are ties: hundreds of times what the order of a sum changes them by."""
 
 Rows = slice | Int[Tensor, " rows"]
 Through = Callable[[Float[Tensor, "*member rows class"], Rows], Float[Tensor, "*member rows class"]]
@@ -53,7 +53,7 @@ class Predictions:
         distribution: the share of annotators, or another true probability, of each class; None where labels
             are single classes.
         keep: positions of the examples that count, None where all do.
-        through: a calibrator's map which the logits pass, None for none.
+        through: a calibrator's map that the logits pass, None for none.
     """
 
     scores: Float[Tensor, "*member all class"]
@@ -77,7 +77,7 @@ class Predictions:
         Args:
             logits: any float type, any leading member dimensions. -inf is a class that was ruled out; its
                 probability is 0.
-            labels: integers in [0, K), or rows of non-negative numbers which sum to 1.
+            labels: integers in [0, K), or rows of non-negative numbers that sum to 1.
             mask: True for the examples that count; the others may hold anything.
             ignore_index: examples with this label do not count, as in `torch.nn.functional.cross_entropy`.
 
@@ -137,7 +137,7 @@ class Predictions:
         return self.mapped(lambda logits, rows: through(logits if before is None else before(logits, rows)))
 
     def mapped(self, through: Through) -> "Predictions":
-        """The same predictions after a map of logits which is told the rows it sees. Probabilities pass as
+        """The same predictions after a map of logits that is told the rows it sees. Probabilities pass as
         their logarithms.
         """
         return Predictions(self.scores, self.kind, self.labels, self.distribution, self.keep, through)
@@ -205,7 +205,7 @@ class Predictions:
         """What to rank by: log(confidence / (1 - confidence)), in [-log(K-1), inf].
 
         It tells confidences apart however saturated they are. It is rounded to more than the rounding of
-        sums, so that rows which hold the same numbers in another order are ties.
+        sums, so that rows that hold the same numbers in another order are ties.
         """
         unit = RANKING_UNIT[self._dtype]
         return (self._columns[0] / unit).round() * unit

@@ -56,7 +56,7 @@ def error(residuals: Grid, count: Grid, sigma: Float[Tensor, "*member"]) -> Floa
 
 
 def smoothed(values: Grid, sigma: Float[Tensor, "*member"]) -> Grid:
-    """Values on the grid smoothed by a Gaussian which 0 and 1 reflect, cut at ±1/2."""
+    """Values on the grid smoothed by a Gaussian that 0 and 1 reflect, cut at ±1/2."""
     mirrored = torch.cat([values, values[..., 1:-1].flip(-1)], -1)
     lag = torch.arange(2 * MESH, dtype=torch.float64, device=values.device)
     lag = torch.minimum(lag, 2 * MESH - lag) / MESH

@@ -1,4 +1,4 @@
-"""Smoothing: the mass ε taken from the label, and the distribution which receives it."""
+"""Smoothing: the mass ε taken from the label, and the distribution that receives it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def class_prior(labels: Integer[Tensor, " example"], classes: int) -> Float[Tens
 def similarity(
     similarities: Float[Tensor, "class class"], temperature: float
 ) -> Float[Tensor, "class class"]:
-    """u(k | y) = softmax_k(S[y, k] / τ): the label's mass goes to the classes which are like it. Shape (K,
+    """u(k | y) = softmax_k(S[y, k] / τ): the label's mass goes to the classes that are like it. Shape (K,
     K), float64.
 
     S is for example minus the distance in a taxonomy (Bertinetto et al. 2020, "Making Better Mistakes",
@@ -166,7 +166,7 @@ def epsilon_wrong_classes(epsilon: float, classes: int) -> float:
 
 
 def epsilon_all_classes(epsilon: float, classes: int) -> float:
-    """The inverse of `epsilon_wrong_classes`: from the mass which the wrong classes share to the ε of torch,
+    """The inverse of `epsilon_wrong_classes`: from the mass that the wrong classes share to the ε of torch,
     ε'K/(K-1).
     """
     return epsilon * classes / (classes - 1)

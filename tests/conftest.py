@@ -23,7 +23,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Types unchecked, as in production: for errors which the type checker would raise first."""
+    """Types unchecked, as in production: for errors that the type checker would raise first."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

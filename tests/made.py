@@ -187,7 +187,7 @@ def instance(random: np.random.Generator, i: int, pictured: bool) -> Instance:
 
 
 def picture(random: np.random.Generator, label: int) -> str:
-    """A small grey PNG as a data URL: strokes which differ by class."""
+    """A small grey PNG as a data URL: strokes that differ by class."""
     pixels = random.integers(0, 40, (16, 16))
     for k in range(12):
         angle = 2 * np.pi * (k / 12 + label / 10)
@@ -238,7 +238,7 @@ class World:
 
 
 def honest(margin: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Confidences which rise with the margin and are right on average: the slope is found by bisection."""
+    """Confidences that rise with the margin and are right on average: the slope is found by bisection."""
     low, high = 0.05, 20.0
     for _ in range(25):
         slope = (low * high) ** 0.5
@@ -541,7 +541,7 @@ def condition(name: str, found: Interval, bound: float, threshold: float, met: b
 
 
 def pilot(confirm_seeds: int) -> Pilot:
-    """A pilot which sees gains from 0.8 percentage points on."""
+    """A pilot that sees gains from 0.8 percentage points on."""
     return Pilot(
         epsilon=0.1,
         seeds=2,

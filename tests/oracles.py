@@ -120,7 +120,7 @@ def accuracy(logits: Array, labels: Labels) -> float:
 
 
 def worst_class_accuracy(logits: Array, labels: Labels) -> float:
-    """The lowest accuracy among the labels which occur."""
+    """The lowest accuracy among the labels that occur."""
     right = correct(logits, labels)
     return min(right[labels == label].mean() for label in set(labels.tolist()))
 
@@ -336,7 +336,7 @@ def smooth_ece_at(confidences: Array, right: Flags, sigma: float) -> float:
 
 
 def smooth_ece(confidences: Array, right: Flags) -> float:
-    """relplot 1.0.3's smECE, to 1e-15: the value at the σ which equals it, found by halving [0, 1] ten
+    """relplot 1.0.3's smECE, to 1e-15: the value at the σ that equals it, found by halving [0, 1] ten
     times.
     """
     high, low = 1.0, 0.0
@@ -424,7 +424,7 @@ def coverage_at(confidences: Array, right: Flags, risk: float) -> float:
 
 
 def isotonic(x: Array, y: Array) -> Array:
-    """The rising values nearest to y, each the mean of a run of equal x or of neighbours which would fall; x
+    """The rising values nearest to y, each the mean of a run of equal x or of neighbours that would fall; x
     sorted.
     """
     runs = [[y[x == value].mean(), (x == value).sum(), 1] for value in sorted(set(x.tolist()))]

@@ -7,7 +7,7 @@ SCALES = (0.4, 1.3, 3.1)
 
 
 def population(seed: int, examples: int = 101, classes: int = 7) -> tuple[Tensor, Tensor]:
-    """Three models which see the same evidence with noise of their own: underconfident, about right,
+    """Three models that see the same evidence with noise of their own: underconfident, about right,
     overconfident.
     """
     generator = torch.Generator().manual_seed(seed)

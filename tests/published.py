@@ -102,7 +102,7 @@ def mlflow_server(uri, folder):
 
 @contextmanager
 def process(module, *arguments, folder, end=signal.SIGTERM):
-    """A real process of a module, ended with all its children; gives the file which it writes to."""
+    """A real process of a module, ended with all its children; gives the file that it writes to."""
     environment = {
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

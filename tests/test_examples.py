@@ -1,4 +1,4 @@
-"""The Fashion-MNIST example: its command on a small setting against slow oracles, and the page which is kept
+"""The Fashion-MNIST example: its command on a small setting against slow oracles, and the page that is kept
 in the repository.
 """
 
@@ -35,7 +35,7 @@ PICTURES = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the command wrote, and the networks which it trained."""
+    """What the command wrote, and the networks that it trained."""
 
     page: str
     images: Path
@@ -63,7 +63,7 @@ def run(tmp_path_factory):
 
 
 def cells(page, words):
-    """The line of a table which begins with these words, but for marks."""
+    """The line of a table that begins with these words, but for marks."""
     line = next(line for line in page.splitlines() if line.startswith(f"| {words} |"))
     return [cell.strip().strip("*") for cell in line.split("|")[2:-1]]
 
@@ -136,7 +136,7 @@ def test_pictures_are_drawn(run, name):
 
 
 def ink(path):
-    """The share of a picture which is not its paper; its words alone are less than 5 %."""
+    """The share of a picture that is not its paper; its words alone are less than 5 %."""
     with Image.open(path) as picture:
         return (np.asarray(picture.convert("L")) < 240).mean()
 

@@ -106,7 +106,7 @@ OWN_MODULES = {
     "sweeps/data/builtin/__init__.py": "{__name__}",
     "sweeps/models/builtin/__init__.py": "{__name__}",
 }
-"""Where a module is imported by a name which is put together: of our own packages alone."""
+"""Where a module is imported by a name that is put together: of our own packages alone."""
 BROUGHT = {"sweeps/data/readers/python_source.py": "module"}
 """Where a person's own code is imported, which the command line names."""
 COMMANDS = {"lscal/__main__.py": "module"}
@@ -220,7 +220,7 @@ def test_code_which_a_study_names_is_not_imported(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Given a module on a worker's path which tells when it is imported, and a study whose plan names it
+    """Given a module on a worker's path that tells when it is imported, and a study whose plan names it
     wherever a plan has names.
     """
     from sweeps.cli.worker import main
@@ -259,7 +259,7 @@ def test_code_which_a_study_names_is_not_imported(
 def test_a_study_does_not_say_where_a_worker_sends_or_writes(
     studies: tuple[str, str], tmp_path: Path
 ) -> None:
-    """A worker has credentials of MLflow in its environment: a study must not name the server which gets
+    """A worker has credentials of MLflow in its environment: a study must not name the server that gets
     them, nor a folder.
     """
     url, name = studies

@@ -167,7 +167,7 @@ class Audit:
 
     @cached_property
     def worst_class(self) -> tuple[str, float, int]:
-        """Name, accuracy (mean of the models) and examples of the class which is right least often."""
+        """Name, accuracy (mean of the models) and examples of the class that is right least often."""
         count, correct = Whole(self.saved.predictions).classes
         accuracy = (correct / count).reshape(-1, correct.shape[-1]).mean(0)
         worst = int(accuracy.nan_to_num(torch.inf).argmin())
@@ -192,7 +192,7 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The metrics which both have."""
+        """The metrics that both have."""
         return list(self.first.raw.estimates)
 
     def difference(self, name: str) -> Estimate:

@@ -42,7 +42,7 @@ SHOWN = {"temperature", "p_norm"}
 
 
 class Refused(Exception):
-    """A flag which cannot be followed: what came and what to do."""
+    """A flag that cannot be followed: what came and what to do."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,7 +203,7 @@ def default_page(files: Sequence[Path]) -> Path:
 
 
 def check_page(out: Path) -> None:
-    """Errors: Refused where the page cannot be written, or would replace a file which is no page of ours."""
+    """Errors: Refused where the page cannot be written, or would replace a file that is no page of ours."""
     if out.is_dir():
         raise Refused(f"--out {out} is a folder; give the name of a page in it, such as {out / 'audit.html'}")
     if not out.parent.is_dir():

@@ -38,7 +38,7 @@ def colours(theme: Theme) -> dict[str, str]:
 
 
 def variables() -> dict[str, str]:
-    """The CSS variable of each colour of the light theme. Colours which are equal in the light are equal in
+    """The CSS variable of each colour of the light theme. Colours that are equal in the light are equal in
     the dark.
     """
     light, dark = (colours(THEMES[name]) for name in ("light", "dark"))
@@ -73,7 +73,7 @@ def inline(diagram: Diagram, number: int, title: str) -> Markup:
 
 
 def renamed(text: str, prefix: str) -> str:
-    """The ids which are referred to get new ones, numbered in their order; the others go."""
+    """The ids that are referred to get new ones, numbered in their order; the others go."""
     used = {*re.findall(r'href="#([^"]+)"', text), *re.findall(r"url\(#([^)]+)\)", text)}
     names: dict[str, str] = {}
 
@@ -86,7 +86,7 @@ def renamed(text: str, prefix: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """The text with a question mark for each letter which Matplotlib's own font does not have."""
+    """The text with a question mark for each letter that Matplotlib's own font does not have."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))

@@ -28,7 +28,7 @@ SAME = 1e-6
 
 
 class WrongFile(ValueError):
-    """A file which cannot be audited: which it is, where in it, what came and what is wanted."""
+    """A file that cannot be audited: which it is, where in it, what came and what is wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,7 +412,7 @@ def whole_numbers(path: Path, labels: Numbers) -> Tensor:
 
 
 def check_scores(path: Path, kind: Kind, scores: Numbers, counts: Bool[Tensor, " example"]) -> None:
-    """Errors: WrongFile for the first row which cannot be scored."""
+    """Errors: WrongFile for the first row that cannot be scored."""
     values = scores.values
     if kind == "logits":
         wrong = (values.isnan() | values.isposinf()) & counts.unsqueeze(-1)
@@ -447,7 +447,7 @@ def check_scores(path: Path, kind: Kind, scores: Numbers, counts: Bool[Tensor, "
 
 
 def check_labels(path: Path, labels: Numbers, counts: Bool[Tensor, " example"], classes: int) -> None:
-    """Errors: WrongFile for the first label which is none."""
+    """Errors: WrongFile for the first label that is none."""
     values = labels.values
     if values.ndim == 1:
         wrong = ((values < 0) | (values >= classes)) & counts
@@ -474,7 +474,7 @@ def check_labels(path: Path, labels: Numbers, counts: Bool[Tensor, " example"], 
 
 
 def first(bad: Bool[Tensor, "*member example"]) -> int:
-    """The first row which is bad in any model."""
+    """The first row that is bad in any model."""
     return int(bad.reshape(-1, bad.shape[-1]).any(0).nonzero()[0, 0])
 
 

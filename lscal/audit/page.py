@@ -179,7 +179,7 @@ def cell(of: Figures, *judgement: Markup) -> Markup:
 
 
 def small(*pieces: Part) -> Markup:
-    """Small print below a value, in pieces which do not break."""
+    """Small print below a value, in pieces that do not break."""
     return element(
         "small",
         *(joined(element("span", piece) if isinstance(piece, str) else piece, " ") for piece in pieces),
@@ -194,7 +194,7 @@ def named(name: str) -> Markup:
 
 
 def judged(name: str, before: Estimate, after: Estimate, difference: Estimate) -> list[Markup]:
-    """Whether a difference which chance does not explain is for the better."""
+    """Whether a difference that chance does not explain is for the better."""
     if not told_from_zero(difference):
         return []
     better = METRICS[name].better

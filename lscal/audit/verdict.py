@@ -166,7 +166,7 @@ def ranking(audit: Audit) -> str:
 
 
 def worst_class(audit: Audit) -> str:
-    """The class which is right least often."""
+    """The class that is right least often."""
     name, accuracy, count = audit.worst_class
     return f"The class it gets right least often is “{name}”: {number(accuracy, 1, 100)} % of {count:,}."
 

@@ -31,10 +31,10 @@ __all__ = [
 
 
 def calibrator_from_json(text: str) -> Calibrator:
-    """The calibrator which `Calibrator.to_json` wrote.
+    """The calibrator that `Calibrator.to_json` wrote.
 
     Errors: ValueError where the text is no such JSON, names an unknown method, or holds fields or values
-    which the method does not allow.
+    that the method does not allow.
     """
     try:
         values = json.loads(text, parse_constant=refuse)

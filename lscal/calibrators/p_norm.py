@@ -17,7 +17,7 @@ from lscal.predictions import check
 from lscal.selective import aurc
 
 ORDERS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-"""Orders p which are tried; 0 stands for no normalisation."""
+"""Orders p that are tried; 0 stands for no normalisation."""
 
 
 @final
@@ -27,7 +27,7 @@ class PNorm(Calibrator):
 
     Label smoothing presses the largest logit down most where an answer is likely right, so that right answers
     and errors come closer (Xia et al. 2025); the norm tells them apart again (Cattelan and Silva 2024, "How
-    to fix a broken confidence estimator"). Means and norms are taken over the classes which are not masked.
+    to fix a broken confidence estimator"). Means and norms are taken over the classes that are not masked.
     The factor K^(1/p) keeps z̃ on the scale of 1. Predictions stay the same; their order by confidence does
     not.
 
@@ -100,7 +100,7 @@ def best_order(
 
 
 def centred(logits: Float[Tensor, "*row class"]) -> Float[Tensor, "*row class"]:
-    """Logits less their mean over the classes which are not masked. Adding a constant to a row of logits
+    """Logits less their mean over the classes that are not masked. Adding a constant to a row of logits
     changes nothing.
     """
     masked = logits.isneginf()
@@ -109,7 +109,7 @@ def centred(logits: Float[Tensor, "*row class"]) -> Float[Tensor, "*row class"]:
 
 
 def norm(rows: Float[Tensor, "*row class"], p: Float[Tensor, "*#row"]) -> Float[Tensor, "*row"]:
-    """(Σ|z_k|^p / K)^(1/p) over the classes which are not masked; 1 for p = 0, and where all logits are
+    """(Σ|z_k|^p / K)^(1/p) over the classes that are not masked; 1 for p = 0, and where all logits are
     equal.
     """
     size = rows.masked_fill(rows.isneginf(), 0).abs()

@@ -17,7 +17,7 @@ LOWEST, HIGHEST = 0.01, 1000.0
 SMALLEST_SAMPLE, GROWTH = 512, 8
 STEPS, LONGEST_STEP = 60, 2.0
 SERIAL = 32_767
-"""Elements which torch's CPU kernels never split over threads: below that, starting threads costs more than
+"""Elements that torch's CPU kernels never split over threads: below that, starting threads costs more than
 they gain.
 """
 GPU_CHUNK = 1 << 21
@@ -37,7 +37,7 @@ class Temperature(Calibrator):
     Attributes:
         value: T of each member, within [0.01, 1000].
         converged: False where no temperature in that range is a minimum. The value is then the bound towards
-            which the NLL falls, or 1 where it is the same for all; where every example is right, that of
+            that the NLL falls, or 1 where it is the same for all; where every example is right, that of
             cautious targets, see `cautious`.
     """
 
@@ -62,7 +62,7 @@ class Temperature(Calibrator):
         """The T of least mean NLL of each member, to a relative error of 1e-6 for float32 and narrower
         logits, 1e-9 for float64.
 
-        There the mean logit which softmax(z/T) expects is the mean logit of the labels. Both are matched by a
+        There the mean logit that softmax(z/T) expects is the mean logit of the labels. Both are matched by a
         safeguarded Newton method of fourth order on s = log(1/T), first on a few examples, then on growing
         samples, then on all: a full pass or two decides. The root is kept bracketed, so under- and
         overconfident models are fitted alike, which the usual LBFGS recipe does not do. Examples whose label
@@ -124,7 +124,7 @@ def search(
 
 
 def cautious(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]) -> float:
-    """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets which
+    """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets that
     leave 1/(N+2) to all classes alike.
 
     N right answers do not say that there are no wrong ones; T at its bound would make the first of them cost
@@ -184,7 +184,7 @@ def step_from(at: Cumulants, tolerance: float) -> tuple[float, bool]:
 def cumulants(
     logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"], beta: float
 ) -> Cumulants:
-    """One pass over the logits, in chunks which stay in the cache. β = 1/T."""
+    """One pass over the logits, in chunks that stay in the cache. β = 1/T."""
     elements = SERIAL if logits.device.type == "cpu" else GPU_CHUNK
     block, chunk = elements // 6, max(1, elements // logits.shape[1])
     bits = beta / math.log(2)

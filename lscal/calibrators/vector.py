@@ -30,7 +30,7 @@ class VectorScaling(Calibrator):
 
     The ridge is worth one standard normal prior on each parameter, centred on temperature scaling: beside N
     examples it is small, and it leaves a finite answer where classes are separable or missing. The objective
-    is convex. The mean is taken over the classes which are not masked, so that logits and log probabilities
+    is convex. The mean is taken over the classes that are not masked, so that logits and log probabilities
     of the same model give the same calibrator.
 
     Attributes:

@@ -48,8 +48,8 @@ class Instance:
         after: confidence of the second.
         state: which of them are right.
         label: its class.
-        predicted_before: the class which the first model predicts.
-        predicted_after: the class which the second model predicts.
+        predicted_before: the class that the first model predicts.
+        predicted_after: the class that the second model predicts.
     """
 
     index: int
@@ -72,7 +72,7 @@ class ConfidenceDrop:
         states: how many of them both models have right, only the first, only the second, neither.
         mean: mean confidence of the two models.
         points: a sample of at most 2000 examples, in their order.
-        falls: the examples whose confidence falls most, the largest fall first; none which rises.
+        falls: the examples whose confidence falls most, the largest fall first; none that rises.
     """
 
     title: str
@@ -160,7 +160,7 @@ class ConfidenceDrop:
         """Draw for print, `width` pixels wide at 100 per inch.
 
         Above: a point per example, its confidence after against before; below the diagonal it fell. Ringed
-        are the examples which fall most; below they are listed with index, label, both confidences and what
+        are the examples that fall most; below they are listed with index, label, both confidences and what
         both models predict. The scatter is made of pixels in a vector file: two thousand outlines would be
         slow to show.
         """

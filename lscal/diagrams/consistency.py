@@ -45,7 +45,7 @@ def smooth(confidence: Sequence[float | None], variance: Sequence[float | None])
     variance.
 
     The ends are the quantiles of the beta distribution with this mean p and variance v: Beta(p(n-1),
-    (1-p)(n-1)), n = p(1-p)/v being the number of examples which would vary as much. It stays in [0, 1] and
+    (1-p)(n-1)), n = p(1-p)/v being the number of examples that would vary as much. It stays in [0, 1] and
     leans as a binomial does where p is near 0 or 1, which a normal distribution does not. Where all n are
     right with a chance pⁿ of more than 2.5 %, the upper end is 1; where none is, the lower end is 0.
     """

@@ -21,7 +21,7 @@ HEIGHTS = (250, 66)
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin which holds examples: its edges, how many, how confident, how often right, and where a calibrated
+    """A bin that holds examples: its edges, how many, how confident, how often right, and where a calibrated
     model would be.
     """
 
@@ -124,7 +124,7 @@ class Reliability:
 
     @property
     def filled(self) -> tuple[Bin, ...]:
-        """The bins which hold examples: all that is drawn."""
+        """The bins that hold examples: all that is drawn."""
         columns = zip(
             self.edges,
             self.edges[1:],
@@ -188,7 +188,7 @@ def draw(diagrams: Sequence[Reliability], theme: ThemeName = "light", width: int
 
 
 def draw_accuracy(axes: "Axes", bins: Sequence[Bin], theme: Theme, size: float = 5) -> None:
-    """The upper panel: region, gap and accuracy of each bin which holds examples."""
+    """The upper panel: region, gap and accuracy of each bin that holds examples."""
     from matplotlib.collections import LineCollection
 
     axes.add_patch(

@@ -102,7 +102,7 @@ class RiskCoverage:
         """Draw for print, `width` pixels wide at 100 per inch.
 
         Models differ in colour, dash and marker. The left end is ranking alone, the right end the error rate;
-        the break-even is a vertical line. A risk of the few most confident examples which is far above all
+        the break-even is a vertical line. A risk of the few most confident examples that is far above all
         others leaves the panel at the top.
         """
         from matplotlib.lines import Line2D

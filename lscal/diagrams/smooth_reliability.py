@@ -31,7 +31,7 @@ weighs 1.
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the mesh which is near some examples: their weight, confidence and accuracy, and where a
+    """A point of the mesh that is near some examples: their weight, confidence and accuracy, and where a
     calibrated model would be.
     """
 
@@ -134,7 +134,7 @@ class SmoothReliability:
 
     @property
     def runs(self) -> tuple[tuple[Point, ...], ...]:
-        """The points which are near some examples, in unbroken runs: all that is drawn."""
+        """The points that are near some examples, in unbroken runs: all that is drawn."""
         each = self.examples * self.bandwidth * math.sqrt(2 * math.pi)
         columns = zip(
             self.mesh, self.density, self.confidence, self.accuracy, self.low, self.high, strict=True

@@ -45,7 +45,7 @@ class Theme:
         paper: the background.
         ink: text and the data themselves.
         muted: axes, the diagonal, counts.
-        grid: lines which guide the eye.
+        grid: lines that guide the eye.
         band: the region in which a calibrated model would fall.
         over: overconfident, or wrong.
         under: underconfident, or right.
@@ -145,7 +145,7 @@ def plain(text: str) -> str:
 
 
 def text_width(text: str, bold: bool = False) -> float:
-    """Pixels which a line of text takes, as a title where bold, else as a note."""
+    """Pixels that a line of text takes, as a title where bold, else as a note."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -155,7 +155,7 @@ def text_width(text: str, bold: bool = False) -> float:
 
 
 def wrapped(text: str, width: float, bold: bool = False) -> list[str]:
-    """The text in lines which are at most `width` pixels wide."""
+    """The text in lines that are at most `width` pixels wide."""
     lines = [""]
     for characters in range(max(1, len(text)), 0, -1):
         lines = textwrap.wrap(text, characters) or [""]

@@ -60,7 +60,7 @@ def debiased_ece(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric(0, 1)
 def equal_mass_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """As `ece`, in 15 bins of equal mass which never split equal confidences ("adaptive", Nixon et al. 2019).
+    """As `ece`, in 15 bins of equal mass that never split equal confidences ("adaptive", Nixon et al. 2019).
     Range [0, 1], lower is better.
     """
     return of.equal_mass.calibration_error()
@@ -71,7 +71,7 @@ def classwise_ece(of: Summary) -> Float[Tensor, "*member"]:
     """Mean over the K classes of Σ_b |Σ(p_k - [label = k])| / N, 15 equal-width bins of p_k (Kull et al.
     2019). Range [0, 1], lower is better.
 
-    A class which does not occur in the labels counts: probability given to it is wrong.
+    A class that does not occur in the labels counts: probability given to it is wrong.
     """
     return of.classwise_gaps().mean(-1)
 
@@ -127,7 +127,7 @@ def underconfidence(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric(0, 1)
 def smooth_ece(of: Summary) -> Float[Tensor, "*member"]:
-    """Smooth ECE: ∫|residual smoothed by σ| at the σ which equals it; no bins. Range [0, 1], lower is better.
+    """Smooth ECE: ∫|residual smoothed by σ| at the σ that equals it; no bins. Range [0, 1], lower is better.
 
     Source: Błasiok and Nakkiran 2023, "Smooth ECE"; grid and normalisation of its reference implementation.
     On resamples the bandwidth stays that of the data, and the value moves along its tangent, see

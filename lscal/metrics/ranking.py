@@ -78,7 +78,7 @@ def coverage_at_risk(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric(0, INF)
 def fidelity(of: Summary) -> Float[Tensor, "*member"]:
-    """Var(g) / (a(1-a)): the share of the variance of right-or-wrong which confidence explains.
+    """Var(g) / (a(1-a)): the share of the variance of right-or-wrong that confidence explains.
 
     g is the accuracy to expect at a confidence, by isotonic regression fitted on other folds; a the accuracy.
     Range [0, 1] but for noise, higher is better. It does not change when the confidence is recalibrated by an

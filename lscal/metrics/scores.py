@@ -64,7 +64,7 @@ def top_k_accuracy(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric(0, 1, interval=worst_class_limits)
 def worst_class_accuracy(of: Summary) -> Float[Tensor, "*member"]:
-    """The lowest accuracy among the classes which occur in the labels. Range [0, 1], higher is better."""
+    """The lowest accuracy among the classes that occur in the labels. Range [0, 1], higher is better."""
     count, correct = of.classes
     return torch.where(count > 0, correct / count, INF).amin(-1)
 

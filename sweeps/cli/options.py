@@ -132,7 +132,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    """The flags. Those which are keys of a plan have no default here: `Plan` is the only home of defaults."""
+    """The flags. Those that are keys of a plan have no default here: `Plan` is the only home of defaults."""
     flags = Parser(
         prog="python -m sweeps.run",
         description="Sweep the label-smoothing mass ε of classification tasks, and recommend one for each.",

@@ -35,7 +35,7 @@ narrower.
 PIPED = 160
 """The width where there is no terminal."""
 USUAL = ("finished", "running", "queued")
-"""States which have a column of their own."""
+"""States that have a column of their own."""
 LEGEND = (
     "speed: epochs of all members together, and whole members; by the stage's last trials and what runs now."
     " left: until what is queued in the stage is trained."
@@ -180,7 +180,7 @@ def show(look: Look, *, as_json: bool) -> None:
 
 
 def watch(look: Look, seconds: float, *, as_json: bool) -> None:
-    """Look again and again, until Ctrl-C. A store which is away is waited for."""
+    """Look again and again, until Ctrl-C. A store that is away is waited for."""
     console = console_of()
     if as_json or not console.is_terminal:
         while True:

@@ -14,7 +14,7 @@ from tracking.exits import Exit
 
 
 def parser() -> Parser:
-    """The flags. Those which are keys of a plan have no default here."""
+    """The flags. Those that are keys of a plan have no default here."""
     flags = Parser(
         prog="python -m sweeps.worker",
         description=(

@@ -19,11 +19,11 @@ Array = npt.NDArray[np.generic]
 
 
 TEXTS = "UOT"
-"""Kinds of arrays which hold texts."""
+"""Kinds of arrays that hold texts."""
 
 
 IGNORED = -100
-"""The label of a position which has none, where each example is a sequence. Losses and metrics leave it
+"""The label of a position that has none, where each example is a sequence. Losses and metrics leave it
 out.
 """
 
@@ -90,7 +90,7 @@ class Split:
 
     @property
     def groups(self) -> Int[Tensor, " prediction"] | None:
-        """The example which each labelled position belongs to; None where an example has one label, and is a
+        """The example that each labelled position belongs to; None where an example has one label, and is a
         group of its own.
         """
         return None if self.labels.ndim == 1 else (self.labels != IGNORED).nonzero()[:, 0]

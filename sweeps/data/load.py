@@ -19,7 +19,7 @@ from sweeps.data.tokens import encode, longest, vocabulary_of
 from sweeps.errors import WrongInput, unknown
 
 CHUNK = 2048
-"""Examples read at a time from data which may lie in a file."""
+"""Examples read at a time from data that may lie in a file."""
 
 
 def load(
@@ -97,7 +97,7 @@ def tokenised(source: Source, train: Array) -> Source:
 
 
 def chunks(inputs: Array, rows: Array) -> Iterator[Array]:
-    """Some rows of an array which may be larger than the memory, CHUNK at a time."""
+    """Some rows of an array that may be larger than the memory, CHUNK at a time."""
     for first in range(0, len(rows), CHUNK):
         yield inputs[rows[first : first + CHUNK]]
 

@@ -40,7 +40,7 @@ def dataset(yields: Yields) -> Callable[[Load], Load]:
     """Register a loader under its function's name. It takes the data directory, or None when none was given.
 
     `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the
-    tasks which are possible.
+    tasks that are possible.
     """
 
     def register(load: Load) -> Load:

@@ -6,7 +6,7 @@ from sweeps.data.dataset import IGNORED, SPLITS, Array, Source, SplitName
 from sweeps.errors import WrongInput
 
 POSITIONS = 4000
-"""Labelled positions of sequences which *select*, *calibrate* and *test* keep each, drawn at random: the
+"""Labelled positions of sequences that *select*, *calibrate* and *test* keep each, drawn at random: the
 logits of all would fill the memory.
 """
 
@@ -38,7 +38,7 @@ def split_rows(source: Source, strata: Array) -> dict[SplitName, Array]:
 
 
 def stratify(rows: Array, labels: Array, shares: dict[str, float]) -> dict[str, Array]:
-    """Divide rows by shares which sum to 1, in each class alike, seeded. Row numbers come back in ascending
+    """Divide rows by shares that sum to 1, in each class alike, seeded. Row numbers come back in ascending
     order.
     """
     generator = np.random.default_rng(0)

@@ -1,5 +1,5 @@
 """Tokens: texts as words, and words as numbers. The vocabulary is that of the training texts; 0 is padding, 1
-a word which it has not.
+a word that it has not.
 """
 
 import re
@@ -13,7 +13,7 @@ PADDING, UNKNOWN = "<padding>", "<unknown>"
 WORD = re.compile(r"\w+|[^\w\s]")
 MOST_WORDS = 20_000
 LEAST_OFTEN = 2
-"""Words which are rarer in *train* are unknown ones, so that their vector is trained too."""
+"""Words that are rarer in *train* are unknown ones, so that their vector is trained too."""
 LONGEST = 256
 COVERED = 0.99
 """The share of the texts of *train* which are kept whole: the few longest would make all others longer with

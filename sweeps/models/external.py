@@ -24,7 +24,7 @@ from sweeps.task import Recipe
 FRESH = ":fresh"
 """Behind the name of a model: its weights are drawn at random, nothing is fetched."""
 FINE_TUNING = Recipe(epochs=5, batch_size=32, learning_rate=1e-4, weight_decay=1e-2, clip=1.0)
-"""For networks which begin with trained weights: few epochs, small steps."""
+"""For networks that begin with trained weights: few epochs, small steps."""
 FINE_TUNING_TEXT = Recipe(epochs=4, batch_size=32, learning_rate=5e-5, weight_decay=1e-2, clip=1.0)
 """Devlin et al. 2019, appendix A.3."""
 
@@ -47,7 +47,7 @@ MEANS: dict[str, str] = {
 
 
 def architecture_of(name: str, spec: str) -> Architecture:
-    """The architecture which a spec names: `package.module:function`, `timm:NAME`, `hf:NAME` or `hf:FOLDER`.
+    """The architecture that a spec names: `package.module:function`, `timm:NAME`, `hf:NAME` or `hf:FOLDER`.
 
     Errors: WrongInput where there is no such thing, or a package is missing.
     """
@@ -79,9 +79,9 @@ def of_code(name: str, spec: str) -> Architecture:
 
 
 def adapted(function: Callable[..., Any], spec: str) -> Build:
-    """A builder which is called as ours are, from one whose parameters may have other names.
+    """A builder that is called as ours are, from one whose parameters may have other names.
 
-    Errors: WrongInput where it has parameters which cannot be filled in.
+    Errors: WrongInput where it has parameters that cannot be filled in.
     """
     parameters = inspect.signature(function).parameters.values()
     known = {one.name: MEANS[one.name] for one in parameters if one.name in MEANS}

@@ -19,7 +19,7 @@ NAMED = 5
 
 
 def digest(path: str) -> str:
-    """Sixteen hexadecimal digits which differ between files. Errors: WrongInput where there is none."""
+    """Sixteen hexadecimal digits that differ between files. Errors: WrongInput where there is none."""
     try:
         with Path(path).expanduser().open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
@@ -29,7 +29,7 @@ def digest(path: str) -> str:
 
 @cache
 def read(path: str) -> dict[str, Tensor]:
-    """The weights in a safetensors file, without the prefix which all names share. Errors: WrongInput for
+    """The weights in a safetensors file, without the prefix that all names share. Errors: WrongInput for
     another kind of file.
     """
     try:

@@ -48,7 +48,7 @@ TOKENS = Reads(("tokens", "sequences"))
 class Architecture:
     """A builder and its recipes.
 
-    `build(shape, classes)` returns a freshly initialised module which maps inputs (example, *shape) to logits
+    `build(shape, classes)` returns a freshly initialised module that maps inputs (example, *shape) to logits
     (example, class), or (example, position, class) for sequences. Where it has a parameter `vocabulary`, its
     inputs are token ids, and it is given how many there are. Recipes are per data set; the key "*" holds for
     those not named. `declared` is what it reads, where its file says so.
@@ -58,7 +58,7 @@ class Architecture:
     build: Build
     recipes: Mapping[str, Recipe]
     version: str = ""
-    """A digest of the file which it was brought from; "" for those which are part of this package."""
+    """A digest of the file that it was brought from; "" for those that are part of this package."""
     declared: Reads | None = None
 
     @property
@@ -96,7 +96,7 @@ ARCHITECTURES: dict[str, Architecture] = {}
 
 def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> Callable[[Build], Build]:
     """Register a builder under its function's name, with what it reads: by that, patterns such as `digits/*`
-    find the tasks which are possible.
+    find the tasks that are possible.
     """
 
     def register(build: Build) -> Build:

@@ -95,7 +95,7 @@ def fingerprints(dataset: Dataset, name: SplitName) -> list[bytes]:
 
 
 def repeated(dataset: Dataset) -> Iterator[Finding]:
-    """Examples which are in two splits, twice in *train*, or have different labels."""
+    """Examples that are in two splits, twice in *train*, or have different labels."""
     marks = {name: fingerprints(dataset, name) for name in SPLITS}
     train = set(marks["train"])
     clean = True
@@ -161,7 +161,7 @@ def smallest_gain(expected: Expected) -> Finding:
 
 
 def numbers(dataset: Dataset) -> Iterator[Finding]:
-    """Numbers which are not finite, do not vary, or lie far out."""
+    """Numbers that are not finite, do not vary, or lie far out."""
     stored = dataset.splits["train"].inputs
     for name in SPLITS:
         values = dataset.splits[name].inputs

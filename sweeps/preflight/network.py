@@ -35,7 +35,7 @@ from sweeps.training.population import initialised
 
 BATCH = 32
 STEPS = 20
-"""On one batch: a network which can learn at all begins to know it by heart."""
+"""On one batch: a network that can learn at all begins to know it by heart."""
 OURS = Path(__file__).parents[1]
 CANNOT = (
     ArithmeticError,
@@ -62,7 +62,7 @@ HARDLY, DIVERGED = 0.98, 2.0
 LONG = 6 * 3600.0
 """Seconds."""
 FAR_FROM_EVEN = 2.0
-"""A loss at the start which is so many times log K."""
+"""A loss at the start that is so many times log K."""
 
 
 def refusal(task: Task, dataset: Dataset) -> Finding | None:
@@ -104,7 +104,7 @@ def batch_of(dataset: Dataset) -> tuple[Tensor, Int[Tensor, "example *position"]
 
 
 def told(error: BaseException) -> str:
-    """An error in a sentence, with the line of somebody's own code which raised it."""
+    """An error in a sentence, with the line of somebody's own code that raised it."""
     said = str(error).strip().splitlines()[0] if str(error).strip() else "no more is said"
     frames = [
         one
@@ -155,12 +155,12 @@ def probabilities(
     *,
     scalable: bool,
 ) -> Finding | None:
-    """Whether a softmax, a sigmoid or the like is at the end: outputs which stay in [0, 1] whatever the
+    """Whether a softmax, a sigmoid or the like is at the end: outputs that stay in [0, 1] whatever the
     inputs and the weights.
 
     Fresh logits of a network with a linear layer at its end lie there by chance, in one of ten narrow deep
     ones with two classes. So outputs for inputs of other scales (where they are numbers), and then for
-    weights that were moved to push outputs down, and up, are looked at until some are outside. Outputs which
+    weights that were moved to push outputs down, and up, are looked at until some are outside. Outputs that
     no step moves prove nothing.
     """
     by_inputs: list[Tensor] = []
@@ -198,7 +198,7 @@ def scaled(build: Callable[[], nn.Module], inputs: Tensor, scalable: bool) -> It
 
 
 def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> Iterator[Tensor]:
-    """Outputs while every parameter takes steps which raise the largest output of each example, or lower the
+    """Outputs while every parameter takes steps that raise the largest output of each example, or lower the
     smallest.
 
     Steps are of one size, by the sign of the gradient, and grow: neither the scale of the weights nor a flat
@@ -336,7 +336,7 @@ def first_loss(loss: float, classes: int) -> Finding:
 
 
 def gradient_of(silent: Set[str], trained: Mapping[str, nn.Parameter]) -> Finding:
-    """Whether there are parameters which no gradient reaches."""
+    """Whether there are parameters that no gradient reaches."""
     if silent:
         names = listed([name for name in trained if name in silent], 4)
         return Finding(
@@ -404,7 +404,7 @@ def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Find
 def doubt(engine: Engine) -> str:
     """Why members cannot be trained as one population; "" where they can."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of operators which vmap maps slowly
+        warnings.simplefilter("ignore")  # torch's, of operators that vmap maps slowly
         return doubt_of(engine, replace(engine.execution, kind="fused")).partition(". We don't support")[0]
 
 

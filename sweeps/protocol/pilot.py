@@ -48,7 +48,7 @@ def expected(plan: Plan, dataset: Dataset) -> Expected:
 
 
 def keep(study: Study, found: Mapping[str, tuple[Outcome, Logits]], engine: Engine) -> None:
-    """Store with the study which examples of *select* and *calibrate* each member gets right: a bit each."""
+    """Store with the study that examples of *select* and *calibrate* each member gets right: a bit each."""
     labels = {split: engine.dataset.splits[split].targets.cpu() for split in ("select", "calibrate")}
     rows = []
     for point in points(study.plan, control_point(study.plan, study.task)):

@@ -78,7 +78,7 @@ class Registration:
                 self.trial = self.entered()
 
     def hold(self, trials: Sequence[str]) -> None:
-        """Store which trials the worker trains, such as `pilot-0-2#3`, for people to read. Errors: those of
+        """Store that trials the worker trains, such as `pilot-0-2#3`, for people to read. Errors: those of
         the storage.
         """
         self.holds = list(trials)

@@ -30,7 +30,7 @@ class Augmentation:
         translate: shift by up to so many pixels in both directions, each shift as likely as another; 0 for
             none. What comes in from outside is the image reflected at its border, the border itself not
             repeated, as in cifar10-airbench.
-        cutout: side in pixels of a square which is set to 0, the mean of *train*; 0 for none. It is centred
+        cutout: side in pixels of a square that is set to 0, the mean of *train*; 0 for none. It is centred
             on any pixel, so that a part may lie outside (DeVries and Taylor 2017, arXiv:1708.04552). An even
             side has one pixel more above and left.
     """
@@ -47,7 +47,7 @@ class Augmentation:
         (channel, height, width).
 
         Errors: WrongInput for other names, a name given twice, PIXELS that are no whole number or do not fit
-        in the image, and inputs which are not images.
+        in the image, and inputs that are not images.
         """
         if len(shape) != 3:
             raise WrongInput(

@@ -52,7 +52,7 @@ class Batches(ABC):
         """The feed of a task on a device: resident where what has to be brought to the device takes up to
         `limit` bytes (half of the free memory, unless given), otherwise streamed.
 
-        Errors: WrongInput for an augmentation which does not suit the inputs.
+        Errors: WrongInput for an augmentation that does not suit the inputs.
         """
         resident = takes(dataset, device) <= (SHARE * free_bytes(device) if limit is None else limit)
         placed = dataset.to(device) if resident else dataset

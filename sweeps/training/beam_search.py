@@ -28,7 +28,7 @@ ORDERS = 4
 
 @runtime_checkable
 class Translates(Protocol):
-    """A network which translates: see `architectures.translator`."""
+    """A network that translates: see `architectures.translator`."""
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors of a source, and which of its positions there are."""

@@ -44,7 +44,7 @@ def side_streams(device: torch.device, members: int) -> Iterator[AbstractContext
     """A context for each member, in which its kernels go to one of `STREAMS` streams of a GPU; after the
     last, all have joined.
 
-    Small models leave most of a GPU idle: inside a CUDA graph, streams become branches which run side by
+    Small models leave most of a GPU idle: inside a CUDA graph, streams become branches that run side by
     side.
     """
     if device.type != "cuda" or members == 1:

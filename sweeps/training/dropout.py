@@ -1,4 +1,4 @@
-"""Dropout of a population: masks which a seed decides, whoever else is trained beside it."""
+"""Dropout of a population: masks that a seed decides, whoever else is trained beside it."""
 
 import threading
 from abc import ABC, abstractmethod

@@ -36,14 +36,14 @@ Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
 Curves = dict[str, Float[Tensor, "epoch member"]]
 Rung = Callable[[Curves], Sequence[bool]]
-"""Which members go on, given all curves so far; members which were dropped earlier are told apart by their
+"""Which members go on, given all curves so far; members that were dropped earlier are told apart by their
 last values, NaN.
 """
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Members which one core trains, or all of a GPU's. `rows` are their places among all members."""
+    """Members that one core trains, or all of a GPU's. `rows` are their places among all members."""
 
     population: Population
     rows: tuple[int, ...]
@@ -54,7 +54,7 @@ class Trained:
     """Members at the end of their training.
 
     Attributes:
-        lanes: the members which reached the end.
+        lanes: the members that reached the end.
         curves: by name, one value per epoch and member, NaN after a member was dropped: `train_loss`
             (smoothed) and `select_…` metrics.
         finite: False for members whose loss or logits became NaN or infinite while they were trained.
@@ -70,7 +70,7 @@ class Trained:
 
     @staticmethod
     def joined(parts: Sequence["Trained"]) -> "Trained":
-        """Members which were trained one part after another, to the end, as if together."""
+        """Members that were trained one part after another, to the end, as if together."""
         starts = [sum(len(part.epochs) for part in parts[:index]) for index in range(len(parts))]
         shards = (
             Shard(shard.population, tuple(start + row for row in shard.rows))
@@ -92,7 +92,7 @@ class TrainingState:
 
     Attributes:
         lanes: the members that are still trained.
-        epochs: how many epochs each member was trained, those which were dropped included.
+        epochs: how many epochs each member was trained, those that were dropped included.
         history: what was measured after each epoch, a value per member.
     """
 
@@ -131,7 +131,7 @@ class Engine:
     Attributes:
         feed: the batches.
         way: chosen by `sweeps.training.autotune.choose`, by measuring.
-        noises: what the smoothings which members may name come to.
+        noises: what the smoothings that members may name come to.
     """
 
     task: Task
@@ -207,7 +207,7 @@ class Engine:
                 if stop.is_set():
                     break
         except BaseException:
-            stop.set()  # the other lanes need not finish an epoch which comes to nothing
+            stop.set()  # the other lanes need not finish an epoch that comes to nothing
             raise
         logits = self.evaluate(population, "select")
         measured = {"train_loss": losses / batches.steps} | scores(logits, batches.targets("select"))

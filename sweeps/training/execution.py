@@ -64,7 +64,7 @@ class Execution:
 
 
 def network(task: Task, dataset: Dataset) -> nn.Module:
-    """A network as its members begin: freshly initialised, or with the weights which the task starts from."""
+    """A network as its members begin: freshly initialised, or with the weights that the task starts from."""
     module: nn.Module = architecture_of(task).module(dataset)
     if task.start_from:
         take_over(module, task.start_from)
@@ -118,7 +118,7 @@ def remembered() -> dict[str, dict[str, Any]]:
 
 
 def recall(key: str) -> Execution | None:
-    """The way which was remembered under a key; None where there is none, or where the file holds something
+    """The way that was remembered under a key; None where there is none, or where the file holds something
     else.
     """
     try:

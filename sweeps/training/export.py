@@ -1,4 +1,4 @@
-"""Export: one member's weights as safetensors, and the network with its temperature as a program which needs
+"""Export: one member's weights as safetensors, and the network with its temperature as a program that needs
 no code of ours.
 """
 
@@ -28,7 +28,7 @@ class NotExportable(Exception):
 
 
 class Calibrated(nn.Module):
-    """A trained network which takes inputs as they are stored and returns calibrated probabilities,
+    """A trained network that takes inputs as they are stored and returns calibrated probabilities,
     softmax(z/T).
 
     `mean` and `deviation` have the shape of a channel or a feature; None for token ids, which are taken as
@@ -43,7 +43,7 @@ class Calibrated(nn.Module):
         super().__init__()
         self.network = network
         self.tokens = mean is None
-        if not self.tokens:  # torch.export takes no buffer which is None
+        if not self.tokens:  # torch.export takes no buffer that is None
             self.register_buffer("mean", mean)
             self.register_buffer("deviation", deviation)
         self.register_buffer("temperature", torch.tensor(temperature))
@@ -86,7 +86,7 @@ def pack(weights: Weights) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Tensor]:
-    """The weights which `pack` wrote."""
+    """The weights that `pack` wrote."""
     return safetensors.torch.load(content)
 
 

@@ -1,4 +1,4 @@
-"""Loss: what the members of a population which name the same smoothing are trained to make small."""
+"""Loss: what the members of a population that name the same smoothing are trained to make small."""
 
 from collections.abc import Sequence
 from typing import final

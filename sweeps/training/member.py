@@ -14,7 +14,7 @@ class Member:
     Attributes:
         epsilon: label-smoothing mass below 1, and below 0 where that is meant; or the strength of another
             loss.
-        seed: at least 0. Members which share a seed see the same batches.
+        seed: at least 0. Members that share a seed see the same batches.
         learning_rate: at its peak.
         weight_decay: as the recipe's optimiser understands it.
         smoothing: who receives ε, a name of `sweeps.training.smoothing_kinds`.

@@ -11,7 +11,7 @@ NAMES = ("means", "sums", "counts")
 
 @final
 class RunningMeans:
-    """Per member and class: the mean prediction for the examples of the class which it got right.
+    """Per member and class: the mean prediction for the examples of the class that it got right.
 
     Uniform in the first epoch. A class of which nothing was right in an epoch keeps what it had.
     Source: Zhang et al. 2021, "Delving Deep into Label Smoothing" (arXiv 2011.12562).

@@ -36,7 +36,7 @@ State = dict[str, Shaped[Tensor, "member ..."]]
 
 
 class Population(ABC):
-    """Members under training. A step takes one batch per seed: members which share a seed share their
+    """Members under training. A step takes one batch per seed: members that share a seed share their
     batches.
 
     `seeds` are the distinct seeds, ascending; row i of a batch belongs to `seeds[i]`. The `member` dimension
@@ -45,7 +45,7 @@ class Population(ABC):
 
     Args:
         build: makes a freshly initialised module.
-        noises: what the smoothings which members may name come to.
+        noises: what the smoothings that members may name come to.
         precision: bfloat16 trains under autocast; parameters stay float32, and evaluation is float32.
     """
 
@@ -165,7 +165,7 @@ class Population(ABC):
         return smaller
 
     def running_means(self, members: Sequence[Member]) -> RunningMeans | None:
-        """Fresh ones for each of the members, where any smoothing which they may name is online."""
+        """Fresh ones for each of the members, where any smoothing that they may name is online."""
         if not any(noise.online for noise in self.noises.values()):
             return None
         return RunningMeans(len(members), len(next(iter(self.noises.values())).table), self.device)
@@ -227,7 +227,7 @@ class FusedPopulation(Population):
         self.on_same_inputs = vmap(forward, in_dims=(0, 0, None, None))
 
     def group(self, smoothing: str) -> tuple[Int[Tensor, " some"], Loss]:
-        """The places of the members which name a smoothing, and their loss."""
+        """The places of the members that name a smoothing, and their loss."""
         places = [row for row, member in enumerate(self.stacked) if member.smoothing == smoothing]
         loss = Loss(
             [self.stacked[row] for row in places], self.noises[smoothing], self.device, places, self.means
@@ -387,7 +387,7 @@ class LoopedPopulation(Population):
 
     @contextmanager
     def seeded(self, member: Member) -> Iterator[None]:
-        """For a module which draws random numbers itself: torch's generator, seeded by the member's seed and
+        """For a module that draws random numbers itself: torch's generator, seeded by the member's seed and
         the step.
         """
         if not self.random:
@@ -469,7 +469,7 @@ class Single:
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors themselves, without a member dimension. Parameters which are not trained are among the
+        """The tensors themselves, without a member dimension. Parameters that are not trained are among the
         buffers.
         """
         state = {f"parameter/{name}": value.detach() for name, value in self.parameters.items()}

@@ -1,4 +1,4 @@
-"""Streams of random numbers which a seed, an epoch and a purpose decide, and nothing else: a resumed training
+"""Streams of random numbers that a seed, an epoch and a purpose decide, and nothing else: a resumed training
 draws what it would have drawn.
 """
 

@@ -45,7 +45,7 @@ Numbers = Float[Tensor, "*any"]
 
 @dataclass(frozen=True)
 class SmoothingNoise:
-    """What the members which name a smoothing are trained with.
+    """What the members that name a smoothing are trained with.
 
     Attributes:
         table: u over the classes, or one for each label with the label's in its row.
@@ -115,7 +115,7 @@ def kind(file: Literal["none", "may", "must"] = "none") -> Callable[[Make], Make
 
 @kind("may")
 def similarity(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNoise:
-    """Wrong classes which are like the label: softmax of given similarities (K, K), or of log(1 + how often a
+    """Wrong classes that are like the label: softmax of given similarities (K, K), or of log(1 + how often a
     simple classifier takes one for the other).
     """
     if numbers is None:
@@ -189,7 +189,7 @@ def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> Smoothin
 
 @kind()
 def online(dataset: Dataset, _: Numbers | None, __: Teach) -> SmoothingNoise:
-    """What the member itself predicted for examples of the class which it got right, mean over the epoch
+    """What the member itself predicted for examples of the class that it got right, mean over the epoch
     before; see `sweeps.training.online_smoothing`.
     """
     check_table(dataset, "online")
@@ -261,7 +261,7 @@ def digests(names: Iterable[str]) -> dict[str, str]:
 
 
 def noise_of(name: str, dataset: Dataset, teach: Teach) -> SmoothingNoise:
-    """What members which name this smoothing need, for a data set. Errors: WrongInput where the data set does
+    """What members that name this smoothing need, for a data set. Errors: WrongInput where the data set does
     not have it, or its file does not fit.
     """
     parts = parsed(name)

@@ -25,7 +25,7 @@ SHARE = 0.05
 
 @dataclass
 class TrialCheckpoints:
-    """The checkpoints of some trials which are trained together.
+    """The checkpoints of some trials that are trained together.
 
     Attributes:
         folder: where the files lie; several workers may share it.

@@ -27,7 +27,7 @@ class PopulationLayers(TorchFunctionMode):
     convolutions to a loop.
 
     vmap's own rule for linear layers yields weight gradients in transposed memory, which are copied before
-    the optimiser can use them, and products which are five times slower where there are few classes: a fifth
+    the optimiser can use them, and products that are five times slower where there are few classes: a fifth
     and a tenth of a step. Its rule for convolutions makes grouped ones, for which oneDNN is slower than for
     one after another, and chooses its kernel by the number of groups: a member's numbers would depend on the
     others.
@@ -84,12 +84,12 @@ def convolution(
 
 
 def by_member(tensor: Tensor, dim: int | None, members: int) -> Tensor:
-    """A tensor with the member as its first dimension; one which vmap does not map is the same for all."""
+    """A tensor with the member as its first dimension; one that vmap does not map is the same for all."""
     return tensor.expand(members, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
 class Linear(torch.autograd.Function):
-    """input @ weightᵀ + bias, for weights which vmap maps over."""
+    """input @ weightᵀ + bias, for weights that vmap maps over."""
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
@@ -117,7 +117,7 @@ class Linear(torch.autograd.Function):
 
 
 class Convolution(torch.autograd.Function):
-    """A convolution, for weights which vmap maps over: the members' own, one after another."""
+    """A convolution, for weights that vmap maps over: the members' own, one after another."""
 
     @staticmethod
     def forward(func: Callable[..., Tensor], *args: Any) -> Tensor:

@@ -111,7 +111,7 @@ def test_mlflow_is_killed(tmp_path, undisturbed, moment):
 
 
 def server(folder, port, end=signal.SIGTERM):
-    """An MLflow server which is there, always at the same port."""
+    """An MLflow server that is there, always at the same port."""
     where = [
         "--backend-store-uri",
         f"sqlite:///{folder}/mlflow.db",

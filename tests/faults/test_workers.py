@@ -114,7 +114,7 @@ def test_ctrl_c_twice_ends_it_at_once_and_it_goes_on_later(arena, undisturbed):
     with ended(conductor):
         arena.until(lambda: arena.trials("RUNNING"))
         presses = 0
-        while conductor.poll() is None and presses < 20:  # two which come before Python looks are one to it
+        while conductor.poll() is None and presses < 20:  # two that come before Python looks are one to it
             kill(conductor.pid, signal.SIGINT)
             presses += 1
             time.sleep(0.25)

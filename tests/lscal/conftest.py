@@ -1,4 +1,4 @@
-"""The population which most tests score."""
+"""The population that most tests score."""
 
 from collections.abc import Iterator
 

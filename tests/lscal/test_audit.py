@@ -85,7 +85,7 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.words))
 
     def row(self, name, table=0):
-        """The cells of the row of this name, in this one of the tables which have it."""
+        """The cells of the row of this name, in this one of the tables that have it."""
         return [row for row in self.rows if re.sub(r"\s+[↑↓→].*", "", row[0]) == name][table]
 
     def values(self, attribute):

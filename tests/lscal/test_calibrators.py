@@ -133,7 +133,7 @@ def test_two_classes_and_narrow_types(method: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_missing_class_keeps_a_chance(method: str):
-    """Class 2 of 4 is in no example the calibrator has seen, and is in a later one which the model is sure
+    """Class 2 of 4 is in no example the calibrator has seen, and is in a later one that the model is sure
     of.
     """
     logits, labels = drawn(seed=6, classes=4)

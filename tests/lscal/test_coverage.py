@@ -57,7 +57,7 @@ def test_a_calibrated_model_is_not_told_that_it_is_off(simulated):
 
 
 def test_the_raw_ece_of_a_calibrated_model_is_far_from_the_truth(simulated):
-    """What the debiased one is for; it also shows that these tests notice an interval which does not
+    """What the debiased one is for; it also shows that these tests notice an interval that does not
     cover.
     """
     _, found = simulated

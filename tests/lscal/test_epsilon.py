@@ -18,7 +18,7 @@ INF = math.inf
 def overlapping(
     seed: int, examples: int = 400, classes: int = 6, features: int = 5, noise: float = 0.8
 ) -> tuple[Tensor, Tensor]:
-    """Points around the centres of classes which overlap, the first class twice as often as the others."""
+    """Points around the centres of classes that overlap, the first class twice as often as the others."""
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.randint(classes + 1, (examples,), generator=generator) - 1).clamp(min=0)
     centres = torch.randn(classes, features, generator=generator, dtype=torch.float64)
@@ -58,7 +58,7 @@ def by_confidence(logits: Tensor) -> float:
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.45])
 def test_ideal_logits_tell_their_epsilon(epsilon: float, classes: int):
-    """Every example at the confidence which the loss wants, with logits of the label ln(1 + K(1-ε)/ε) above
+    """Every example at the confidence that the loss wants, with logits of the label ln(1 + K(1-ε)/ε) above
     the others.
     """
     labels = torch.arange(40) % classes
@@ -82,7 +82,7 @@ def test_a_model_at_rest_tells_its_epsilon_however_often_it_errs(classes: int, e
 
 
 def test_what_trained_networks_tell():
-    """Perceptrons trained for 25 epochs on classes which overlap: as often wrong as real ones, and not quite
+    """Perceptrons trained for 25 epochs on classes that overlap: as often wrong as real ones, and not quite
     at rest.
     """
     epsilons = (0.0, 0.1, 0.3)

@@ -32,7 +32,7 @@ OF_SMALL_SAMPLES = {
     "equal_mass_ece",
     "risk_at_coverage",
 }
-"""Metrics which depend on how many examples there are."""
+"""Metrics that depend on how many examples there are."""
 every = pytest.mark.parametrize("name", ON_LABELS)
 
 

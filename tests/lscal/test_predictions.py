@@ -502,7 +502,7 @@ def test_a_map_is_told_its_rows(logits: Tensor, labels: Tensor):
     )
 
 
-# ---- examples which do not count
+# ---- examples that do not count
 # -----------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ ON_LABELS = [name for name, own in METRICS.items() if not own.of_distributions]
 
 @pytest.fixture(scope="module")
 def calibrator() -> Temperature:
-    """Fitted on the examples which the reports do not score."""
+    """Fitted on the examples that the reports do not score."""
     logits, labels = population(seed=20)
     return Temperature.fit(logits[:, :HALF], labels[:HALF])
 

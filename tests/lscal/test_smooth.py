@@ -55,7 +55,7 @@ def test_members_by_themselves(logits: Tensor, labels: Tensor):
 
 
 def test_without_bins_nothing_jumps():
-    """A confidence which crosses the edge of a bin moves the ECE by a leap; smooth ECE hardly notices."""
+    """A confidence that crosses the edge of a bin moves the ECE by a leap; smooth ECE hardly notices."""
     right = torch.tensor([True, False, True, True])
     below, above = (
         two_classes(torch.tensor([0.6 + step, 0.62, 0.9, 0.7], dtype=torch.float64), right)

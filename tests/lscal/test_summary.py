@@ -28,7 +28,7 @@ RANKING = {
 }
 """Metrics of rank groups, of which there are no more than 128 on resamples."""
 APPROXIMATE = {"smooth_ece", "equal_mass_ece", "debiased_ece"}
-"""Metrics which on resamples move along a tangent, keep their bounds, or stand for another."""
+"""Metrics that on resamples move along a tangent, keep their bounds, or stand for another."""
 
 
 def votes(labels: Tensor, classes: int) -> Tensor:
@@ -336,7 +336,7 @@ def test_oracles_see_what_resamples_see():
 
 @pytest.mark.parametrize("kind", ["logits", "masked", "probabilities", "calibrated"])
 def test_tensors_are_made_where_the_predictions_are(kind: str, monkeypatch: pytest.MonkeyPatch):
-    """A tensor made on the default device would fail on a GPU. Here the default is the device which holds no
+    """A tensor made on the default device would fail on a GPU. Here the default is the device that holds no
     data.
     """
     logits, labels = population(seed=62, examples=150)

@@ -194,7 +194,7 @@ def test_the_cumulants_are_the_derivatives_of_the_nll():
 
 
 class LargestResult(TorchFunctionMode):
-    """Remembers the most bytes which one call has made, views apart."""
+    """Remembers the most bytes that one call has made, views apart."""
 
     def __init__(self):
         super().__init__()

@@ -150,7 +150,7 @@ def test_several_threads_take_from_one_feed(pets, limit):
 
 @dataclass(frozen=True)
 class Watched(Split):
-    """A split which notes what was taken from it, and has a row that cannot be read."""
+    """A split that notes what was taken from it, and has a row that cannot be read."""
 
     taken: list[int] = field(default_factory=list)
     broken: int = -1

@@ -1,4 +1,4 @@
-"""Translation: pieces, networks that translate, beam search, BLEU, and a sweep which weighs it."""
+"""Translation: pieces, networks that translate, beam search, BLEU, and a sweep that weighs it."""
 
 import itertools
 import json

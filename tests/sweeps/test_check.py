@@ -91,7 +91,7 @@ def test_repeated_examples_are_found_wherever_they_are(bring):
 
 
 def test_texts_are_compared_as_texts(bring):
-    """Rare words are all the same token; texts which differ in them are not the same."""
+    """Rare words are all the same token; texts that differ in them are not the same."""
     texts = np.array(
         [f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object
     )
@@ -314,7 +314,7 @@ def test_a_perceptron_without_an_activation_at_its_end_is_never_refused(bias):
     ]
     assert (
         sum(within for _, within in found) > 10
-    )  # by chance: those which one look at fresh logits cannot tell
+    )  # by chance: those that one look at fresh logits cannot tell
     assert [why for why, _ in found if why] == []
 
 

@@ -75,7 +75,7 @@ def members(epsilon, places, lead):
 
 
 def confirmed(leads, planned, diverges=()):
-    """Run a confirmation of ε -> lead, and list which points were trained with which seeds; (ε, first seed)
+    """Run a confirmation of ε -> lead, and list that points were trained with which seeds; (ε, first seed)
     in `diverges` diverge.
     """
     asked = []

@@ -28,7 +28,7 @@ MEMBERS = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2, 0.3) for 
 
 
 def nothing(_):
-    """Progress which nobody sees."""
+    """Progress that nobody sees."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The exported model against the engine which trained it."""
+"""The exported model against the engine that trained it."""
 
 import io
 from dataclasses import replace

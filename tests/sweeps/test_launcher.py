@@ -48,7 +48,7 @@ with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, reporter
 
 
 def workers(source, said, count=1, environment=None):
-    """Launcher of `count` workers which run this source code; what it says is appended to `said`."""
+    """Launcher of `count` workers that run this source code; what it says is appended to `said`."""
     return Processes([CPU] * count, ["-c", source], environment or {}, Reporter(said.append))
 
 
@@ -219,7 +219,7 @@ def test_a_flood_of_output_never_holds_a_worker_up(tmp_path):
 
 @pytest.fixture
 def conductor(tmp_path):
-    """A process in a session of its own which conducts two workers, and their numbers."""
+    """A process in a session of its own that conducts two workers, and their numbers."""
     (tmp_path / "worker.py").write_text(REPORTING)
     command = [sys.executable, "-c", CONDUCTOR, str(tmp_path / "worker.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

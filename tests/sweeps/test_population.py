@@ -1,4 +1,4 @@
-"""Populations against the loop which everybody writes, and members against themselves in other company."""
+"""Populations against the loop that everybody writes, and members against themselves in other company."""
 
 import math
 import random
@@ -277,7 +277,7 @@ def test_dropout_drops_by_the_seed_and_keeps_the_mean(kind):
 
 
 class Seen(nn.Module):
-    """Logits which tell the mean of what a module sees."""
+    """Logits that tell the mean of what a module sees."""
 
     def __init__(self):
         super().__init__()

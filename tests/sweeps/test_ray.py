@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: a real one of a head and nodes which come and go, all on this machine."""
+"""Workers on a Ray cluster: a real one of a head and nodes that come and go, all on this machine."""
 
 import importlib.util
 import os
@@ -51,7 +51,7 @@ while True:
 
 @pytest.fixture
 def tasks(tmp_path):
-    """A folder with a queue of work and the worker which does it."""
+    """A folder with a queue of work and the worker that does it."""
     for name in ("todo", "doing", "done"):
         (tmp_path / name).mkdir()
     (tmp_path / "trainer.py").write_text(WORKER)
@@ -108,7 +108,7 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
             until(lambda: workers.working() == 2, workers.watch)
             add(tasks, 10)
             cluster.add_node(num_cpus=1, num_gpus=2, env_vars={"NODE": "third"})
-            until(lambda: workers.working() == 6, workers.watch)  # the two which were lost, and two more
+            until(lambda: workers.working() == 6, workers.watch)  # the two that were lost, and two more
             add(tasks, 20)
             until(lambda: "third" in finished(tasks).values() and len(finished(tasks)) == 40, workers.watch)
             add(tasks, 60)
@@ -134,7 +134,7 @@ with Ray(None, 2, "cpu", None, sys.argv[1:], {}, Reporter(lambda line: print(lin
 
 
 def below(pid):
-    """All processes which descend from one."""
+    """All processes that descend from one."""
     lines = subprocess.run(
         ["ps", "ax", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -144,7 +144,7 @@ def below(pid):
 
 @pytest.fixture
 def conductor(tasks):
-    """A process which conducts two workers on a cluster of its own."""
+    """A process that conducts two workers on a cluster of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE": "here"}
     command = [sys.executable, "-c", CONDUCTOR, str(tasks / "trainer.py"), str(tasks)]
     with open(tasks / "said.txt", "w") as said:

@@ -351,7 +351,7 @@ def test_images_of_all_kinds_come_to_one(tmp_path):
 
 
 def exif_of(orientation):
-    """Metadata which turn an image."""
+    """Metadata that turn an image."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes().removeprefix(b"Exif\x00\x00")

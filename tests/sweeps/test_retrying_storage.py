@@ -1,4 +1,4 @@
-"""The patient store: a database which is away for a moment is waited for, and what is wrong is told at
+"""The patient store: a database that is away for a moment is waited for, and what is wrong is told at
 once.
 """
 

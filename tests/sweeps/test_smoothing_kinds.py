@@ -29,7 +29,7 @@ EXAMPLES = STEPS * BATCH
 
 
 def made():
-    """A small data set: 5 classes which lie one beside the other, of unequal size; some examples were
+    """A small data set: 5 classes that lie one beside the other, of unequal size; some examples were
     labelled by people.
     """
     generator = torch.Generator().manual_seed(7)

@@ -1,4 +1,4 @@
-"""The rules which `benchmarks.stability` compares, on values whose answer is seen by eye."""
+"""The rules that `benchmarks.stability` compares, on values whose answer is seen by eye."""
 
 import numpy as np
 import pytest

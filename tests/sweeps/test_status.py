@@ -62,7 +62,7 @@ class Store:
         )
 
     def trials(self, name, state, count=1, seconds=20.0, ago=0.0, **attributes):
-        """So many trials which took so many seconds and ended a while ago; running ones began so many seconds
+        """So many trials that took so many seconds and ended a while ago; running ones began so many seconds
         ago.
         """
         study = self.study(name)
@@ -181,7 +181,7 @@ def test_trials_are_counted_by_what_became_of_them(store):
 
 
 def test_the_speed_is_that_of_the_last_trials_times_the_members_which_run(store):
-    """Given 4 trials of 4 members which took 20 s for 10 epochs and one which was dropped after 5, and 2
+    """Given 4 trials of 4 members that took 20 s for 10 epochs and one that was dropped after 5, and 2
     trials running since 5 s.
     """
     busy(store)
@@ -428,7 +428,7 @@ def test_a_server_that_is_away_is_not_wrong_input(capsys):
 
 
 def test_a_store_which_holds_nonsense_is_still_shown(store, capsys):
-    """Given attributes of wrong types, a worker which names itself with escapes, and studies of others, when
+    """Given attributes of wrong types, a worker that names itself with escapes, and studies of others, when
     it is read, nothing breaks out.
     """
     for name, value in (
@@ -464,7 +464,7 @@ def test_defaults_are_those_of_a_plan():
 
 
 def test_it_can_be_read_while_it_is_written(store, tmp_path):
-    """Given a process which writes without a pause, when the store is read many times, then every look
+    """Given a process that writes without a pause, when the store is read many times, then every look
     succeeds, and so does every write.
     """
     script = tmp_path / "writer.py"

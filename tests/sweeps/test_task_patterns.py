@@ -1,4 +1,4 @@
-"""Patterns mean the tasks which are possible."""
+"""Patterns mean the tasks that are possible."""
 
 import sys
 

@@ -134,7 +134,7 @@ def test_events_of_many_threads_do_not_mix(capfd):
 
 
 def test_what_others_print_becomes_events_too():
-    """Given a process which warns, logs, has Optuna log, fails in a thread and crashes, then each of its
+    """Given a process that warns, logs, has Optuna log, fails in a thread and crashes, then each of its
     lines is JSON.
     """
     code = (

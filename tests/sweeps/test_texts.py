@@ -1,4 +1,4 @@
-"""Texts: tokens, the questions of TREC, and the architectures which read them."""
+"""Texts: tokens, the questions of TREC, and the architectures that read them."""
 
 import os
 from dataclasses import replace

@@ -69,7 +69,7 @@ def test_a_worker_is_present_from_entering_until_leaving(storage):
     ]
     first.leave()
     first.leave()
-    first.beat()  # the thread which beats may be a moment late
+    first.beat()  # the thread that beats may be a moment late
     assert [one.number for one in registry.present(30)] == [1]
     assert states(registry) == ["COMPLETE", "RUNNING"]
 
@@ -137,7 +137,7 @@ def test_ages_are_by_the_databases_clock_not_by_a_workers(storage, monkeypatch):
 
 
 def test_workers_that_enter_at_once_are_all_registered(storage):
-    """Given eight workers which begin the same registry at the same moment, when they leave at once as others
+    """Given eight workers that begin the same registry at the same moment, when they leave at once as others
     beat, then no entry stays.
     """
     ready = threading.Barrier(8)

@@ -35,7 +35,7 @@ from tracking.report import page, summary
 from tracking.report.answer import sentences
 
 OLDER = Path(__file__).with_name("older")
-"""Records as they were written before they had a temperature, a verdict, or the ε which cannot be told apart
+"""Records as they were written before they had a temperature, a verdict, or the ε that cannot be told apart
 (commit c3a2286).
 """
 FOUND = made.evidence(pictures=False, instances=False)

@@ -329,7 +329,7 @@ def test_values_which_never_differ_are_no_error():
 
 
 def tuned(generator, value, count=24):
-    """Trials whose accuracy is best at a learning rate which grows with ε, and with the second of three kinds
+    """Trials whose accuracy is best at a learning rate that grows with ε, and with the second of three kinds
     of noise.
     """
     points = [
@@ -371,7 +371,7 @@ def test_a_profile_of_a_loss_takes_the_least():
 
 
 def test_without_epsilon_all_smoothings_are_the_same():
-    """Two smoothings which gain differently with ε: the fit knows that they meet at ε = 0."""
+    """Two smoothings that gain differently with ε: the fit knows that they meet at ε = 0."""
     generator = np.random.default_rng(4)
     slopes = {"uniform": 0.1, "online": 0.4}
     rows = [

@@ -361,7 +361,7 @@ def test_the_registered_model_loads_without_pickle_in_another_process(client, ur
 
 
 def test_processes_which_create_the_tables_at_the_same_moment_all_get_them(tmp_path):
-    """Without `log.alone` one of them fails, or leaves tables which no later one can use."""
+    """Without `log.alone` one of them fails, or leaves tables that no later one can use."""
     code = """
 import sys
 from tracking.mlflow.runs import connect

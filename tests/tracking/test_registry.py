@@ -23,14 +23,14 @@ FOUND = made()
 
 
 def records(epsilon, created):
-    """Recommendations by every policy which all name the same publication."""
+    """Recommendations by every policy that all name the same publication."""
     return {
         name: replace(one, epsilon=epsilon, created=created) for name, one in FOUND.recommendations.items()
     }
 
 
 def put(client, day, epsilon=None, task=TASK):
-    """Publish that day's recommendations of a run which has no files."""
+    """Publish that day's recommendations of a run that has no files."""
     epsilon = day / 100 if epsilon is None else epsilon
     return registry.publish(
         client, task, records(epsilon, DAY.format(day)), "safe", f"{day:032x}", "file:///nowhere"
@@ -221,7 +221,7 @@ def test_edited_tags_disagree_with_the_run(client, uri):
 
 
 class Overtaken(MlflowClient):
-    """A publisher which stops between reading where the alias belongs and moving it, while another
+    """A publisher that stops between reading where the alias belongs and moving it, while another
     publishes.
     """
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Server:
-    """A real MLflow server which can be killed and started again, at the same address with the same
+    """A real MLflow server that can be killed and started again, at the same address with the same
     database.
     """
 
@@ -233,7 +233,7 @@ def test_three_replays_leave_the_same_as_one(client, uri, tmp_path):
 
 
 def forked(work):
-    """A process which does this. MLflow is imported already; the parent uses the store only after this: a
+    """A process that does this. MLflow is imported already; the parent uses the store only after this: a
     connection is no thing to share.
     """
     child = os.fork()

@@ -110,7 +110,7 @@ def test_epsilon_zero_is_judged_at_its_own_best_values():
     assert best["smoothing"] == "online"
     assert best["epsilon"] == pytest.approx(0.2, abs=0.06)
     gain = screening.value("accuracy", best) - screening.value("accuracy", screening.control_point)
-    assert gain == pytest.approx(0.01, abs=0.004)  # and not the 0.04 which another weight decay gains
+    assert gain == pytest.approx(0.01, abs=0.004)  # and not the 0.04 that another weight decay gains
 
 
 def test_a_surface_shows_how_two_numbers_act_together():

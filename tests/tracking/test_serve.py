@@ -1,4 +1,4 @@
-"""The HTTP API: a real process, real requests, and requests which nobody should send."""
+"""The HTTP API: a real process, real requests, and requests that nobody should send."""
 
 import contextlib
 import http.client
@@ -93,7 +93,7 @@ def ask(address, target, method="GET", **headers):
 
 
 def send(address, raw):
-    """Whatever comes back to bytes which may be no request."""
+    """Whatever comes back to bytes that may be no request."""
     with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(raw)
         received = b""

@@ -1,4 +1,4 @@
-"""The views, the note and the table of instances, seen in a real browser on a real MLflow server which keeps
+"""The views, the note and the table of instances, seen in a real browser on a real MLflow server that keeps
 the artifacts.
 """
 
@@ -48,7 +48,7 @@ def published(initialised, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(published):
-    """A function which opens an address of the UI."""
+    """A function that opens an address of the UI."""
     playwright = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}")

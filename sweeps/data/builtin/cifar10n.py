@@ -44,7 +44,7 @@ def noisy(data_dir: Path | None, column: str) -> Source:
     """CIFAR-10 with other training labels, hence with those in *train*, *select* and *calibrate*; *test* has
     the official ones.
 
-    So ε and temperature are chosen as a team would which has nothing but such labels, and the confirmation
+    So ε and temperature are chosen as a team would that has nothing but such labels, and the confirmation
     says what they come to.
     """
     source = cifar10(data_dir)

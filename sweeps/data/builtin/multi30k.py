@@ -7,7 +7,7 @@ https://github.com/multi30k/dataset (task 1, raw). For non-commercial research a
 A caption is cut into word pieces by one byte-pair encoding for both languages, made of the training captions
 alone. Inputs are (2, position): the German pieces, and the English ones behind `BEGIN`, which a network is
 given while it is trained and scored; labels are the English pieces and `END`. What is longer than LENGTH is
-cut off; training pairs which are longer are left out.
+cut off; training pairs that are longer are left out.
 """
 
 from collections.abc import Sequence

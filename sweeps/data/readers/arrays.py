@@ -1,4 +1,4 @@
-"""Arrays: the named arrays of a `.npz` file, or those which a function returns, as examples."""
+"""Arrays: the named arrays of a `.npz` file, or those that a function returns, as examples."""
 
 import re
 import zipfile
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
-    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told which
+    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told that
     is what.
     """
     found: dict[Part, dict[str, str]] = {}
@@ -106,7 +106,7 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
 
 
 def parted(name: str) -> tuple[Part, str]:
-    """The part of the data which a name speaks of, and the rest of it: `x_train`, `train_images`, `X`."""
+    """The part of the data that a name speaks of, and the rest of it: `x_train`, `train_images`, `X`."""
     words = re.split(r"[_\-. ]+", name.lower())
     if len(words) == 1 and (match := re.fullmatch(r"(x|y)(train|test|val|valid|dev)", words[0])):
         words = list(match.groups())
@@ -124,7 +124,7 @@ def described(arrays: Mapping[str, Array]) -> str:
 
 
 def soft(labels: Array, name: str) -> tuple[Array, Array | None, str]:
-    """Classes of labels which are one number for each class: the largest one's; with the distribution where
+    """Classes of labels that are one number for each class: the largest one's; with the distribution where
     it is none of 0 and 1 alone.
     """
     shares = labels.astype(np.float64)
@@ -146,7 +146,7 @@ def inputs_of(values: Array, name: str) -> tuple[Array, str]:
     """Inputs as `Source` takes them: texts, images with the channel first, features; and what was made of
     them.
 
-    Errors: WrongInput for objects, for numbers which are not finite, and for examples of nothing.
+    Errors: WrongInput for objects, for numbers that are not finite, and for examples of nothing.
     """
     kind = values.dtype.kind
     if kind == "O" and values.size and all(isinstance(value, str) for value in values.flat):

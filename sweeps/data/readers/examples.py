@@ -25,7 +25,7 @@ WORDS: dict[str, Part] = {
 }
 """How files, folders and columns call the parts of a data set."""
 LEAST = 2
-"""Examples of a class which every split needs."""
+"""Examples of a class that every split needs."""
 MOST_CLASSES = 1000
 MOST_REAL_CLASSES = 20
 """A label column with more values, where they are not whole numbers or hardly repeat, is a quantity."""
@@ -39,7 +39,7 @@ with.
 
 @runtime_checkable
 class Fitted(Protocol):
-    """Inputs which are made after *train* is known: what fills in for missing values, and which categories
+    """Inputs that are made after *train* is known: what fills in for missing values, and which categories
     there are, comes from it alone.
     """
 
@@ -57,7 +57,7 @@ class Examples:
         inputs: as in `Source`, or what they will be made of.
         labels: one per example: a text, a whole number, a number, true or false; None where it is missing.
         parts: of each example.
-        names: of the classes which whole numbers stand for; empty where the numbers or texts are the names.
+        names: of the classes that whole numbers stand for; empty where the numbers or texts are the names.
         notes: sentences for a person on what was guessed and done.
     """
 
@@ -80,7 +80,7 @@ def source_of(examples: Examples, drop_rare: bool) -> Source:
     """The examples as `sweeps.data.load.load` takes them: labels numbered from 0, official validation and
     test examples last.
 
-    Errors: WrongInput for labels which are no classes, and classes with fewer examples than the four splits
+    Errors: WrongInput for labels that are no classes, and classes with fewer examples than the four splits
     need, unless those are dropped.
     """
     notes = list(examples.notes)
@@ -180,7 +180,7 @@ def missing(known: npt.NDArray[np.bool_], examples: Examples) -> str:
 
 
 def classes_of(values: Sequence[Any], examples: Examples) -> list[Any]:
-    """The values which occur, in order: numbers by size, texts by the alphabet, or by size where all are
+    """The values that occur, in order: numbers by size, texts by the alphabet, or by size where all are
     whole numbers.
     """
     counts = Counter(values)

@@ -89,7 +89,7 @@ def filled_in(name: str, numbers: Array, train: Array) -> dict[str, Array]:
     """Numbers with the median of *train* for NaN, and a mark where that is so; nothing where *train* has
     none.
 
-    Numbers which hardly differ for their size, such as dates, count from the median: float32 has seven
+    Numbers that hardly differ for their size, such as dates, count from the median: float32 has seven
     digits.
     """
     gaps = np.isnan(numbers)

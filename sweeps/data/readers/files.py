@@ -28,7 +28,7 @@ WHAT = (
 
 
 def examples_of(columns: Columns) -> Examples:
-    """The examples of a file or a folder. Errors: WrongInput where it is neither, or is of a kind which is
+    """The examples of a file or a folder. Errors: WrongInput where it is neither, or is of a kind that is
     not understood.
     """
     path = columns.path
@@ -58,12 +58,12 @@ def of_folder(folder: Path, columns: Columns) -> Examples:
 
 
 def hidden(path: Path) -> bool:
-    """Whether a file is one which systems leave behind."""
+    """Whether a file is one that systems leave behind."""
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def part_of(path: Path) -> Part | None:
-    """The part of the data which a path speaks of: `data/train-00000-of-00002.parquet`, `test/0000.parquet`,
+    """The part of the data that a path speaks of: `data/train-00000-of-00002.parquet`, `test/0000.parquet`,
     `dev.csv`.
     """
     for name in (

@@ -103,7 +103,7 @@ def tokenizer_of(name: str) -> Any:
 
 
 def extra(package: str, what: str) -> ModuleType:
-    """A package which only some need. Errors: WrongInput where it is not installed."""
+    """A package that only some need. Errors: WrongInput where it is not installed."""
     try:
         return (
             importlib.import_module("datasets")

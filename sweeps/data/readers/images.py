@@ -35,7 +35,7 @@ def examples_of(files: Sequence[File], names: Sequence[str], where: str, side: i
     otherwise the commonest.
 
     Grey images have one channel; where one has colours, all have three. Errors: WrongInput, naming the files
-    which cannot be read.
+    that cannot be read.
     """
     looked = of_each(look, files, names, where)
     sizes = Counter(size for size, _ in looked)
@@ -82,7 +82,7 @@ def written(size: tuple[int, int]) -> str:
 
 
 def free_bytes() -> int:
-    """Memory which can be had, as Linux estimates it; elsewhere all memory."""
+    """Memory that can be had, as Linux estimates it; elsewhere all memory."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         return next(
@@ -96,7 +96,7 @@ def free_bytes() -> int:
 def of_each(
     read: Callable[["Image"], Found], files: Sequence[File], names: Sequence[str], where: str
 ) -> list[Found]:
-    """What is read of each image, by threads. Errors: WrongInput, naming those which cannot be read."""
+    """What is read of each image, by threads. Errors: WrongInput, naming those that cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     broken: list[str] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def folder_of(
     data_dir: Path | None, name: str, files: Sequence[str], folders: Sequence[str], how: str
 ) -> Path:
-    """The folder which has one of the files: `data_dir/name` or `data_dir` itself, there one of `folders`.
+    """The folder that has one of the files: `data_dir/name` or `data_dir` itself, there one of `folders`.
     `how` tells how to get the files.
 
     Errors: WrongInput without a data directory. Where no folder has a file, it is `data_dir/name`, so that
@@ -31,7 +31,7 @@ def folder_of(
 
 
 def read_table(path: Path, columns: Sequence[str], how: str) -> "Table":
-    """A file which has these columns. Errors: WrongInput when it is missing, unreadable or has others."""
+    """A file that has these columns. Errors: WrongInput when it is missing, unreadable or has others."""
     import pyarrow.parquet as parquet  # takes a tenth of a second, which other data sets need not wait for
     from pyarrow import ArrowException
 

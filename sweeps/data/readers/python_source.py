@@ -1,8 +1,8 @@
-"""Code: a function or a class which the command line names as `package.module:function`, and what a data
+"""Code: a function or a class that the command line names as `package.module:function`, and what a data
 set's function returns.
 
 The only place where a module is imported by a name from outside: from the command line or the plan of the
-person who runs it. Names which a study in a database has are never looked up here, see
+person who runs it. Names that a study in a database has are never looked up here, see
 `sweeps.studies.opening.join_study`.
 """
 
@@ -82,7 +82,7 @@ def found(spec: str) -> Callable[..., Any]:
 
 
 def version(function: Callable[..., Any]) -> str:
-    """Eight hexadecimal digits which change with the file of a function; "" where it has none. What that
+    """Eight hexadecimal digits that change with the file of a function; "" where it has none. What that
     imports is not looked at.
     """
     try:
@@ -153,7 +153,7 @@ def as_array(value: Any) -> Any:
 
 
 def checked(source: Source, spec: str) -> Source:
-    """A Source which a function made, its labels as int64. Errors: WrongInput for what does not fit
+    """A Source that a function made, its labels as int64. Errors: WrongInput for what does not fit
     together.
     """
     inputs, labels = as_array(source.inputs), np.asarray(as_array(source.labels))
@@ -183,7 +183,7 @@ def checked(source: Source, spec: str) -> Source:
 
 
 def as_numbers(inputs: Any, spec: str) -> Any:
-    """Inputs which torch can take. Errors: WrongInput for objects, and for numbers which are not finite."""
+    """Inputs that torch can take. Errors: WrongInput for objects, and for numbers that are not finite."""
     if inputs.dtype.kind not in "biuf":
         raise WrongInput(f"{spec} returned inputs of type {inputs.dtype}; wanted numbers or texts.")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():

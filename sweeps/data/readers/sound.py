@@ -33,7 +33,7 @@ def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str)
     """Log-mel spectrograms of 32 bands: as long as 95 % of the recordings, at most 4 s; shorter ones are
     followed by silence.
 
-    Errors: WrongInput, naming the files which are no WAV files, and where their rates differ.
+    Errors: WrongInput, naming the files that are no WAV files, and where their rates differ.
     """
     sounds, broken = [], []
     rates: Counter[int] = Counter()

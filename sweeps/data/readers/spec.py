@@ -21,8 +21,8 @@ class Columns:
     Attributes:
         source: a path, `openml:NAME`, `hf:NAME` or `package.module:function`.
         label_column: the column with the classes.
-        input_columns: those which the network sees.
-        split_column: the one which says train, validation or test.
+        input_columns: those that the network sees.
+        split_column: the one that says train, validation or test.
         image_size: pixels a side to which images are brought.
         drop_rare_classes: whether classes with too few examples are left out instead of refused.
         tokenizer: `hf:NAME` or a folder, whose tokens texts are made into; "" for words of the training
@@ -86,7 +86,7 @@ class Columns:
 
 
 def check_name(kind: str, name: object) -> str:
-    """A name which can be part of a task's. Errors: WrongInput."""
+    """A name that can be part of a task's. Errors: WrongInput."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise WrongInput(
             f"the name of {kind} is {name!r}; allowed are lower-case letters, digits and _, such as my_pets."
@@ -95,7 +95,7 @@ def check_name(kind: str, name: object) -> str:
 
 
 def name_of(source: str) -> str:
-    """The name which a source goes by, unless it is given one: that of its file, folder, function or model,
+    """The name that a source goes by, unless it is given one: that of its file, folder, function or model,
     in lower case.
 
     A file `train.csv` or a folder `data` goes by the folder around it. Errors: WrongInput where no letter or

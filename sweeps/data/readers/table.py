@@ -225,14 +225,14 @@ def label_of(
 
 
 def checked(name: str, known: Mapping[str, Column], flag: str) -> str:
-    """A name which a flag gave. Errors: WrongInput where there is no such column."""
+    """A name that a flag gave. Errors: WrongInput where there is no such column."""
     if name not in known:
         raise WrongInput(f"{flag}: {unknown('column', name, known)}")
     return name
 
 
 def split_of(known: Mapping[str, Column], columns: Columns, guess: bool) -> str:
-    """The column which divides the examples; "" where there is none."""
+    """The column that divides the examples; "" where there is none."""
     if columns.split_column:
         return checked(columns.split_column, known, "--split-column")
     for name, column in known.items():
@@ -244,7 +244,7 @@ def split_of(known: Mapping[str, Column], columns: Columns, guess: bool) -> str:
 
 
 def parts_of(values: Sequence[Any], name: str) -> list[Part]:
-    """The part of each example, by a column. Errors: WrongInput for words which are no parts."""
+    """The part of each example, by a column. Errors: WrongInput for words that are no parts."""
     wrong = sorted({repr(value) for value in values if str(value).lower() not in WORDS})
     if wrong:
         raise WrongInput(
@@ -256,7 +256,7 @@ def parts_of(values: Sequence[Any], name: str) -> list[Part]:
 def inputs_of(
     known: Mapping[str, Column], taken: set[str], columns: Columns, where: str
 ) -> tuple[list[Column], dict[str, list[str]]]:
-    """The columns which the network sees, and why others are left out."""
+    """The columns that the network sees, and why others are left out."""
     if columns.input_columns:
         names = [checked(name, known, "--input-columns") for name in columns.input_columns]
         if twice := taken & set(names):
@@ -299,7 +299,7 @@ def inputs_of(
 
 
 def why_not(free: Sequence[Column], chosen: Sequence[Column], reason: str) -> dict[str, list[str]]:
-    """The columns which were not chosen, by reason."""
+    """The columns that were not chosen, by reason."""
     reasons: dict[str, list[str]] = {}
     for column in free:
         if column not in chosen:

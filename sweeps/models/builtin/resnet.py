@@ -113,5 +113,5 @@ class Residual(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution which keeps the size of the image, but for its stride; no bias, as BatchNorm follows."""
+    """A convolution that keeps the size of the image, but for its stride; no bias, as BatchNorm follows."""
     return nn.Conv2d(inputs, outputs, side, stride, padding=side // 2, bias=False)

@@ -96,7 +96,7 @@ class EncoderLayer(nn.Module):
     def attention(
         self, values: Float[Tensor, "example position number"], there: Bool[Tensor, "example position"] | None
     ) -> Float[Tensor, "example position number"]:
-        """softmax(q kᵀ / √d) v in each head, over the positions which are there; None for all. Written out,
+        """softmax(q kᵀ / √d) v in each head, over the positions that are there; None for all. Written out,
         as vmap maps it so.
         """
         examples, positions, width = values.shape

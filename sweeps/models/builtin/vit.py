@@ -45,7 +45,7 @@ def vit(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Patches of 4×4 pixels, four layers of 64 numbers and four heads, the mean over patches; 0.2 M
     parameters.
 
-    Images are (channel, height, width), at least 4 pixels a side; rows and columns which fill no patch are
+    Images are (channel, height, width), at least 4 pixels a side; rows and columns that fill no patch are
     left out at the lower and right edge.
     """
     check_image(shape, smallest=PATCH)
