@@ -264,7 +264,7 @@ def ceiling(device: torch.device) -> float:
         return 2 * size**3 / best
 
     shards = cores() if device.type == "cpu" else 1
-    with ThreadPoolExecutor(shards, "lane", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(shards, "shard", torch.set_num_threads, (1,)) as pool:
         return sum(pool.map(multiply, range(shards)))
 
 

@@ -13,7 +13,7 @@ from sweeps.models.builtin import ARCHITECTURES
 OF_COLUMNS = ("label_column", "input_columns", "split_column", "image_size", "drop_rare_classes", "tokenizer")
 
 
-def brought(options: dict[str, Any]) -> dict[str, Any]:
+def supplied(options: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of the options; the keys `datasets` and `architectures` of a plan. Errors:
     WrongInput.
     """
@@ -22,8 +22,8 @@ def brought(options: dict[str, Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     if spec is None and (given or name is not None):
         raise WrongInput(
-            f"--{next(iter(given or {'name': name})).replace('_', '-')} is about a data set that is brought;"
-            " give it with --dataset."
+            f"--{next(iter(given or {'name': name})).replace('_', '-')} describes a user-supplied data set;"
+            " give that with --dataset."
         )
     if spec is not None:
         own = check_name("the data set", name) if name is not None else free(name_of(spec), spec, DATASETS)
@@ -51,7 +51,7 @@ def free(name: str, spec: str, known: Mapping[str, Any]) -> str:
 
 
 def words(datasets: Mapping[str, Columns], architectures: Mapping[str, str], task: str) -> list[str]:
-    """The words that bring a task's data set and architecture on a worker's command line; paths are
+    """Flags that supply a task's data set and architecture to a worker; paths are
     absolute.
     """
     dataset, _, architecture = task.partition("/")
@@ -91,13 +91,13 @@ def absolute(source: str) -> str:
 def check_used(
     datasets: Mapping[str, Columns], architectures: Mapping[str, str], tasks: Sequence[str]
 ) -> None:
-    """Errors: WrongInput where something is brought that no task has."""
+    """Errors: WrongInput where something is supplied that no task uses."""
     used = {part for task in tasks for part in task.split("/")}
     for kind, names in (("data set", datasets), ("architecture", architectures)):
         for name in names:
             if name not in used:
                 other = f"{name}/mlp" if kind == "data set" else f"digits/{name}"
                 raise WrongInput(
-                    f"the {kind} {name!r} is brought, but no task has it: {', '.join(tasks)}. Name one such"
+                    f"the {kind} {name!r} is given, but no task uses it: {', '.join(tasks)}. Name one such"
                     f" as {other}, or no TASK."
                 )

@@ -11,7 +11,7 @@ import yaml
 
 from sweeps.errors import WrongInput, unknown
 from sweeps.external import Catalogue
-from sweeps.external_flags import brought
+from sweeps.external_flags import supplied
 from sweeps.plan import Plan
 from sweeps.site import LAUNCHES, Site
 from sweeps.task import OPTIMISERS, PRECISIONS, PinnedExecution, Recipe, Task
@@ -38,7 +38,7 @@ def merge(flags: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         "state_dir": os.environ.get("LSCAL_STATE"),
     }
     given = {key: value for key, value in flags.items() if value != []}
-    for key, own in brought(given).items():
+    for key, own in supplied(given).items():
         given[key] = {**(plan.get(key) or {}), **own}
     if given.get("workers", "auto") != "auto" and str(given["workers"]).isdigit():
         given["workers"] = int(given["workers"])

@@ -12,7 +12,7 @@ ExecutionKind = Literal["fused", "looped"]
 KINDS: tuple[ExecutionKind, ...] = get_args(ExecutionKind)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<lanes>[1-9]\d{0,2}))?)?")
+EXECUTION = re.compile(r"(?P<kind>fused|looped)(:(?P<members>[1-9]\d{0,5})(:(?P<shards>[1-9]\d{0,2}))?)?")
 
 
 Optimiser = Literal["adamw", "sgd"]
@@ -53,9 +53,9 @@ class Recipe:
 
 class PinnedExecution(NamedTuple):
     """What `--execution` pins: `auto`, or `fused` or `looped`, then how many members are trained at a time,
-    then in how many lanes.
+    then in how many shards.
 
-    The kind decides which numeric kernels are used, members and lanes do not change a bit. None is left to
+    The kind decides which numeric kernels are used, members and shards do not change a bit. None is left to
     `sweeps.training.autotune`.
     """
 
@@ -71,10 +71,10 @@ class PinnedExecution(NamedTuple):
         if not (match := EXECUTION.fullmatch(text)):
             raise WrongInput(
                 f"execution is {text!r}; allowed are auto, and fused or looped, as fused, fused:MEMBERS or"
-                " fused:MEMBERS:LANES."
+                " fused:MEMBERS:SHARDS."
             )
         kind: ExecutionKind = "fused" if match["kind"] == "fused" else "looped"
-        members, shards = (int(match[name]) if match[name] else None for name in ("members", "lanes"))
+        members, shards = (int(match[name]) if match[name] else None for name in ("members", "shards"))
         return cls(kind, members, shards)
 
 

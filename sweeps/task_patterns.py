@@ -69,4 +69,4 @@ def unsupplied(kind: str, name: str, known: Mapping[str, Any], flags: str) -> Wr
     error = unknown(kind, name, known)
     if not NAME.fullmatch(name):
         return error
-    return WrongInput(f"{error} To bring one of your own, on each worker too: {flags}.")
+    return WrongInput(f"{error} To supply one of your own, on each worker too: {flags}.")

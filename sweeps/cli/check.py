@@ -29,7 +29,10 @@ def parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     flags.add_argument(
-        "tasks", nargs="*", metavar="TASK", help="dataset/architecture (default: what is brought)"
+        "tasks",
+        nargs="*",
+        metavar="TASK",
+        help="dataset/architecture (default: the data set and network given)",
     )
     add_flags(flags)
     flags.add_argument(

@@ -39,7 +39,7 @@ HELP = {
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """Add the flags to a command line."""
     group = flags.add_argument_group(
-        "bring your own", "see docs/your-own-task.md; a code's module is imported and run"
+        "your own data and network", "see docs/your-own-task.md; a code's module is imported and run"
     )
     group.add_argument(
         "--dataset",
@@ -58,7 +58,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="N",
-        help="pixels a side to which the images of --dataset are brought",
+        help="pixels a side to which the images of --dataset are scaled",
     )
     group.add_argument(
         "--drop-rare-classes",
@@ -91,7 +91,7 @@ def add_execution(flags: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=(
             "auto (default), or fused or looped to pin how members are trained; fused:64:2 pins 64 members at"
-            " a time in 2 lanes, too"
+            " a time in 2 shards, too"
         ),
     )
 

@@ -181,7 +181,7 @@ def run(
     pick_device(site.device)
     torch.set_num_threads(
         1
-    )  # each core has a lane while members are trained, and the uploader beside what comes between
+    )  # each core has a shard while members are trained, and the uploader beside what comes between
     try:
         reach(site.tracking_uri)
     except TrackingAway as error:

@@ -10,7 +10,7 @@ from sweeps.data.dataset import SplitName
 from sweeps.data.load import load
 from sweeps.engines import engine_for
 from sweeps.errors import WrongInput
-from sweeps.external_flags import brought, check_used
+from sweeps.external_flags import check_used, supplied
 from sweeps.settings import resolve, site_of
 from sweeps.terminal import Console
 from sweeps.workers.worker import member_of
@@ -22,7 +22,7 @@ def train(options: Mapping[str, Any], console: Console) -> None:
     """Train, and print accuracy, NLL and ECE of every seed. Errors: WrongInput."""
     values = dict(options)
     epsilon = values.pop("epsilon")
-    values = {"data_dir": os.environ.get("LSCAL_DATA"), **brought(values), **values}
+    values = {"data_dir": os.environ.get("LSCAL_DATA"), **supplied(values), **values}
     plan, site = resolve(values), site_of(values)
     check_used(site.datasets, site.architectures, [task.name for task in plan.tasks])
     if not epsilon < 1:

@@ -1,6 +1,4 @@
-"""Networks: an architecture that is brought, as a function of one's own, a model of `timm`, or one of Hugging
-Face's `transformers`.
-"""
+"""User-supplied networks: a function of one's own, a model of `timm`, or of Hugging Face's `transformers`."""
 
 import importlib
 import inspect
@@ -234,7 +232,7 @@ def of_hugging_face(name: str, model: str) -> Architecture:
             return TextModel(loaded(classes, changes), 0)
         if vocabulary != len(tokenizer_of(source)):
             raise ValueError(
-                "its weights know the tokens of its own tokenizer; bring the data with --tokenizer"
+                "its weights know the tokens of its own tokenizer; give the data with --tokenizer"
                 f" hf:{source}"
             )
         return TextModel(loaded(classes, {}), int(config.pad_token_id or 0))

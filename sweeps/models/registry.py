@@ -58,7 +58,7 @@ class Architecture:
     build: Build
     recipes: Mapping[str, Recipe]
     version: str = ""
-    """A digest of the file that it was brought from; "" for those that are part of this package."""
+    """A digest of the user's file; "" for a built-in network."""
     declared: Reads | None = None
 
     @property

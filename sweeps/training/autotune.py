@@ -37,7 +37,7 @@ MOST_FUSED_PARAMETERS = 1_000_000
 SMALL = 65_536
 """Parameters: of smaller networks more are trained at a time, as a step is mostly overhead."""
 FUSED_MEMBERS = {"cpu": (8, 16, 32), "cuda": (16, 64, 256)}
-"""How many members a lane's fused population may hold. On a CPU, more than 32 leave its caches."""
+"""How many members a shard's fused population may hold. On a CPU, more than 32 leave its caches."""
 LOOPED_MEMBERS = {"cpu": 1, "cuda": 16}
 """How many members a looped population holds at least. A GPU trains them side by side; a core gains nothing
 by more.
@@ -167,8 +167,8 @@ def sizes(
     most: int | None,
     parameters: int,
 ) -> list[int]:
-    """How many members may be trained at a time, the usual number first: whole trials, no lane with more than
-    another, no more than there are.
+    """How many members may be trained at a time, the usual number first: whole trials, no shard with more
+    than another, no more than there are.
     """
     if pinned.members:
         return [pinned.members]
@@ -246,7 +246,7 @@ def doubt_of(engine: Engine, execution: Execution) -> str:
     looks at a member's place among the others; and their buffers have to be those of a looped member.
     """
     try:
-        with ThreadPoolExecutor(1, "lane", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(1, "shard", torch.set_num_threads, (1,)) as pool:
             return pool.submit(unlike, engine, execution).result()
     except CANNOT as error:  # vmap cannot map it
         return str(error).strip().partition("\n")[0] or type(error).__name__
@@ -277,7 +277,7 @@ def unlike(engine: Engine, execution: Execution) -> str:
 
 def measure(engine: Engine, execution: Execution, seeds: int, deadline: float) -> Execution:
     """The way with its seconds per member and epoch, scoring included, from the steps that fit before the
-    deadline, at least one in each lane.
+    deadline, at least one in each shard.
     """
     recipe = engine.task.recipe
     trial = [
@@ -290,13 +290,13 @@ def measure(engine: Engine, execution: Execution, seeds: int, deadline: float) -
         else min(execution.members, execution.shards * LOOPED_MEMBERS[engine.device.type])
     )
     training = replace(engine, execution=execution).begin((trial * -(-count // seeds))[:count])
-    with ThreadPoolExecutor(len(training.shards), "lane", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(len(training.shards), "shard", torch.set_num_threads, (1,)) as pool:
         seconds = list(pool.map(lambda shard: time_epoch(engine, shard, deadline), training.shards))
     return replace(execution, seconds=1 / sum(1 / one for one in seconds))
 
 
 def time_epoch(engine: Engine, shard: Shard, deadline: float) -> float:
-    """Seconds of an epoch per member of a lane, which the other lanes' time is not part of."""
+    """Seconds of an epoch per member of a shard, which the other shards' time is not part of."""
     population, batches, device = shard.population, engine.batches, engine.device
     population.begin(0)
     stream = chain.from_iterable(batches.epoch(population.seeds, epoch) for epoch in repeat(0))

@@ -23,7 +23,7 @@ SHARE = 0.5
 rest.
 """
 AHEAD = 4
-"""Batches that a streamed feed has under way."""
+"""Batches that are gathered ahead of their use."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Batches(ABC):
     """Batches of *train* in each seed's own order, and every split in its stored order.
 
     What comes is decided by seeds and epochs alone: feeds of both kinds give bitwise the same, and several
-    threads may iterate one feed at once.
+    threads may iterate at once.
 
     Attributes:
         dataset: the data, where they lie.
@@ -49,7 +49,7 @@ class Batches(ABC):
 
     @staticmethod
     def of(dataset: Dataset, recipe: Recipe, device: torch.device, limit: float | None = None) -> "Batches":
-        """The feed of a task on a device: resident where what has to be brought to the device takes up to
+        """The batches of a task on a device: resident where what has to be moved to the device takes up to
         `limit` bytes (half of the free memory, unless given), otherwise streamed.
 
         Errors: WrongInput for an augmentation that does not suit the inputs.
@@ -147,11 +147,11 @@ class StreamedBatches(Batches):
         the thread ends with the iterator, also where that is closed early.
         """
         side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        under_way: deque[Future[Brought]] = deque()
+        under_way: deque[Future[Moved]] = deque()
         thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
         try:
             for examples in cut(order, size):
-                under_way.append(thread.submit(bring, self.dataset.splits[split], examples, side))
+                under_way.append(thread.submit(move, self.dataset.splits[split], examples, side))
                 if len(under_way) > AHEAD:
                     yield under_way.popleft().result().received()
             while under_way:
@@ -161,7 +161,7 @@ class StreamedBatches(Batches):
 
 
 @dataclass(frozen=True)
-class Brought:
+class Moved:
     """Inputs on their way to a CUDA device, complete when `copied` has happened; or in memory, with no way to
     go.
     """
@@ -180,16 +180,16 @@ class Brought:
         return self.inputs
 
 
-def bring(split: Split, examples: Int[Tensor, "*seed batch"], side: torch.cuda.Stream | None) -> Brought:
+def move(split: Split, examples: Int[Tensor, "*seed batch"], side: torch.cuda.Stream | None) -> Moved:
     """Gather examples; where there is a side stream, into pinned memory and from there to its device."""
     gathered = torch.empty(
         *examples.shape, *split.stored.shape[1:], dtype=split.stored.dtype, pin_memory=side is not None
     )
     split.take(examples, gathered)
     if side is None:
-        return Brought(gathered, None)
+        return Moved(gathered, None)
     with torch.cuda.stream(side):
-        return Brought(gathered.to(side.device, non_blocking=True), side.record_event())
+        return Moved(gathered.to(side.device, non_blocking=True), side.record_event())
 
 
 def cut(order: Int[Tensor, "*seed example"], size: int) -> Iterator[Int[Tensor, "*seed batch"]]:
@@ -198,7 +198,7 @@ def cut(order: Int[Tensor, "*seed example"], size: int) -> Iterator[Int[Tensor, 
 
 
 def takes(dataset: Dataset, device: torch.device) -> int:
-    """Bytes of inputs that would have to be brought to a device: all to a GPU, memory-mapped ones to a
+    """Bytes of inputs that would have to be moved to a device: all to a GPU, memory-mapped ones to a
     CPU.
     """
     splits = [split for split in dataset.splits.values() if device.type != "cpu" or split.rows is not None]

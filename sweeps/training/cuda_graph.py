@@ -29,7 +29,7 @@ class CudaGraph:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             self.graph, capture_error_mode="thread_local"
-        ):  # a streamed feed copies meanwhile
+        ):  # streamed batches are copied meanwhile
             self.result = function(*self.inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 GLOBAL_RANDOM = threading.Lock()
-"""Held by who seeds torch's own generator and draws from it: lanes are threads, and the generator is one."""
+"""Held while torch's own generator is seeded and drawn from: shards are threads that share it."""
 
 PER_CHANNEL: dict[Any, int | None] = {
     functional.dropout: None,

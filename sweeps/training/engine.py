@@ -54,7 +54,7 @@ class Trained:
     """Members at the end of their training.
 
     Attributes:
-        lanes: the members that reached the end.
+        shards: the members that reached the end.
         curves: by name, one value per epoch and member, NaN after a member was dropped: `train_loss`
             (smoothed) and `select_…` metrics.
         finite: False for members whose loss or logits became NaN or infinite while they were trained.
@@ -91,7 +91,7 @@ class TrainingState:
     """Members under training: where they are, and what was measured so far.
 
     Attributes:
-        lanes: the members that are still trained.
+        shards: the members that are still trained.
         epochs: how many epochs each member was trained, those that were dropped included.
         history: what was measured after each epoch, a value per member.
     """
@@ -105,13 +105,13 @@ class TrainingState:
         return {name: torch.stack([point[name] for point in self.history]) for name in self.history[0]}
 
     def note(self, measured: Sequence[dict[str, Tensor]]) -> None:
-        """Take down what the lanes measured after an epoch."""
+        """Append what the shards measured after an epoch."""
         self.history.append(spread(measured, self.shards, len(self.epochs)))
         for shard in self.shards:
             self.epochs[list(shard.rows)] += 1
 
     def keep(self, alive: Sequence[bool]) -> None:
-        """Drop the others: their lanes are compacted."""
+        """Drop the others: their shards are compacted."""
         if len(alive) != len(self.epochs):
             raise ValueError(f"a rung told of {len(alive)} members; there are {len(self.epochs)}")
         shards = []
@@ -151,8 +151,8 @@ class Engine:
         """Train members by the task's recipe, scoring each on *select* after every epoch.
 
         At a rung, which is a number of finished epochs, the members that its rule does not keep are dropped.
-        After each epoch a checkpoint is offered to `shelf`; what it holds already, the training goes on from,
-        to the same bits.
+        After each epoch a checkpoint is offered to `checkpoints`; what it holds already, the training goes on
+        from, to the same bits.
         """
         started = time.perf_counter()
         if not members:
@@ -166,7 +166,7 @@ class Engine:
             self.resume(training, members, saved)
             progress(int(training.epochs.sum()))
         stop = threading.Event()
-        with ThreadPoolExecutor(max(1, len(training.shards)), "lane", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(max(1, len(training.shards)), "shard", torch.set_num_threads, (1,)) as pool:
             try:
                 for epoch in range(len(training.history), self.task.recipe.epochs):
                     one = partial(
@@ -207,7 +207,7 @@ class Engine:
                 if stop.is_set():
                     break
         except BaseException:
-            stop.set()  # the other lanes need not finish an epoch that comes to nothing
+            stop.set()  # the other shards need not finish an epoch that comes to nothing
             raise
         logits = self.evaluate(population, "select")
         measured = {"train_loss": losses / batches.steps} | scores(logits, batches.targets("select"))
@@ -229,7 +229,7 @@ class Engine:
 
     def logits(self, trained: Trained, split: SplitName) -> Float[Tensor, "member example class"]:
         """Trained members' logits of a split, on the CPU, float32; NaN for members that were dropped."""
-        with ThreadPoolExecutor(max(1, len(trained.shards)), "lane", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(max(1, len(trained.shards)), "shard", torch.set_num_threads, (1,)) as pool:
             found = list(
                 pool.map(
                     lambda shard: {"logits": self.evaluate(shard.population, split).float().cpu()},
@@ -281,7 +281,7 @@ class Engine:
 
 
 def finished(training: TrainingState, seconds: float) -> Trained:
-    """What a course led to."""
+    """The members at the end of their training."""
     curves = training.curves()
     wrong = ~torch.stack([values for name, values in curves.items() if name != CALIBRATED]).isfinite().all(0)
     while_trained = torch.arange(len(wrong))[:, None] < training.epochs
@@ -326,7 +326,7 @@ def finite_members(logits: Float[Tensor, "member example class"]) -> Bool[Tensor
 def spread(
     values: Sequence[dict[str, Tensor]], shards: Sequence[Shard], members: int
 ) -> dict[str, Float[Tensor, "member ..."]]:
-    """The lanes' values as one tensor over all members, NaN for those in no lane."""
+    """The shards' values as one tensor over all members, NaN for those in no shard."""
     whole = {}
     for name, first in values[0].items():
         whole[name] = torch.full((members, *first.shape[1:]), torch.nan)

@@ -27,10 +27,10 @@ class Execution:
     """How members are trained.
 
     Attributes:
-        kind: "fused", all members of a lane in one pass, or "looped", one after another.
+        kind: "fused", all members of a shard in one pass, or "looped", one after another.
         precision: of forward and backward passes.
-        lanes: how many populations are trained side by side, one on each core; a GPU has one.
-        members: how many to train at a time, in all lanes.
+        shards: how many populations are trained side by side, one on each core; a GPU has one.
+        members: how many to train at a time, in all shards.
         seconds: measured time of one member for one epoch.
     """
 
@@ -59,7 +59,7 @@ class Execution:
         precision = "" if self.precision == "float32" else f", {self.precision}"
         return (
             f"{self.kind}{precision}, {self.members} members at a time in {self.shards}"
-            f" lane{'s' if self.shards > 1 else ''}"
+            f" shard{'s' if self.shards > 1 else ''}"
         )
 
 
@@ -97,7 +97,7 @@ def autotune_key(
         "torch": torch.__version__,
         "execution": execution,
         "precision": precision,
-        "lanes": shards,
+        "shards": shards,
         "most": most,
     }
     return json.dumps(about)

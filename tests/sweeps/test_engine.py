@@ -170,7 +170,7 @@ def test_an_interruption_ends_the_lanes_in_the_middle_of_an_epoch(engine):
     counts = {}
 
     class Watched(type(engine.batches)):
-        """The second lane's third batch interrupts; the first lane has 629 of them."""
+        """The second shard's third batch interrupts; the first shard has 629 of them."""
 
         def epoch(self, seeds, epoch):
             for batch in super().epoch(seeds, epoch):
@@ -361,7 +361,7 @@ def test_a_spoilt_memory_of_ways_is_ignored(unchecked):
     good = replace(FUSED, seconds=0.5)
     remember("a", good)
     assert recall("a") == good
-    for wrong in ({"kind": "melted"}, {"precision": "float8"}, {"lanes": 0}, {"members": "8"}):
+    for wrong in ({"kind": "melted"}, {"precision": "float8"}, {"shards": 0}, {"members": "8"}):
         cache().write_text(json.dumps({"a": asdict(good) | wrong}))
         assert recall("a") is None
     cache().write_text('{"a": {"kind": "fused"}, "b": 3}')

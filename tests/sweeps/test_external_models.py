@@ -98,7 +98,7 @@ def bert(folder, padding):
 def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monkeypatch, padding):
     model, _ = bert("bert", padding)
     network = architecture_of("bert", "hf:bert")
-    with pytest.raises(ValueError, match="bring the data with --tokenizer hf:bert"):
+    with pytest.raises(ValueError, match="give the data with --tokenizer hf:bert"):
         logits(network, texts(monkeypatch))
     dataset = texts(monkeypatch, "bert")
     module = initialised(partial(network.module, dataset), 0)

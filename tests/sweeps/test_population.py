@@ -118,7 +118,7 @@ IMAGES = torch.randn(11, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As in a lane of the engine."""
+    """As in a shard of the engine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -22,7 +22,7 @@ from sweeps.data.readers.examples import Examples, source_of
 from sweeps.data.readers.spec import Columns, name_of
 from sweeps.errors import WrongInput
 from sweeps.external import Catalogue
-from sweeps.external_flags import absolute, brought, words
+from sweeps.external_flags import absolute, supplied, words
 from sweeps.models.builtin import ARCHITECTURES
 from sweeps.settings import read_yaml, resolve, site_of
 from sweeps.site import to_yaml
@@ -46,7 +46,7 @@ def _as_before(monkeypatch, tmp_path):
 def values_of(*words, data_dir=None):
     """The settings of a command line."""
     options = vars(parser().parse_args([str(word) for word in words]))
-    return {**brought(options), **options, "data_dir": data_dir}
+    return {**supplied(options), **options, "data_dir": data_dir}
 
 
 def plan_of(*words, data_dir=None):
@@ -687,7 +687,7 @@ def test_the_words_of_a_worker_bring_the_same(module, tmp_path, monkeypatch):
     given = words(site.datasets, site.architectures, "p/net")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    own = brought(
+    own = supplied(
         {
             key: value
             for key, value in vars(of_worker().parse_args(given)).items()

@@ -100,7 +100,7 @@ def every(files):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As in a lane of the engine."""
+    """As in a shard of the engine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

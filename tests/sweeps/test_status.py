@@ -125,7 +125,7 @@ def busy(store):
     about = {
         "pid": "4711",
         "device": "cuda:0",
-        "engine": "fused, bf16, 1 lane",
+        "engine": "fused, bf16, 1 shard",
         "since": "2026-11-21T12:00:00+00:00",
         "metrics": None,
     }

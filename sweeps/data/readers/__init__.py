@@ -1,3 +1,1 @@
-"""Data sets and architectures of one's own, which the command line or a plan names: `bring` makes them known.
-See docs/your-own-task.md.
-"""
+"""Readers of user-supplied data, one file per kind of source. See docs/your-own-task.md."""

@@ -1,4 +1,4 @@
-"""Columns: where a data set that is brought comes from, and what its user says about it."""
+"""Spec of a user-supplied data set: its source, and how it is to be read."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Columns:
         label_column: the column with the classes.
         input_columns: those that the network sees.
         split_column: the one that says train, validation or test.
-        image_size: pixels a side to which images are brought.
+        image_size: pixels a side to which images are scaled.
         drop_rare_classes: whether classes with too few examples are left out instead of refused.
         tokenizer: `hf:NAME` or a folder, whose tokens texts are made into; "" for words of the training
             texts.
