@@ -149,6 +149,15 @@ def parser() -> Parser:
         metavar="TASK",
         help="dataset/architecture, or a pattern such as 'fashion_mnist/*' (default: digits/mlp)",
     )
+    add_design(flags)
+    add_training(flags)
+    add_site(flags)
+    add_actions(flags)
+    return flags
+
+
+def add_design(flags: Parser) -> None:
+    """Flags of the points that are tried, and of what decides."""
     flags.add_argument(
         "--epsilon",
         metavar="LOW:HIGH",
@@ -187,6 +196,10 @@ def parser() -> Parser:
             " income)"
         ),
     )
+
+
+def add_training(flags: Parser) -> None:
+    """Flags of how members are trained, and of the choice among points."""
     flags.add_argument(
         "--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)"
     )
@@ -225,6 +238,10 @@ def parser() -> Parser:
         metavar="NAME",
         help=f"of training: {', '.join(PRECISIONS)} (default {Plan.precision}); another one is another study",
     )
+
+
+def add_site(flags: Parser) -> None:
+    """Flags of this machine: execution, workers, stores, user-supplied files."""
     add_execution(flags)
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument(
@@ -267,6 +284,10 @@ def parser() -> Parser:
     )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")
     add_flags(flags)
+
+
+def add_actions(flags: Parser) -> None:
+    """Flags of what is done with the plan."""
     flags.add_argument("--config", metavar="PLAN.YAML", help="a plan; flags win over it")
     flags.add_argument(
         "--dry-run",
@@ -307,7 +328,6 @@ def parser() -> Parser:
         metavar="PORT",
         help="serve metrics for Prometheus on 127.0.0.1 (0: any free port)",
     )
-    return flags
 
 
 @contextmanager
