@@ -1,8 +1,10 @@
 """Every test runs with the shapes and types of the packages checked; this comes before their first import."""
 
 import os
+import re
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 
 import jaxtyping
@@ -27,3 +29,18 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The module that a test could not import, or else the reason that it gives for being skipped."""
+    text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    missing = re.search(r"could not import '([\w]+)", text)
+    return missing[1] if missing else text.removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints one line about skipped tests: how many, by reason."""
+    if skipped := terminalreporter.stats.get("skipped"):
+        counted = Counter(map(reason_of, skipped)).most_common()
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counted)
+        terminalreporter.write_line(f"skipped: {len(skipped)} ({reasons}); .ci/extras runs them where it can")

@@ -174,14 +174,7 @@ def of_hugging_face(name: str, model: str) -> Architecture:
     transformers = extra("transformers", f"--architecture hf:{model}")
     fresh = model.endswith((FRESH, ".json"))
     source = str(Path(model.removesuffix(FRESH)).expanduser())
-    try:
-        config = transformers.AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise WrongInput(
-            f"the configuration of hf:{source} cannot be had: {str(error).splitlines()[0]} Where this machine"
-            " reaches no huggingface.co, copy the model's folder (config.json, model.safetensors,"
-            " tokenizer.json) here and give that: --architecture hf:FOLDER."
-        ) from error
+    config = configuration(transformers, source)
     pictures = hasattr(config, "num_channels")
     kind = (
         transformers.AutoModelForImageClassification
@@ -194,19 +187,7 @@ def of_hugging_face(name: str, model: str) -> Architecture:
             own = type(config).from_dict({**config.to_dict(), **changes})
             own.num_labels = classes
             return kind.from_config(own)
-        verbosity = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()  # that the head is new is as it should be
-        try:
-            return kind.from_pretrained(
-                source, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True
-            )
-        except (OSError, ValueError) as error:
-            raise WrongInput(
-                f"the weights of hf:{source} cannot be had: {str(error).splitlines()[0]} Train from random"
-                f" ones: --architecture hf:{source}{FRESH}."
-            ) from error
-        finally:
-            transformers.logging.set_verbosity(verbosity)
+        return pretrained(transformers, kind, source, classes)
 
     def of_images(shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 3:
@@ -240,6 +221,35 @@ def of_hugging_face(name: str, model: str) -> Architecture:
     if pictures:
         return Architecture(name, of_images, {} if fresh else {"*": FINE_TUNING}, declared=IMAGES)
     return Architecture(name, of_texts, {} if fresh else {"*": FINE_TUNING_TEXT}, declared=Reads(("tokens",)))
+
+
+def configuration(transformers: Any, source: str) -> Any:
+    """The configuration of a model. Errors: WrongInput where it cannot be had."""
+    try:
+        return transformers.AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise WrongInput(
+            f"the configuration of hf:{source} cannot be had: {str(error).splitlines()[0]} Where this machine"
+            " reaches no huggingface.co, copy the model's folder (config.json, model.safetensors,"
+            " tokenizer.json) here and give that: --architecture hf:FOLDER."
+        ) from error
+
+
+def pretrained(transformers: Any, kind: Any, source: str, classes: int) -> Any:
+    """A model with its weights and a new head. Errors: WrongInput where the weights cannot be had."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # that the head is new is as it should be
+    try:
+        return kind.from_pretrained(
+            source, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise WrongInput(
+            f"the weights of hf:{source} cannot be had: {str(error).splitlines()[0]} Train from random"
+            f" ones: --architecture hf:{source}{FRESH}."
+        ) from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
 
 
 @final

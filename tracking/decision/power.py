@@ -278,8 +278,7 @@ def pilot_of(
     `epsilon`, by (seed, example), seeds paired. `finalists` is how many candidates will be confirmed beside ε
     = 0. `confirm_seeds` and `most_confirm_seeds` are those of `seeds_planned`. `discordance` and
     `disagreement` are as counted; the deviations are drawn towards what is usual (`Parts.of`). Members are
-    those of pilot, screening and confirmation, were all planned seeds used. Errors: ValueError where there
-    are not two seeds of the same examples.
+    those of all stages. Errors: ValueError where there are not two seeds of the same examples.
     """
     check_pairs(right0, right1)
     differences = right1.astype(np.float64) - right0

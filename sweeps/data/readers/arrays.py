@@ -42,26 +42,7 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
     """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told that
     is what.
     """
-    found: dict[Part, dict[str, str]] = {}
-    for name in arrays:
-        part, stem = parted(name)
-        kind = "inputs" if stem in INPUTS else "labels" if stem in LABELS else ""
-        if kind:
-            if kind in found.setdefault(part, {}):
-                raise WrongInput(
-                    f"{where} has both {found[part][kind]!r} and {name!r}; {WANTED}. It has"
-                    f" {described(arrays)}."
-                )
-            found[part][kind] = name
-    halves = [
-        part
-        for part, pair in found.items()
-        if len(pair) < 2 and not (part == "test" and "labels" not in pair)
-    ]
-    if "train" not in found or halves:
-        raise WrongInput(
-            f"which arrays of {where} are inputs and labels? It has {described(arrays)}; {WANTED}."
-        )
+    found = paired(arrays, where)
     notes = []
     if "labels" not in found.get("test", {"labels": ""}):
         notes.append("the test inputs have no labels and are left out")
@@ -103,6 +84,31 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
     return Examples(
         np.concatenate(inputs), labels, parts, where, names, human, notes=(f"read {told}", *notes)
     )
+
+
+def paired(arrays: Mapping[str, Array], where: str) -> dict[Part, dict[str, str]]:
+    """The names of inputs and labels in each part. Errors: WrongInput where they are not clear."""
+    found: dict[Part, dict[str, str]] = {}
+    for name in arrays:
+        part, stem = parted(name)
+        kind = "inputs" if stem in INPUTS else "labels" if stem in LABELS else ""
+        if kind:
+            if kind in found.setdefault(part, {}):
+                raise WrongInput(
+                    f"{where} has both {found[part][kind]!r} and {name!r}; {WANTED}. It has"
+                    f" {described(arrays)}."
+                )
+            found[part][kind] = name
+    halves = [
+        part
+        for part, pair in found.items()
+        if len(pair) < 2 and not (part == "test" and "labels" not in pair)
+    ]
+    if "train" not in found or halves:
+        raise WrongInput(
+            f"which arrays of {where} are inputs and labels? It has {described(arrays)}; {WANTED}."
+        )
+    return found
 
 
 def parted(name: str) -> tuple[Part, str]:
