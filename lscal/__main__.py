@@ -68,7 +68,8 @@ def completion(words: Sequence[str]) -> int:
     whole = argparse.ArgumentParser(prog="lscal")
     commands = whole.add_subparsers()
     for name, (module, what) in COMMANDS.items():
-        parser = importlib.import_module(PARSERS.get(module, module)).parser()
+        module = PARSERS.get(module, module)
+        parser = importlib.import_module(module).parser()
         commands.add_parser(name, parents=[parser], add_help=False, help=what)
     print(shtab.complete(whole, words[0]))
     return 0
