@@ -2,7 +2,7 @@
 with the same parser.
 
 Completion in a shell: `lscal --print-completion bash`, see `lscal --help`. It finds commands by their
-modules' names, the one place where lscal knows of `sweeps` and `tracking`.
+modules' names, the one place where lscal names `sweeps` and `tracking`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The ε a checkpoint was trained with, told from its logits on the training examples."""
+"""The ε a checkpoint was trained with, estimated from its logits on the training examples."""
 
 from dataclasses import dataclass
 from itertools import product

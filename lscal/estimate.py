@@ -118,7 +118,7 @@ class Crossed:
 
         The variance of the seeds' mean over resamples, plus what the seeds differ beyond what their examples
         explain, by analysis of variance. For a paired difference give the differences of both. One seed: the
-        examples only. Two seeds can hardly say how far seeds differ: the interval is wide and covers 85 to 96
+        examples only. Two seeds hardly show how far seeds differ: the interval is wide and covers 85 to 96
         %. Resamples on which some seed is not defined are left out.
         """
         seeds = len(by_seed)

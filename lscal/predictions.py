@@ -33,12 +33,12 @@ RANKING_UNIT = {torch.float32: 2.0**-18, torch.float64: 2.0**-36}
 
 Rows = slice | Int[Tensor, " rows"]
 Through = Callable[[Float[Tensor, "*member rows class"], Rows], Float[Tensor, "*member rows class"]]
-"""A map of logits, row by row, applied while they are read; it is told which rows it sees."""
+"""A map of logits, row by row, applied while they are read; it is given the rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Checked predictions of one model or of a population, and what each says of each example.
+    """Checked predictions of one model or of a population, for the same examples.
 
     Make one with `from_logits` or `from_probabilities`. The columns below are float64 of shape (*member,
     example), computed when they are first asked for, in blocks: beside the input, memory grows with the
@@ -137,7 +137,7 @@ class Predictions:
         return self.mapped(lambda logits, rows: through(logits if before is None else before(logits, rows)))
 
     def mapped(self, through: Through) -> "Predictions":
-        """The same predictions after a map of logits that is told the rows it sees. Probabilities pass as
+        """The same predictions after a map of logits that is given the rows it sees. Probabilities pass as
         their logarithms.
         """
         return Predictions(self.scores, self.kind, self.labels, self.distribution, self.keep, through)
@@ -204,7 +204,7 @@ class Predictions:
     def ranking(self) -> Float[Tensor, "*member example"]:
         """What to rank by: log(confidence / (1 - confidence)), in [-log(K-1), inf].
 
-        It tells confidences apart however saturated they are. It is rounded to more than the rounding of
+        It distinguishes confidences however saturated they are. It is rounded to more than the rounding of
         sums, so that rows that hold the same numbers in another order are ties.
         """
         unit = RANKING_UNIT[self._dtype]

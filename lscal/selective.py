@@ -1,4 +1,4 @@
-"""Selective classification: the error rate among the most confident, and what it says of a ranking.
+"""Selective classification: the error rate among the most confident, and measures of a ranking.
 
 Ties are never broken by position: inside a group of equal confidences the errors are spread evenly, which is
 the expectation over all orders. Any increasing transformation of the confidence gives the same numbers. The
@@ -119,7 +119,7 @@ def break_even(first: Predictions, second: Predictions) -> Float[Tensor, "*membe
 
     Asked of ε (`first`) and ε = 0 (`second`), it is the coverage above which label smoothing pays. It is the
     smallest k/N from which on the first model's risk is nowhere higher: 0 where the first is never worse, 1
-    where it is worse even at full coverage (NaN says that nothing tells them apart). Range [0, 1].
+    where it is worse even at full coverage (NaN where they do not differ). Range [0, 1].
     """
     curves = [risk_coverage(own.ranking, own.correct) for own in (first, second)]
     worse = curves[0] > curves[1] + 1e-12

@@ -96,7 +96,7 @@ class Smoothing:
     """The target (1-ε)·onehot(y) + ε·u.
 
     `epsilon` is the ε/K convention of torch and Szegedy et al.: ε is spread over all K classes, the label's
-    included. Range [0, 1), and below 0 where `negative_epsilon` says that it is meant. `distribution` names
+    included. Range [0, 1), and below 0 with `negative_epsilon`. `distribution` names
     u, a key of `DISTRIBUTIONS`.
     """
 

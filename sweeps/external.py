@@ -130,11 +130,11 @@ class Catalogue:
         return next((one for one in USUAL if ARCHITECTURES[one].reads.takes(yields)), "mlp")
 
     def yields(self, name: str) -> Yields | None:
-        """What a data set is declared to yield; None where only reading it tells."""
+        """Declared kind of a data set; None where it has to be read first."""
         return self.loaders[name].yields if name in self.loaders else YIELDS.get(name)
 
     def seen(self, name: str) -> Yields:
-        """What a data set yields, by reading it. Errors: WrongInput where it cannot be read."""
+        """Kind of a data set, by reading it. Errors: WrongInput where it cannot be read."""
         user = self.loaders.get(name)
         source = user.look(self.data_dir) if user else DATASETS[name](self.data_dir)
         if source.labels.ndim > 1:

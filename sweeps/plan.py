@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def terms(self) -> Terms:
-        """What it says about deciding."""
+        """Policy, tolerances, prices and the effect of interest."""
         return Terms(self.policy, self.tolerances, self.prices, self.effect)
 
     @property

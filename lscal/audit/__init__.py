@@ -3,4 +3,4 @@ confidence can be trusted.
 """
 
 GENERATOR = "lscal.audit"
-"""What a page says it was written by; only such a file is replaced."""
+"""Generator named in a page; only such a file is replaced."""

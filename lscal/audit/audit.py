@@ -27,7 +27,7 @@ FITTED = 20_000
 long as a temperature.
 """
 SPLITS = ("nll_refinement", "nll_calibration", "brier_refinement", "brier_calibration")
-"""These tell what a temperature repairs: they are not asked again after one."""
+"""Measures of what a temperature repairs: not computed again after one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ def break_even(first: Float[Tensor, " example"], second: Float[Tensor, " example
 
 
 def epsilon_of(train: Saved) -> TrainedEpsilon:
-    """The ε of some training predictions. Errors: WrongFile where they cannot tell it."""
+    """The ε of some training predictions. Errors: WrongFile where it cannot be estimated."""
     predictions = train.predictions
     try:
         return estimate_epsilon(predictions.logits(slice(0, predictions.examples)), predictions.labels)

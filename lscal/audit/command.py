@@ -176,7 +176,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def names_of(files: Sequence[Path]) -> list[str]:
-    """What the page calls the files: the name of one; of two what tells them apart, at best their names
+    """Names of the files on the page: the name of one; of two what distinguishes them, at best their names
     without endings.
     """
     if len(files) == 1:

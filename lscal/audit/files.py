@@ -39,7 +39,7 @@ class Saved:
         predictions: of one model, or of several in one member dimension.
         classes: names of the classes, () where the file has none.
         members: names of the models, such as their seeds; () for one model.
-        epsilon: the label smoothing they were trained with, where the file says so.
+        epsilon: the label smoothing they were trained with, where the file has it.
     """
 
     path: Path
@@ -223,7 +223,7 @@ def read_csv(path: Path, kind: Kind | None) -> Contents:
     import pyarrow as pa
     from pyarrow import csv
 
-    serial = csv.ReadOptions(use_threads=False)  # with threads, an error does not tell its row
+    serial = csv.ReadOptions(use_threads=False)  # with threads, an error has no row number
 
     def load(names: Sequence[str]) -> "pa.Table":
         types = {name: pa.float64() for name in names}
@@ -540,7 +540,7 @@ def same_examples(first_file: Saved, second_file: Saved) -> None:
 
 
 def same_model(audited: Saved, train: Saved) -> None:
-    """Errors: WrongFile where training predictions cannot be of the same model, or cannot tell its ε."""
+    """Errors: WrongFile where training predictions cannot be of the same model, or of known ε."""
     if train.predictions.kind != "logits":
         raise WrongFile(f"{train.path}: holds probabilities; the ε is told from logits")
     if train.predictions.distribution is not None:

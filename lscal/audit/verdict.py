@@ -6,7 +6,7 @@ from lscal.audit.words import Figures, change, figures, number
 UNTRAINED = 0.03
 """The misfit above which a network was far from trained, see `lscal.estimate_epsilon`."""
 FEW = 100
-"""Examples below which a bootstrap says less than its intervals claim."""
+"""Examples below which a bootstrap's intervals are too narrow."""
 NEARLY_ALL, MOST, SOME = 0.9, 0.5, 0.1
 """Shares of the ECE above that of a calibrated model, from which on a temperature repairs nearly all, most or
 some of it.
@@ -27,7 +27,7 @@ def of_audit(audit: Audit) -> list[str]:
 
 
 def answer(scored: Scored) -> str:
-    """How often right, and what it says of itself."""
+    """Accuracy and mean confidence."""
     accuracy, gap = scored.estimates["accuracy"], scored.estimates["confidence_gap"]
     right = figures(accuracy, "accuracy")
     says = number(float(accuracy.value + gap.value), 1, 100)
@@ -61,7 +61,7 @@ def said(of: Figures) -> str:
 
 
 def unsigned(of: Figures) -> str:
-    """A difference told from 0 without its sign, which the words around it tell: the smaller end first."""
+    """A difference that excludes 0, without its sign, which is in the sentence: smaller end first."""
     value, low, high = (text.strip("[]").lstrip("+−") for text in (of.value, *of.interval.split(", ")))
     return said(Figures(value, f"[{high}, {low}]" if of.value.startswith("−") else f"[{low}, {high}]"))
 
@@ -172,7 +172,7 @@ def worst_class(audit: Audit) -> str:
 
 
 def smoothing(audit: Audit) -> str:
-    """The ε it was trained with: told from training predictions, which these cannot replace."""
+    """The ε it was trained with, estimated from training predictions alone."""
     found, train = audit.epsilon, audit.trained
     if found is None or train is None:
         return (

@@ -27,7 +27,7 @@ class OneVsRest(Calibrator):
     from less than about 1/N, so the result is (1-λ)·q + λ/K with λ = 1/(N+1), which is one example more,
     spread over all classes: the NLL of an example is at most log(K(N+1)). A row whose curves are all 0 keeps
     its p. Masked classes (-inf) have q = 0 and no share of λ. A class that none or all of the examples have
-    says nothing about its curve: the curve is the identity.
+    gives no curve: the identity is used.
 
     Attributes:
         knots: probabilities between which each curve is linear, ascending; left and right of them it is

@@ -127,9 +127,9 @@ def cautious(logits: Float[Tensor, "example class"], labels: Integer[Tensor, " e
     """s where every one of N examples is right, so that the NLL falls for ever: its minimum for targets that
     leave 1/(N+2) to all classes alike.
 
-    N right answers do not say that there are no wrong ones; T at its bound would make the first of them cost
-    hundreds of nats. By bisection. Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines",
-    section 2.2.
+    N right answers do not prove that there are no wrong ones; T at its bound would make the first of them
+    cost hundreds of nats. By bisection. Source: Platt 1999, "Probabilistic Outputs for Support Vector
+    Machines", section 2.2.
     """
     possible = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) > -torch.inf
     z = logits[possible].to(torch.float64)

@@ -34,7 +34,7 @@ class VectorScaling(Calibrator):
     of the same model give the same calibrator.
 
     Attributes:
-        scale: w of each class. May be negative where the data say so.
+        scale: w of each class. May be negative.
         bias: b of each class; these sum to 0.
         converged: whether the gradient vanished (to 1e-6 per example).
     """

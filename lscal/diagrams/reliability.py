@@ -160,7 +160,7 @@ class Reliability:
 
 
 def draw(diagrams: Sequence[Reliability], theme: ThemeName = "light", width: int | None = None) -> "Figure":
-    """Draw diagrams side by side, 360 pixels each unless told: the same axes, so that the eye can compare.
+    """Draw diagrams side by side, 360 pixels each by default: the same axes, so that the eye can compare.
 
     Above: a dot and a line per bin at its accuracy, the gap to its mean confidence hatched (which way tells
     over- from underconfidence), behind it the region where a calibrated model would fall. A full dot lies

@@ -1,8 +1,8 @@
 """Style: one look for all diagrams, in Matplotlib and in Plotly, light and dark.
 
 Colours are those of Okabe and Ito (2008), which the colour-blind tell apart, darkened or lightened to stand
-out from the paper. Nothing is told by colour alone: lines differ in dash and marker, areas in hatching, so
-that a grey print says the same.
+out from the paper. Nothing depends on colour alone: lines differ in dash and marker, areas in hatching, so
+that a grey print shows the same.
 """
 
 import html
@@ -64,7 +64,7 @@ class Theme:
 
 @dataclass(frozen=True)
 class Stroke:
-    """How a line is told from the others without colour, in Matplotlib's words."""
+    """Dash of a line, by which it differs from the others without colour."""
 
     dash: Any
     marker: str
@@ -208,8 +208,8 @@ def sheet(
     """A figure of equal columns, each below its title and notes, with panels of these heights and the legend
     at the foot.
 
-    Sizes are in pixels. Returns the figure, made outside of pyplot (nothing global knows it and nothing needs
-    closing), and the axes of each column from the top. Places are fixed: that takes half the time of a
+    Sizes are in pixels. Returns the figure, made outside of pyplot (it is in no global state and nothing
+    needs closing), and the axes of each column from the top. Places are fixed: that takes half the time of a
     constrained layout.
     """
     from matplotlib.figure import Figure
@@ -348,7 +348,7 @@ class Legend:
 def svg(figure: "Figure", title: str = "") -> str:
     """The figure as an <svg> element to be put into a page: letters are outlines, dense scatters are pixels.
 
-    `title` is what a screen reader says. It scales: give it a width in CSS.
+    `title` is read by a screen reader. It scales: give it a width in CSS.
     """
     stream = io.StringIO()
     figure.savefig(

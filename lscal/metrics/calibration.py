@@ -1,4 +1,4 @@
-"""Calibration: confidence against accuracy, of the top label unless a name says otherwise."""
+"""Calibration: confidence against accuracy, of the top label unless a name has another."""
 
 import math
 
@@ -37,7 +37,7 @@ def calibrated_ece(of: Summary) -> Float[Tensor, "*member"]:
     compared with.
 
     Σ_b E|X_b - n_b c_b| / N with X_b binomial (n_b, mean confidence c_b): 2 ν C(n, ν) c^ν (1-c)^(n-ν+1), ν =
-    floor(nc) + 1 (de Moivre 1730). Range [0, 1]; it falls with N and says nothing of the model's quality.
+    floor(nc) + 1 (de Moivre 1730). Range [0, 1]; it falls with N and does not depend on the model's quality.
     """
     return binomial_deviation(of.bins).sum(-1) / of.bins.count.sum(-1)
 
@@ -101,7 +101,7 @@ def debiased_rmsce(of: Summary) -> Float[Tensor, "*member"]:
     """√ max(0, Σ_b n_b/N [(mean confidence - accuracy)² - a_b(1-a_b)/(n_b-1)]). Range [0, 1], lower is
     better.
 
-    Bins of one example tell nothing and count 0. Source: Bröcker 2012; Kumar, Liang and Ma 2019.
+    Bins of one example count 0. Source: Bröcker 2012; Kumar, Liang and Ma 2019.
     """
     bins = of.bins
     variance = bins.correct * (1 - bins.correct / bins.count) / (bins.count - 1)

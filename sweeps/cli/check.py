@@ -40,7 +40,10 @@ def parser() -> Parser:
     )
     add_recipe(flags)
     flags.add_argument(
-        "--trials", type=int, metavar="N", help=f"of the sweep whose time is told (default {Plan.trials})"
+        "--trials",
+        type=int,
+        metavar="N",
+        help=f"of the sweep whose time is estimated (default {Plan.trials})",
     )
     flags.add_argument("--seeds", type=int, metavar="N", help=f"of each trial (default {Plan.seeds})")
     flags.add_argument(

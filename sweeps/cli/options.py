@@ -28,7 +28,7 @@ NEGATIVE = re.compile(r"-\.?\d")
 HELP = {
     "label_column": ("NAME", "column of --dataset with the classes (default: guessed and said)"),
     "input_columns": ("A,B", "columns of --dataset which the network sees (default: guessed and said)"),
-    "split_column": ("NAME", "column of --dataset which says train, validation or test"),
+    "split_column": ("NAME", "column of --dataset with train, validation or test"),
     "tokenizer": (
         "SPEC",
         "hf:NAME or a folder: its tokens are made of texts (default: words of the training texts)",
@@ -185,7 +185,7 @@ def add_design(flags: Parser) -> None:
         "--price-per-hour",
         type=float,
         metavar="PRICE",
-        help="of the device: the pilot then says what the sweep costs",
+        help="of the device: the pilot then estimates the price of the sweep",
     )
     flags.add_argument(
         "--prices",
@@ -297,7 +297,7 @@ def add_actions(flags: Parser) -> None:
     flags.add_argument(
         "--pilot-only",
         action="store_true",
-        help="train four members, say what the sweep could find out and cost, and stop",
+        help="train four members, print what the sweep could detect and cost, and stop",
     )
     flags.add_argument(
         "--reopen-test",

@@ -1,4 +1,4 @@
-"""The command line behind `python -m sweeps.run`. It says at once what was asked for and where the answer
+"""Command line of `python -m sweeps.run`. It prints at once what was asked for and where the answer
 will be; then the heavy imports begin.
 """
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def greet(options: Mapping[str, Any], console: Console) -> None:
     """What was asked for, and where it will appear, before anything is read or imported; a plan in a file is
-    read later, and says where itself.
+    read later, and printed then.
     """
     tasks = options.get("tasks") or [
         one for key in ("dataset", "architecture", "config") for one in listed(options.get(key))

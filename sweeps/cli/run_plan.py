@@ -100,7 +100,7 @@ def conduct(options: Mapping[str, Any], console: Console) -> int:
 def read(
     plan: Plan, site: Site, task: Task, datasets: dict[str, Dataset], say: Callable[[str], None]
 ) -> None:
-    """Read a task's data once, say what was guessed, and check that its network can be trained on them.
+    """Read a task's data once, print what was guessed, and check that its network can be trained on them.
     Errors: WrongInput.
     """
     if task.dataset not in datasets:

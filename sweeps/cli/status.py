@@ -315,7 +315,7 @@ def rate(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it."""
+    """A duration in words."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -46,7 +46,7 @@ class Source:
         vocabulary: the word behind each token id; empty where inputs are no token ids. Id 0 is padding.
         human: label distributions (example, class) where people disagree, NaN in the rows of examples that
             have none.
-        shown: a text for each example, as a person reads it; empty where its picture or its text tells.
+        shown: a text for each example, as a person reads it; empty where its picture or its text is shown.
         notes: sentences for a person on what was guessed and done when it was read.
         features: the name of each feature; empty where they have none.
     """

@@ -33,7 +33,7 @@ DATASETS: dict[str, Load] = {}
 
 
 YIELDS: dict[str, Yields] = {}
-"""What each data set yields that says so."""
+"""Declared kind of each data set."""
 
 
 def dataset(yields: Yields) -> Callable[[Load], Load]:

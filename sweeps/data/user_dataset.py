@@ -24,7 +24,7 @@ class UserDataset:
 
     @property
     def yields(self) -> Yields | None:
-        """What its user declares it to yield; None where only reading it tells."""
+        """Kind that its user declares; None where it has to be read first."""
         if self.columns.tokenizer:
             return Yields("tokens")
         return Yields("images", self.columns.image_size) if self.columns.image_size else None

@@ -165,7 +165,7 @@ def of_timm(name: str, model: str) -> Architecture:
 
 def of_hugging_face(name: str, model: str) -> Architecture:
     """A model of transformers by its name, folder or config.json: for images or for texts, as its
-    configuration says.
+    configuration has it.
 
     With its weights, or freshly drawn ones for `NAME:fresh` and for a config.json. A text model with its
     weights knows the tokens of its own tokenizer alone: the data set is to have `tokenizer`. Errors:

@@ -51,7 +51,7 @@ class Architecture:
     `build(shape, classes)` returns a freshly initialised module that maps inputs (example, *shape) to logits
     (example, class), or (example, position, class) for sequences. Where it has a parameter `vocabulary`, its
     inputs are token ids, and it is given how many there are. Recipes are per data set; the key "*" holds for
-    those not named. `declared` is what it reads, where its file says so.
+    those not named. `declared` is what it reads, where its file declares it.
     """
 
     name: str

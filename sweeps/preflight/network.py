@@ -222,7 +222,7 @@ def pushed(build: Callable[[], nn.Module], inputs: Tensor, *, upwards: bool) -> 
 def alone(
     module: nn.Module, inputs: Tensor, logits: Float[Tensor, "example *position class"]
 ) -> Finding | None:
-    """Whether what it says of an example depends on the others in the batch, in evaluation mode, or on
+    """Whether the output for an example depends on the others in the batch, in evaluation mode, or on
     chance.
 
     Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside

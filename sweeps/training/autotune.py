@@ -1,6 +1,6 @@
 """Choice of the way in which a task's members are trained.
 
-Which numeric kernels are used, a fixed rule says (`kind_of`): it looks at the network alone, so the same plan
+A fixed rule (`kind_of`) picks the numeric kernels: it depends on the network alone, so the same plan
 gives the same numbers on an idle machine and on a busy one. The stopwatch decides only what changes no bit:
 how many members are trained at a time.
 """
@@ -76,8 +76,8 @@ def choose(
 
     The data are put on the device here. `smoothings` are the names that members may use; trials of so many
     paired `seeds` are trained whole. `precision` is that of forward and backward passes; `most` is how many
-    members there are to train, as many as fit where None. `say` is told that measuring begins, where it is
-    not remembered; `remeasure` forgets what was.
+    members there are to train, as many as fit where None. `say` gets a line when measuring begins, where it
+    is not remembered; `remeasure` forgets what was.
 
     Errors: WrongInput where the data set does not have one of the smoothings, where the architecture cannot
     take its inputs, or where it is to be fused and cannot.
@@ -253,7 +253,7 @@ def doubt_of(engine: Engine, execution: Execution) -> str:
 
 
 def unlike(engine: Engine, execution: Execution) -> str:
-    """What differs between fused members and a looped one, as `doubt_of` says."""
+    """What differs between fused members and a looped one, for `doubt_of`."""
     recipe = engine.task.recipe
     member = Member(0.1, 0, recipe.learning_rate, recipe.weight_decay, next(iter(engine.noises)))
     states = []

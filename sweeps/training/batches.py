@@ -209,7 +209,7 @@ def takes(dataset: Dataset, device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nothing uses; of a CPU, where the system does not tell, all memory."""
+    """Free memory of a device; of a CPU whose system does not report it, all memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"

@@ -36,7 +36,7 @@ Progress = Callable[[int], None]
 """Told after each epoch how many member-epochs were trained."""
 Curves = dict[str, Float[Tensor, "epoch member"]]
 Rung = Callable[[Curves], Sequence[bool]]
-"""Which members go on, given all curves so far; members that were dropped earlier are told apart by their
+"""Which members go on, given all curves so far; members that were dropped earlier are marked by their
 last values, NaN.
 """
 
@@ -113,7 +113,7 @@ class TrainingState:
     def keep(self, alive: Sequence[bool]) -> None:
         """Drop the others: their shards are compacted."""
         if len(alive) != len(self.epochs):
-            raise ValueError(f"a rung told of {len(alive)} members; there are {len(self.epochs)}")
+            raise ValueError(f"a rung returned {len(alive)} verdicts; members are {len(self.epochs)}")
         shards = []
         for shard in self.shards:
             stay = [index for index, row in enumerate(shard.rows) if alive[row]]

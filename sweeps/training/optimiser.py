@@ -18,7 +18,7 @@ class Optimiser(ABC):
     """Moves parameters whose first dimension is the member, in place.
 
     torch's fused kernels do the work: they are called directly, since a `torch.optim` optimiser imports
-    torch's compiler, which takes two seconds, and knows one learning rate only. Adjacent members with equal
+    torch's compiler, which takes two seconds, and allows one learning rate only. Adjacent members with equal
     rates share a call; a member's numbers do not depend on the call it is in. Members step together: `count`
     is the number of steps of each.
     """

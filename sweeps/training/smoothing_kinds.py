@@ -177,7 +177,7 @@ def examples(dataset: Dataset, numbers: Numbers | None, _: Teach) -> SmoothingNo
 
 @kind("may")
 def teacher(dataset: Dataset, numbers: Numbers | None, teach: Teach) -> SmoothingNoise:
-    """What a model trained before says of each example: softmax(logits / 4), from given logits of *train* or
+    """Predictions of a model trained before: softmax(logits / 4), from given logits of *train* or
     from a model of this task at ε = 0.
     """
     check_examples(dataset, "teacher")

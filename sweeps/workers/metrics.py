@@ -27,7 +27,7 @@ class Metrics:
         self.seconds = Counter("lscal_training_seconds", "Time spent training.", registry=self.registry)
         self.trial_ends = Counter(
             "lscal_trials_told",
-            "Trials which this worker told the study of.",
+            "Trials that this worker recorded in the study.",
             ["state"],
             registry=self.registry,
         )

@@ -276,7 +276,7 @@ def test_lanes_leave_the_global_random_state_alone(engine):
 def test_what_the_engine_is_given_is_checked(engine, tmp_path):
     with pytest.raises(ValueError, match="no members to train"):
         engine.train([], nothing)
-    with pytest.raises(ValueError, match="a rung told of 2 members; there are 9"):
+    with pytest.raises(ValueError, match="a rung returned 2 verdicts; members are 9"):
         engine.train(MEMBERS, nothing, {1: lambda _: [True, False]})
     alone = engine.train(MEMBERS[:1], nothing)
     assert torch.equal(

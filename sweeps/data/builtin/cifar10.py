@@ -39,7 +39,8 @@ def cifar10(data_dir: Path | None) -> Source:
 
     They lie in `data_dir/cifar10` or in `data_dir` itself, there in `data`, `plain_text` or the folder
     itself. Rows stay in the order of the files. Pillow decodes them in threads, which takes about 0.2 ms an
-    image and core. Where CIFAR-10H is beside them, in `cifar10h`, it says how people label the test images.
+    image and core. Where CIFAR-10H is beside them, in `cifar10h`, it has the labels that people give the test
+    images.
     """
     folder = folder_of(data_dir, "cifar10", FILES, FOLDERS, HOW)
     (train_inputs, train_labels), (test_inputs, test_labels) = (read_parquet(folder / name) for name in FILES)

@@ -45,7 +45,7 @@ def noisy(data_dir: Path | None, column: str) -> Source:
     the official ones.
 
     So ε and temperature are chosen as a team would that has nothing but such labels, and the confirmation
-    says what they come to.
+    describes the results.
     """
     source = cifar10(data_dir)
     path = folder_of(data_dir, "cifar10", (f"cifar10n/{FILE}",), (".",), HOW) / "cifar10n" / FILE

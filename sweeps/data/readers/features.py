@@ -46,7 +46,7 @@ class Column:
 class Features:
     """Numbers and categories as features (example, feature), float32.
 
-    A missing number becomes the median of *train*, and one more feature tells that it was missing. A category
+    A missing number becomes the median of *train*, and one more feature marks it as missing. A category
     becomes one feature for each value in *train*, at most MOST_CATEGORIES for a column; a missing or unknown
     one is 0 in all of them.
     """

@@ -17,10 +17,10 @@ def folder_of(
     data_dir: Path | None, name: str, files: Sequence[str], folders: Sequence[str], how: str
 ) -> Path:
     """The folder that has one of the files: `data_dir/name` or `data_dir` itself, there one of `folders`.
-    `how` tells how to get the files.
+    `how` is how to get the files.
 
     Errors: WrongInput without a data directory. Where no folder has a file, it is `data_dir/name`, so that
-    reading tells what is missing.
+    an error of reading names what is missing.
     """
     if data_dir is None:
         raise WrongInput(f"{name} needs its files, and no data directory was given. {how}")

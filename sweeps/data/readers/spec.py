@@ -22,7 +22,7 @@ class Columns:
         source: a path, `openml:NAME`, `hf:NAME` or `package.module:function`.
         label_column: the column with the classes.
         input_columns: those that the network sees.
-        split_column: the one that says train, validation or test.
+        split_column: the one with train, validation or test.
         image_size: pixels a side to which images are scaled.
         drop_rare_classes: whether classes with too few examples are left out instead of refused.
         tokenizer: `hf:NAME` or a folder, whose tokens texts are made into; "" for words of the training
