@@ -14,7 +14,7 @@ from sweeps.errors import WrongInput
 from sweeps.task import Recipe
 from sweeps.training.augmentation import Augmentation
 from sweeps.training.batches import AHEAD, Batches, ResidentBatches, StreamedBatches, takes
-from sweeps.training.randomness import stream
+from sweeps.training.randomness import PURPOSES, stream
 
 CPU = torch.device("cpu")
 AUGMENT = ("flip", "translate:2", "cutout:3")
@@ -235,3 +235,12 @@ def test_on_a_gpu(pets, mapped, augment):
     ):
         assert torch.equal(labels.cpu(), their_labels)
         torch.testing.assert_close(ours.cpu(), theirs)
+
+
+def test_seeds_epochs_and_purposes_draw_apart():
+    drawn = [
+        torch.randperm(50, generator=stream(seed, epoch, purpose)).tolist()
+        for seed, epoch, purpose in ((0, 0, "order"), (1, 0, "order"), (0, 1, "order"), (0, 0, PURPOSES[-1]))
+    ]
+    assert len({tuple(one) for one in drawn}) == 4
+    assert drawn[0] == torch.randperm(50, generator=stream(0, 0, "order")).tolist()

@@ -333,3 +333,13 @@ def test_a_part_of_the_real_cifar10(tmp_path):
     assert [source.classes[label] for label in source.labels[:3]] == ["frog", "truck", "truck"]
     assert [source.classes[label] for label in source.labels[600:604]] == ["cat", "ship", "ship", "airplane"]
     assert source.inputs.mean((0, 2, 3)) / 255 == pytest.approx([0.491, 0.482, 0.447], abs=0.02)
+
+
+def test_an_official_test_split_stays_the_test_split(monkeypatch):
+    inputs = np.arange(240, dtype=np.float32)[:, None]
+    source = Source(inputs, np.arange(240) % 2, ("a", "b"), 40, "here")
+    monkeypatch.setitem(DATASETS, "official", lambda _: source)
+    splits = load("official").splits
+    assert splits["test"].inputs[:, 0].tolist() == list(range(200, 240))
+    others = torch.cat([splits[name].inputs[:, 0] for name in SPLITS if name != "test"])
+    assert sorted(others.tolist()) == list(range(200))

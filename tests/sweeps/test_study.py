@@ -253,3 +253,16 @@ def test_an_outcome_survives_its_json(url):
     assert outcome.differences(
         "select/ece", replace(outcome, metrics={"select/ece": (0.01, 0.02)})
     ) == pytest.approx((0.04, 0.02))
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_taken_over(store, url, request):
+    study, _ = opened(url if store == "sqlite" else request.getfixturevalue("postgres"), random_state=7)
+    assert study.study._pop_waiting_trial_id() is not None  # taken; the worker dies here
+    study.storage.grace_period = 1  # seconds
+    assert (study.elsewhere(), study.waiting()) == (1, 3)
+    study.reap()  # gives it a heartbeat
+    assert study.waiting() == 3
+    time.sleep(2.5)
+    study.reap()
+    assert (study.elsewhere(), study.waiting()) == (0, 4)

@@ -1,9 +1,9 @@
-"""The shelf: checkpoints of trials, which go on in whatever population they come to lie in; and what may be
-wrong with them.
-"""
+"""Checkpoints of trials, which continue in any population; and damaged ones."""
 
+import os
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ import torch
 from sweeps.data.load import load
 from sweeps.settings import resolve
 from sweeps.training.autotune import choose
+from sweeps.training.checkpoint import Checkpoint
 from sweeps.training.execution import Execution
 from sweeps.training.member import Member
 from sweeps.training.trial_checkpoints import TrialCheckpoints, epochs_done, place
@@ -113,3 +114,15 @@ def test_checkpoints_are_written_no_more_often_than_asked(engine, tmp_path):
     seldom = TrialCheckpoints(tmp_path, {"one": ONE}, engine.identity, print, seconds=3600)
     engine.train(ONE, lambda _: None, checkpoints=seldom)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_last(tmp_path, monkeypatch):
+    """A power cut between write and rename must not leave an empty file under the name of a good one."""
+    steps = []
+    fsync, move = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: steps.append("fsync") or fsync(handle))
+    monkeypatch.setattr(Path, "replace", lambda path, to: steps.append("rename") or move(path, to))
+    saved = Checkpoint("one", (0,), {"w": torch.ones(1, 2)}, {}, torch.ones(1, dtype=torch.int64))
+    saved.write(tmp_path / "one.safetensors")
+    assert steps == ["fsync", "rename"]
+    assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
