@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lscal.epsilon import estimate_epsilon
     from lscal.estimate import Estimate, Resamples, differences, estimates
     from lscal.losses import (
+        SmoothedCrossEntropy,
         confidence_penalised_cross_entropy,
         margin_smoothed_cross_entropy,
         smoothed_cross_entropy,
@@ -38,6 +39,7 @@ HOMES = {
     "Predictions": "predictions",
     "Report": "report",
     "Resamples": "estimate",
+    "SmoothedCrossEntropy": "losses",
     "Smoothing": "smoothing",
     "Temperature": "calibrators",
     "VectorScaling": "calibrators",
@@ -63,6 +65,7 @@ __all__ = [
     "Predictions",
     "Report",
     "Resamples",
+    "SmoothedCrossEntropy",
     "Smoothing",
     "Temperature",
     "VectorScaling",

@@ -22,11 +22,14 @@ They work under torch.func.vmap and torch.compile, and never wait for the device
 numbers out of range are a ValueError.
 """
 
-from typing import Literal
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
 from lscal.smoothing import check_epsilon
 
@@ -153,6 +156,83 @@ def confidence_penalised_cross_entropy(
     entropy = -(log_probabilities.exp() * log_probabilities.masked_fill(logits.isneginf(), 0)).sum(-1)
     loss = -at(log_probabilities, labels) - per_example(penalty, log_probabilities) * entropy
     return reduced(loss, labels, ignored, class_weights, reduction)
+
+
+@final
+class SmoothedCrossEntropy(nn.Module):
+    """Label-smoothed cross entropy as a module, with an ε that may fall to 0 while training goes on.
+
+    With `drop` below 1, ε holds for the first `drop` of the optimiser steps and is 0 from there on, so that
+    most of the gain in accuracy stays and confidence is learned without smoothing (docs/smoothing.md). The
+    module has to be given the share of the training that is past: by `advance` before each step, or by the
+    callback that `follow` returns after each step.
+
+        loss = SmoothedCrossEntropy(0.3, drop=0.3)
+        for step, (inputs, labels) in enumerate(batches):
+            loss.advance(step / steps)
+            loss(model(inputs), labels).backward()
+
+    Args:
+        epsilon: the smoothing mass in [0, 1), in the convention of torch: ε/K for each of K classes.
+        drop: the share of the steps after which ε is 0, in (0, 1]; 1 keeps ε to the end.
+        options: the keyword arguments of `smoothed_cross_entropy`; `reduction` is "mean" where none is given.
+
+    Source: Xu et al. 2020, "Towards Understanding Label Smoothing" (arXiv 2006.11653), section 4 (TSLA).
+    """
+
+    def __init__(self, epsilon: float, drop: float = 1.0, **options: Any):
+        """Errors: ValueError for a number that is not allowed."""
+        super().__init__()
+        check_epsilon(epsilon, negative_epsilon=bool(options.get("negative_epsilon", False)))
+        if not 0 < drop <= 1:
+            raise ValueError(
+                f"drop is {drop}; allowed is 0 < drop <= 1, the share of the steps after which ε is 0"
+            )
+        self.epsilon, self.drop, self.options = epsilon, drop, {"reduction": "mean", **options}
+        self.share: float | None = None if drop < 1 else 0.0
+
+    @property
+    def strength(self) -> float:
+        """ε at this place of the training. Errors: RuntimeError where `drop` is below 1 and no share was
+        given, as ε would never fall.
+        """
+        if self.share is None:
+            raise RuntimeError(
+                f"ε is to fall to 0 after {self.drop:g} of the steps, but how much of the training is past is"
+                " not known. Call loss.advance(step / steps) before each step, or loss.follow(steps)."
+            )
+        return self.epsilon if self.share < self.drop or self.drop == 1 else 0.0
+
+    def advance(self, share: float) -> None:
+        """Set the share of the optimiser steps that is past, 0 to 1. Errors: ValueError."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share that is past is {share}; allowed is 0 to 1, as step / steps is")
+        self.share = share
+
+    def follow(self, steps: int, done: int = 0) -> Callable[..., None]:
+        """A callback that is called after each of `steps` optimiser steps, with whatever arguments; `done`
+        are past already where a training is resumed. Steps beyond the last have no smoothing.
+        """
+        if not 0 <= done <= steps or steps < 1:
+            raise ValueError(
+                f"{done} of {steps} steps are done; wanted at least 1 step, 0 to all of them done"
+            )
+        count = itertools.count(done + 1)
+        self.advance(done / steps)
+
+        def after_step(*_: Any, **__: Any) -> None:
+            self.advance(min(1.0, next(count) / steps))
+
+        return after_step
+
+    @override
+    def forward(self, logits: Float[Tensor, "*member example class"], labels: Tensor) -> Tensor:
+        """The loss of a batch, see `smoothed_cross_entropy`."""
+        return smoothed_cross_entropy(logits, labels, self.strength, **self.options)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"epsilon={self.epsilon:g}, drop={self.drop:g}"
 
 
 def examples(

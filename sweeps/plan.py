@@ -12,6 +12,8 @@ from sweeps.task import Precision, Task
 from tracking.decision.prices import Prices
 from tracking.decision.terms import Terms, Tolerances
 
+PLAIN_TRIALS, PLAIN_SEEDS = 8, 8
+"""The defaults where no smoothing is dropped: as many members, fewer places and more seeds at each."""
 FROM_RECIPE = 4.0
 """A range that is not given is the recipe's value divided and multiplied by this."""
 RECORD = 3
@@ -24,8 +26,8 @@ class Plan:
 
     Attributes:
         epsilon: the range tried; below 0 where that is written.
-        smoothing: kinds of smoothing, see `sweeps.training.smoothing_kinds`; of several, one is chosen
-            beside ε.
+        smoothing: names of smoothings, see `sweeps.training.smoothing_kinds`; of several, one is chosen
+            beside ε. With `@drop`, so is the share of the training after which ε falls to 0.
         tune: ranges of `learning_rate` and `weight_decay` tuned beside ε; None is a quarter of the recipe's
             value to four times it.
         trials: points tried, each with `seeds` paired seeds.
@@ -42,10 +44,10 @@ class Plan:
 
     tasks: tuple[Task, ...]
     epsilon: tuple[float, float] = (0.0, 0.4)
-    smoothing: tuple[str, ...] = ("uniform",)
+    smoothing: tuple[str, ...] = ("uniform", "uniform@drop")
     tune: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
-    trials: int = 8
-    seeds: int = 8
+    trials: int = 16
+    seeds: int = 4
     confirm_seeds: int | None = None
     effect: float = 0.003
     train_examples: int | None = None
@@ -66,8 +68,22 @@ class Plan:
 
     @property
     def tuned(self) -> bool:
-        """Whether more than ε differs between trials."""
-        return bool(self.tune) or len(self.smoothing) > 1
+        """Whether more than ε, and when it falls to 0, differs between trials: those are drawn by Optuna."""
+        return bool(self.tune) or len(self.bases) > 1
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The smoothings apart from when ε falls to 0."""
+        from sweeps.training.smoothing_kinds import bases
+
+        return bases(self.smoothing)
+
+    @property
+    def dropping(self) -> bool:
+        """Whether smoothings whose ε falls to 0 are tried: points then have a `drop`."""
+        from sweeps.training.smoothing_kinds import dropping
+
+        return dropping(self.smoothing)
 
     def ranges(self, task: Task) -> dict[str, tuple[float, float]]:
         """The ranges of the numbers that are tuned beside ε."""

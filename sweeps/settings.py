@@ -12,11 +12,11 @@ import yaml
 from sweeps.errors import WrongInput, unknown
 from sweeps.external import Catalogue
 from sweeps.external_flags import supplied
-from sweeps.plan import Plan
+from sweeps.plan import PLAIN_SEEDS, PLAIN_TRIALS, Plan
 from sweeps.site import LAUNCHES, Site
 from sweeps.task import OPTIMISERS, PRECISIONS, PinnedExecution, Recipe, Task
 from sweeps.task_patterns import matching
-from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, parsed
+from sweeps.training.smoothing_kinds import DEFAULT_CHOICE, STRENGTHS, dropping, parsed
 from tracking.decision.policies import POLICIES
 from tracking.decision.prices import Prices
 from tracking.decision.terms import Tolerances
@@ -96,6 +96,8 @@ def resolve(values: Mapping[str, Any]) -> Plan:
     tolerances = Tolerances(**read_numbers("tolerances", given.get("tolerances", {}), Tolerances))
     checked |= {"tasks": tasks, "epsilon": epsilon, "tune": tune, "smoothing": smoothing}
     checked |= {"tolerances": tolerances, "prices": read_prices(given.get("prices", {}))}
+    if not dropping(smoothing):
+        checked = {"trials": PLAIN_TRIALS, "seeds": PLAIN_SEEDS, **checked}
     if not isinstance(given.get("rungs", True), bool):
         raise WrongInput(f"rungs is {given['rungs']!r}; wanted true or false.")
     plan = Plan(**checked)
@@ -289,8 +291,13 @@ def read_smoothings(value: object) -> tuple[str, ...]:
         raise WrongInput(
             f"smoothing is {value!r}; wanted a name such as uniform, or several such as uniform,class_prior."
         )
-    for name in names:
-        parsed(name)
+    kinds = [(part.base, part.drops != (1.0, 1.0)) for part in map(parsed, dict.fromkeys(names))]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise WrongInput(
+                f"smoothing is {','.join(names)}, where {kind[0]}@drop has two ranges; wanted one, such as"
+                f" {kind[0]}@drop:0.1-0.6."
+            )
     return tuple(dict.fromkeys(names))
 
 

@@ -56,7 +56,7 @@ class Conductor:
         """Logits of a finished trial whose file is gone."""
         worker, engine, seeds = self.worker, self.worker.engine, study.seeds
         worker.say(f"the logits of ε = {outcome.epsilon:g} are missing; its members are trained again")
-        smoothing = study.plan.smoothing[0]
+        smoothing = study.plan.bases[0]
         members = [member_of(study.task, smoothing, outcome.point, seed) for seed in seeds]
         trained = worker.train_in_parts(members, lambda _: None)
         logits: dict[Part, Tensor] = {

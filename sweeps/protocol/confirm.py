@@ -19,9 +19,10 @@ from lscal.summary import Summary, Whole
 from sweeps.data.dataset import Dataset
 from sweeps.scoring import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
 from sweeps.training.beam_search import bleu
+from tracking.decision.policies import by
 from tracking.decision.prices import Prices
 from tracking.decision.sequential import claim, looks
-from tracking.decision.settled import settled
+from tracking.decision.settled import levels, settled
 from tracking.decision.targets import TARGETS, Target
 from tracking.decision.terms import Terms
 from tracking.records.comparison import Claim, Comparison
@@ -139,13 +140,26 @@ class Confirmation:
         values = differences[target.metric]
         return claim({seeds: values.first(seeds).interval() for seeds in counts}, self.planned, target.sign)
 
-    def unsettled(self, finalists: Mapping[str, Sequence[str]]) -> list[str]:
-        """Points that need more seeds; `finalists` holds the policies of each."""
+    def between(self, key: str, other: str, metric: str) -> Interval | None:
+        """The paired difference of one point less another in a metric, over the seeds that both have."""
+        mine, theirs = self.runs[key].values[metric], self.runs[other].values[metric]
+        seeds = min(len(mine.values), len(theirs.values))
+        return mine.first(seeds).less(theirs.first(seeds)).interval()
+
+    def unsettled(self, going: Sequence[str], finalists: Mapping[str, Sequence[str]]) -> list[str]:
+        """Those of some points that need more seeds; `finalists` holds the candidates' names of each."""
+        found = {key: self.compare(key) for key in finalists if key in self.runs}
         control = self.compare(self.control)
+        claims = {
+            name: (key, by(name, self.terms).aim(found[key]).metric)
+            for key in found
+            for name in finalists[key]
+        }
+        accepted = levels(claims, self.terms)
         return [
             key
-            for key in finalists
-            if key in self.runs and not settled(finalists[key], self.compare(key), control, self.terms)
+            for key in going
+            if key in found and not settled(finalists[key], found[key], control, self.terms, accepted)
         ]
 
 
@@ -153,8 +167,8 @@ def confirm(confirmation: Confirmation, finalists: Mapping[str, Sequence[str]], 
     """Train the finalists and ε = 0, a batch of seeds at a time, until every question is settled or the
     planned seeds are used up.
 
-    `finalists` holds, for each point, the policies whose candidate it is. Without finalists ε = 0 alone gets
-    its first batch. A point whose training diverges is given up.
+    `finalists` holds, for each point, the names of the candidates that it is. Without finalists ε = 0 alone
+    gets its first batch. A point whose training diverges is given up.
     """
     going = list(finalists)
     for first, count in batches(confirmation.planned):
@@ -165,7 +179,7 @@ def confirm(confirmation: Confirmation, finalists: Mapping[str, Sequence[str]], 
         confirmation.add(found)
         if confirmation.control not in confirmation.runs:
             return
-        going = confirmation.unsettled({key: finalists[key] for key in going})
+        going = confirmation.unsettled(going, finalists)
         if not going:
             return
 

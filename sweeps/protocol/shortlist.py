@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sweeps.plan import Plan
 from sweeps.site import Site
-from tracking.decision.policies import in_tie
+from tracking.decision.policies import ties
 from tracking.decision.screening import Screening
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
@@ -21,9 +21,9 @@ class Shortlist:
     Attributes:
         control: the key of ε = 0.
         points: by key, ε = 0 included.
-        candidates: each policy's point.
-        finalists: by the key of every point but ε = 0, the policies whose candidate it is.
-        ties: the lowest and the highest ε of those that each policy's candidate stands for.
+        candidates: by name, see `tracking.decision.policies.ties`.
+        finalists: by the key of every point but ε = 0, the names of the candidates that it is.
+        ties: the lowest and the highest ε of those that each candidate stands for.
         incumbent: the published point, where it ties with the best of the plan's policy.
     """
 
@@ -39,11 +39,11 @@ class Shortlist:
         cls,
         screening: Screening,
         plan: Plan,
-        candidates: Mapping[str, Point],
-        ties: Mapping[str, tuple[float, float]],
         published: Sequence[Point],
     ) -> "Shortlist":
         """The control, the candidates of the policies, and what is published."""
+        found = ties(screening, plan.terms)
+        candidates = {name: screening.point_at(tie) for name, tie in found.items()}
         control = key_of(screening.control_point)
         points = {control: screening.control_point} | {
             key_of(point): point for point in (*candidates.values(), *published)
@@ -53,11 +53,12 @@ class Shortlist:
             for key, point in points.items()
             if point["epsilon"] != 0
         }
-        tied = (point for point in published if in_tie(screening, plan.terms, plan.policy, point["epsilon"]))
+        tied = (point for point in published if point["epsilon"] in found[plan.policy])
         incumbent = next(tied, None)
         if incumbent is not None and plan.policy not in finalists[key_of(incumbent)]:
             finalists[key_of(incumbent)].append(plan.policy)
-        return cls(control, points, candidates, finalists, ties, incumbent)
+        ranges = {name: (tie.low, tie.high) for name, tie in found.items()}
+        return cls(control, points, candidates, finalists, ranges, incumbent)
 
 
 def published_before(policy: str, site: Site, task: str, training: str) -> list[Point]:

@@ -39,7 +39,7 @@ from sweeps.training.export import NotExportable, calibrated_model, exported, un
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker, weights_path
 from tracking.decision.decide import claimed, decide
-from tracking.decision.policies import INCUMBENT, candidates, tied
+from tracking.decision.policies import INCUMBENT
 from tracking.decision.power import sentences as told
 from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
@@ -97,9 +97,7 @@ class Sweep:
     def fit(self, screening: Screening) -> Shortlist:
         """Fit the metrics over ε, and choose each policy's candidate."""
         with self.console.phase("fitting accuracy and calibration over ε"):
-            chosen, ties = candidates(screening, self.plan.terms), tied(screening, self.plan.terms)
-            published = self.published(screening)
-        return Shortlist.of(screening, self.plan, chosen, ties, published)
+            return Shortlist.of(screening, self.plan, self.published(screening))
 
     def open_test(self, shortlist: Shortlist, piloted: Pilot | None, run_id: str) -> tuple[Opening, ...]:
         """Record that *test* is opened for the shortlist, with as many seeds as the plan, an earlier opening
@@ -126,7 +124,7 @@ class Sweep:
         """Recommend an ε by each policy, and collect the evidence."""
         plan, study, dataset, control = self.plan, self.screening, self.engine.dataset, shortlist.control
         comparisons = confirmation.comparisons()
-        recommendations, created = self.recommend(shortlist, comparisons, len(openings), run_id)
+        recommendations, created = self.recommend(shortlist, confirmation, comparisons, len(openings), run_id)
         others = [key for key in comparisons if key != control]
         ordered = [control, *sorted(others, key=lambda key: comparisons[key].epsilon)]
         with self.console.phase("judging what was found"):
@@ -157,14 +155,19 @@ class Sweep:
         )
 
     def recommend(
-        self, shortlist: Shortlist, comparisons: Mapping[str, Comparison], openings: int, run_id: str
+        self,
+        shortlist: Shortlist,
+        confirmation: Confirmation,
+        comparisons: Mapping[str, Comparison],
+        openings: int,
+        run_id: str,
     ) -> tuple[dict[str, Recommendation], str]:
         """Each policy's recommendation, and when it was first made."""
         plan, study, dataset = self.plan, self.screening, self.engine.dataset
         source = Source(
             study=study.name,
             run_id=run_id,
-            smoothing=plan.smoothing[0],
+            smoothing=plan.bases[0],
             examples=len(dataset.splits["test"].labels),
             openings=openings,
             created="",
@@ -181,6 +184,7 @@ class Sweep:
             earlier_claims(study),
             shortlist.ties,
             incumbent,
+            confirmation.between,
         )
         tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
         note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])
@@ -235,10 +239,10 @@ class Sweep:
             alone = self.asked.fresh or (bool(openings_of(study)) and not self.asked.reopen)
             known = [] if alone else published_before(plan.policy, self.site, study.task.name, training)
             study.note(PUBLISHED, known)
-        low, high = plan.epsilon
-        points = [
+        (low, high), constant = plan.epsilon, {"drop": 1.0} if plan.dropping else {}
+        points: list[Point] = [
             point
-            for point in known
+            for point in ({**{key: one[key] for key in one if key != "drop"}, **constant} for one in known)
             if point.keys() == screening.control_point.keys() and low <= point["epsilon"] <= high
         ]
         for point in points:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sweeps.plan import Plan, short_digest
 from sweeps.studies import queries
-from sweeps.studies.design import planned
+from sweeps.studies.design import arms, planned
 from sweeps.studies.progress import STATES, kind_of
 from sweeps.studies.retrying_storage import RetryingStorage, StoreUnavailable
 from sweeps.task import Task
@@ -28,7 +28,10 @@ from tracking.records.point import Point, key_of
 RELEASE_SECONDS = 10.0
 """Longest wait for the database when trials are given back; later they are reaped."""
 OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
-SURPLUS, TAKEN, LOSSES = "surplus", "taken", "losses"
+SURPLUS, TAKEN, LOSSES, POINT = "surplus", "taken", "losses", "point"
+
+Arms = Mapping[str, tuple[str, tuple[float, float]]]
+"""See `sweeps.studies.design.arms`."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Study:
         for point in points:
             if key_of(point) not in known:
                 known.add(key_of(point))
-                self.study.enqueue_trial(dict(point), user_attrs={QUEUED: dict(point)})
+                self.study.enqueue_trial(values_at(point, arms(self.plan)), user_attrs={QUEUED: dict(point)})
 
     def ask(self, most: int) -> list[Trial]:
         """Up to `most` points to train now: queued ones first, then, where more than ε is tuned, new ones
@@ -129,9 +132,10 @@ class Study:
         self.reap()
         trials: list[Trial] = []
         while len(trials) < most and (asked := self.pop()) is not None:
-            point = {
-                name: drawn(asked, name, distribution) for name, distribution in self.space(asked).items()
-            }
+            values = {name: drawn(asked, name, one) for name, one in self.space(asked).items()}
+            point = asked.user_attrs.get(QUEUED) or point_at(values, arms(self.plan))
+            if point != asked.user_attrs.get(QUEUED):
+                asked.set_user_attr(POINT, point)
             if why := self.surplus(asked.number, point):
                 self.end(asked, TrialState.FAIL, {SURPLUS: why})
                 continue
@@ -193,9 +197,16 @@ class Study:
         """
         queued = trial.user_attrs.get(QUEUED, {})
         space: dict[str, FloatDistribution | CategoricalDistribution] = {}
-        for name, (low, high) in {"epsilon": self.plan.epsilon, **self.plan.ranges(self.task)}.items():
+        ranges = {"epsilon": self.plan.epsilon, **self.plan.ranges(self.task)}
+        if self.plan.dropping:
+            drops = [
+                drop for _, range_ in arms(self.plan).values() if range_ != (1.0, 1.0) for drop in range_
+            ]
+            ranges["drop"] = min(drops), max(drops)
+        for name, (low, high) in ranges.items():
             value = queued.get(name, low)
-            space[name] = FloatDistribution(min(low, value), max(high, value), log=name != "epsilon")
+            log = name in self.plan.tune
+            space[name] = FloatDistribution(min(low, value), max(high, value), log=log)
         if len(self.plan.smoothing) > 1:
             space["smoothing"] = CategoricalDistribution(self.plan.smoothing)
         return space
@@ -379,7 +390,32 @@ def point_of(trial: FrozenTrial) -> Point | None:
     """Point of a trial; None where it is not drawn yet, or the trial is surplus."""
     if SURPLUS in trial.user_attrs:
         return None
-    return dict(trial.user_attrs.get(QUEUED) or trial.params) or None
+    return dict(trial.user_attrs.get(QUEUED) or trial.user_attrs.get(POINT) or trial.params) or None
+
+
+def point_at(values: Mapping[str, Any], arms: Arms) -> Point:
+    """The point that values drawn by Optuna come to: the base of the smoothing where there are several, and
+    its drop, 1 where it has none.
+    """
+    name = values.get("smoothing", next(iter(arms)))
+    base, (low, high) = arms[name]
+    several = len({base for base, _ in arms.values()}) > 1
+    point = {key: value for key, value in values.items() if key not in ("smoothing", "drop")}
+    point |= {"smoothing": base} if several else {}
+    return point | ({"drop": min(max(values["drop"], low), high)} if "drop" in values else {})
+
+
+def values_at(point: Point, arms: Arms) -> dict[str, Any]:
+    """The values of Optuna's parameters at a point: among the smoothings, the first with its base and its
+    kind of drop.
+    """
+    values = dict(point)
+    if len(arms) > 1:
+        base = point.get("smoothing", next(iter(arms.values()))[0])
+        same = [name for name, (own, _) in arms.items() if own == base]
+        fits = [name for name in same if (arms[name][1][1] == 1) == (point.get("drop", 1.0) == 1)]
+        values["smoothing"] = (fits or same)[0]
+    return values
 
 
 def drawn(

@@ -28,7 +28,7 @@ from sweeps.training.engine import Engine, Shard
 from sweeps.training.execution import Execution, autotune_key, network, recall, remember
 from sweeps.training.member import Member
 from sweeps.training.population import EVALUATION_CHUNK
-from sweeps.training.smoothing_kinds import noise_of, uniform_over
+from sweeps.training.smoothing_kinds import bases, noise_of, uniform_over
 
 SERIAL = (nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
 """Modules whose members are trained one after another, see `is_serial`."""
@@ -107,7 +107,9 @@ def choose(
         remember(key, chosen)
     engine = replace(engine, execution=chosen)
     teach = cache(partial(teacher_of, engine))
-    return replace(engine, noises={name: noise_of(name, dataset, teach).to(device) for name in smoothings})
+    return replace(
+        engine, noises={name: noise_of(name, dataset, teach).to(device) for name in bases(smoothings)}
+    )
 
 
 def kind_of(module: nn.Module) -> ExecutionKind:

@@ -41,6 +41,8 @@ class Loss:
     ):
         self.kind, self.schedule = noise.loss, noise.schedule
         self.epsilon = torch.tensor([member.epsilon for member in members], device=device)
+        drops = [member.drop for member in members]
+        self.drop = None if min(drops) == 1 else torch.tensor(drops, device=device)
         self.places = torch.tensor(places, device=device)
         self.means = means if noise.online else None
         self.table = None if noise.uniform else noise.table.to(device, torch.float32)
@@ -59,6 +61,8 @@ class Loss:
         strength = (
             self.epsilon if self.schedule == "constant" else self.epsilon * at_strength(self.schedule, share)
         )
+        if self.drop is not None:
+            strength = torch.where(share < self.drop, strength, 0)
         if self.kind != "cross_entropy":
             return ALTERNATIVES[self.kind](logits, labels, strength, ignore_index=ignored, reduction="mean")
         table, each = self.table, None

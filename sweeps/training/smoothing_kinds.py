@@ -3,6 +3,9 @@
 A name is `kind`, `kind:FILE` or either with `@schedule`: `uniform`, `table:likely.npy`, `online@decay`. Files
 hold numbers, as .npy or as .csv without a header. A kind is a function here with the decorator `kind`, or a
 distribution registered in `lscal.smoothing`.
+
+With `@drop` ε falls to 0 at once after a share of the training, which is tuned beside ε: in 0.1 to 0.6, in
+LOW to HIGH with `@drop:LOW-HIGH`, and not at all with `@drop:SHARE`.
 """
 
 import hashlib
@@ -27,6 +30,9 @@ SUFFIXES = (".npy", ".csv")
 LossName = Literal["cross_entropy", "margin", "confidence_penalty"]
 ScheduleName = Literal["constant", "decay", "warm_up"]
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+DROP = "drop"
+DROPS = (0.1, 0.6)
+"""The shares of the training after which ε falls to 0 that are tried, where none are given."""
 STRENGTHS = ("margin", "confidence_penalty")
 """Kinds of which ε is the strength of another loss, and no mass."""
 LARGEST = 2048
@@ -214,20 +220,33 @@ def confidence_penalty(dataset: Dataset, _: Numbers | None, __: Teach) -> Smooth
 
 @dataclass(frozen=True)
 class Name:
-    """A smoothing's name in its parts."""
+    """A smoothing's name in its parts.
+
+    Attributes:
+        base: the name without a drop: all that a member's table depends on.
+        drops: the lowest and the highest share of the training after which ε is 0; both 1 where it never is.
+    """
 
     kind: str
     file: str | None
     schedule: ScheduleName
+    base: str
+    drops: tuple[float, float] = (1.0, 1.0)
 
 
 def parsed(name: str) -> Name:
     """The parts of a name. Errors: WrongInput for one that is not allowed; a file is not looked at."""
-    rest, at, schedule = name.rpartition("@")
+    rest, at, after = name.rpartition("@")
+    schedule: ScheduleName = "constant"
+    base, drops = name, (1.0, 1.0)
     if not at or name.endswith(SUFFIXES):
-        rest, schedule = name, "constant"
-    elif schedule not in SCHEDULES:
-        raise unknown("schedule of ε", schedule, SCHEDULES)
+        rest = name
+    elif after.partition(":")[0] == DROP:
+        base, drops = rest, drops_of(name, after)
+    elif after in SCHEDULES:
+        schedule = next(one for one in SCHEDULES if one == after)
+    else:
+        raise unknown("schedule of ε", after, (*SCHEDULES, DROP))
     kind_of, colon, file = rest.partition(":")
     if kind_of not in KINDS and kind_of not in DISTRIBUTIONS:
         raise unknown("smoothing", kind_of, {*KINDS, *DISTRIBUTIONS})
@@ -243,7 +262,33 @@ def parsed(name: str) -> Name:
             f"the file of smoothing {name!r} is {file!r}; allowed are .npy, and .csv of numbers without a"
             " header."
         )
-    return Name(kind_of, file or None, next(one for one in SCHEDULES if one == schedule))
+    return Name(kind_of, file or None, schedule, base, drops)
+
+
+def drops_of(name: str, text: str) -> tuple[float, float]:
+    """The shares in `drop`, `drop:SHARE` or `drop:LOW-HIGH`. Errors: WrongInput."""
+    _, colon, shares = text.partition(":")
+    try:
+        found = [float(share) for share in shares.split("-")] if colon else [*DROPS]
+    except ValueError:
+        found = []
+    low, high = (found[0], found[-1]) if len(found) in (1, 2) else (0.0, 0.0)
+    if not 0 < low <= high < 1:
+        raise WrongInput(
+            f"smoothing {name!r} drops ε after {shares!r} of the training; allowed are @drop, @drop:SHARE and"
+            " @drop:LOW-HIGH, shares between 0 and 1, such as @drop:0.3."
+        )
+    return low, high
+
+
+def bases(names: Iterable[str]) -> tuple[str, ...]:
+    """The smoothings that names come to apart from when ε falls to 0, each once."""
+    return tuple(dict.fromkeys(parsed(name).base for name in names))
+
+
+def dropping(names: Iterable[str]) -> bool:
+    """Whether any of the names lets ε fall to 0."""
+    return any(parsed(name).drops != (1.0, 1.0) for name in names)
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:

@@ -188,7 +188,7 @@ class Worker:
             progress(epochs)
 
         seeds = study.seeds
-        smoothing = study.plan.smoothing[0]
+        smoothing = study.plan.bases[0]
         members = {
             study.uid(trial): [member_of(study.task, smoothing, trial.point, seed) for seed in seeds]
             for trial in trials
@@ -364,6 +364,7 @@ def member_of(task: Task, smoothing: str, point: Point, seed: int) -> Member:
         weight_decay=point.get("weight_decay", recipe.weight_decay),
         smoothing=point.get("smoothing", smoothing),
         clip=math.inf if recipe.clip is None else recipe.clip,
+        drop=point.get("drop", 1.0),
     )
 
 

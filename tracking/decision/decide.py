@@ -1,16 +1,24 @@
 """Decide: what every policy recommends, with all claims counted together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tracking.decision.holm import holm, weights
-from tracking.decision.policies import INCUMBENT, by
+from tracking.decision.policies import DROPPED, INCUMBENT, by, own
 from tracking.decision.recommend import Source, recommend
+from tracking.decision.targets import TARGETS, effect_on
 from tracking.decision.terms import Terms
 from tracking.numbers import epsilon as spoken
 from tracking.records.comparison import Claim, Comparison
+from tracking.records.outcome import Interval
 from tracking.records.point import Point, key_of
-from tracking.records.recommendation import Recommendation
+from tracking.records.recommendation import Preferred, Recommendation
+
+Between = Callable[[str, str, str], Interval | None]
+"""The paired difference on *test* of one point, by key, less another, in a metric; None where it is not
+known.
+"""
+TARGET_OF = {target.metric: target for target in TARGETS}
 
 
 def claimed(chosen: Mapping[str, Point], found: Mapping[str, Comparison], terms: Terms) -> list[Claim]:
@@ -40,8 +48,8 @@ def accepted(
     }
     family = {claim: found[name].claims[claim[1]].p for name, claim in claims.items()}
     family |= {("an earlier opening", str(place)): p for place, p in enumerate(earlier)}
-    own = {claims[name] for name in (terms.policy, INCUMBENT) if name in claims}
-    verdicts = holm(family, weights(family, own, openings))
+    own_claims = {claim for name, claim in claims.items() if own(name, terms)}
+    verdicts = holm(family, weights(family, own_claims, openings))
     return {name: verdicts[claim] for name, claim in claims.items()}
 
 
@@ -54,10 +62,12 @@ def decide(
     earlier: Sequence[float] = (),
     tied: Mapping[str, tuple[float, float]] | None = None,
     incumbent: Point | None = None,
+    between: Between = lambda *_: None,
 ) -> dict[str, Recommendation]:
-    """What each policy recommends.
+    """What each policy recommends: with a constant ε, and beside it, where that was tried, with one that falls
+    to 0 (`Recommendation.dropped`).
 
-    `chosen` holds each policy's candidate, `found` the confirmed points by key, without those that diverged;
+    `chosen` holds each policy's candidates, see `policies.ties`; `found` the confirmed points by key, without those that diverged;
     `control` is the key of ε = 0. `earlier` as in `accepted`; `tied` holds, for each policy that has one, the
     lowest and highest ε that the screening cannot tell apart. `incumbent` is an ε that is published for the
     same data and recipe, and among those of the plan's policy; see `stable`.
@@ -81,13 +91,38 @@ def decide(
             taken.get(name, False),
             terms,
             source,
-            ranges.get(policy),
+            ranges.get(name, ranges.get(policy)),
         )
 
-    decided = {name: judge(name, point) for name, point in chosen.items()}
+    judged = {name: judge(name, point) for name, point in chosen.items()}
+    decided = {name: one for name, one in judged.items() if not name.endswith(DROPPED)}
     if incumbent is not None and INCUMBENT in finalists:
         decided[terms.policy] = stable(decided[terms.policy], judge(INCUMBENT, incumbent))
-    return decided
+    return {
+        name: (beside(one, judged[name + DROPPED], terms, between) if name + DROPPED in judged else one)
+        for name, one in decided.items()
+    }
+
+
+def beside(
+    constant: Recommendation, dropped: Recommendation, terms: Terms, between: Between
+) -> Recommendation:
+    """A policy's recommendation with both schedules. Where both are adopted, the dropped one is preferred
+    unless it is worse than the constant one in what the policy claims, by more than the effect of interest.
+    """
+    apart = None
+    if dropped.epsilon == 0:
+        preferred: Preferred = "constant"
+    elif constant.epsilon == 0:
+        preferred = "dropped"
+    else:
+        target = TARGET_OF[dropped.claimed]
+        apart = between(key_of(dropped.point), key_of(constant.point), target.metric)
+        worse = apart is not None and max(target.sign * apart.low, target.sign * apart.high) < -effect_on(
+            target, terms
+        )
+        preferred = "constant" if worse else "dropped"
+    return replace(constant, dropped=dropped, preferred=preferred, apart=apart)
 
 
 def stable(chosen: Recommendation, published: Recommendation) -> Recommendation:

@@ -40,7 +40,7 @@ import numpy.typing as npt
 
 from tracking.records.evidence import Band
 from tracking.records.outcome import Outcome
-from tracking.records.point import Point
+from tracking.records.point import Point, drop_of
 
 Array = npt.NDArray[np.float64]
 
@@ -107,18 +107,24 @@ class Space:
         numbers: name -> range over the trials; a number below it is taken for its lower end: 0 has no
             logarithm.
         words: name -> the texts that occur.
+        drops: the range of the shares after which ε falls to 0, over the trials where it does; None where it
+            never does, and where no other trial has a constant ε that it could be told from.
     """
 
     low: float
     high: float
     numbers: Mapping[str, tuple[float, float]]
     words: Mapping[str, tuple[str, ...]]
+    drops: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, points: Sequence[Mapping[str, Any]], low: float, high: float) -> Self:
         """The space that trials span; a name with the same value in all of them is no dimension."""
+        drops = [drop for point in points if point["epsilon"] != 0 and (drop := drop_of(point)) < 1]
         varied = sorted(
-            name for name in points[0] if name != "epsilon" and len({point[name] for point in points}) > 1
+            name
+            for name in points[0]
+            if name not in ("epsilon", "drop") and len({point[name] for point in points}) > 1
         )
         values = {name: sorted({point[name] for point in points}) for name in varied}
         words = {name: tuple(found) for name, found in values.items() if isinstance(found[0], str)}
@@ -126,16 +132,17 @@ class Space:
         for name in (name for name in varied if name not in words):
             positive = [value for value in values[name] if value > 0]
             numbers[name] = (min(positive) / (1 if len(positive) == len(values[name]) else 10), max(positive))
-        return cls(low, high, numbers, words)
+        return cls(low, high, numbers, words, (min(drops), max(drops)) if drops else None)
 
     @property
     def tuned(self) -> bool:
-        """Whether anything beside ε is tuned."""
+        """Whether anything beside ε and its drop is tuned."""
         return bool(self.numbers or self.words)
 
     def coordinates(self, points: Sequence[Mapping[str, Any]]) -> Coordinates:
-        """Points as numbers: a range has length 1, two different words are 1 apart; smoothings only where ε
-        gives them something to share.
+        """Points as numbers: a range has length 1, two different words are 1 apart, and so are a constant ε
+        and one that falls to 0 as late as any; smoothings and drops only where ε gives them something to
+        share.
         """
         columns = [
             [math.log(max(point[name], low) / low) / math.log(high / low) for point in points]
@@ -148,6 +155,13 @@ class Space:
             columns += [
                 [(point[name] == word) * own for point, own in zip(points, size, strict=True)]
                 for word in words
+            ]
+        if self.drops is not None:
+            first, last = self.drops
+            shares = np.array([drop_of(point) for point in points])
+            columns += [
+                mass * (np.minimum(shares, last) - first) / ((last - first) or 1.0),
+                mass * (shares == 1),
             ]
         return Coordinates(
             epsilon,
@@ -287,16 +301,16 @@ class Fit:
         squares = own[:-1] + own[-1] - 2 * covariance[:-1, -1]
         return Shift(mean[:-1] - mean[-1], np.sqrt(squares.clip(min=0.0)))
 
-    def band(self, grid: Sequence[float]) -> Band:
+    def band(self, grid: Sequence[float], drop: float = 1.0) -> Band:
         """The mean, and the shift to ε = 0, at values of ε with 95 % bands; where more is tuned, along the
-        `profile`.
+        `profile`. ε falls to 0 after the share `drop` of the training.
 
         The band of the mean is for other seeds: the posterior variance and that of the mean seed effect, with
         Satterthwaite's (1946) degrees of freedom. In that of the shift the seed effects cancel.
         """
         from scipy.special import stdtrit  # a fifth of a second to import
 
-        *points, control = self.profile([*grid, 0.0])
+        *points, control = self.profile([*grid, 0.0], drop)
         mean, covariance = self.posterior(points)
         own = covariance.diagonal().clip(min=0.0)
         total = own + self.level_variance
@@ -309,16 +323,23 @@ class Fit:
         rows = (mean, mean - reach, mean + reach, shift, shift - away, shift + away)
         return Band(tuple(grid), *(tuple(row.tolist()) for row in rows))
 
-    def profile(self, grid: Sequence[float]) -> list[Point]:
-        """At each ε the other tuned values where the fit is best, see `goodness`; where ε alone is tuned, ε
-        alone differs.
+    def profile(self, grid: Sequence[float], drop: float = 1.0) -> list[Point]:
+        """At each ε, falling to 0 after the share `drop`, the other tuned values where the fit is best, see
+        `goodness`; where ε alone is tuned, ε alone differs.
 
         They are sought among those of the trials and 64 more, which fill what the trials span. The best of
         many fitted values flatters a little, at ε = 0 as elsewhere.
         """
-        rest = [{name: value for name, value in point.items() if name != "epsilon"} for point in self.points]
+        kept = {"drop": drop} if "drop" in self.points[0] else {}
+        rest = [
+            {**{name: value for name, value in point.items() if name != "epsilon"}, **kept}
+            for point in self.points
+        ]
         rest = rest + [rest[0] | row for row in self.space.drawn(DRAWN)] if self.space.tuned else rest[:1]
-        candidates = [[{"epsilon": epsilon, **row} for row in rest] for epsilon in grid]
+        candidates = [
+            [{"epsilon": epsilon, **row, **({"drop": 1.0} if kept and epsilon == 0 else {})} for row in rest]
+            for epsilon in grid
+        ]
         values = self.mean([point for row in candidates for point in row]).reshape(len(grid), len(rest))
         return [
             row[index] for row, index in zip(candidates, goodness(self.metric, values).argmax(1), strict=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tracking.decision.decide import decide
-from tracking.decision.policies import POLICIES
+from tracking.decision.policies import POLICIES, ties
 from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.decision.sequential import claim
@@ -14,7 +14,7 @@ from tracking.decision.targets import TARGETS
 from tracking.decision.terms import Terms
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Interval, Outcome, spread
-from tracking.records.point import Point, key_of
+from tracking.records.point import Point, drop_of, key_of
 from tracking.records.recommendation import Recommendation
 
 
@@ -56,10 +56,16 @@ def decide_on(
         for name, policy in POLICIES.items()
         if all(f"select/{metric}" in first.metrics for metric in needs(name, policy.target.metric))
     ]
-    chosen = {name: nearest(POLICIES[name].choose(screening, terms), confirmed) for name in able}
+    tied = ties(screening, terms, able)
+    chosen = {name: nearest(screening.point_at(tie), confirmed) for name, tie in tied.items()}
     found = {key_of(one.point): compare(one, control) for one in confirmed}
     examples = sum(control.bins["test"].count) // len(control.seeds) if "test" in control.bins else 0
-    ties = {name: POLICIES[name].tie(screening, terms) for name in able}
+    by_key = {key_of(one.point): one for one in confirmed}
+
+    def between(key: str, other: str, metric: str) -> Interval | None:
+        values = by_key[key].differences(f"test/{metric}", by_key[other])
+        return interval(values, "test" in control.bins)
+
     source = Source(
         first.study, None, "uniform", examples, 1, control.finished, control.calibrate_examples or None
     )
@@ -69,7 +75,8 @@ def decide_on(
         key_of(control.point),
         terms,
         source,
-        tied={name: (tie.low, tie.high) for name, tie in ties.items()},
+        tied={name: (tie.low, tie.high) for name, tie in tied.items()},
+        between=between,
     )
 
 
@@ -80,11 +87,19 @@ def needs(name: str, target: str) -> set[str]:
 
 
 def nearest(point: Point, confirmed: Sequence[Outcome]) -> Point:
-    """The confirmed point nearest in ε; ε = 0 stays ε = 0, and is nobody's neighbour."""
-    same = [one for one in confirmed if (one.epsilon == 0) == (point["epsilon"] == 0)] or [
-        one for one in confirmed if one.epsilon == 0
-    ]
-    return min(same, key=lambda one: abs(one.epsilon - point["epsilon"])).point
+    """The confirmed point of the same schedule nearest in ε, and then in its drop; ε = 0 stays ε = 0, and is
+    nobody's neighbour.
+    """
+
+    def alike(one: Outcome) -> bool:
+        if point["epsilon"] == 0 or one.epsilon == 0:
+            return bool(one.epsilon == point["epsilon"])
+        return (drop_of(one.point) < 1) == (drop_of(point) < 1)
+
+    same = [one for one in confirmed if alike(one)] or [one for one in confirmed if one.epsilon == 0]
+    return min(
+        same, key=lambda one: (abs(one.epsilon - point["epsilon"]), abs(drop_of(one.point) - drop_of(point)))
+    ).point
 
 
 def compare(outcome: Outcome, control: Outcome) -> Comparison:

@@ -9,14 +9,22 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from tracking.decision.conditions import condition, remedy, tolerance_remedy
-from tracking.decision.screening import Screening
-from tracking.decision.targets import ACCURACY, BLEU, COST, NLL, RANKING, Target
+from tracking.decision.screening import Schedule, Screening, Tie
+from tracking.decision.targets import ACCURACY, BLEU, COST, NLL, RANKING, RAW_NLL, Target
 from tracking.decision.terms import Terms
-from tracking.decision.tie import Find, among_harmless, among_honest, cheapest, most_accurate, most_probable
+from tracking.decision.tie import (
+    Find,
+    among_harmless,
+    among_honest,
+    cheapest,
+    most_accurate,
+    most_honest,
+    most_probable,
+)
 from tracking.numbers import points, relative
 from tracking.records.comparison import Comparison
 from tracking.records.point import Point
@@ -36,10 +44,6 @@ class Policy:
     target: Target
     judge: Judge
 
-    def choose(self, screening: Screening, terms: Terms) -> Point:
-        """Its candidate."""
-        return screening.point_at(self.tie(screening, terms).epsilon)
-
     def aim(self, comparison: Comparison) -> Target:
         """What it claims of a confirmed point: where translations were measured, BLEU stands for accuracy."""
         return BLEU if self.target == ACCURACY and BLEU.metric in comparison.estimates else self.target
@@ -52,6 +56,10 @@ INCUMBENT = "the published ε"
 """Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its
 own candidate.
 """
+
+
+DROPPED = "@drop"
+"""Behind a policy's name, its candidate whose ε falls to 0 while training goes on."""
 
 
 def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
@@ -147,6 +155,29 @@ def calibrated(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ..
     return ()
 
 
+@policy(tie=most_honest, target=RAW_NLL)
+def honest(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
+    """For teams that cannot recalibrate, and care for confidence more than for tenths of accuracy: the lowest
+    NLL as it is, where accuracy is not worse by more than the effect of interest.
+    """
+    accuracy = comparison.difference("accuracy")
+    kept = accuracy.low > -terms.effect
+    return (
+        condition(
+            "accuracy kept",
+            accuracy,
+            bound=accuracy.low,
+            threshold=-terms.effect,
+            met=kept,
+            sentence=(
+                f"accuracy changes by {points(accuracy.value)}, at least {points(accuracy.low)} (tolerated:"
+                f" above {points(-terms.effect)})"
+            ),
+            remedy="" if kept else remedy(comparison.differences["accuracy"], comparison, -terms.effect, 1),
+        ),
+    )
+
+
 @policy(tie=cheapest, target=COST)
 def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """The least expected cost at the plan's prices of a wrong decision, a review and a right one."""
@@ -154,23 +185,29 @@ def utility(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
 
 
 def by(name: str, terms: Terms) -> Policy:
-    """The policy of a name; the incumbent is judged by the plan's own."""
-    return POLICIES[terms.policy if name == INCUMBENT else name]
+    """The policy of a candidate's name; the incumbent is judged by the plan's own."""
+    return POLICIES[terms.policy if name == INCUMBENT else name.removesuffix(DROPPED)]
+
+
+def own(name: str, terms: Terms) -> bool:
+    """Whether a candidate is one of the plan's policy."""
+    return by(name, terms).name == terms.policy
+
+
+def ties(screening: Screening, terms: Terms, among: Collection[str] = POLICIES) -> dict[str, Tie]:
+    """What the candidates of some policies stand for, chosen by the screening trials alone: by the policy's own
+    criteria they cannot be told apart. Under a policy's name for a constant ε, with `DROPPED` behind it for
+    one that falls to 0.
+    """
+    suffixes: dict[Schedule, str] = {"constant": "", "drop": DROPPED}
+    return {
+        name + suffixes[schedule]: entry.tie(screening.on(schedule), terms)
+        for schedule in screening.schedules
+        for name, entry in POLICIES.items()
+        if name in among
+    }
 
 
 def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
-    """Each policy's candidate by its name, chosen by the screening trials alone."""
-    return {name: entry.choose(screening, terms) for name, entry in POLICIES.items()}
-
-
-def tied(screening: Screening, terms: Terms) -> dict[str, tuple[float, float]]:
-    """The lowest and the highest ε of those that each policy's candidate stands for: by the policy's own
-    criteria they cannot be told apart.
-    """
-    ties = {name: entry.tie(screening, terms) for name, entry in POLICIES.items()}
-    return {name: (tie.low, tie.high) for name, tie in ties.items()}
-
-
-def in_tie(screening: Screening, terms: Terms, policy: str, epsilon: float) -> bool:
-    """Whether an ε is one of those that a policy's candidate stands for."""
-    return epsilon in POLICIES[policy].tie(screening, terms)
+    """Each policy's candidates, by the names of `ties`."""
+    return {name: screening.point_at(tie) for name, tie in ties(screening, terms).items()}

@@ -12,7 +12,7 @@ from tracking.decision.verdict import verdict
 from tracking.numbers import epsilon as spoken
 from tracking.records.comparison import Comparison, Verdict
 from tracking.records.outcome import Interval, Outcome
-from tracking.records.point import Point
+from tracking.records.point import Point, drop_of, until
 from tracking.records.recommendation import ANSWERED, Condition, Recommendation
 
 
@@ -76,10 +76,10 @@ def recommend(
         task=adopted.outcome.task,
         epsilon=adopted.epsilon,
         epsilon_wrong_classes=adopted.epsilon * (classes - 1) / classes,
-        smoothing=adopted.outcome.point.get("smoothing", source.smoothing),
+        smoothing=smoothing_of(adopted.outcome.point, source.smoothing),
         point=dict(adopted.outcome.point),
         policy=name,
-        reason=reason(name, epsilon, conditions, adopted, terms, source),
+        reason=reason(name, candidate, conditions, adopted, terms, source),
         accuracy=adopted.estimates["accuracy"],
         ece=adopted.estimates["ece"],
         ece_calibrated=adopted.estimates["ece_calibrated"],
@@ -109,6 +109,12 @@ def recommend(
     )
 
 
+def smoothing_of(point: Point, base: str) -> str:
+    """The name of a point's smoothing, with its drop; `base` is what it is where the point does not say."""
+    name, drop = str(point.get("smoothing", base)), drop_of(point)
+    return name if drop == 1 else f"{name}@drop:{drop:g}"
+
+
 def answered(values: Mapping[str, Interval]) -> dict[str, Interval]:
     """Those of some metrics that a recommendation carries."""
     return {metric: values[metric] for metric in ANSWERED if metric in values}
@@ -121,7 +127,7 @@ def changes(comparison: Comparison) -> dict[str, Interval]:
 
 def reason(
     name: str,
-    epsilon: float,
+    candidate: Point,
     conditions: Sequence[Condition],
     adopted: Comparison,
     terms: Terms,
@@ -129,16 +135,17 @@ def reason(
 ) -> str:
     """Why a policy recommends what it does, in sentences."""
     failed = [one for one in conditions if not one.met]
-    if epsilon == 0:
+    named = " ".join(filter(None, (f"ε = {spoken(candidate['epsilon'])}", until(drop_of(candidate)))))
+    if candidate["epsilon"] == 0:
         noun = POLICIES[name].target.noun
         other = f"By the smooth fit through all trials, no other ε promised a better {noun}."
         told = UNPROMISING.get(name, other)
     elif not conditions:
-        told = f"The candidate ε = {spoken(epsilon)} is not adopted: with fresh seeds its training diverged."
+        told = f"The candidate {named} is not adopted: with fresh seeds its training diverged."
     else:
         verdict = "not adopted" if failed else "adopted"
         sentences = "; ".join(one.sentence for one in failed or conditions)
-        told = f"The candidate ε = {spoken(epsilon)} is {verdict}: {sentences}."
+        told = f"The candidate {named} is {verdict}: {sentences}."
     examples = adopted.outcome.calibrate_examples
     if name == "utility" and (why := terms.prices.why_reviewed(adopted.coverage, examples)):
         told += f" {why}"

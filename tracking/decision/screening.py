@@ -3,9 +3,11 @@ accuracy on *calibrate* as well.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +16,20 @@ from tracking.decision.fit import Fit
 from tracking.decision.prices import Prices
 from tracking.records.evidence import BANDED, Band, Surface
 from tracking.records.outcome import Outcome, screened
-from tracking.records.point import Point
+from tracking.records.point import Point, drop_of
 
 STEPS = 40
 """Steps of the grid over the range of ε: hundredths in the default range."""
 
 COLUMNS, ROWS = 20, 9
-"""About how many ε, and values of another number, a surface has."""
+"""About how many ε, and values of another number, a surface has; so many ε, too, at each share of a drop."""
+SHARES = tuple(tenth / 10 for tenth in range(1, 10))
+"""The shares of the training after which ε may fall to 0 in a candidate."""
+BESIDE = 0.05
+"""How far beyond the earliest and the latest drop of the trials that may be."""
+
+Schedule = Literal["constant", "drop"]
+"""Whether ε holds to the end of the training, or falls to 0 before."""
 
 SHORT = (0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)))
 """What a candidate is moved to, and below 0 their mirror images: more digits would suggest a precision that
@@ -38,11 +47,13 @@ class Tie:
 
     Attributes:
         epsilon: the candidate, one of them.
+        drop: the share of the training after which ε is 0, for all of them; 1 where it is constant.
     """
 
     low: float
     high: float
     epsilon: float
+    drop: float = 1.0
 
     def __contains__(self, epsilon: float) -> bool:
         """Whether an ε is among them."""
@@ -50,7 +61,11 @@ class Tie:
 
 
 class Screening:
-    """The evidence for choosing candidates. They are chosen from a grid over ε, not from the trials alone."""
+    """The evidence for choosing candidates. They are chosen from a grid over ε, not from the trials alone.
+
+    Trials with a constant ε and with one that falls to 0 are fitted together; candidates are chosen among
+    those of one `schedule`.
+    """
 
     def __init__(
         self,
@@ -65,7 +80,40 @@ class Screening:
         """
         self.outcomes = [priced(outcome, prices) for outcome in outcomes]
         self.control, self.span, self.dropped = control, span, tuple(dropped)
+        self.schedule: Schedule = "constant"
         self.fit = cache(self.fitted)
+
+    def on(self, schedule: Schedule) -> "Screening":
+        """The same evidence, for candidates of a schedule."""
+        found = copy(self)
+        for name in ("grid", "epsilons", "control_point", "points", "shares"):
+            found.__dict__.pop(name, None)
+        found.schedule = schedule
+        return found
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The schedules that trials had, `constant` first, which is always there."""
+        drops = any(outcome.epsilon != 0 and drop_of(outcome.point) < 1 for outcome in self.outcomes)
+        return ("constant", "drop") if drops else ("constant",)
+
+    @cached_property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of the training after which ε is 0 in a candidate: 1 where it is constant; else tenths in
+        the range of the trials.
+        """
+        drops = [drop_of(outcome.point) for outcome in self.outcomes if self.tried(outcome)]
+        if self.schedule == "constant" or not drops:
+            return (1.0,)
+        low, high = min(drops), max(drops)
+        if low == high:
+            return (low,)
+        inside = tuple(share for share in SHARES if low - BESIDE <= share <= high + BESIDE)
+        return inside or (round((low + high) / 2, 3),)
+
+    def tried(self, outcome: Outcome) -> bool:
+        """Whether a trial has this schedule, and an ε other than 0, where all schedules are the same."""
+        return outcome.epsilon != 0 and (drop_of(outcome.point) < 1) == (self.schedule == "drop")
 
     def fitted(self, metric: str) -> Fit:
         """The smooth fit of a metric on *select*; of accuracy on *select* and *calibrate* together."""
@@ -74,9 +122,9 @@ class Screening:
     @cached_property
     def grid(self) -> tuple[float, ...]:
         """Values of ε: 0, and even steps over the range."""
-        low, high = self.span
+        (low, high), steps = self.span, STEPS if self.schedule == "constant" else COLUMNS
         return tuple(
-            sorted({0.0, *(round(low + (high - low) * step / STEPS, 6) for step in range(STEPS + 1))})
+            sorted({0.0, *(round(low + (high - low) * step / steps, 6) for step in range(steps + 1))})
         )
 
     @cached_property
@@ -84,8 +132,8 @@ class Screening:
         """The ε that may become a candidate: of the grid those no further from a finished trial than from a
         dropped one, and 0.
         """
-        finished = [outcome.epsilon for outcome in self.outcomes]
-        dropped = [outcome.epsilon for outcome in self.dropped]
+        finished = [0.0, *(outcome.epsilon for outcome in self.outcomes if self.tried(outcome))]
+        dropped = [outcome.epsilon for outcome in self.dropped if self.tried(outcome)]
 
         def known(epsilon: float) -> bool:
             nearest = min(abs(epsilon - other) for other in finished)
@@ -119,7 +167,8 @@ class Screening:
             (epsilon for epsilon in self.epsilons if epsilon != 0),
             key=lambda epsilon: (abs(epsilon), -epsilon),
         )
-        return [self.control_point, *self.fit("accuracy").profile(others)]
+        by_share = [self.fit("accuracy").profile(others, share) for share in self.shares]
+        return [self.control_point, *(point for row in zip(*by_share, strict=True) for point in row)]
 
     def value(self, metric: str, point: Point) -> float:
         """The fitted value of a metric at a point."""
@@ -138,9 +187,11 @@ class Screening:
             return points[0]
         return points[highest(sign * self.fit(metric).mean(points))]
 
-    def point_at(self, epsilon: float) -> Point:
-        """The point with an ε: where more is tuned, with what is best for accuracy there."""
-        return self.control_point if epsilon == 0 else self.fit("accuracy").profile([epsilon])[0]
+    def point_at(self, tie: Tie) -> Point:
+        """The point that stands for a tie: where more is tuned, with what is best for accuracy there."""
+        if tie.epsilon == 0:
+            return self.control_point
+        return self.fit("accuracy").profile([tie.epsilon], tie.drop)[0]
 
     def tie(self, metric: str, sign: int, allowed: Allowed | None = None, *, cautious: bool = False) -> Tie:
         """What cannot be told apart from the best by a metric of which more is better (`sign` 1) or less
@@ -156,6 +207,9 @@ class Screening:
         the middle of the tie on the scale of √ε, moved to a short value of the tie (`shortened`); and ε = 0
         wherever that is within one standard error of the best, as no other has shown anything then: the tie
         is that around ε = 0.
+
+        Where ε falls to 0, the tie is at one share of the training: that of the best; if `cautious`, the
+        middle of the shares around it at which some point is within one standard error of the best.
         """
         points = self.points
         if len(points) == 1:
@@ -167,23 +221,40 @@ class Screening:
         values = sign * fit.mean(points)
         best = highest(values)
         error = float(fit.shift([points[best]], self.control_point).error[0])
-        top = float(points[best]["epsilon"])
-        behind = {
-            float(point["epsilon"]): float(values[best] - value)
-            for point, value in zip(points, values, strict=True)
-        }
-        near = {epsilon for epsilon, lost in behind.items() if lost <= error}
+        behind = values[best] - values
+        drop, at = drop_of(points[best]), best
+        if points[best]["epsilon"] != 0 and len(self.shares) > 1:
+            if cautious:
+                near_shares = {
+                    drop_of(point) for point, lost in zip(points, behind, strict=True) if lost <= error
+                }
+                around = stretch(self.shares, drop, near_shares)
+                drop = around[(len(around) - 1) // 2]
+            kept = [
+                row for row, point in enumerate(points) if point["epsilon"] == 0 or drop_of(point) == drop
+            ]
+            points, values, behind = [points[row] for row in kept], values[kept], behind[kept]
+            at = highest(values)
+        top = float(points[at]["epsilon"])
+        near = {float(point["epsilon"]) for point, lost in zip(points, behind, strict=True) if lost <= error}
         named = 0.0 if cautious and 0 in near else top
         tied = stretch(self.grid, named, near)
         if cautious and named != 0:
             named = shortened(middle(tied[0], tied[-1]), tied, self.span)
-        return Tie(tied[0], tied[-1], named)
+        return Tie(tied[0], tied[-1], named, drop if named != 0 else 1.0)
 
     def bands(self) -> dict[str, Band]:
-        """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end."""
-        if len(self.outcomes) == 1:
+        """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end. Where ε
+        falls to 0, at the most accurate share.
+        """
+        if len(self.points) == 1:
             return {}
-        return {metric: self.fit(metric).band(self.grid) for metric in BANDED}
+        drop = 1.0 if self.schedule == "constant" else drop_of(self.points[1:][self.most_accurate()])
+        return {metric: self.fit(metric).band(self.grid, drop) for metric in BANDED}
+
+    def most_accurate(self) -> int:
+        """The place of the point with the highest fitted accuracy, ε = 0 left out."""
+        return highest(self.fit("accuracy").mean(self.points[1:]))
 
     def surfaces(self) -> dict[str, Surface]:
         """Accuracy over ε and each number that is tuned beside it; what else is tuned has the values of the

@@ -30,13 +30,16 @@ BLEU = Target("bleu", "BLEU", 1, 100, "")
 NLL = Target("nll_calibrated", "NLL after temperature", -1, 1, "")
 
 
+RAW_NLL = Target("nll", "NLL without recalibration", -1, 1, "")
+
+
 COST = Target("cost", "expected cost", -1, 1, "")
 
 
 RANKING = Target("aurc_calibrated", "AURC after temperature", -1, 100, " %", relative=True)
 
 
-TARGETS = (ACCURACY, BLEU, NLL, COST, RANKING)
+TARGETS = (ACCURACY, BLEU, NLL, RAW_NLL, COST, RANKING)
 """What is tested at every look of the confirmation."""
 
 

@@ -60,6 +60,11 @@ def most_probable(screening: Screening, _: Terms) -> Tie:
     return screening.tie("nll_calibrated", -1)
 
 
+def most_honest(screening: Screening, _: Terms) -> Tie:
+    """The lowest fitted NLL without recalibration, and what cannot be told apart from it."""
+    return screening.tie("nll", -1)
+
+
 def cheapest(screening: Screening, _: Terms) -> Tie:
     """The least fitted cost, each trial at the coverage that is cheapest on *calibrate*, and what cannot be
     told apart from it.

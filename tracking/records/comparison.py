@@ -11,7 +11,7 @@ Verdict = Literal["better", "worse", "practically the same", "not known"]
 """What a paired difference to ε = 0 says; `tracking.decision.verdict` gives it."""
 
 
-ABOUT_DIFFERENCE = ("bleu", "accuracy", "nll_calibrated", "cost")
+ABOUT_DIFFERENCE = ("bleu", "accuracy", "nll_calibrated", "nll", "cost")
 """Metrics whose claim is about the difference itself; that of others is about the difference as a share of
 the value at ε = 0.
 """
@@ -46,7 +46,7 @@ class Comparison:
         estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …, `cost`) -> interval.
         differences: metric -> paired difference to ε = 0; all zero for ε = 0 itself.
         relative: metric -> that difference as a share of the value at ε = 0.
-        claims: metric (`accuracy`, `nll_calibrated`, `cost`) -> the claim that it is better than at ε = 0;
+        claims: metric (`accuracy`, `nll_calibrated`, `nll`, `cost`) -> the claim that it is better than at ε = 0;
             none for ε = 0 itself.
         coverage: the share of examples to decide without a review at which the expected cost is least, chosen
             on *calibrate*.

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
-from tracking.records.point import Point
+from tracking.records.point import Point, drop_of
 from tracking.records.schema import Count, Epsilon, High, Low, Number, Positive, Share, read, write
 
 ANSWERED = (
@@ -23,6 +23,9 @@ ANSWERED = (
     "cost",
 )
 """Metrics that a recommendation carries, raw and repaired by the temperature, where they were measured."""
+
+
+Preferred = Literal["constant", "dropped"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Condition:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The ε to train a task with, and why.
+    """The constant ε to train a task with, and why; and beside it, where that was tried, the ε that falls to 0
+    while training goes on.
 
     Attributes:
         epsilon: in the ε/K convention; `epsilon_wrong_classes` is the same in the other one, ε(K-1)/K.
@@ -83,6 +87,11 @@ class Recommendation:
             candidate; None where there was none.
         training: digest of task, data and recipe: what is published for the same training can be compared. ""
             where it is not known.
+        dropped: the same for the policy's candidate whose ε falls to 0; its `point` has the `drop`. None where
+            none was tried.
+        preferred: which of both the policy recommends.
+        apart: the paired difference on *test* of the dropped one less the constant one, in what is claimed;
+            None unless both are adopted.
     """
 
     task: str
@@ -119,6 +128,19 @@ class Recommendation:
     effect: float | None = None
     incumbent: Epsilon | None = None
     training: str = ""
+    dropped: "Recommendation | None" = None
+    preferred: Preferred = "constant"
+    apart: Interval | None = None
+
+    @property
+    def best(self) -> "Recommendation":
+        """What the policy recommends, constant or dropped."""
+        return self.dropped if self.dropped is not None and self.preferred == "dropped" else self
+
+    @property
+    def drop(self) -> float:
+        """The share of the training after which ε is 0; 1 where it is constant."""
+        return drop_of(self.point)
 
     def to_json(self) -> str:
         """The record as one line of JSON; an infinite number of degrees of freedom is written as null."""
