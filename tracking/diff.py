@@ -19,6 +19,7 @@ from tracking.records.evidence import Evidence
 from tracking.records.outcome import Interval
 from tracking.records.recommendation import Recommendation
 from tracking.records.schema import WrongRecord
+from tracking.report.answer import smoothing
 
 INTERVALS = ("accuracy", "delta_accuracy", "ece", "ece_calibrated", "aurc")
 COUNTS = ("seeds", "examples", "openings")
@@ -106,6 +107,11 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("policy", before.policy, after.policy),
         ("noise distribution", before.smoothing, after.smoothing),
         ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
+        ("ε falls to 0 after", known(before.drop), known(after.drop)),
+        ("candidate falls after", known(before.candidate_drop), known(after.candidate_drop)),
+        ("recommended schedule", before.preferred, after.preferred),
+        ("ε of the other schedule", dropped(before), dropped(after)),
+        ("dropped less constant", apart(before), apart(after)),
         *((name, in_words(getattr(before, name)), in_words(getattr(after, name))) for name in INTERVALS),
         *by_metric("at ε = 0", before.control, after.control),
         *by_metric("at the recommended ε", before.estimates, after.estimates),
@@ -141,6 +147,16 @@ def paired(before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[tupl
 def known(value: float | None, decimals: int = 3) -> str:
     """A number, "" where a record is older than it."""
     return "" if value is None else number(value, decimals)
+
+
+def dropped(record: Recommendation) -> str:
+    """The ε that falls to 0, as a person reads it; "" where none was tried."""
+    return "" if record.dropped is None else smoothing(record.dropped)
+
+
+def apart(record: Recommendation) -> str:
+    """The difference of the dropped ε to the constant one; "" where it was not needed."""
+    return "" if record.apart is None else in_words(record.apart)
 
 
 def range_of(record: Recommendation) -> str:

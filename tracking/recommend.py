@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tracking.exits import Exit
 from tracking.mlflow import versions
@@ -17,17 +18,44 @@ from tracking.names import WrongName, model_of
 from tracking.numbers import plain
 from tracking.records.recommendation import Recommendation
 from tracking.records.schema import WrongRecord
-from tracking.report.answer import RAW, Whole, temperature
+from tracking.report.answer import UNCALIBRATED, Whole, smoothing, temperature
 
 
 def recommended_epsilon(
     task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None
 ) -> float:
-    """The recommended label-smoothing mass ε of a task such as `digits/mlp`, in the ε/K convention of torch.
+    """The recommended constant label-smoothing mass ε of a task such as `digits/mlp`, in the ε/K convention
+    of torch; 0 where none is adopted, also where an ε that falls to 0 is (`recommended_smoothing`).
 
     Arguments and errors are those of `recommendation`.
     """
     return recommendation(task, policy, version, tracking_uri).epsilon
+
+
+class Smoothing(NamedTuple):
+    """A smoothing to train with.
+
+    Attributes:
+        epsilon: the mass, in the ε/K convention of torch.
+        drop: the share of the optimiser steps after which ε is 0; 1 where it is constant.
+        kind: who receives ε, a name of docs/smoothing.md.
+    """
+
+    epsilon: float
+    drop: float
+    kind: str
+
+
+def recommended_smoothing(
+    task: str, policy: str | None = None, version: int | None = None, tracking_uri: str | None = None
+) -> Smoothing:
+    """What a policy recommends of all that was tried: an ε that may fall to 0 while training goes on, as
+    `lscal.SmoothedCrossEntropy(epsilon, drop)` trains with it.
+
+    Arguments and errors are those of `recommendation`.
+    """
+    best = recommendation(task, policy, version, tracking_uri).best
+    return Smoothing(best.epsilon, best.drop, best.smoothing.partition("@drop")[0])
 
 
 def recommendation(
@@ -110,7 +138,13 @@ def answer(uri: str, options: argparse.Namespace) -> str:
     if options.json or options.explain:
         whole = Whole.of(found.recommendations(), record.policy, links_of(uri, found))
         return whole.to_json() if options.json else wrapped(whole.answer)
-    if sys.stderr.isatty() and record.policy != RAW:
+    if record.best.drop != 1:
+        print(
+            f"This is the best constant ε. {smoothing(record.best)} of the steps is recommended before it:"
+            " --explain, or tracking.recommend.recommended_smoothing.",
+            file=sys.stderr,
+        )
+    if sys.stderr.isatty() and record.policy not in UNCALIBRATED:
         print(
             f"A temperature belongs to it: divide logits by {temperature(record)}. --explain says more.",
             file=sys.stderr,

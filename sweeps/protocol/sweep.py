@@ -39,7 +39,7 @@ from sweeps.training.export import NotExportable, calibrated_model, exported, un
 from sweeps.workers.metrics import Metrics
 from sweeps.workers.worker import Worker, weights_path
 from tracking.decision.decide import claimed, decide
-from tracking.decision.policies import INCUMBENT
+from tracking.decision.policies import DROPPED, INCUMBENT
 from tracking.decision.power import sentences as told
 from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
@@ -47,11 +47,11 @@ from tracking.mlflow.model import ExportedModel
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Evidence, Opening, Pilot
 from tracking.records.outcome import Facts, Outcome
-from tracking.records.point import Point, key_of
+from tracking.records.point import Point, drop_of, key_of
 from tracking.records.recommendation import Recommendation
 from tracking.records.schema import values_of
 from tracking.report import summary
-from tracking.report.answer import sentences
+from tracking.report.answer import sentences, smoothing
 
 DECIDED, RECOMMENDED, PUBLISHED = "decided", "recommended", "published"
 
@@ -126,10 +126,14 @@ class Sweep:
         comparisons = confirmation.comparisons()
         recommendations, created = self.recommend(shortlist, confirmation, comparisons, len(openings), run_id)
         others = [key for key in comparisons if key != control]
-        ordered = [control, *sorted(others, key=lambda key: comparisons[key].epsilon)]
+        points = {key: comparisons[key].outcome.point for key in others}
+        others.sort(key=lambda key: (drop_of(points[key]) < 1, points[key]["epsilon"]))
+        ordered = [control, *others]
         with self.console.phase("judging what was found"):
             bands, surfaces = screening.bands(), screening.surfaces()
-            place = shown_place(ordered, shortlist.candidates[plan.policy])
+            dropped = recommendations[plan.policy].preferred == "dropped"
+            shown = shortlist.candidates[plan.policy + (DROPPED if dropped else "")]
+            place = shown_place(ordered, shown)
             instances = instances_of(dataset, [confirmation.runs[key] for key in ordered], place)
         return Evidence(
             task=study.task.name,
@@ -194,7 +198,8 @@ class Sweep:
     def publish(self, evidence: Evidence, screening: Screening, confirmation: Confirmation) -> Recommendation:
         """Export the network, write the page, publish the evidence to MLflow and print the answer."""
         plan, study, console, task = self.plan, self.screening, self.console, evidence.task
-        shown = evidence.recommendations[plan.policy]
+        both = evidence.recommendations[plan.policy]
+        shown = both.best
         tables = tables_of(evidence, screening)
         with console.phase("exporting the network of the recommended ε"):
             model = self.model(confirmation.runs[key_of(shown.point)])
@@ -205,20 +210,20 @@ class Sweep:
         links = {"page": page_at} | ({"MLflow": ui_address(self.site, parent.link)} if parent else {})
         if self.asked.tables:
             for table in tables:
-                console.table(table, mark=f"{shown.epsilon:.4g}")
+                console.table(table, mark=smoothing(shown))
             console.paragraph(summary.LEGEND, "dim")
         if version is None:
             unsent = self.records.unsent().sentence
             console.paragraph(f"MLflow does not have it yet. {unsent}", "red", event="unsent")
         console.say(f"  Pull the ε: {pull_command(self.site, task)}   # --explain, --json")
         console.answer(
-            f"Recommended ε for {task}: {shown.epsilon:g} (policy {shown.policy})",
+            f"Recommended ε for {task}: {smoothing(shown)} (policy {shown.policy})",
             sentences(evidence.recommendations, plan.policy, links),
         )
-        study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": shown.epsilon})
+        study.note(RECOMMENDED, {"policy": shown.policy, "epsilon": both.epsilon})
         note_answer(study, version, links)
         study.note(CLOSED, datetime.now(UTC).isoformat(timespec="seconds"))
-        return shown
+        return both
 
     def give_up(self, why: str) -> Pilot | None:
         """End without a recommendation, as there is no control."""

@@ -86,6 +86,7 @@ def recommend(
         aurc=adopted.estimates["aurc"],
         delta_accuracy=adopted.difference("accuracy"),
         candidate=epsilon,
+        candidate_drop=drop_of(candidate) if epsilon != 0 else 1.0,
         conditions=conditions,
         seeds=len((comparison or control).outcome.seeds),
         examples=source.examples,

@@ -46,7 +46,7 @@ class Places:
 
 def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str:
     """The answer, the way to everything else, the pictures, why, and as many of the tables as fit."""
-    chosen, model = evidence.recommendations[evidence.policy], model_of(evidence.task)
+    chosen, model = evidence.recommendations[evidence.policy].best, model_of(evidence.task)
     links = [
         f"[the page]({places.of_run('/artifacts/page.html')})",
         f"[trials by ε]({view.address(places.experiment, view.TRIALS)})",
@@ -78,7 +78,9 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
     else:
         parts.append(f"Pull ε: `{pull}`")
     others = [
-        f"- {other.policy}: {first(other)}" for other in evidence.recommendations.values() if other != chosen
+        f"- {name}: {first(other.best)}"
+        for name, other in evidence.recommendations.items()
+        if name != evidence.policy
     ]
     if others:
         parts.append("**By other policies**\n\n" + "\n".join(others))

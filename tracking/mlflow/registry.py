@@ -62,13 +62,14 @@ def publish(
         "task": task,
         "answer": answer,
         **short(chosen),
+        **scheduled(chosen.best),
         "epsilon": plain(chosen.epsilon, 10),
         "policy": policy,
         "created": chosen.created,
         "run_id": run_id,
         **{RECORD + key: record.to_json() for key, record in recommendations.items()},
     }
-    description = f"{answer}\n\nPolicy {policy}. {chosen.reason}"[:DESCRIPTION_LIMIT]
+    description = f"{answer}\n\nPolicy {policy}. {chosen.best.reason}"[:DESCRIPTION_LIMIT]
 
     model_id = source.removeprefix("models:/") if source.startswith("models:/") else None
 
@@ -87,6 +88,13 @@ def publish(
     number = retried(find_or_create)
     settle(client, task)
     return number
+
+
+def scheduled(best: Recommendation) -> dict[str, str]:
+    """Tags of what the policy recommends beside the constant ε of tag `epsilon`: an ε that falls to 0."""
+    return (
+        {} if best.drop == 1 else {"dropped_epsilon": plain(best.epsilon, 10), "drop": plain(best.drop)}
+    ) | {"smoothing": best.smoothing}
 
 
 def short(chosen: Recommendation) -> dict[str, str]:

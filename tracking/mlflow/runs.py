@@ -32,6 +32,7 @@ from tracking.records.evidence import Evidence
 from tracking.records.inputs import CONTEXTS, USED
 from tracking.records.outcome import Outcome
 from tracking.records.point import brief
+from tracking.report.answer import smoothing
 from tracking.report.summary import Table, count, name
 
 BATCH = 1000
@@ -253,7 +254,8 @@ class SweepRuns:
 
         self.tidy()
         evidence = self.placed(evidence)
-        chosen = evidence.recommendations[evidence.policy]
+        constant = evidence.recommendations[evidence.policy]
+        chosen = constant.best
         decision = {
             **{
                 f"recommendation.{key}.json": record.to_json().encode()
@@ -267,7 +269,12 @@ class SweepRuns:
             f"{folder_of(evidence.created)}/{name}": content for name, content in decision.items()
         }  # later ones replace those at the root
         self.upload(self.parent, {**pictures, **example_table.table(evidence), **decision, **kept})
-        tags = {"recommended_epsilon": f"{chosen.epsilon:g}", "policy": evidence.policy, **example_table.TAGS}
+        tags = {
+            "recommended_epsilon": f"{constant.epsilon:g}",
+            "recommended_smoothing": chosen.smoothing,
+            "policy": evidence.policy,
+            **example_table.TAGS,
+        }
         params = {
             key: value
             for key, value in self.facts.params.items()
@@ -277,7 +284,7 @@ class SweepRuns:
         source = self.client.get_run(self.parent).info.artifact_uri if model is None else self.keep(model)
         verdict = "adopted" if chosen.epsilon != 0 else "kept"
         self.client.set_terminated(self.parent, end_time=milliseconds(evidence.created))
-        self.client.update_run(self.parent, name=f"ε = {chosen.epsilon:.4g} {verdict} · {self.name}")
+        self.client.update_run(self.parent, name=f"ε = {smoothing(chosen)} {verdict} · {self.name}")
         version = registry.publish(
             self.client, self.task, evidence.recommendations, evidence.policy, self.parent, source
         )
@@ -397,7 +404,7 @@ def trial_name(outcome: Outcome) -> str:
 
 
 def answer(evidence: Evidence) -> list[Metric]:
-    """The recommended ε, and on *test* its metrics and what it gains over ε = 0."""
+    """The recommended constant ε; on *test* the metrics of the recommended smoothing, and what it gains."""
     chosen = evidence.recommendations[evidence.policy]
     when = milliseconds(evidence.created)
     points = [
@@ -405,7 +412,7 @@ def answer(evidence: Evidence) -> list[Metric]:
         Metric("candidate_epsilon", chosen.candidate, when, 0),
     ]
     for comparison in evidence.comparisons:
-        if comparison.outcome.point == chosen.point:
+        if comparison.outcome.point == chosen.best.point:
             points += [
                 metric(f"test/{key}", interval.value, when) for key, interval in comparison.estimates.items()
             ]

@@ -55,8 +55,8 @@ class Condition:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The constant ε to train a task with, and why; and beside it, where that was tried, the ε that falls to 0
-    while training goes on.
+    """The constant ε to train a task with, and why; and beside it, where that was tried, the ε that falls to
+    0 while training goes on.
 
     Attributes:
         epsilon: in the ε/K convention; `epsilon_wrong_classes` is the same in the other one, ε(K-1)/K.
@@ -87,9 +87,10 @@ class Recommendation:
             candidate; None where there was none.
         training: digest of task, data and recipe: what is published for the same training can be compared. ""
             where it is not known.
-        dropped: the same for the policy's candidate whose ε falls to 0; its `point` has the `drop`. None where
-            none was tried.
+        dropped: the same for the policy's candidate whose ε falls to 0; its `point` has the `drop`. None
+            where none was tried.
         preferred: which of both the policy recommends.
+        candidate_drop: the share after which the candidate's ε falls to 0; 1 where it does not.
         apart: the paired difference on *test* of the dropped one less the constant one, in what is claimed;
             None unless both are adopted.
     """
@@ -130,6 +131,7 @@ class Recommendation:
     training: str = ""
     dropped: "Recommendation | None" = None
     preferred: Preferred = "constant"
+    candidate_drop: Share = 1.0
     apart: Interval | None = None
 
     @property

@@ -1,9 +1,10 @@
-"""Answer: what a sweep recommends, in three sentences; terminal, `tracking.recommend`, API, registry, note
+"""Answer: what a sweep recommends, in a few sentences; terminal, `tracking.recommend`, API, registry, note
 and page take them from here.
 
-The first is that of the policy that was asked for, the second the opposite case (who cannot recalibrate; for
-policy `raw`: who can), the third which ε cannot be told apart, and where the reasons are. Pure functions of
-the recommendations of one version, which may be older than some of their fields.
+The first is that of the policy that was asked for; then, where both were tried, the other schedule of ε
+(constant, or falling to 0); the opposite case (who cannot recalibrate; for those who cannot: who can); policy
+`honest` where that says something else; and which ε cannot be told apart, and where the reasons are. Pure
+functions of the recommendations of one version, which may be older than some of their fields.
 """
 
 from collections.abc import Mapping
@@ -14,27 +15,35 @@ from lscal.display import display
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
-from tracking.records.point import Point
+from tracking.records.point import Point, until
 from tracking.records.recommendation import Recommendation
 from tracking.records.schema import write
 
-RAW, RECALIBRATED = "raw", "safe"
-"""The policy for those who cannot recalibrate, and the one that is its opposite case."""
+RAW, RECALIBRATED, HONEST = "raw", "safe", "honest"
+UNCALIBRATED = (RAW, HONEST)
+"""The policies for those who cannot recalibrate; `RECALIBRATED` is their opposite case."""
 POINT_OF_NOTE = 0.01
 """How far, as a share, confidence lies from accuracy where that is the reason not to go without a
 temperature.
 """
 
 
-NOUNS = {"accuracy": "accuracy", "bleu": "BLEU", "nll_calibrated": "NLL after T", "cost": "expected cost"}
+NOUNS = {
+    "accuracy": "accuracy",
+    "bleu": "BLEU",
+    "nll_calibrated": "NLL after T",
+    "nll": "NLL",
+    "cost": "expected cost",
+}
 """Metrics that can be claimed, as a sentence names them."""
 
 
 @dataclass(frozen=True)
 class Short:
-    """What another policy of the same version recommends."""
+    """What another policy of the same version recommends: the constant ε, and the smoothing with its drop."""
 
     epsilon: float
+    smoothing: str
     temperature: float | None
     verdict: Verdict | None
     answer: str
@@ -51,7 +60,7 @@ class Whole(Recommendation):
     def of(cls, recommendations: Mapping[str, Recommendation], policy: str, links: Mapping[str, str]) -> Self:
         """That of a policy, among all of a version. Errors: KeyError where the policy is not among them."""
         others = {
-            name: Short(one.epsilon, one.temperature, one.verdict, first(one))
+            name: Short(one.epsilon, smoothing(one.best), one.temperature, one.verdict, first(one.best))
             for name, one in recommendations.items()
             if name != policy
         }
@@ -76,11 +85,14 @@ def sentences(
 
     Errors: KeyError where the policy is not among them.
     """
-    chosen = recommendations[policy]
-    other = recommendations.get(RECALIBRATED if policy == RAW else RAW)
+    both = recommendations[policy]
+    chosen = both.best
+    other = recommendations.get(RECALIBRATED if policy in UNCALIBRATED else RAW)
     said = [
         first(chosen),
-        opposite(chosen, other) if other else "",
+        other_schedule(both),
+        opposite(chosen, other.best) if other else "",
+        most_honest(chosen, recommendations.get(HONEST)),
         " ".join(filter(None, (range_of(chosen), why(links or {})))),
     ]
     return [sentence for sentence in said if sentence]
@@ -112,7 +124,7 @@ def first(chosen: Recommendation) -> str:
 def action(chosen: Recommendation) -> str:
     """What to train with, and what to do with logits and unsure decisions."""
     steps = [f"Train {how(chosen)}{tuned(chosen.point)}"]
-    if chosen.policy != RAW:
+    if chosen.policy not in UNCALIBRATED:
         steps.append(f"divide logits by {temperature(chosen)}")
     if chosen.policy == "utility":
         share = number(100 * chosen.coverage, 0)
@@ -133,15 +145,33 @@ def how(chosen: Recommendation) -> str:
     """The ε in the words of a training script, where torch has such a smoothing."""
     if chosen.epsilon == 0:
         return "without label smoothing (0)"
-    if chosen.smoothing == "uniform" and chosen.epsilon > 0:
-        return f"with label_smoothing={epsilon(chosen.epsilon)}"
-    return f"with ε = {epsilon(chosen.epsilon)} of smoothing {chosen.smoothing} (docs/smoothing.md of lscal)"
+    kind, when = chosen.smoothing.partition("@drop")[0], falling(chosen)
+    if kind == "uniform" and chosen.epsilon > 0:
+        return f"with label_smoothing={epsilon(chosen.epsilon)}{when}"
+    return f"with ε = {epsilon(chosen.epsilon)} of smoothing {kind}{when} (docs/smoothing.md of lscal)"
+
+
+def falling(chosen: Recommendation) -> str:
+    """When ε falls to 0, as a person trains with it; "" where it does not."""
+    return "" if chosen.drop == 1 else f" for the first {number_of(100 * chosen.drop)} % of the steps, then 0"
+
+
+def smoothing(chosen: Recommendation) -> str:
+    """An ε and its drop in short: 0.3 until 30 %."""
+    return " ".join(filter(None, (epsilon(chosen.epsilon), until(chosen.drop))))
+
+
+def candidate(chosen: Recommendation) -> str:
+    """The candidate and its drop in short."""
+    return " ".join(filter(None, (epsilon(chosen.candidate), until(chosen.candidate_drop))))
 
 
 def tuned(point: Point) -> str:
     """What was tuned beside ε, by name."""
     others = [
-        f"{name}={number_of(value)}" for name, value in point.items() if name not in ("epsilon", "smoothing")
+        f"{name}={number_of(value)}"
+        for name, value in point.items()
+        if name not in ("epsilon", "smoothing", "drop")
     ]
     return f", {', '.join(others)}" if others else ""
 
@@ -186,20 +216,20 @@ def gain(chosen: Recommendation) -> str:
 
 def refusal(chosen: Recommendation) -> str:
     """Why ε = 0: what the candidate did, and the verdict."""
-    candidate, claimed = epsilon(chosen.candidate), chosen.differences.get(chosen.claimed)
+    tried, claimed = candidate(chosen), chosen.differences.get(chosen.claimed)
     if chosen.candidate == 0:
         return unpromising(chosen)
     if claimed is None or chosen.verdict is None:
         return told_before(chosen)
     found = change(chosen.claimed, claimed)
     if chosen.verdict == "worse":
-        return f"{candidate} is worse ({found})"
+        return f"{tried} is worse ({found})"
     if chosen.verdict == "practically the same":
-        return f"{candidate} is practically the same ({found}: within ±{interest(chosen)})"
+        return f"{tried} is practically the same ({found}: within ±{interest(chosen)})"
     if chosen.verdict == "not known":
-        return f"whether {candidate} is better is not known ({found}; {chosen.settles})"
+        return f"whether {tried} is better is not known ({found}; {chosen.settles})"
     failed = "; ".join(one.sentence for one in chosen.conditions if not one.met)
-    return f"{candidate} is better ({found}), but {failed}"
+    return f"{tried} is better ({found}), but {failed}"
 
 
 def unpromising(chosen: Recommendation) -> str:
@@ -239,7 +269,9 @@ def calibration(chosen: Recommendation) -> str:
         else [chosen.control["ece"].value, chosen.ece.value]
     )
     said = f"ECE {' → '.join(percent(value) for value in values)} %"
-    return said if chosen.policy == RAW else f"{said}, {percent(chosen.ece_calibrated.value)} % after T"
+    return (
+        said if chosen.policy in UNCALIBRATED else f"{said}, {percent(chosen.ece_calibrated.value)} % after T"
+    )
 
 
 def percent(share: float) -> str:
@@ -267,42 +299,72 @@ def unit_of(metric: str) -> str:
     return f" {unit}" if unit and display(metric).scale != 1 else ""
 
 
-# ---- the second sentence
-# -----------------------------------------------------------------------------------------------
+# ---- the other schedule, the opposite case, policy honest
+# ----------------------------------------------------------------
+
+
+def other_schedule(both: Recommendation) -> str:
+    """What the policy says of the schedule that it does not recommend: of a constant ε, or of one that falls
+    to 0; "" where only one was tried.
+    """
+    if both.dropped is None:
+        return ""
+    chosen = both.best
+    other = both if chosen is both.dropped else both.dropped
+    kind = "A constant ε" if other is both else "An ε that falls to 0"
+    if other.epsilon == 0:
+        if chosen.epsilon == 0 and other.candidate == 0:
+            return ""
+        return f"{kind}? 0: {refusal(other)}."
+    if both.apart is not None and other is both.dropped:
+        return f"{kind}, {smoothing(other)}, is worse than that: {change(other.claimed, both.apart)}."
+    return f"{kind}? {smoothing(other)}: {gain(other)}, {calibration(other)}."
+
+
+def most_honest(chosen: Recommendation, honest: Recommendation | None) -> str:
+    """What policy `honest` recommends, where that is something else than what was chosen."""
+    if honest is None or chosen.policy == HONEST or honest.best.epsilon == 0:
+        return ""
+    other = honest.best
+    if other.point == chosen.point:
+        return ""
+    return (
+        f"Is confidence as it is worth more than tenths of accuracy? Use {named(other)} (policy honest):"
+        f" {gain(other)}, {calibration(other)}."
+    )
 
 
 def opposite(chosen: Recommendation, other: Recommendation) -> str:
     """What to do in the opposite case: where logits cannot be recalibrated, or, for policy `raw`, where they
     can.
     """
-    same = chosen.point == other.point and chosen.smoothing == other.smoothing
+    same = (chosen.point, chosen.smoothing) == (other.point, other.smoothing)
     if other.policy == RAW:
         if same:
-            return f"Cannot recalibrate? {epsilon(other.epsilon)} as well: {confidence(other)}."
+            return f"Cannot recalibrate? {smoothing(other)} as well: {confidence(other)}."
         return f"Cannot recalibrate? Use {named(other)}: {against(chosen, other)}."
     divided = f"divide logits by {temperature(other)}"
     after = f"ECE is {percent(other.ece_calibrated.value)} % then"
     if same:
-        return f"Can you recalibrate? {epsilon(other.epsilon)} as well, and {divided}: {after}."
+        return f"Can you recalibrate? {smoothing(other)} as well, and {divided}: {after}."
     told = gain(other) if other.epsilon != 0 else refusal(other)
     return f"Can you recalibrate? Use {named(other)} and {divided}: {told}, {after}."
 
 
 def named(chosen: Recommendation) -> str:
     """An ε and what else to train with."""
-    smoothing = (
-        f" of smoothing {chosen.smoothing}" if chosen.epsilon != 0 and chosen.smoothing != "uniform" else ""
-    )
-    return f"{epsilon(chosen.epsilon)}{smoothing}{tuned(chosen.point)}"
+    kind = chosen.smoothing.partition("@drop")[0]
+    of = f" of smoothing {kind}" if chosen.epsilon != 0 and kind != "uniform" else ""
+    return f"{smoothing(chosen)}{of}{tuned(chosen.point)}"
 
 
 def against(chosen: Recommendation, raw: Recommendation) -> str:
     """Why not the chosen ε where logits stay as they are."""
     gap = chosen.estimates.get("confidence_gap")
     if chosen.epsilon != 0 and gap is None:
-        return f"at {epsilon(chosen.epsilon)} ECE is {percent(chosen.ece.value)} % without T"
+        return f"at {smoothing(chosen)} ECE is {percent(chosen.ece.value)} % without T"
     if chosen.epsilon != 0 and gap is not None and abs(gap.value) >= POINT_OF_NOTE:
-        return f"at {epsilon(chosen.epsilon)} {confidence(chosen)}"
+        return f"at {smoothing(chosen)} {confidence(chosen)}"
     return gain(raw) if raw.epsilon != 0 else refusal(raw)
 
 
@@ -314,8 +376,8 @@ def confidence(chosen: Recommendation) -> str:
     return f"confidence is {percent(abs(gap.value))} points too {'low' if gap.value < 0 else 'high'}"
 
 
-# ---- the third sentence
-# ------------------------------------------------------------------------------------------------
+# ---- the last sentence
+# -------------------------------------------------------------------------------------------------
 
 
 def range_of(chosen: Recommendation) -> str:
@@ -327,7 +389,8 @@ def range_of(chosen: Recommendation) -> str:
     low, high = chosen.tied
     if low == high:
         return f"Every other ε can be told apart from {epsilon(low)}."
-    said = f"{epsilon(low)} to {epsilon(high)} cannot be told apart"
+    until_then = f", {until(chosen.candidate_drop)}," if chosen.candidate_drop != 1 else ""
+    said = f"{epsilon(low)} to {epsilon(high)}{until_then} cannot be told apart"
     stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
     if stands and chosen.incumbent == chosen.candidate:
         return f"{said}; {epsilon(chosen.candidate)}, which is published already, stays."

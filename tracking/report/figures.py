@@ -11,8 +11,8 @@ from tracking.decision.prices import promised
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Band, Evidence, Instance, Surface
 from tracking.records.outcome import Bins, Outcome, screened, spread
-from tracking.records.point import beside
-from tracking.report.words import MEASURES, at
+from tracking.records.point import beside, drop_of
+from tracking.report.words import MEASURES, at, candidate_of
 
 DIGITS = 5
 EPOCHS = 400
@@ -25,7 +25,7 @@ DRAWN = ("title", "scale", "decimals", "unit", "change_unit", "better")
 def figures(evidence: Evidence) -> dict[str, Any]:
     """All that is drawn of a task."""
     control = next((one for one in evidence.outcomes if one.epsilon == 0), None)
-    plain = evidence.recommendations[evidence.policy]
+    plain = evidence.recommendations[evidence.policy].best
     base = evidence.comparisons[0].outcome if evidence.comparisons else None
     return {
         "epsilon": plain.epsilon,
@@ -61,6 +61,7 @@ def drawn(
     return {
         "name": name_of(outcome),
         "epsilon": outcome.epsilon,
+        "drop": drop_of(outcome.point),
         "seeds": len(outcome.seeds),
         "values": {name: mean_and_error(outcome.metrics[named(name)]) for name in names},
         "shifts": {
@@ -229,24 +230,32 @@ def falls(evidence: Evidence) -> list[tuple[Instance, int]]:
     """Instances by the largest fall of confidence from ε = 0 to the candidate, each with the candidate's
     place.
     """
-    candidate = evidence.recommendations[evidence.policy].candidate
-    epsilons = [one.epsilon for one in evidence.comparisons]
-    place = epsilons.index(candidate) if candidate in epsilons[1:] else len(epsilons) - 1
+    tried = candidate_of(evidence, evidence.recommendations[evidence.policy].best)
+    place = evidence.comparisons.index(tried) if tried else len(evidence.comparisons) - 1
     return [
         (one, place)
         for one in sorted(evidence.instances, key=lambda one: one.confidence[place] - one.confidence[0])
     ]
 
 
-def slope(
-    confidence: Sequence[float], epsilons: Sequence[float], width: float, height: float
-) -> Sequence[Mapping[str, float]]:
-    """Where the confidences of an instance lie in a small picture: x by ε, y by confidence from 1 at the top
-    to 0.
+def places(evidence: Evidence) -> list[float]:
+    """Where the confirmed ε stand in the picture of an instance: by ε, one after another where some fall to
+    0.
     """
-    lowest = min(epsilons)
-    reach = max(epsilons) - lowest or 1.0
+    if any(drop_of(one.outcome.point) < 1 for one in evidence.comparisons):
+        return [float(place) for place in range(len(evidence.comparisons))]
+    return [one.epsilon for one in evidence.comparisons]
+
+
+def slope(
+    confidence: Sequence[float], places: Sequence[float], width: float, height: float
+) -> Sequence[Mapping[str, float]]:
+    """Where the confidences of an instance lie in a small picture: x by their place, y by confidence from 1
+    at the top to 0.
+    """
+    lowest = min(places)
+    reach = max(places) - lowest or 1.0
     return [
         {"x": round(width * (e - lowest) / reach, 1), "y": round(height * (1 - c), 1)}
-        for e, c in zip(epsilons, confidence, strict=True)
+        for e, c in zip(places, confidence, strict=True)
     ]

@@ -32,7 +32,9 @@ const ecePick = () => $("input[name=ece-kind]:checked", form).value;
 const mode = () => $("input[name=mode]:checked", form).value;
 const sliders = { loss: $("#loss"), ece: $("#ece"), aurc: $("#aurc") };
 const priceInputs = ["wrong", "review", "right"].map((name) => $(`#${name}`));
-const priced = trials.filter((trial) => trial.risks.calibrated);
+/** Trials that a curve over ε belongs to: those of a constant ε. */
+const constant = trials.filter((trial) => trial.drop === 1);
+const priced = constant.filter((trial) => trial.risks.calibrated);
 
 /** The place of ε = 0 in the grid of the fits. */
 const zero = Math.max(0, Object.values(bands)[0]?.epsilon.indexOf(0) ?? 0);
@@ -180,7 +182,7 @@ function drawTradeoff(found) {
   if (!against.length) { figure.hidden = true; return; }
   const name = pick.value, a = bands.accuracy, b = bands[name];
   const up = scaled("accuracy"), across = scaled(name);
-  const points = trials.filter((trial) => trial.shifts.accuracy && trial.shifts[name]);
+  const points = constant.filter((trial) => trial.shifts.accuracy && trial.shifts[name]);
   const xs = [0, ...b.shift_low, ...b.shift_high, ...points.map((t) => t.shifts[name][0])].map(across);
   const ys = [0, ...a.shift_low, ...a.shift_high, ...points.map((t) => t.shifts.accuracy[0])].map(up);
   const title = measures[name].title;
@@ -250,7 +252,7 @@ function drawPanels(found) {
     const band = live ? undefined : bands[name], s = scaled(name);
     const points = live
       ? found.costs.map((one) => ({ name: one.name, epsilon: one.epsilon, value: one.cost, error: null }))
-      : trials.filter((t) => t.values[name]).map((t) => ({ name: t.name, epsilon: t.epsilon, value: t.values[name][0], error: t.values[name][1] }));
+      : constant.filter((t) => t.values[name]).map((t) => ({ name: t.name, epsilon: t.epsilon, value: t.values[name][0], error: t.values[name][1] }));
     const values = [...points.flatMap((p) => [p.value - (p.error ?? 0), p.value + (p.error ?? 0)]), ...(band ? [...band.low, ...band.high] : [])].map(s);
     const foremost = points.reduce((a, b) => ((measures[name].better === "higher" ? b.value > a.value : Math.abs(b.value) < Math.abs(a.value)) ? b : a), points[0]);
     const c = chart($(".chart", figure), {

@@ -20,6 +20,7 @@ from tracking.names import model_of
 from tracking.records.comparison import Comparison
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Interval, Outcome, screened
+from tracking.records.point import until
 from tracking.records.recommendation import Condition
 from tracking.report import figures, words
 from tracking.report.answer import degrees, sentences
@@ -51,7 +52,7 @@ def page(evidence: Evidence) -> str:
         style=("style.css",),
         script=("chart.js", "page.js"),
         evidence=evidence,
-        recommendation=evidence.recommendations[evidence.policy],
+        recommendation=evidence.recommendations[evidence.policy].best,
         answer=sentences(evidence.recommendations, evidence.policy),
         trade=trade(evidence),
         weighed=weighed(evidence),
@@ -88,12 +89,14 @@ def rendered(template: str, style: Sequence[str], script: Sequence[str], **value
         words=words,
         degrees=degrees,
         figures=figures,
+        until=until,
         whisker=whisker,
         slope=SLOPE,
         coverages=COVERAGES,
         screened=screened,
         where=where,
     )
+    environment.filters["name_of"] = figures.name_of
     css, js = (
         "\n".join((PARTS / name).read_text(encoding="utf-8") for name in names) for names in (style, script)
     )
@@ -115,7 +118,7 @@ def digest(text: str) -> str:
 
 def weighed(evidence: Evidence) -> list[tuple[Comparison, list[words.Change]]]:
     """Each other confirmed ε with its changes, that of the plan's policy first."""
-    first = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
+    first = words.candidate_of(evidence, evidence.recommendations[evidence.policy].best)
     others = sorted(evidence.comparisons[1:], key=lambda one: (one is not first, one.epsilon))
     effect = evidence.recommendations[evidence.policy].effect or 0.0
     return [(one, words.changes(evidence.comparisons[0], one, effect)) for one in others]
@@ -125,7 +128,7 @@ def trade(evidence: Evidence) -> str:
     """What the candidate of the plan's policy buys and costs, as a sentence; "" where no other ε was
     confirmed.
     """
-    recommendation = evidence.recommendations[evidence.policy]
+    recommendation = evidence.recommendations[evidence.policy].best
     tried = words.candidate_of(evidence, recommendation)
     if tried is None:
         return ""
@@ -140,7 +143,7 @@ def listed(evidence: Evidence, link: str) -> dict[str, Any]:
     """A task as the index lists it: what its policy recommends, and how that, or the candidate it refused,
     differs from ε = 0.
     """
-    recommendation = evidence.recommendations[evidence.policy]
+    recommendation = evidence.recommendations[evidence.policy].best
     tried = words.candidate_of(evidence, recommendation)
     return {
         "recommendation": recommendation,
@@ -225,7 +228,7 @@ def doubt(evidence: Evidence) -> dict[str, Any] | None:
     """What the uncertainty of the candidate's accuracy difference is made of; None where no other ε was
     confirmed.
     """
-    found = words.candidate_of(evidence, evidence.recommendations[evidence.policy])
+    found = words.candidate_of(evidence, evidence.recommendations[evidence.policy].best)
     if found is None:
         return None
     delta, seeds = found.differences["accuracy"], len(found.outcome.seeds)

@@ -10,6 +10,7 @@ from tracking.numbers import epsilon, number
 from tracking.records.comparison import ABOUT_DIFFERENCE, Comparison, Verdict
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Interval
+from tracking.records.point import drop_of
 from tracking.records.recommendation import Condition, Recommendation
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -178,7 +179,12 @@ def trade(found: Sequence[Change], policy: str) -> str:
 
 def candidate_of(evidence: Evidence, recommendation: Recommendation) -> Comparison | None:
     """The confirmation of a policy's candidate; None where that is ε = 0, or has no confirmation."""
-    found = [one for one in evidence.comparisons if one.epsilon == recommendation.candidate != 0]
+    tried = recommendation.candidate, recommendation.candidate_drop
+    found = [
+        one
+        for one in evidence.comparisons
+        if (one.epsilon, drop_of(one.outcome.point)) == tried and recommendation.candidate != 0
+    ]
     adopted = [one for one in found if one.outcome.point == recommendation.point]
     return next(iter(adopted or found), None)
 
@@ -253,7 +259,7 @@ def claimed(value: float, name: str) -> str:
 
 def certainty(evidence: Evidence) -> list[str]:
     """Sentences that say what the recommendation rests on, and what this sweep could not have seen."""
-    recommendation = evidence.recommendations[evidence.policy]
+    recommendation = evidence.recommendations[evidence.policy].best
     said = [
         f"{plural(len(evidence.outcomes), 'trial')} were screened on select. The candidate was then trained"
         f" again with {plural(recommendation.seeds, 'fresh seed')} and judged on"
@@ -302,7 +308,7 @@ def repaired(evidence: Evidence) -> list[str]:
     """What temperature and p-norm did to the candidate, against ε = 0 after temperature; a sentence per
     metric.
     """
-    found = candidate_of(evidence, evidence.recommendations[evidence.policy])
+    found = candidate_of(evidence, evidence.recommendations[evidence.policy].best)
     if found is None:
         return []
     control = evidence.comparisons[0]
@@ -342,6 +348,7 @@ POLICIES = {
     "safe": "A proven gain in accuracy that harms nothing which temperature cannot repair",
     "raw": "As safe, for those who cannot recalibrate",
     "accuracy": "Accuracy alone",
+    "honest": "The lowest NLL as it is, at an accuracy that is not told worse",
     "calibrated": "The lowest NLL after temperature",
     "utility": "The least expected cost at the plan's prices",
 }
