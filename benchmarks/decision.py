@@ -1,7 +1,7 @@
 """Simulated tasks whose true answer is known show how good decisions are.
 
     python -m benchmarks.decision [--sweeps 120] [--size small large] [--question none gain peak harm power]
-    [--processes 2] [--random-state 0]
+    [--constant] [--processes 2] [--random-state 0]
 
 A simulated task draws, for every member and example, how far the right class is ahead:
 
@@ -14,11 +14,16 @@ are those of real tasks, from their rates of disagreement between seeds and betw
 0 than with smoothing; where a task is harmful, smoothing also scrambles the size of z, so that confidence
 ranks errors worse.
 
+As in a real sweep, half of the trials have an ε that falls to 0 after a share of the training (--constant:
+none has). Such a trial at share s keeps 1 - exp(-s / 0.2) of the gain of a constant ε, disagrees with ε = 0
+as a constant ε·s does, has the confidence of one near ε = 0, and scrambles nothing.
+
 Each sweep is decided by the very functions that decide real ones: pilot, smooth fits, candidates,
 confirmation with looks, Holm, conditions. Only Optuna, training and MLflow are left out.
 
 Questions:
-    none   the accuracy is the same at every ε. How often is an ε above 0 adopted? Wanted: at most 5 %. gain
+    none   the accuracy is the same at every ε. How often is an ε above 0 adopted? Wanted: at most 5 %.
+    gain
     1 pp (small: 1.5 pp) from ε = 0.03 on. Does the interval of Δaccuracy hold the truth? Wanted: 93 to 97 %.
     peak   a gain with a peak somewhere. How much accuracy is lost by the recommended ε, against the best one?
     Wanted: at most a quarter of
@@ -50,21 +55,23 @@ from lscal import METRICS, Predictions, Temperature
 from sweeps.data.dataset import Dataset, Split
 from sweeps.protocol.confirm import Confirmation, confirm
 from sweeps.scoring import Logits, risks_of
+from sweeps.settings import resolve
+from sweeps.studies.design import planned
 from tracking.decision.decide import decide
-from tracking.decision.policies import POLICIES
+from tracking.decision.policies import constant_ahead, ties
 from tracking.decision.power import pilot_of
 from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.decision.terms import Terms
 from tracking.records.outcome import HELD_OUT_ACCURACY, Bins, Interval, Outcome
-from tracking.records.point import Point, key_of
+from tracking.records.point import Point, drop_of, key_of
 from tracking.records.recommendation import Recommendation
 
 SPAN = 0.0, 0.4
 GRID = [round(0.01 * step, 2) for step in range(41)]
-TRIED = [0.0, 0.2, 0.1, 0.3, 0.05, 0.15, 0.25, 0.35]
-SEEDS = 8
 MEMBERS = 64
+KEPT = 0.2
+"""The share of the training in which an ε wins all but 1/e of its gain in accuracy."""
 FRESH = 5000
 REPLICATES = 200
 """Of the bootstrap; a real sweep takes 1000. A standard deviation from 200 is itself known to 5 %."""
@@ -98,15 +105,17 @@ SIZES = {
 @dataclass(frozen=True)
 class Truth:
     """The true curves of a task: the gain in accuracy at each ε of `GRID`, and how much smoothing scrambles
-    confidence.
+    confidence; `same`: confidence is that of ε = 0 at every ε, so that ε changes nothing at all.
     """
 
     gain: tuple[float, ...]
     harm: float = 0.0
+    same: bool = False
 
-    def at(self, epsilon: float) -> float:
-        """The true gain at an ε."""
-        return self.gain[round(100 * epsilon)]
+    def at(self, epsilon: float, drop: float = 1.0) -> float:
+        """The true gain at an ε that is 0 after the share `drop` of the training."""
+        gain = self.gain[round(100 * epsilon)]
+        return gain if drop == 1 else gain * (1 - math.exp(-drop / KEPT))
 
 
 class Task:
@@ -139,40 +148,44 @@ class Task:
             (len(GRID), count)
         )
 
-    def ahead(self, split: str, epsilon: float, seed: int) -> np.ndarray:
+    def ahead(self, split: str, epsilon: float, seed: int, drop: float = 1.0) -> np.ndarray:
         """z of each example."""
         size, count = self.size, self.examples[split]
         common, by_epsilon = self.shared(split)
         own = self.stream(split, "seed", seed).standard_normal(count)
-        rest = self.stream(split, "rest", seed, round(1000 * epsilon)).standard_normal(count)
+        names = (seed, round(1000 * epsilon)) + (() if drop == 1 else (round(1000 * drop),))
+        rest = self.stream(split, "rest", *names).standard_normal(count)
         whole = 1 - size.by_epsilon - size.by_seed - size.rest
         parts = zip(
             (whole, size.by_epsilon, size.by_seed, size.rest),
-            (common, by_epsilon[round(100 * epsilon)], own, rest),
+            (common, by_epsilon[round(100 * epsilon * drop)], own, rest),
             strict=True,
         )
-        return NORMAL.inv_cdf(size.accuracy + self.truth.at(epsilon)) + sum(
+        return NORMAL.inv_cdf(size.accuracy + self.truth.at(epsilon, drop)) + sum(
             math.sqrt(share) * part for share, part in parts
         )
 
-    def logits(self, split: str, epsilon: float, seeds: Sequence[int]) -> Tensor:
+    def logits(self, split: str, point: Point, seeds: Sequence[int]) -> Tensor:
         """Logits (seed, example, 2), float32."""
         rows = []
+        epsilon, drop = point["epsilon"], drop_of(point)
+        harm = self.truth.harm if drop == 1 else 0.0
         for seed in seeds:
-            z = self.ahead(split, epsilon, seed)
+            z = self.ahead(split, epsilon, seed, drop)
             size = np.exp(
-                self.truth.harm
+                harm
                 * math.sqrt(epsilon)
                 * self.stream(split, "scramble", seed, epsilon).standard_normal(len(z))
             )
-            rows.append((3.0 if epsilon == 0 else 1.0 + 0.2 / (epsilon + 0.1)) * z * size)
+            constant = 3.0 if epsilon == 0 or self.truth.same else 1.0 + 0.2 / (epsilon + 0.1)
+            rows.append((constant if drop == 1 or self.truth.same else 3.0 - 0.5 * drop) * z * size)
         lead = torch.from_numpy(np.stack(rows)).float()
         sign = 2.0 * self.dataset.splits[split].labels - 1
         return torch.stack([-lead * sign / 2, lead * sign / 2], -1)
 
-    def trained(self, epsilon: float, seeds: Sequence[int], stage: str, split: str) -> tuple[Outcome, Logits]:
+    def trained(self, point: Point, seeds: Sequence[int], stage: str, split: str) -> tuple[Outcome, Logits]:
         """A trial with its metrics on a split, and its logits there and on *calibrate*."""
-        logits = {name: self.logits(name, epsilon, seeds) for name in ("calibrate", split)}
+        logits = {name: self.logits(name, point, seeds) for name in ("calibrate", split)}
         labels = {name: self.dataset.splits[name].labels for name in logits}
         temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
         raw = {name: Predictions.from_logits(values, labels[name]) for name, values in logits.items()}
@@ -188,17 +201,16 @@ class Task:
             metrics[HELD_OUT_ACCURACY] = tuple(right.double().mean(-1).tolist())
         count = (self.examples[split] * len(seeds),)
         bins = {split: Bins(count, (0.5,), (0.5,), 0.0, 0.0)}
-        point = {"epsilon": epsilon}
-        uid = f"{stage}#{epsilon}"
+        uid = f"{stage}#{key_of(point)}"
         outcome = Outcome(
             uid,
             "simulated/task",
             "simulated",
             stage,
             0,
-            epsilon,
+            point["epsilon"],
             2,
-            point,
+            dict(point),
             tuple(seeds),
             metrics,
             {},
@@ -239,11 +251,13 @@ def sweep(
     *,
     compare: bool = False,
     as_detectable: bool = False,
+    constant: bool = False,
 ) -> Decided:
     """Decide on a simulated task, as `sweeps.protocol.sweep` does, by some of the policies, the first of
     which is the plan's.
 
-    `as_detectable`: its gain is what the pilot calls detectable. `compare`: with what others would choose.
+    `constant`: no ε falls to 0. `as_detectable`: its gain is what the pilot calls detectable. `compare`: with
+    what others would choose.
     """
     torch.set_num_threads(1)
     task, terms = Task(size, truth, seed), Terms(policies[0])
@@ -272,11 +286,14 @@ def sweep(
     )
     if as_detectable:
         task = Task(size, plateau(pilot.detectable), seed)
-    outcomes = [task.trained(epsilon, range(SEEDS), "screen", "select")[0] for epsilon in TRIED]
+    plan = resolve({"tasks": ["digits/mlp"], **({"smoothing": "uniform"} if constant else {})})
+    tried = planned(plan, plan.tasks[0])
+    outcomes = [task.trained(point, range(plan.seeds), "screen", "select")[0] for point in tried]
     screening = Screening(outcomes, outcomes[0], terms.prices, SPAN)
-    chosen = {name: POLICIES[name].choose(screening, terms) for name in policies}
-    points: dict[str, Point] = {key_of(point): point for point in ({"epsilon": 0.0}, *chosen.values())}
-    control = key_of({"epsilon": 0.0})
+    found_ties = ties(screening, terms, policies)
+    chosen = {name: screening.point_at(tie) for name, tie in found_ties.items()}
+    points: dict[str, Point] = {key_of(point): point for point in (tried[0], *chosen.values())}
+    control = key_of(tried[0])
     finalists = {
         key: [name for name in chosen if key_of(chosen[name]) == key] for key in points if key != control
     }
@@ -284,14 +301,20 @@ def sweep(
 
     def train(places: Sequence[int], keys: Sequence[str]) -> Mapping[str, tuple[Outcome, Logits]]:
         return {
-            key: task.trained(points[key]["epsilon"], [FRESH + place for place in places], "confirm", "test")
+            key: task.trained(points[key], [FRESH + place for place in places], "confirm", "test")
             for key in keys
         }
 
     confirm(confirmation, finalists, train)
     found = confirmation.comparisons()
     recommendations = decide(
-        chosen, found, control, terms, Source("simulated", None, "uniform", size.test, 1, "")
+        chosen,
+        found,
+        control,
+        terms,
+        Source("simulated", None, "uniform", size.test, 1, ""),
+        between=confirmation.between,
+        constant_first=constant_ahead(found_ties),
     )
     candidate = float(chosen["accuracy"]["epsilon"])
     single = found[key_of(chosen["accuracy"])].differences["accuracy"] if candidate > 0 else None
@@ -364,25 +387,35 @@ class Question:
 
 GAIN = {"small": 0.015, "large": 0.01}
 QUESTIONS = {
-    "none": Question(lambda _, __: plateau(0.0), ("accuracy", "safe")),
+    "none": Question(lambda _, __: plateau(0.0), ("accuracy", "safe", "raw", "honest")),
     "gain": Question(lambda size, _: plateau(GAIN[size]), ("accuracy",)),
     "peak": Question(
         lambda size, random: peaked(GAIN[size], math.exp(random.uniform(math.log(0.03), math.log(0.35)))),
         ("accuracy", "safe"),
         compare=True,
     ),
+    "null": Question(
+        lambda _, __: replace(plateau(0.0), same=True), ("accuracy", "safe", "raw", "calibrated", "honest")
+    ),
+    "loss": Question(lambda size, _: plateau(-GAIN[size]), ("accuracy", "safe", "raw", "honest")),
     "harm": Question(lambda size, _: replace(plateau(GAIN[size]), harm=8.0), ("safe", "accuracy")),
     "power": Question(lambda _, __: plateau(0.0), ("accuracy",), as_detectable=True),
 }
 
 
-def one(size: str, question: str, number: int, random_state: int) -> Decided:
+def one(size: str, question: str, number: int, random_state: int, constant: bool) -> Decided:
     """The n-th sweep of a question."""
     asked = QUESTIONS[question]
     seed = 1_000_000 * random_state + number
     truth = asked.truth(size, np.random.default_rng(seed))
     return sweep(
-        SIZES[size], truth, seed, asked.policies, compare=asked.compare, as_detectable=asked.as_detectable
+        SIZES[size],
+        truth,
+        seed,
+        asked.policies,
+        compare=asked.compare,
+        as_detectable=asked.as_detectable,
+        constant=constant,
     )
 
 
@@ -398,25 +431,33 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
 
     own = QUESTIONS[question].policies[0]
     rows = []
-    if question == "none":
+    if question in ("none", "null"):
         rows.append(
             (
                 f"adopted ε > 0, policy {own}",
-                share(lambda one: one.recommendations[own].epsilon > 0),
+                share(lambda one: one.recommendations[own].best.epsilon > 0),
                 "at most 5 %",
             )
         )
         rows.append(
             (
                 "adopted ε > 0, policy safe",
-                share(lambda one: one.recommendations["safe"].epsilon > 0),
+                share(lambda one: one.recommendations["safe"].best.epsilon > 0),
                 "at most 5 %",
             )
         )
+        for name, what in (("raw", "adopted ε > 0, policy raw"), ("honest", "adopted ε > 0, policy honest")):
+            rows.append((what, share(lambda one, name=name: one.recommendations[name].best.epsilon > 0), ""))
         rows.append(
             (
-                "either adopted ε > 0",
-                share(lambda one: any(found.epsilon > 0 for found in one.recommendations.values())),
+                "any claim of accuracy adopted",
+                share(
+                    lambda one: any(
+                        found.best.epsilon > 0
+                        for name, found in one.recommendations.items()
+                        if name != "honest"
+                    )
+                ),
                 "at most 5 %",
             )
         )
@@ -433,8 +474,20 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
         rows.append(
             ("95 % interval of Δaccuracy, looks not counted, holds it", share(holds_single, lone), "")
         )
+    rows.append(
+        (
+            "recommended, and truly worse than ε = 0 by more than the effect, any policy",
+            share(
+                lambda one: any(
+                    one.truth.at(found.best.epsilon, found.best.drop) < -0.003
+                    for found in one.recommendations.values()
+                )
+            ),
+            "at most 1 %",
+        )
+    )
     if question == "harm":
-        rows.append(("safe adopts", share(lambda one: one.recommendations["safe"].epsilon > 0), "few"))
+        rows.append(("safe adopts", share(lambda one: one.recommendations["safe"].best.epsilon > 0), "few"))
         rows.append(
             ("accuracy adopts", share(lambda one: one.recommendations["accuracy"].epsilon > 0), "most")
         )
@@ -442,7 +495,7 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
         rows.append(
             (
                 "the gain is found",
-                share(lambda one: one.recommendations[own].epsilon > 0),
+                share(lambda one: one.recommendations[own].best.epsilon > 0),
                 "75 to 85 %" if question == "power" else "",
             )
         )
@@ -457,16 +510,15 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
         rows.append(("fresh seeds used", f"{mean(seeds):.1f} on average", ""))
     if question == "peak":
         chosen = {
-            "candidate of policy accuracy": [one.candidate for one in decided],
-            "recommendation of policy accuracy": [one.recommendations["accuracy"].epsilon for one in decided],
-            "recommendation of policy safe": [one.recommendations["safe"].epsilon for one in decided],
-            "ε = 0": [0.0] * len(decided),
-            **{name: [one.others[name] for one in decided] for name in decided[0].others},
+            "candidate of policy accuracy": [(one.candidate, 1.0) for one in decided],
+            "recommendation of policy accuracy": [best(one, "accuracy") for one in decided],
+            "recommendation of policy safe": [best(one, "safe") for one in decided],
+            "ε = 0": [(0.0, 1.0)] * len(decided),
+            **{name: [(one.others[name], 1.0) for one in decided] for name in decided[0].others},
         }
         lost = {
             name: [
-                max(one.truth.gain) - one.truth.at(epsilon)
-                for one, epsilon in zip(decided, found, strict=True)
+                max(one.truth.gain) - one.truth.at(*place) for one, place in zip(decided, found, strict=True)
             ]
             for name, found in chosen.items()
         }
@@ -478,6 +530,12 @@ def summary(size: str, question: str, decided: Sequence[Decided]) -> list[tuple[
             )
             rows.append((f"accuracy lost by: {name}", found, "at most 0.25" if "accuracy" in name else ""))
     return [(size, question, *row) for row in rows]
+
+
+def best(one: Decided, policy: str) -> tuple[float, float]:
+    """The ε and the drop that a policy recommends."""
+    found = one.recommendations[policy].best
+    return found.epsilon, found.drop
 
 
 def holds(one: Decided, policy: str) -> bool:
@@ -500,6 +558,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sweeps", type=int, default=120)
     parser.add_argument("--size", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--question", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
+    parser.add_argument("--constant", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--random-state", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -515,7 +574,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 count = options.sweeps
                 states = [options.random_state] * count
                 decided = list(
-                    pool.map(one, [size] * count, [question] * count, range(count), states, chunksize=4)
+                    pool.map(
+                        one,
+                        [size] * count,
+                        [question] * count,
+                        range(count),
+                        states,
+                        [options.constant] * count,
+                        chunksize=4,
+                    )
                 )
                 for row in summary(size, question, decided):
                     print("| " + " | ".join(row) + " |", flush=True)

@@ -109,6 +109,8 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
         ("ε falls to 0 after", known(before.drop), known(after.drop)),
         ("candidate falls after", known(before.candidate_drop), known(after.candidate_drop)),
+        ("chance of being better", chance(before), chance(after)),
+        ("invalid", before.invalid, after.invalid),
         ("recommended schedule", before.preferred, after.preferred),
         ("ε of the other schedule", dropped(before), dropped(after)),
         ("dropped less constant", apart(before), apart(after)),
@@ -152,6 +154,12 @@ def known(value: float | None, decimals: int = 3) -> str:
 def dropped(record: Recommendation) -> str:
     """The ε that falls to 0, as a person reads it; "" where none was tried."""
     return "" if record.dropped is None else smoothing(record.dropped)
+
+
+def chance(record: Recommendation) -> str:
+    """The chance that the candidate is better, and the expected loss; "" where they are not known."""
+    found = record.chance
+    return "" if found is None else f"{found.better:.4g}, loses {found.loss:.3g}"
 
 
 def apart(record: Recommendation) -> str:

@@ -21,7 +21,7 @@ from sweeps.studies.study import Study, Trial
 from sweeps.task import Task
 from sweeps.training.engine import CALIBRATED, Curves, Rung
 from tracking.records.outcome import Outcome
-from tracking.records.point import Point, key_of
+from tracking.records.point import Point, drop_of, key_of
 
 SHARES = (1 / 4, 1 / 2, 3 / 4)
 """Rungs, as shares of the epochs."""
@@ -84,7 +84,7 @@ class Pruner:
         for index, trial in enumerate(trials):
             own = curves_of(curves, slice(index * seeds, (index + 1) * seeds), past)
             keep[trial.number] = bool(own["accuracy"].isfinite().all())
-            if keep[trial.number] and trial.number not in self.reasons:
+            if keep[trial.number] and trial.number not in self.reasons and self.judged(trial.point, past):
                 decision = self.decision(trial.point, Curve(trial.point["epsilon"], own))
                 keep[trial.number] = decision.keep
                 if not decision.keep:
@@ -94,6 +94,13 @@ class Pruner:
                         f" {decision.reason}"
                     )
         return [keep[trial.number] for trial in trials for _ in range(seeds)]
+
+    def judged(self, point: Point, past: int) -> bool:
+        """Whether a trial is compared after so many epochs. Until ε falls to 0 it looks like a constant one,
+        so it is left alone until an epoch after that.
+        """
+        drop = drop_of(point)
+        return drop == 1 or past >= drop * self.epochs + 1
 
     def decision(self, point: Point, running: Curve) -> RungDecision:
         """Decision of the rule on a running trial, given the finished trials of earlier waves."""
@@ -111,12 +118,14 @@ class Pruner:
 
     def before(self, point: Point) -> tuple[list[tuple[Outcome, str | None]], int]:
         """Finished trials of the waves before a point's own, in the order of the plan, with their losses; and
-        the size of its wave.
+        the size of its wave. Beside ε = 0 only those of its own schedule, constant or falling to 0: each has
+        a candidate of its own, and what a trial gains until its end is learned for each.
         """
         known = {
             key_of(outcome.point): (outcome, losses)
             for outcome, losses in self.study.with_losses()
             if outcome.by_seed
+            and (outcome.epsilon == 0 or (drop_of(outcome.point) < 1) == (drop_of(point) < 1))
         }
         earlier: list[str] = []
         for wave in waves(planned(self.study.plan, self.study.task)):

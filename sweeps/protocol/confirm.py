@@ -21,11 +21,11 @@ from sweeps.scoring import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
 from sweeps.training.beam_search import bleu
 from tracking.decision.policies import by
 from tracking.decision.prices import Prices
-from tracking.decision.sequential import claim, looks
+from tracking.decision.sequential import Better, claim, looks
 from tracking.decision.settled import levels, settled
 from tracking.decision.targets import TARGETS, Target
 from tracking.decision.terms import Terms
-from tracking.records.comparison import Claim, Comparison
+from tracking.records.comparison import Chance, Claim, Comparison
 from tracking.records.outcome import Interval, Outcome
 
 COMPARED = ("accuracy", "worst_class_accuracy", "nll", "brier", "ece", "confidence_gap", "aurc")
@@ -133,6 +133,15 @@ class Confirmation:
                 }
             ),
             coverage=mine.coverage,
+            chances=(
+                {}
+                if key == self.control
+                else {
+                    target.metric: off[target.metric].chance(target.sign)
+                    for target in TARGETS
+                    if target.metric in off
+                }
+            ),
         )
 
     def claimed(self, target: Target, differences: Mapping[str, "BySeed"], counts: Sequence[int]) -> Claim:
@@ -273,6 +282,19 @@ class BySeed:
     def first(self, seeds: int) -> "BySeed":
         """The first `seeds` seeds."""
         return BySeed(self.values[:seeds], self.replicates[:, :seeds])
+
+    def chance(self, sign: Better) -> Chance:
+        """How likely the mean over seeds is better than 0 (`sign` 1: above it), and the expected loss: over a
+        bootstrap of the seeds crossed with that of the examples.
+        """
+        count, seeds = self.replicates.shape
+        rows = torch.randint(seeds, (count, seeds), generator=torch.Generator().manual_seed(0))
+        means = sign * self.replicates.gather(1, rows).double().mean(1)
+        means = means[means.isfinite()]
+        if not len(means):
+            return Chance(0.5, 0.0)
+        better = (means > 0).double().mean() + (means == 0).double().mean() / 2
+        return Chance(round(float(better), 6), round(float((-means).clamp(min=0).mean()), 9))
 
     def interval(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
         """Mean over seeds with its two-sided 95 % interval and the parts of its variance.

@@ -1,11 +1,11 @@
 """Shortlist: the points to confirm beside ε = 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.plan import Plan
 from sweeps.site import Site
-from tracking.decision.policies import ties
+from tracking.decision.policies import constant_ahead, ties
 from tracking.decision.screening import Screening
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingUnavailable
@@ -24,6 +24,7 @@ class Shortlist:
         candidates: by name, see `tracking.decision.policies.ties`.
         finalists: by the key of every point but ε = 0, the names of the candidates that it is.
         ties: the lowest and the highest ε of those that each candidate stands for.
+        constant_first: policies that prefer their constant ε, by the screening.
         incumbent: the published point, where it ties with the best of the plan's policy.
     """
 
@@ -32,6 +33,7 @@ class Shortlist:
     candidates: Mapping[str, Point]
     finalists: Mapping[str, Sequence[str]]
     ties: Mapping[str, tuple[float, float]]
+    constant_first: Collection[str]
     incumbent: Point | None
 
     @classmethod
@@ -58,7 +60,7 @@ class Shortlist:
         if incumbent is not None and plan.policy not in finalists[key_of(incumbent)]:
             finalists[key_of(incumbent)].append(plan.policy)
         ranges = {name: (tie.low, tie.high) for name, tie in found.items()}
-        return cls(control, points, candidates, finalists, ranges, incumbent)
+        return cls(control, points, candidates, finalists, ranges, constant_ahead(found), incumbent)
 
 
 def published_before(policy: str, site: Site, task: str, training: str) -> list[Point]:

@@ -189,6 +189,7 @@ class Sweep:
             shortlist.ties,
             incumbent,
             confirmation.between,
+            shortlist.constant_first,
         )
         tried = chosen if incumbent is None else {**chosen, INCUMBENT: incumbent}
         note_claims(study, [claim.p for claim in claimed(tried, comparisons, plan.terms)])

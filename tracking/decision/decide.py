@@ -1,8 +1,9 @@
 """Decide: what every policy recommends, with all claims counted together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from tracking.decision.alike import unlike
 from tracking.decision.holm import holm, weights
 from tracking.decision.policies import DROPPED, INCUMBENT, by, own
 from tracking.decision.recommend import Source, recommend
@@ -63,16 +64,18 @@ def decide(
     tied: Mapping[str, tuple[float, float]] | None = None,
     incumbent: Point | None = None,
     between: Between = lambda *_: None,
+    constant_first: Collection[str] = (),
 ) -> dict[str, Recommendation]:
-    """What each policy recommends: with a constant ε, and beside it, where that was tried, with one that falls
-    to 0 (`Recommendation.dropped`).
+    """What each policy recommends: with a constant ε, and beside it, where that was tried, with one that
+    falls to 0 (`Recommendation.dropped`).
 
-    `chosen` holds each policy's candidates, see `policies.ties`; `found` the confirmed points by key, without those that diverged;
-    `control` is the key of ε = 0. `earlier` as in `accepted`; `tied` holds, for each policy that has one, the
-    lowest and highest ε that the screening cannot tell apart. `incumbent` is an ε that is published for the
-    same data and recipe, and among those of the plan's policy; see `stable`.
+    `chosen` holds each policy's candidates, see `policies.ties`; `found` the confirmed points by key, without
+    those that diverged; `control` is the key of ε = 0. `earlier` as in `accepted`; `tied` holds, for each
+    policy that has one, the lowest and highest ε that the screening cannot tell apart. `incumbent` is an ε
+    that is published for the same data and recipe, and among those of the plan's policy; see `stable`.
     """
     ranges = tied or {}
+    source = replace(source, invalid=unlike(found[control].outcome))
     every = {**chosen, **({INCUMBENT: incumbent} if incumbent is not None else {})}
     finalists = {
         name: found[key_of(point)]
@@ -99,16 +102,25 @@ def decide(
     if incumbent is not None and INCUMBENT in finalists:
         decided[terms.policy] = stable(decided[terms.policy], judge(INCUMBENT, incumbent))
     return {
-        name: (beside(one, judged[name + DROPPED], terms, between) if name + DROPPED in judged else one)
+        name: (
+            beside(one, judged[name + DROPPED], terms, between, name in constant_first)
+            if name + DROPPED in judged
+            else one
+        )
         for name, one in decided.items()
     }
 
 
 def beside(
-    constant: Recommendation, dropped: Recommendation, terms: Terms, between: Between
+    constant: Recommendation,
+    dropped: Recommendation,
+    terms: Terms,
+    between: Between,
+    constant_first: bool,
 ) -> Recommendation:
     """A policy's recommendation with both schedules. Where both are adopted, the dropped one is preferred
-    unless it is worse than the constant one in what the policy claims, by more than the effect of interest.
+    unless it is worse than the constant one in what the policy claims, by more than the effect of interest,
+    or the policy prefers the constant one by the screening (`constant_first`).
     """
     apart = None
     if dropped.epsilon == 0:
@@ -121,7 +133,7 @@ def beside(
         worse = apart is not None and max(target.sign * apart.low, target.sign * apart.high) < -effect_on(
             target, terms
         )
-        preferred = "constant" if worse else "dropped"
+        preferred = "constant" if worse or constant_first else "dropped"
     return replace(constant, dropped=dropped, preferred=preferred, apart=apart)
 
 

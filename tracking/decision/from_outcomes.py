@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tracking.decision.decide import decide
-from tracking.decision.policies import POLICIES, ties
+from tracking.decision.policies import POLICIES, constant_ahead, ties
 from tracking.decision.recommend import Source
 from tracking.decision.screening import Screening
 from tracking.decision.sequential import claim
@@ -77,6 +77,7 @@ def decide_on(
         source,
         tied={name: (tie.low, tie.high) for name, tie in tied.items()},
         between=between,
+        constant_first=constant_ahead(tied),
     )
 
 

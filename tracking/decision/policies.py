@@ -9,7 +9,7 @@ Bounds are ends of two-sided 95 % intervals, so what is adopted is never at odds
 beside it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from tracking.decision.conditions import condition, remedy, tolerance_remedy
@@ -37,12 +37,16 @@ Judge = Callable[[Comparison, Comparison, "Terms"], tuple[Condition, ...]]
 class Policy:
     """A named rule: among what it finds its candidate, what the candidate has to be better in, and what else
     it has to meet.
+
+    Where a constant ε and one that falls to 0 are both adopted, it prefers the one that falls, unless that is
+    told worse on *test*; if `strict`, the one that was ahead in the screening, however little.
     """
 
     name: str
     tie: Find
     target: Target
     judge: Judge
+    strict: bool = False
 
     def aim(self, comparison: Comparison) -> Target:
         """What it claims of a confirmed point: where translations were measured, BLEU stands for accuracy."""
@@ -62,11 +66,11 @@ DROPPED = "@drop"
 """Behind a policy's name, its candidate whose ε falls to 0 while training goes on."""
 
 
-def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
+def policy(tie: Find, target: Target, strict: bool = False) -> Callable[[Judge], Judge]:
     """Register a policy under the function's name."""
 
     def register(judge: Judge) -> Judge:
-        POLICIES[judge.__name__] = Policy(judge.__name__, tie, target, judge)
+        POLICIES[judge.__name__] = Policy(judge.__name__, tie, target, judge, strict)
         return judge
 
     return register
@@ -143,7 +147,7 @@ def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Cond
     )
 
 
-@policy(tie=most_accurate, target=ACCURACY)
+@policy(tie=most_accurate, target=ACCURACY, strict=True)
 def accuracy(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ...]:
     """Only accuracy counts; still, a gain must be told from zero."""
     return ()
@@ -155,7 +159,7 @@ def calibrated(_: Comparison, __: Comparison, ___: Terms) -> tuple[Condition, ..
     return ()
 
 
-@policy(tie=most_honest, target=RAW_NLL)
+@policy(tie=most_honest, target=RAW_NLL, strict=True)
 def honest(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
     """For teams that cannot recalibrate, and care for confidence more than for tenths of accuracy: the lowest
     NLL as it is, where accuracy is not worse by more than the effect of interest.
@@ -195,9 +199,9 @@ def own(name: str, terms: Terms) -> bool:
 
 
 def ties(screening: Screening, terms: Terms, among: Collection[str] = POLICIES) -> dict[str, Tie]:
-    """What the candidates of some policies stand for, chosen by the screening trials alone: by the policy's own
-    criteria they cannot be told apart. Under a policy's name for a constant ε, with `DROPPED` behind it for
-    one that falls to 0.
+    """What the candidates of some policies stand for, chosen by the screening trials alone: by the policy's
+    own criteria they cannot be told apart. Under a policy's name for a constant ε, with `DROPPED` behind it
+    for one that falls to 0.
     """
     suffixes: dict[Schedule, str] = {"constant": "", "drop": DROPPED}
     return {
@@ -205,6 +209,15 @@ def ties(screening: Screening, terms: Terms, among: Collection[str] = POLICIES) 
         for schedule in screening.schedules
         for name, entry in POLICIES.items()
         if name in among
+    }
+
+
+def constant_ahead(found: Mapping[str, Tie]) -> set[str]:
+    """The strict policies whose constant candidate is ahead of the one that falls to 0, by their ties."""
+    return {
+        name
+        for name, entry in POLICIES.items()
+        if entry.strict and name + DROPPED in found and found[name].value >= found[name + DROPPED].value
     }
 
 

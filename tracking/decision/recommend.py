@@ -28,6 +28,7 @@ class Source:
     created: str
     calibrate_examples: int | None = None
     training: str = ""
+    invalid: str = ""
 
 
 KEPT = "of those which keep the tolerances by their fits"
@@ -68,7 +69,8 @@ def recommend(
     if epsilon != 0 and comparison is not None:
         claim = claim_condition(policy.aim(comparison), comparison, taken)
         conditions = (claim, *policy.judge(comparison, control, terms))
-    adopted = comparison if comparison and conditions and all(one.met for one in conditions) else control
+    met = bool(conditions) and all(one.met for one in conditions) and not source.invalid
+    adopted = comparison if comparison and met else control
     classes = adopted.outcome.classes
     found, settles = (None, "") if comparison is None else judged(policy, comparison, taken, terms)
     temperature, at_bound = temperature_of(adopted.outcome)
@@ -96,6 +98,8 @@ def recommend(
         run_id=source.run_id,
         created=source.created,
         training=source.training,
+        invalid=source.invalid,
+        chance=comparison.chances.get(policy.aim(comparison).metric) if comparison else None,
         temperature=temperature,
         at_bound=at_bound,
         calibrate_examples=source.calibrate_examples,
@@ -135,6 +139,8 @@ def reason(
     source: Source,
 ) -> str:
     """Why a policy recommends what it does, in sentences."""
+    if source.invalid:
+        return f"The sweep is invalid: {source.invalid}"
     failed = [one for one in conditions if not one.met]
     named = " ".join(filter(None, (f"ε = {spoken(candidate['epsilon'])}", until(drop_of(candidate)))))
     if candidate["epsilon"] == 0:

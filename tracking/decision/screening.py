@@ -2,6 +2,7 @@
 accuracy on *calibrate* as well.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -48,12 +49,14 @@ class Tie:
     Attributes:
         epsilon: the candidate, one of them.
         drop: the share of the training after which ε is 0, for all of them; 1 where it is constant.
+        value: the best's fitted value of the metric, times -1 where less is better.
     """
 
     low: float
     high: float
     epsilon: float
     drop: float = 1.0
+    value: float = -math.inf
 
     def __contains__(self, epsilon: float) -> bool:
         """Whether an ε is among them."""
@@ -99,8 +102,8 @@ class Screening:
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
-        """The shares of the training after which ε is 0 in a candidate: 1 where it is constant; else tenths in
-        the range of the trials.
+        """The shares of the training after which ε is 0 in a candidate: 1 where it is constant; else tenths
+        in the range of the trials.
         """
         drops = [drop_of(outcome.point) for outcome in self.outcomes if self.tried(outcome)]
         if self.schedule == "constant" or not drops:
@@ -241,7 +244,7 @@ class Screening:
         tied = stretch(self.grid, named, near)
         if cautious and named != 0:
             named = shortened(middle(tied[0], tied[-1]), tied, self.span)
-        return Tie(tied[0], tied[-1], named, drop if named != 0 else 1.0)
+        return Tie(tied[0], tied[-1], named, drop if named != 0 else 1.0, float(values[at]))
 
     def bands(self) -> dict[str, Band]:
         """Every metric of `BANDED` as a smooth function of ε; none where only ε = 0 reached its end. Where ε

@@ -38,6 +38,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """How likely a metric is better than at ε = 0, as A/B tests report it; not corrected for looks or for
+    several claims.
+
+    Attributes:
+        better: share of a crossed bootstrap, over seeds and examples, in which the metric is better.
+        loss: by how much it is worse on average over that bootstrap, counting 0 where it is better; in the
+            metric's unit.
+    """
+
+    better: Share
+    loss: Number
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A confirmed ε on *test*, with fresh seeds: its metrics, and their paired differences to ε = 0.
 
@@ -46,8 +61,9 @@ class Comparison:
         estimates: metric (`accuracy`, `ece`, `ece_calibrated`, …, `cost`) -> interval.
         differences: metric -> paired difference to ε = 0; all zero for ε = 0 itself.
         relative: metric -> that difference as a share of the value at ε = 0.
-        claims: metric (`accuracy`, `nll_calibrated`, `nll`, `cost`) -> the claim that it is better than at ε = 0;
-            none for ε = 0 itself.
+        claims: metric (`accuracy`, `nll_calibrated`, `nll`, `cost`) -> the claim that it is better than at ε
+            = 0; none for ε = 0 itself.
+        chances: metric -> the chance that it is better than at ε = 0, for those that are claimed.
         coverage: the share of examples to decide without a review at which the expected cost is least, chosen
             on *calibrate*.
     """
@@ -58,6 +74,7 @@ class Comparison:
     relative: Mapping[str, Interval]
     claims: Mapping[str, Claim] = field(default_factory=dict)
     coverage: Share = 1.0
+    chances: Mapping[str, Chance] = field(default_factory=dict)
 
     @property
     def epsilon(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from tracking.records.comparison import Verdict
+from tracking.records.comparison import Chance, Verdict
 from tracking.records.outcome import Interval
 from tracking.records.point import Point, drop_of
 from tracking.records.schema import Count, Epsilon, High, Low, Number, Positive, Share, read, write
@@ -91,6 +91,9 @@ class Recommendation:
             where none was tried.
         preferred: which of both the policy recommends.
         candidate_drop: the share after which the candidate's ε falls to 0; 1 where it does not.
+        chance: how likely the candidate is better than ε = 0 in what is claimed, and the expected loss of
+            choosing it; None where the candidate is 0, or diverged.
+        invalid: why nothing of the sweep can be trusted, "" where it can.
         apart: the paired difference on *test* of the dropped one less the constant one, in what is claimed;
             None unless both are adopted.
     """
@@ -132,6 +135,8 @@ class Recommendation:
     dropped: "Recommendation | None" = None
     preferred: Preferred = "constant"
     candidate_drop: Share = 1.0
+    chance: Chance | None = None
+    invalid: str = ""
     apart: Interval | None = None
 
     @property

@@ -89,6 +89,7 @@ def sentences(
     chosen = both.best
     other = recommendations.get(RECALIBRATED if policy in UNCALIBRATED else RAW)
     said = [
+        f"INVALID: {chosen.invalid}" if chosen.invalid else "",
         first(chosen),
         other_schedule(both),
         opposite(chosen, other.best) if other else "",
@@ -217,6 +218,8 @@ def gain(chosen: Recommendation) -> str:
 def refusal(chosen: Recommendation) -> str:
     """Why ε = 0: what the candidate did, and the verdict."""
     tried, claimed = candidate(chosen), chosen.differences.get(chosen.claimed)
+    if chosen.invalid:
+        return "no ε is recommended by an invalid sweep"
     if chosen.candidate == 0:
         return unpromising(chosen)
     if claimed is None or chosen.verdict is None:

@@ -266,6 +266,14 @@ def certainty(evidence: Evidence) -> list[str]:
         f" {plural(recommendation.examples, 'test example')} that had no part in choosing it: so the luck of"
         " the winner is not in these numbers."
     ]
+    if chance := recommendation.chance:
+        loss = quantity(chance.loss, recommendation.claimed, change=True).lstrip("+")
+        said.append(
+            f"The chance that the candidate is better than {at(0)} in"
+            f" {MEASURES[recommendation.claimed].title} is {percent(chance.better)}; were it chosen and"
+            f" worse, the expected loss is {loss}. Both are shares of a bootstrap over seeds and examples,"
+            " and are not corrected for looks or for other claims, as the verdict is."
+        )
     if pilot := evidence.pilot:
         said.append(
             f"The pilot ({plural(pilot.seeds, 'pair')} at {at(0)} and {epsilon(pilot.epsilon)}) found"
