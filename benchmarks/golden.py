@@ -37,7 +37,7 @@ from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[1]
 PINNED = ("--execution", "fused:8:1", "--precision", "float32", "--device", "cpu")
-SMALL = ("--trials", "3", "--seeds", "2", "--epochs", "4", "--confirm-seeds", "4")
+SMALL = ("--smoothing", "uniform", "--trials", "3", "--seeds", "2", "--epochs", "4", "--confirm-seeds", "4")
 HELPED = (
     *(f"sweeps.{name}" for name in ("run", "worker", "check", "train", "status")),
     *(f"tracking.{name}" for name in ("recommend", "serve", "diff", "replay", "page")),

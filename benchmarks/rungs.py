@@ -288,7 +288,9 @@ def recorded(paths: Sequence[Path], generator: np.random.Generator, sweeps: int)
 def record(task: str, path: Path, seeds: Sequence[int], train_examples: int | None) -> None:
     """Train every ε with every seed to the end and write the curves; data lie in the folder LSCAL_DATA."""
     data_dir = os.environ.get("LSCAL_DATA")
-    plan = resolve({"tasks": [task], "train_examples": train_examples, "data_dir": data_dir})
+    plan = resolve(
+        {"smoothing": "uniform", "tasks": [task], "train_examples": train_examples, "data_dir": data_dir}
+    )
     dataset = load(plan.tasks[0].dataset, data_dir, plan.train_examples)
     engine = choose(plan.tasks[0], dataset, plan.smoothing, pick_device("auto"), len(seeds))
     found = []

@@ -49,6 +49,8 @@ def overhead(data: str) -> None:
                 "sweeps.run",
                 "fashion_mnist/cnn",
                 *plan,
+                "--smoothing",
+                "uniform",
                 "--config",
                 "plan.yaml",
                 "--data-dir",
@@ -181,7 +183,11 @@ def database() -> None:
                 storage = open_storage(url)
                 for processes in (1, 8):
                     plan = resolve(
-                        {"trials": 16 * processes if processes > 1 else 64, "random_state": processes}
+                        {
+                            "smoothing": "uniform",
+                            "trials": 16 * processes if processes > 1 else 64,
+                            "random_state": processes,
+                        }
                     )
                     study, _ = open_study(storage, plan, plan.tasks[0], "digest")
                     started = time.monotonic()

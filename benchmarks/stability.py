@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.decision import GAIN, GRID, SEEDS, SIZES, SPAN, TRIED, Task, Truth
+from benchmarks.decision import GAIN, GRID, SIZES, SPAN, Task, Truth
 from lscal import METRICS, Predictions, Temperature
 from sweeps.data.dataset import SplitName
 from sweeps.data.load import load
@@ -43,7 +43,7 @@ from sweeps.settings import resolve
 from sweeps.training.autotune import choose
 from sweeps.training.engine import Engine
 from sweeps.workers.worker import member_of
-from tracking.decision.policies import POLICIES, tied
+from tracking.decision.policies import POLICIES, ties
 from tracking.decision.screening import SHORT, Screening
 from tracking.decision.terms import Terms
 from tracking.decision.tie import harmless
@@ -52,6 +52,8 @@ from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
 Array = npt.NDArray[np.float64]
 
 TASK = "digits/mlp"
+TRIED = (0.0, 0.2, 0.1, 0.3, 0.05, 0.15, 0.25, 0.35)
+SEEDS = 8
 FOR_TRUTH = (0.01, 0.02, 0.03, 0.07, 0.12, 0.4)
 """Trained beside `TRIED`, since a rule may name them."""
 SPLITS: tuple[SplitName, ...] = ("select", "calibrate", "test")
@@ -67,7 +69,7 @@ def engine_of(name: str) -> tuple[Engine, Any, str]:
     LSCAL_DATA.
     """
     data_dir = os.environ.get("LSCAL_DATA")
-    plan = resolve({"tasks": [name], "data_dir": data_dir})
+    plan = resolve({"smoothing": "uniform", "tasks": [name], "data_dir": data_dir})
     task = plan.tasks[0]
     dataset = load(task.dataset, data_dir, plan.train_examples)
     return (
@@ -339,7 +341,7 @@ def named_by(screening: Screening, policy: str) -> dict[str, float]:
     """The ε that every rule names."""
     seen = Seen.of(screening, policy)
     named = {name: round(rule(seen), 6) for name, rule in RULES.items()}
-    return named | {IN_FORCE: round(float(POLICIES[policy].choose(screening, Terms(policy))["epsilon"]), 6)}
+    return named | {IN_FORCE: round(float(POLICIES[policy].tie(screening, Terms(policy)).epsilon), 6)}
 
 
 def same(answers: Sequence[float]) -> float:
@@ -374,8 +376,8 @@ def real(path: Path, seeds: int, policy: str) -> None:
             for one in sorted(recorded.epsilons)
         )
     )
-    sets = [tied(screening, Terms(policy))[policy] for screening in screenings]
-    print(f"sets: {', '.join(f'{low:g} to {high:g}' for low, high in sets)}\n")
+    sets = [ties(screening, Terms(policy), [policy])[policy] for screening in screenings]
+    print(f"sets: {', '.join(f'{one.low:g} to {one.high:g}' for one in sets)}\n")
     print(
         "| rule | same | lost on test | worst | lost on all held-out | worst | answers"
         " |\n|---|---|---|---|---|---|---|"
@@ -435,7 +437,7 @@ def shapes(size: str, tasks: int, policies: Sequence[str], random_state: int) ->
 
 def screening_of(task: Task, seeds: Sequence[int]) -> Screening:
     """The screening of a simulated task."""
-    outcomes = [task.trained(epsilon, seeds, "screen", "select")[0] for epsilon in TRIED]
+    outcomes = [task.trained({"epsilon": epsilon}, seeds, "screen", "select")[0] for epsilon in TRIED]
     return Screening(outcomes, outcomes[0], Terms().prices, SPAN)
 
 

@@ -188,7 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{simulate(options.draws)}\n\n{time.perf_counter() - started:.0f} s")
         return
     plan = resolve(
-        {"tasks": [options.task], "data_dir": options.data_dir, "train_examples": options.train_examples}
+        {
+            "smoothing": "uniform",
+            "tasks": [options.task],
+            "data_dir": options.data_dir,
+            "train_examples": options.train_examples,
+        }
     )
     task = plan.tasks[0]
     dataset = load(task.dataset, options.data_dir, plan.train_examples)

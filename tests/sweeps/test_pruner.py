@@ -29,7 +29,9 @@ def study(tmp_path):
     """A study of which the first wave has finished, with an accuracy that no network reaches; the second one
     is queued.
     """
-    plan = resolve({"trials": 6, "seeds": SEEDS, "epochs": EPOCHS, "policy": "accuracy"})
+    plan = resolve(
+        {"smoothing": "uniform", "trials": 6, "seeds": SEEDS, "epochs": EPOCHS, "policy": "accuracy"}
+    )
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
     opened, _ = open_study(storage, plan, plan.tasks[0], "digest")
     first, second = waves(planned(plan, plan.tasks[0]))

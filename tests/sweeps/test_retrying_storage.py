@@ -30,7 +30,7 @@ def database():
 
 @pytest.fixture
 def study(database):
-    plan = resolve({"trials": 4, "seeds": 2})
+    plan = resolve({"smoothing": "uniform", "trials": 4, "seeds": 2})
     storage = open_storage(database.create())
     opened, _ = open_study(storage, plan, plan.tasks[0], "digest")
     opened.enqueue(planned(plan, plan.tasks[0]))

@@ -118,11 +118,14 @@ def test_mlflow_has_a_parent_and_a_child_per_trial(runs):
     stages = [one.data.tags["stage"] for one in children]
     assert (stages.count("pilot"), stages.count("screen")) == (2, 3)
     screened = [one for one in children if one.data.tags["stage"] == "screen"]
-    assert sorted(float(one.data.params["epsilon"]) for one in screened) == [0, 0.1, 0.2]
+    tried = sorted((float(one.data.params["epsilon"]), float(one.data.params["drop"])) for one in screened)
+    assert tried == [(0, 1), (0.2, 0.35), (0.2, 1)]
     assert not any(name.startswith("test/") for one in screened for name in one.data.metrics)
     assert all(one.info.status == "FINISHED" for one in found)
-    epsilon = parent.data.metrics["recommended_epsilon"]
-    told = f"**Train with label_smoothing={epsilon:g}" if epsilon else "**Train without label smoothing (0)"
+    smoothing, epsilon = parent.data.tags["recommended_smoothing"], parent.data.tags["recommended_epsilon"]
+    told = "**Train without label smoothing (0)"
+    if "@drop" in smoothing or epsilon != "0":
+        told = "**Train with label_smoothing="
     for note in (experiment.tags["mlflow.note.content"], parent.data.tags["mlflow.note.content"]):
         assert note.startswith(told)
     assert {one.dataset.name for one in parent.inputs.dataset_inputs} == {
@@ -210,7 +213,7 @@ def test_what_is_published_for_the_same_training_is_confirmed_again(tmp_path):
     tried = run(tmp_path, *SMALL)
     assert tried.returncode == 0, tried.stderr
     assert said in tried.stdout
-    assert {"epsilon": 0.23} in study_in(tmp_path).user_attrs["openings"][0]["points"]
+    assert {"epsilon": 0.23, "drop": 1.0} in study_in(tmp_path).user_attrs["openings"][0]["points"]
     fresh = run(tmp_path, *SMALL, "--fresh", "--seeds", "3")
     assert fresh.returncode == 0, fresh.stderr
     assert said not in fresh.stdout

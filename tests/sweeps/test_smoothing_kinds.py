@@ -398,7 +398,10 @@ def test_a_negative_epsilon_pushes_away():
 
 def test_a_name_has_a_kind_a_file_and_a_schedule():
     assert parsed("table:folder/a@b.npy@warm_up") == replace(
-        parsed("table:x.npy"), file="folder/a@b.npy", schedule="warm_up"
+        parsed("table:x.npy"),
+        base="table:folder/a@b.npy@warm_up",
+        file="folder/a@b.npy",
+        schedule="warm_up",
     )
     assert parsed("table:a@b.csv").file == "a@b.csv"
     assert all(parsed(name).kind == name for name in DISTRIBUTIONS)

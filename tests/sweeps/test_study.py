@@ -47,7 +47,7 @@ def postgres(tmp_path_factory):
 
 
 def opened(url, **values):
-    plan = resolve({"trials": 4, "seeds": 2, **values})
+    plan = resolve({"smoothing": "uniform", "trials": 4, "seeds": 2, **values})
     STORES.append(open_storage(url))
     study, message = open_study(STORES[-1], plan, plan.tasks[0], "digest")
     study.enqueue(planned(plan, plan.tasks[0]))
@@ -220,13 +220,13 @@ def test_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path)
 def test_trials_of_a_killed_worker_are_taken_over(url, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
-        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.design import planned\n"
-        "from sweeps.studies.retrying_storage import open_storage\n"
-        "from sweeps.studies.opening import open_study\nplan = resolve({'trials': 4, 'seeds': 2})\n"
-        "study, _ = open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\n"
-        "study.enqueue(planned(plan, plan.tasks[0]))\nfrom sweeps.studies.heartbeat import heartbeat\n"
-        "with heartbeat(study.storage, 30, study.beat):\n    study.ask(2)\n    time.sleep(0.5)\n"
-        "    print('asked', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom sweeps.settings import resolve\nfrom sweeps.studies.design import"
+        " planned\nfrom sweeps.studies.retrying_storage import open_storage\nfrom sweeps.studies.opening"
+        " import open_study\nplan = resolve({'smoothing': 'uniform', 'trials': 4, 'seeds': 2})\nstudy, _ ="
+        " open_study(open_storage(sys.argv[1]), plan, plan.tasks[0], 'digest')\nstudy.enqueue(planned(plan,"
+        " plan.tasks[0]))\nfrom sweeps.studies.heartbeat import heartbeat\nwith heartbeat(study.storage, 30,"
+        " study.beat):\n    study.ask(2)\n    time.sleep(0.5)\n    print('asked', flush=True)\n   "
+        " time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(

@@ -24,7 +24,7 @@ CONTROL, FIRST, SECOND = ({"epsilon": epsilon} for epsilon in (0.0, 0.1, 0.25))
 @pytest.fixture
 def study(tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
-    plan = resolve({})
+    plan = resolve({"smoothing": "uniform"})
     yield open_study(storage, plan, plan.tasks[0], "digest")[0]
     storage.engine.dispose()
 

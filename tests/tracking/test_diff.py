@@ -7,6 +7,7 @@ from made import evidence
 from published import made, publish
 
 from tracking.diff import Side, changes, main, sentences
+from tracking.records.comparison import Chance
 
 OLD = made(epsilon=0.1)
 NEW = made(epsilon=0.25, created="2026-12-01T00:00:00+00:00")
@@ -61,6 +62,12 @@ def test_every_field_of_a_recommendation_which_differs_is_a_row():
         "effect": 0.01,
         "incumbent": 0.05,
         "training": "01234567",
+        "dropped": replace(record, epsilon=0.3, point={"epsilon": 0.3, "drop": 0.3}),
+        "preferred": "dropped",
+        "candidate_drop": 0.3,
+        "chance": Chance(0.9, 0.001),
+        "invalid": "halves differ",
+        "apart": shifted,
     }
     assert set(vars(record)) - set(other) == {"reason", "run_id"}
     for name, value in other.items():

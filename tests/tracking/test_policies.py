@@ -8,7 +8,7 @@ from tracking.decision.policies import INCUMBENT, POLICIES, candidates
 from tracking.decision.prices import Prices
 from tracking.decision.recommend import Source, recommend
 from tracking.decision.screening import Screening
-from tracking.decision.settled import settled
+from tracking.decision.settled import levels, settled
 from tracking.decision.terms import Terms, Tolerances
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Bins, Interval, Outcome
@@ -334,21 +334,29 @@ def test_claims_of_earlier_openings_belong_to_the_family():
     ],
 )
 def test_when_more_seeds_can_be_saved(found, expected):
-    assert settled(["safe"], found, CONTROL, TERMS) is expected
+    assert settled(["safe"], found, CONTROL, TERMS, {"safe": 0.025}) is expected
 
 
 def test_a_claim_of_another_policy_has_to_be_clearer():
-    """It shares half of the weight with up to three others: 0.05 / 2 / 4."""
+    """The plan's own claims share one half of 5 %, the others the other half."""
+    metrics = {"safe": "accuracy", "calibrated": "nll_calibrated", "honest": "nll", "utility": "cost"}
+    claims = {name: ("a", metric) for name, metric in metrics.items()}
+    found = levels(claims, TERMS)
+    assert found == pytest.approx(
+        {"safe": 0.025, **dict.fromkeys(("calibrated", "honest", "utility"), 0.05 / 6)}
+    )
+    both = levels({**claims, "safe@drop": ("b", "accuracy")}, TERMS)
+    assert both["safe"] == both["safe@drop"] == pytest.approx(0.0125)
+    assert levels({"safe": ("a", "accuracy")}, TERMS) == {"safe": 0.025}
     for p, expected in ((0.015, False), (0.006, True)):
-        assert settled(["accuracy"], comparison(0.2, p=p), CONTROL, TERMS) is expected
-    assert settled(["accuracy"], comparison(0.2, p=0.015), CONTROL, Terms("accuracy"))
+        assert settled(["accuracy"], comparison(0.2, p=p), CONTROL, TERMS, {"accuracy": 0.00625}) is expected
 
 
 def test_a_gap_near_its_tolerance_is_open_on_either_side():
     for gap in (-0.011, 0.011):
         near = comparison(0.2, gap=gap)
-        assert not settled(["raw"], near, CONTROL, Terms("raw"))
-    assert settled(["raw"], comparison(0.2, gap=-0.18), CONTROL, Terms("raw"))
+        assert not settled(["raw"], near, CONTROL, Terms("raw"), {"raw": 0.025})
+    assert settled(["raw"], comparison(0.2, gap=-0.18), CONTROL, Terms("raw"), {"raw": 0.025})
 
 
 def test_a_claim_that_only_the_others_weigh_down_is_told_so():
@@ -360,8 +368,9 @@ def test_a_claim_that_only_the_others_weigh_down_is_told_so():
 
 def test_a_question_of_another_policy_keeps_a_finalist_going():
     found = comparison(0.2, gain=(-0.02, -0.03, -0.01), nll_claim=(-0.01, -0.02, 0.001))
-    assert settled(["safe"], found, CONTROL, TERMS)
-    assert not settled(["safe", "calibrated"], found, CONTROL, TERMS)
+    assert settled(["safe"], found, CONTROL, TERMS, {"safe": 0.025})
+    accepted = {"safe": 0.025, "calibrated": 0.00625}
+    assert not settled(["safe", "calibrated"], found, CONTROL, TERMS, accepted)
 
 
 def trial(epsilon, accuracies, nll=0.3, aurc=0.02, gap=0.0, risk=0.05):
@@ -372,6 +381,7 @@ def trial(epsilon, accuracies, nll=0.3, aurc=0.02, gap=0.0, risk=0.05):
 
     metrics = {
         "select/accuracy": tuple(accuracies),
+        "select/nll": near(nll),
         "select/nll_calibrated": near(nll),
         "select/aurc_calibrated": near(aurc),
         "select/confidence_gap": near(gap),

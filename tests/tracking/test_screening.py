@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracking.decision.policies import POLICIES, candidates, in_tie, tied
+from tracking.decision.policies import POLICIES, candidates, ties
 from tracking.decision.prices import Prices
 from tracking.decision.screening import SHORT, Screening, Tie, middle, shortened
 from tracking.decision.terms import Terms
@@ -19,7 +19,7 @@ def outcome(accuracy, number, **point):
         "select/accuracy": tuple(accuracy),
         **{
             f"select/{name}": (0.3,) * 4
-            for name in ("nll_calibrated", "aurc_calibrated", "confidence_gap", "cost")
+            for name in ("nll", "nll_calibrated", "aurc_calibrated", "confidence_gap", "cost")
         },
     }
     return Outcome(
@@ -315,7 +315,7 @@ def test_a_narrow_range():
 def test_a_single_finished_trial_ties_with_nothing():
     alone = along(level, tried=(0.0,))
     assert alone.tie("accuracy", 1, cautious=True) == Tie(0.0, 0.0, 0.0)
-    assert set(tied(alone, Terms()).values()) == {(0.0, 0.0)}
+    assert set(ties(alone, Terms()).values()) == {Tie(0.0, 0.0, 0.0)}
     assert all(point["epsilon"] == 0 for point in candidates(alone, Terms()).values())
 
 
@@ -347,11 +347,11 @@ def test_where_only_zero_is_allowed_the_tie_is_among_all():
 
 def test_where_more_is_tuned_a_named_point_has_the_values_that_are_best_there():
     screening = tuned()
-    point = screening.point_at(0.2)
+    point = screening.point_at(Tie(0.1, 0.3, 0.2))
     assert point["smoothing"] == "online"
     assert point == screening.fit("accuracy").profile([0.2])[0]
-    assert screening.point_at(0.0) == screening.control_point
-    chosen = POLICIES["accuracy"].choose(screening, Terms())
+    assert screening.point_at(Tie(0.0, 0.0, 0.0)) == screening.control_point
+    chosen = screening.point_at(POLICIES["accuracy"].tie(screening, Terms()))
     assert set(chosen) == {"epsilon", "weight_decay", "smoothing"}
     assert chosen["epsilon"] == pytest.approx(0.2, abs=0.06)
     assert math.log10(chosen["weight_decay"]) == pytest.approx(-2, abs=0.3)
@@ -359,9 +359,8 @@ def test_where_more_is_tuned_a_named_point_has_the_values_that_are_best_there():
 
 def test_what_is_in_the_tie_of_a_policy_is_what_is_told_of_it():
     screening, terms = along(level), Terms()
-    low, high = tied(screening, terms)["safe"]
-    assert 0 < low < high
-    assert [
-        in_tie(screening, terms, "safe", epsilon) for epsilon in (low - 0.001, low, high, high + 0.001)
-    ] == [False, True, True, False]
-    assert in_tie(screening, terms, "safe", candidates(screening, terms)["safe"]["epsilon"])
+    tie = ties(screening, terms, ["safe"])["safe"]
+    assert 0 < tie.low < tie.high
+    around = (tie.low - 0.001, tie.low, tie.high, tie.high + 0.001)
+    assert [epsilon in tie for epsilon in around] == [False, True, True, False]
+    assert candidates(screening, terms)["safe"]["epsilon"] in tie

@@ -4,6 +4,7 @@ elsewhere, or simulated.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tracking.decision.decide import decide
 from tracking.decision.policies import POLICIES, constant_ahead, ties
@@ -60,12 +61,6 @@ def decide_on(
     chosen = {name: nearest(screening.point_at(tie), confirmed) for name, tie in tied.items()}
     found = {key_of(one.point): compare(one, control) for one in confirmed}
     examples = sum(control.bins["test"].count) // len(control.seeds) if "test" in control.bins else 0
-    by_key = {key_of(one.point): one for one in confirmed}
-
-    def between(key: str, other: str, metric: str) -> Interval | None:
-        values = by_key[key].differences(f"test/{metric}", by_key[other])
-        return interval(values, "test" in control.bins)
-
     source = Source(
         first.study, None, "uniform", examples, 1, control.finished, control.calibrate_examples or None
     )
@@ -76,9 +71,15 @@ def decide_on(
         terms,
         source,
         tied={name: (tie.low, tie.high) for name, tie in tied.items()},
-        between=between,
+        between=partial(between, {key_of(one.point): one for one in confirmed}),
         constant_first=constant_ahead(tied),
     )
+
+
+def between(confirmed: Mapping[str, Outcome], key: str, other: str, metric: str) -> Interval:
+    """The paired difference of one confirmed point less another."""
+    first, second = confirmed[key], confirmed[other]
+    return interval(first.differences(f"test/{metric}", second), "test" in first.bins)
 
 
 def needs(name: str, target: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tracking.decision.conditions import COUNTED, claim_condition, needed
 from tracking.decision.policies import POLICIES, Policy
@@ -72,7 +73,6 @@ def recommend(
     met = bool(conditions) and all(one.met for one in conditions) and not source.invalid
     adopted = comparison if comparison and met else control
     classes = adopted.outcome.classes
-    found, settles = (None, "") if comparison is None else judged(policy, comparison, taken, terms)
     temperature, at_bound = temperature_of(adopted.outcome)
     return Recommendation(
         task=adopted.outcome.task,
@@ -88,7 +88,7 @@ def recommend(
         aurc=adopted.estimates["aurc"],
         delta_accuracy=adopted.difference("accuracy"),
         candidate=epsilon,
-        candidate_drop=drop_of(candidate) if epsilon != 0 else 1.0,
+        **of_candidate(policy, candidate, comparison, taken, terms),
         conditions=conditions,
         seeds=len((comparison or control).outcome.seeds),
         examples=source.examples,
@@ -99,19 +99,32 @@ def recommend(
         created=source.created,
         training=source.training,
         invalid=source.invalid,
-        chance=comparison.chances.get(policy.aim(comparison).metric) if comparison else None,
         temperature=temperature,
         at_bound=at_bound,
         calibrate_examples=source.calibrate_examples,
         control=answered(control.estimates),
         estimates=answered(adopted.estimates),
-        differences=changes(comparison) if comparison else {},
         tied=tied,
         claimed=policy.aim(comparison or control).metric,
-        verdict=found,
-        settles=settles,
         effect=terms.effect,
     )
+
+
+def of_candidate(
+    policy: Policy, candidate: Point, comparison: Comparison | None, taken: bool, terms: Terms
+) -> dict[str, Any]:
+    """What was found out about a candidate, by the names of `Recommendation`'s fields."""
+    drop = drop_of(candidate) if candidate["epsilon"] != 0 else 1.0
+    if comparison is None:
+        return {"candidate_drop": drop}
+    verdict, settles = judged(policy, comparison, taken, terms)
+    return {
+        "candidate_drop": drop,
+        "differences": changes(comparison),
+        "verdict": verdict,
+        "settles": settles,
+        "chance": comparison.chances.get(policy.aim(comparison).metric),
+    }
 
 
 def smoothing_of(point: Point, base: str) -> str:

@@ -5,7 +5,7 @@ accuracy on *calibrate* as well.
 import math
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import groupby
 from typing import Literal
@@ -56,7 +56,7 @@ class Tie:
     high: float
     epsilon: float
     drop: float = 1.0
-    value: float = -math.inf
+    value: float = field(default=-math.inf, compare=False)
 
     def __contains__(self, epsilon: float) -> bool:
         """Whether an ε is among them."""

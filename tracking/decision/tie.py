@@ -30,12 +30,16 @@ def among_harmless(screening: Screening, terms: Terms) -> Tie:
 
 
 def among_honest(screening: Screening, terms: Terms) -> Tie:
-    """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy."""
+    """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy, by a standard
+    error of the difference to ε = 0: a candidate at the very edge would be refused by every second test.
+    """
 
     def honest(points: Sequence[Point]) -> Array:
-        gaps = np.abs(screening.fit("confidence_gap").mean([*points, screening.control_point]))
+        fit = screening.fit("confidence_gap")
+        gaps = np.abs(fit.mean([*points, screening.control_point]))
+        unsure = fit.shift(points, screening.control_point).error
         kept: Array = harmless(screening, points, terms) & (
-            gaps[:-1] <= max(terms.tolerances.confidence_gap, gaps[-1])
+            gaps[:-1] + unsure <= max(terms.tolerances.confidence_gap, gaps[-1])
         )
         return kept
 
