@@ -31,16 +31,16 @@ def among_harmless(screening: Screening, terms: Terms) -> Tie:
 
 def among_honest(screening: Screening, terms: Terms) -> Tie:
     """As for `safe`, among those ε whose fitted mean confidence also stays with the accuracy, by a standard
-    error of the difference to ε = 0: a candidate at the very edge would be refused by every second test.
+    error of the difference to ε = 0, or a quarter of the tolerance if that is less: a candidate at the very
+    edge would be refused by every second test.
     """
 
     def honest(points: Sequence[Point]) -> Array:
         fit = screening.fit("confidence_gap")
         gaps = np.abs(fit.mean([*points, screening.control_point]))
-        unsure = fit.shift(points, screening.control_point).error
-        kept: Array = harmless(screening, points, terms) & (
-            gaps[:-1] + unsure <= max(terms.tolerances.confidence_gap, gaps[-1])
-        )
+        tolerance = terms.tolerances.confidence_gap
+        unsure = np.minimum(fit.shift(points, screening.control_point).error, tolerance / 4)
+        kept: Array = harmless(screening, points, terms) & (gaps[:-1] + unsure <= max(tolerance, gaps[-1]))
         return kept
 
     return screening.tie("accuracy", 1, honest, cautious=True)
