@@ -450,8 +450,8 @@ def test_safe_looks_among_what_keeps_the_tolerances():
 
 
 def test_raw_looks_among_what_keeps_confidence_honest():
-    falling = screening(*curved(gap=lambda epsilon: -0.2 * epsilon))
-    assert 0 < candidates(falling, Terms("raw"))["raw"]["epsilon"] <= 0.05
+    falling = screening(*curved(gap=lambda epsilon: -0.1 * epsilon))
+    assert 0 < candidates(falling, Terms("raw"))["raw"]["epsilon"] < 0.1
     assert candidates(falling, TERMS)["safe"]["epsilon"] > 0.05
 
 
