@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         calibrator_from_json,
     )
     from lscal.classwise import one_class
+    from lscal.crossfit import best_of
     from lscal.epsilon import estimate_epsilon
     from lscal.estimate import Estimate, Resamples, differences, estimates
     from lscal.losses import (
@@ -47,6 +48,7 @@ HOMES = {
     "StructuredVectorScaling": "calibrators",
     "Temperature": "calibrators",
     "VectorScaling": "calibrators",
+    "best_of": "crossfit",
     "calibrator_from_json": "calibrators",
     "confidence_penalised_cross_entropy": "losses",
     "differences": "estimate",
@@ -75,6 +77,7 @@ __all__ = [
     "StructuredVectorScaling",
     "Temperature",
     "VectorScaling",
+    "best_of",
     "calibrator_from_json",
     "confidence_penalised_cross_entropy",
     "differences",

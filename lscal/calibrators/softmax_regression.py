@@ -29,9 +29,9 @@ SAMPLE = 2048
 STEPS, PAIRS, HALVINGS = 500, 12, 40
 TOLERANCE = 1e-6
 """Gradient per example at which a fit counts as converged."""
-DECREMENT = 1e-14
+DECREMENT = 1e-12
 """The solver goes on to a predicted decrease of the objective this small, in nats: with a ridge of 1 or more,
-parameters are then off by 1e-7 at most.
+parameters are then off by 1e-6 at most.
 """
 
 
