@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from lscal.calibrators import (
         CALIBRATORS,
         Calibrator,
+        EnsembleTemperature,
         PNorm,
+        StructuredMatrixScaling,
+        StructuredVectorScaling,
         Temperature,
         VectorScaling,
         calibrator_from_json,
     )
     from lscal.classwise import one_class
+    from lscal.crossfit import best_of
     from lscal.epsilon import estimate_epsilon
     from lscal.estimate import Estimate, Resamples, differences, estimates
     from lscal.losses import (
@@ -33,6 +37,7 @@ HOMES = {
     "CALIBRATORS": "calibrators",
     "Calibrator": "calibrators",
     "DISTRIBUTIONS": "smoothing",
+    "EnsembleTemperature": "calibrators",
     "Estimate": "estimate",
     "METRICS": "metrics",
     "PNorm": "calibrators",
@@ -41,8 +46,11 @@ HOMES = {
     "Resamples": "estimate",
     "SmoothedCrossEntropy": "losses",
     "Smoothing": "smoothing",
+    "StructuredMatrixScaling": "calibrators",
+    "StructuredVectorScaling": "calibrators",
     "Temperature": "calibrators",
     "VectorScaling": "calibrators",
+    "best_of": "crossfit",
     "calibrator_from_json": "calibrators",
     "confidence_penalised_cross_entropy": "losses",
     "differences": "estimate",
@@ -60,6 +68,7 @@ __all__ = [
     "METRICS",
     "BinnedStatistics",
     "Calibrator",
+    "EnsembleTemperature",
     "Estimate",
     "PNorm",
     "Predictions",
@@ -67,8 +76,11 @@ __all__ = [
     "Resamples",
     "SmoothedCrossEntropy",
     "Smoothing",
+    "StructuredMatrixScaling",
+    "StructuredVectorScaling",
     "Temperature",
     "VectorScaling",
+    "best_of",
     "calibrator_from_json",
     "confidence_penalised_cross_entropy",
     "differences",

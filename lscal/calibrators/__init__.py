@@ -5,14 +5,27 @@ import json
 from lscal.calibrators.beta import Beta
 from lscal.calibrators.binning import BBQ, Histogram
 from lscal.calibrators.calibrator import Calibrator
+from lscal.calibrators.ensemble import EnsembleTemperature
 from lscal.calibrators.isotonic import Isotonic
 from lscal.calibrators.p_norm import PNorm
+from lscal.calibrators.structured import StructuredMatrixScaling, StructuredVectorScaling
 from lscal.calibrators.temperature import Temperature
 from lscal.calibrators.vector import VectorScaling
 
 CALIBRATORS: dict[str, type[Calibrator]] = {
     calibrator.method: calibrator
-    for calibrator in (Temperature, PNorm, VectorScaling, Isotonic, Histogram, Beta, BBQ)
+    for calibrator in (
+        Temperature,
+        EnsembleTemperature,
+        PNorm,
+        VectorScaling,
+        StructuredVectorScaling,
+        StructuredMatrixScaling,
+        Isotonic,
+        Histogram,
+        Beta,
+        BBQ,
+    )
 }
 """Every method by name."""
 
@@ -21,9 +34,12 @@ __all__ = [
     "CALIBRATORS",
     "Beta",
     "Calibrator",
+    "EnsembleTemperature",
     "Histogram",
     "Isotonic",
     "PNorm",
+    "StructuredMatrixScaling",
+    "StructuredVectorScaling",
     "Temperature",
     "VectorScaling",
     "calibrator_from_json",

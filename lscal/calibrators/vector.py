@@ -1,25 +1,18 @@
 """Vector scaling (Guo et al. 2017, section 4.2): a scale and a bias for each class."""
 
 from dataclasses import dataclass
-from itertools import product
 from typing import ClassVar, final
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
-from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
 from lscal.calibrators.calibrator import Calibrator
 from lscal.calibrators.p_norm import centred
+from lscal.calibrators.softmax_regression import Diagonal, flat, groups, minimise
 from lscal.calibrators.temperature import Temperature
 from lscal.predictions import check
-
-ELEMENTS = 1 << 20
-"""Logits per chunk of a pass: 8 MB in float64."""
-STEPS = 500
-TOLERANCE = 1e-6
 
 
 @final
@@ -65,17 +58,32 @@ class VectorScaling(Calibrator):
     def fit(
         cls, logits: Float[Tensor, "*member example class"], labels: Integer[Tensor, " example"]
     ) -> "VectorScaling":
-        """By L-BFGS on the exact gradient in float64, from temperature scaling, one member after another."""
+        """All members at once, from temperature scaling. The parameters searched are T·w and b, both of the
+        scale of 1.
+        """
         labels = labels.long()
         check(logits, labels)
-        members = logits.shape[:-2]
-        found = [minimise(logits[index].detach(), labels) for index in product(*map(range, members))]
-        scale, bias, converged = (
-            torch.stack(column).to(logits.device) for column in zip(*found, strict=True)
-        )
-        classes = logits.shape[-1]
+        *members, _, classes = logits.shape
+        every = flat(logits)
+        fitted = Temperature.fit(every, labels)
+        temperature = torch.where(fitted.converged, fitted.value, 1.0).unsqueeze(-1).unsqueeze(-1)
+        ridge = torch.ones(2 * classes, dtype=torch.float64, device=logits.device)
+        found = [
+            minimise(
+                every[part],
+                labels,
+                lambda z, part=part: features(z) / temperature[part],  # type: ignore[misc]
+                Diagonal(),
+                ridge,
+            )
+            for part in groups(len(every), len(ridge))
+        ]
+        theta, converged = (torch.cat(column) for column in zip(*found, strict=True))
+        v, bias = theta.reshape(-1, 2, classes).unbind(1)
         return cls(
-            scale.reshape(*members, classes), bias.reshape(*members, classes), converged.reshape(members)
+            ((1 + v) / temperature.squeeze(-1)).reshape(*members, classes),
+            bias.reshape(*members, classes),
+            converged.reshape(members),
         )
 
     @override
@@ -86,38 +94,6 @@ class VectorScaling(Calibrator):
         return (scale * centred(logits.to(torch.float64)) + bias).masked_fill(logits.isneginf(), -torch.inf)
 
 
-def minimise(
-    logits: Float[Tensor, "example class"], labels: Integer[Tensor, " example"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """w, b and whether the gradient vanished, for one member. The parameters searched are T·w and b, both of
-    the scale of 1.
-    """
-    from scipy.optimize import minimize
-
-    examples, classes = logits.shape
-    fitted = Temperature.fit(logits, labels)
-    temperature = float(fitted.value) if bool(fitted.converged) else 1.0
-    chunk = max(1, ELEMENTS // classes)
-
-    def objective(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        w, b = torch.from_numpy(parameters).to(logits.device).reshape(2, classes)
-        total = ((w - 1).square().sum() + b.square().sum()) / 2
-        gradient = torch.stack([w - 1, b])
-        for rows, answers in zip(torch.split(logits, chunk), torch.split(labels, chunk), strict=True):
-            z = centred(rows.to(torch.float64)) / temperature
-            masked = z.isneginf()
-            z = z.masked_fill(masked, 0)
-            log_p = (w * z + b).masked_fill(masked, -torch.inf).log_softmax(-1)
-            at = answers.unsqueeze(-1)
-            possible = ~masked.gather(-1, at)
-            total -= log_p.gather(-1, at).masked_fill(~possible, 0).sum()
-            residual = log_p.exp().scatter_add(-1, at, torch.full_like(z[:, :1], -1)) * possible
-            gradient += torch.stack([(residual * z).sum(0), residual.sum(0)])
-        return float(total) / examples, (gradient / examples).cpu().numpy().ravel()
-
-    start = np.concatenate([np.ones(classes), np.zeros(classes)])
-    options = {"maxiter": STEPS, "maxcor": 20, "gtol": TOLERANCE, "ftol": 0.0}
-    solution = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    w, b = torch.from_numpy(solution.x).reshape(2, classes)
-    converged = torch.tensor(bool(np.abs(solution.jac).max() <= TOLERANCE))
-    return w / temperature, b, converged
+def features(logits: Float[Tensor, "member class example"]) -> Float[Tensor, "member class example"]:
+    """z - mean z, and 0 for masked classes."""
+    return centred(logits.mT).masked_fill(logits.mT.isneginf(), 0.0).mT

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lscal import crossfit
+from lscal.calibrators import CALIBRATORS, Temperature
 from lscal.predictions import Predictions
 
 
@@ -124,3 +125,93 @@ def test_isotonic_tells_saturated_confidences_apart():
     expected = crossfit.isotonic(predictions)
     assert_close(expected, (gaps > 220).double(), atol=0.51, rtol=0)
     assert ((expected == 0) | (expected == 1)).sum() > 50
+
+
+def confused(examples: int, members: int = 2, strength: float = 0.4) -> tuple[Tensor, Tensor]:
+    """Overconfident members that mix up classes by so much, and labels."""
+    generator = torch.Generator().manual_seed(8)
+    evidence = 2 * torch.randn(examples, 4, generator=generator, dtype=torch.float64)
+    labels = torch.multinomial(evidence.softmax(-1), 1, generator=generator).squeeze(-1)
+    mixing = torch.eye(4).double() + strength * torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    noise = torch.randn(members, examples, 4, generator=generator, dtype=torch.float64)
+    return 1.5 * (evidence @ mixing) + 0.3 * noise, labels
+
+
+@pytest.mark.parametrize("groups", [3, 7, 40])
+@pytest.mark.parametrize("count", [2, 5])
+def test_folds_keep_groups_together(groups: int, count: int):
+    generator = torch.Generator().manual_seed(groups)
+    member = torch.randint(groups, (400,), generator=generator).square() - 5
+    parts = crossfit.folds(400, count, member)
+    assert len(parts) == min(count, len(member.unique()))
+    assert sorted(torch.cat([held for held, _ in parts]).tolist()) == list(range(400))
+    for held, others in parts:
+        assert sorted(torch.cat([held, others]).tolist()) == list(range(400))
+        assert not set(member[held].tolist()) & set(member[others].tolist())
+    if groups == 40:
+        assert max(len(held) for held, _ in parts) < 1.2 * 400 / count
+
+
+def test_the_nll_of_a_choice_is_that_of_the_other_folds():
+    logits, labels = confused(120)
+    found = crossfit.best_of(logits, labels, ["temperature", "sms"])
+    for name, nll in found.nll.items():
+        expected = []
+        for held, others in oracles.folds(120):
+            fitted = CALIBRATORS[name].fit(logits[:, others], labels[others])
+            for member in fitted(logits[:, held]):
+                expected += oracles.nlls(member.numpy(), labels[held].numpy()).tolist()
+        assert nll == pytest.approx(np.mean(expected), abs=1e-9)
+    assert list(found.nll) == ["temperature", "sms"]
+
+
+def test_a_richer_method_is_chosen_where_it_is_needed_and_only_there():
+    assert crossfit.best_of(*confused(1500)).method == "sms"
+    logits, labels = confused(1500, strength=0.0)
+    assert crossfit.best_of(logits, labels).method == "temperature"
+
+
+@pytest.mark.parametrize(("errors", "chosen"), [(1.05, "b"), (0.95, "a")])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_one_standard_error_decides(
+    errors: float, chosen: str, grouped: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """`b` is lower by so many standard errors; `c` lowers it further by less than one, and is not chosen."""
+    examples, repeats = 100, 3 if grouped else 1
+    noise = torch.linspace(-1, 1, examples, dtype=torch.float64)
+    error = float(noise.std()) / examples**0.5
+    losses = {"a": noise * 0, "b": noise - errors * error, "c": -noise - (errors + 0.1) * error}
+    losses = {name: nll.repeat_interleave(repeats) for name, nll in losses.items()}
+    monkeypatch.setattr(crossfit, "fresh_nll", lambda method, *_: losses[method])
+    monkeypatch.setattr("lscal.calibrators.CALIBRATORS", dict.fromkeys("abc", Temperature))
+    groups = torch.arange(examples).repeat_interleave(3) if grouped else None
+    logits, labels = torch.zeros(examples * repeats, 2), torch.zeros(examples * repeats, dtype=torch.long)
+    found = crossfit.best_of(logits, labels, "ab", groups=groups)
+    assert found.method == chosen
+    if chosen == "b":
+        assert crossfit.best_of(logits, labels, "abc", groups=groups).method == "b"
+
+
+def test_examples_whose_label_is_masked_do_not_count():
+    logits, labels = confused(90)
+    masked = torch.cat([logits, logits[:, :4]], 1)
+    for row in range(4):
+        masked[0, 90 + row, labels[row]] = -torch.inf
+    found = crossfit.best_of(masked, torch.cat([labels, labels[:4]]), ["temperature", "svs"])
+    assert all(np.isfinite(nll) for nll in found.nll.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["temperature", "platt"]}, "no calibrator named 'platt'; there are bbq"),
+        ({"methods": []}, "0 methods and 5 folds"),
+        ({"folds": 1}, "5 methods and 1 folds"),
+        ({"groups": torch.zeros(20, dtype=torch.long)}, "a single example or group"),
+        ({"groups": torch.zeros(3, dtype=torch.long)}, "3 groups for 20 labels"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be_chosen_from_is_told(changes: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        crossfit.best_of(*confused(20), **changes)
