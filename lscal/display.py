@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Better = Literal["higher", "lower", "nearer 0"]
-REPAIRS = {"_calibrated": (" after temperature", "+T"), "_p_norm": (" after p-norm", "+p")}
+REPAIRS = {
+    "_calibrated": (" after temperature", "+T"),
+    "_recalibrated": (" after recalibration", "+R"),
+    "_p_norm": (" after p-norm", "+p"),
+}
 """Endings of the names of metrics after recalibration, with what title and abbreviation get."""
 
 

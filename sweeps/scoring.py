@@ -12,6 +12,7 @@ from torch import Tensor
 from lscal import METRICS, BinnedStatistics, PNorm, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
 from lscal.selective import risk_coverage
+from sweeps import recalibration
 from sweeps.data.dataset import Dataset, SplitName
 from sweeps.early_stopping.pruner import curves_of
 from sweeps.studies.study import Study, Trial
@@ -97,6 +98,8 @@ def score(
     if study.stage == "confirm":
         metrics |= after_p_norm(logits, labels)
     else:
+        if study.stage == "screen":
+            metrics |= after_the_best(logits, labels, dataset)
         right = [Predictions.from_logits(logits[split], labels[split]).correct for split in labels]
         metrics[HELD_OUT_ACCURACY] = tuple(torch.cat(right, -1).double().mean(-1).tolist())
     if SENTENCES in logits:
@@ -132,6 +135,17 @@ def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:
     if human is None or not bool(known.any()):
         return None
     return Predictions.from_logits(logits["test"], human.cpu(), mask=known)
+
+
+def after_the_best(
+    logits: Logits, labels: Mapping[SplitName, Tensor], dataset: Dataset
+) -> dict[str, tuple[float, ...]]:
+    """Metrics on *select* after the best of some quick recalibrations, chosen and fitted on *calibrate*."""
+    held_out = logits["calibrate"], labels["calibrate"]
+    method = recalibration.choose(*held_out, dataset.splits["calibrate"].groups, quick=True)
+    predictions = Predictions.from_logits(logits["select"], labels["select"])
+    found = recalibration.metrics_after(predictions, recalibration.fitted(method, *held_out))
+    return {f"select/{name}": tuple(values.tolist()) for name, values in found.items()}
 
 
 def after_p_norm(logits: Logits, labels: Mapping[SplitName, Tensor]) -> dict[str, tuple[float, ...]]:

@@ -109,6 +109,7 @@ def changes(old: Side, new: Side) -> list[Change]:
         ("candidate ε", epsilon(before.candidate), epsilon(after.candidate)),
         ("ε falls to 0 after", known(before.drop), known(after.drop)),
         ("candidate falls after", known(before.candidate_drop), known(after.candidate_drop)),
+        ("recalibrator", before.recalibrator, after.recalibrator),
         ("chance of being better", chance(before), chance(after)),
         ("invalid", before.invalid, after.invalid),
         ("recommended schedule", before.preferred, after.preferred),

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lscal import Temperature
 from sweeps.data.dataset import IGNORED, Dataset
 from sweeps.data.readers.examples import listed
 from sweeps.devices import pick_device
@@ -37,6 +38,7 @@ BATCH = 32
 STEPS = 20
 """On one batch: a network that can learn at all begins to know it by heart."""
 OURS = Path(__file__).parents[1]
+UNCHANGED = Temperature(torch.tensor(1.0, dtype=torch.float64), torch.tensor(True))
 CANNOT = (
     ArithmeticError,
     AssertionError,
@@ -418,7 +420,7 @@ def export(task: Task, dataset: Dataset) -> Finding:
     module = built(task, dataset, 0)
     weights = {name: value.detach() for name, value in [*module.named_parameters(), *module.named_buffers()]}
     try:
-        exported(calibrated_model(task, dataset, weights, 1.0), dataset, {})
+        exported(calibrated_model(task, dataset, weights, UNCHANGED), dataset, {})
     except (NotExportable, *CANNOT) as error:
         return Finding(
             "doubt",

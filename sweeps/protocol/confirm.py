@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lscal import METRICS, Predictions, Temperature
+from lscal import METRICS, Calibrator, Predictions, Temperature
 from lscal.estimate import REPLICATES, Crossed, Resamples
 from lscal.selective import risk_at
 from lscal.summary import Summary, Whole
+from sweeps import recalibration
 from sweeps.data.dataset import Dataset
 from sweeps.scoring import SENTENCES, TOWARDS_PEOPLE, Logits, towards_people
 from sweeps.training.beam_search import bleu
@@ -71,16 +72,22 @@ class Confirmation:
         """Add a batch of seeds."""
         for key, (outcome, logits) in found.items():
             if key not in self.runs:
-                self.runs[key] = Run(self.terms.prices.coverage_of(outcome))
-            self.runs[key].add(
-                outcome, self.measure(logits, self.runs[key].coverage), logits["test"].softmax(-1)
-            )
+                self.runs[key] = self.begun(outcome, logits)
+            run = self.runs[key]
+            run.add(outcome, self.measure(logits, run), logits["test"].softmax(-1))
         if self.control in self.runs:
             self.stops.append(len(self.runs[self.control].outcome.seeds))
 
-    def measure(self, logits: Logits, coverage: float) -> dict[str, "BySeed"]:
-        """Compared metrics on *test*, raw and after the temperature fitted on *calibrate*, and the cost at a
-        coverage.
+    def begun(self, outcome: Outcome, logits: Logits) -> "Run":
+        """A point with its first batch: its coverage and its recalibration are chosen, on *calibrate*."""
+        held_out = logits["calibrate"], self.labels["calibrate"]
+        method = recalibration.choose(*held_out, self.dataset.splits["calibrate"].groups)
+        calibrator = recalibration.fitted(method, logits["calibrate"][0], self.labels["calibrate"])
+        return Run(self.terms.prices.coverage_of(outcome), calibrator)
+
+    def measure(self, logits: Logits, run: "Run") -> dict[str, "BySeed"]:
+        """Compared metrics on *test*: raw, after the temperature and after the point's recalibration, both
+        fitted on *calibrate*; and the cost at its coverage.
 
         Where some examples of *test* have people's label distributions, also the metrics towards them, on
         those examples.
@@ -90,7 +97,7 @@ class Confirmation:
         calibrated = raw.calibrated(temperature)
         metrics = {name: METRICS[name].function for name in COMPARED}
         found = drawn(raw, metrics, self.resamples)
-        with_cost = metrics | {"cost": lambda summary: cost(summary, coverage, self.terms.prices)}
+        with_cost = metrics | {"cost": lambda summary: cost(summary, run.coverage, self.terms.prices)}
         if SENTENCES in logits:
             found["bleu"] = bleu_by_seed(logits[SENTENCES], self.replicates)
         if (people := towards_people(self.dataset, logits)) is not None:
@@ -101,10 +108,22 @@ class Confirmation:
                 f"{name}_calibrated": values
                 for name, values in drawn(people.calibrated(temperature), human, resamples).items()
             }
-        return found | {
+        found |= {
             name if name == "cost" else f"{name}_calibrated": values
             for name, values in drawn(calibrated, with_cost, self.resamples).items()
         }
+        return found | self.recalibrated(raw, logits, run.calibrator.method, found)
+
+    def recalibrated(
+        self, raw: Predictions, logits: Logits, method: str, found: Mapping[str, "BySeed"]
+    ) -> dict[str, "BySeed"]:
+        """Metrics on *test* after a point's recalibration, fitted on *calibrate*."""
+        if method == recalibration.TEMPERATURE:
+            return {f"{name}_recalibrated": found[f"{name}_calibrated"] for name in recalibration.MEASURED}
+        calibrator = recalibration.fitted(method, logits["calibrate"], self.labels["calibrate"])
+        metrics = {name: METRICS[name].function for name in recalibration.MEASURED}
+        after = drawn(raw.calibrated(calibrator), metrics, self.resamples)
+        return {f"{name}_recalibrated": values for name, values in after.items()}
 
     def comparisons(self) -> dict[str, Comparison]:
         """Every point against ε = 0, by key; none where ε = 0 has diverged."""
@@ -133,6 +152,7 @@ class Confirmation:
                 }
             ),
             coverage=mine.coverage,
+            recalibrator=mine.calibrator.method,
             chances=(
                 {}
                 if key == self.control
@@ -200,12 +220,14 @@ class Run:
     Attributes:
         coverage: the share of examples to decide without a review, chosen on *calibrate* with the first
             batch.
+        calibrator: the best recalibration of the point, of its first seed.
         values: metric -> its values on *test*.
         probabilities, confidence: of each example of *test*, raw, mean over seeds; confidence is the highest
             probability of each seed.
     """
 
     coverage: float
+    calibrator: Calibrator
     outcomes: list[Outcome] = field(default_factory=list)
     values: dict[str, "BySeed"] = field(default_factory=dict)
     probabilities: Float[Tensor, "example class"] | None = None
@@ -327,5 +349,5 @@ def bounds(name: str) -> tuple[float, float]:
         return -math.inf, math.inf
     if name == "bleu":
         return 0.0, 1.0
-    metric = METRICS[name.removesuffix("_calibrated")]
+    metric = METRICS[name.removesuffix("_calibrated").removesuffix("_recalibrated")]
     return metric.low, metric.high

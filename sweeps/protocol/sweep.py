@@ -319,8 +319,8 @@ class Sweep:
         return confirmation
 
     def model(self, run: Run) -> ExportedModel | None:
-        """A confirmed point's first member with its temperature, to be registered; None where its weights are
-        gone or torch cannot export it.
+        """A confirmed point's first member with its recalibration, to be registered; None where its weights
+        are gone or torch cannot export it.
         """
         outcome = run.outcomes[0]
         content = awaited(lambda: self.records.artifact(outcome, weights_path(outcome)))
@@ -334,12 +334,13 @@ class Sweep:
             "task": outcome.task,
             "epsilon": f"{outcome.epsilon:g}",
             "temperature": f"{temperature:.6g}",
+            "recalibrator": run.calibrator.method,
             "seed": str(seed),
             "trial": outcome.uid,
         }
         try:
             return exported(
-                calibrated_model(self.engine.task, self.engine.dataset, unpack(content), temperature),
+                calibrated_model(self.engine.task, self.engine.dataset, unpack(content), run.calibrator),
                 self.engine.dataset,
                 about,
             )

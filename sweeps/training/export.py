@@ -1,4 +1,4 @@
-"""Export: one member's weights as safetensors, and the network with its temperature as a program that needs
+"""Export: one member's weights as safetensors, and the network with its recalibration as a program that needs
 no code of ours.
 """
 
@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lscal import Calibrator
 from sweeps.data.dataset import Dataset
 from sweeps.models.lookup import architecture_of
 from sweeps.task import Task
@@ -28,8 +29,8 @@ class NotExportable(Exception):
 
 
 class Calibrated(nn.Module):
-    """A trained network that takes inputs as they are stored and returns calibrated probabilities,
-    softmax(z/T).
+    """A trained network that takes inputs as they are stored and returns calibrated probabilities: the
+    softmax of its logits after a calibrator of lscal.
 
     `mean` and `deviation` have the shape of a channel or a feature; None for token ids, which are taken as
     they are.
@@ -37,21 +38,22 @@ class Calibrated(nn.Module):
 
     mean: Tensor
     deviation: Tensor
-    temperature: Tensor
 
-    def __init__(self, network: nn.Module, mean: Tensor | None, deviation: Tensor | None, temperature: float):
+    def __init__(
+        self, network: nn.Module, mean: Tensor | None, deviation: Tensor | None, calibrator: Calibrator
+    ):
         super().__init__()
         self.network = network
         self.tokens = mean is None
         if not self.tokens:  # torch.export takes no buffer that is None
             self.register_buffer("mean", mean)
             self.register_buffer("deviation", deviation)
-        self.register_buffer("temperature", torch.tensor(temperature))
+        self.calibrator = calibrator
         self.eval().requires_grad_(False)
 
     @override
     def forward(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "example class"]:
-        return (self.logits(inputs) / self.temperature).softmax(-1)
+        return self.calibrator(self.logits(inputs)).softmax(-1).to(torch.float32)
 
     def logits(self, inputs: Shaped[Tensor, "example *shape"]) -> Float[Tensor, "example class"]:
         """The network's own logits."""
@@ -107,17 +109,17 @@ def network_of(task: Task, dataset: Dataset, weights: Weights) -> nn.Module:
     return network
 
 
-def calibrated_model(task: Task, dataset: Dataset, weights: Weights, temperature: float) -> Calibrated:
-    """A member's network with the standardisation of its data before it and its temperature behind it.
+def calibrated_model(task: Task, dataset: Dataset, weights: Weights, calibrator: Calibrator) -> Calibrated:
+    """A member's network with the standardisation of its data before it and its recalibration behind it.
 
     Errors: ValueError where the weights are those of another architecture.
     """
     network = network_of(task, dataset, weights)
     if dataset.vocabulary:
-        return Calibrated(network, None, None, temperature)
+        return Calibrated(network, None, None, calibrator)
     shape = () if len(dataset.mean) == 1 else (-1,) if len(dataset.shape) == 1 else (-1, 1, 1)
     mean, deviation = (torch.tensor(values).reshape(shape) for values in (dataset.mean, dataset.deviation))
-    return Calibrated(network, mean, deviation, temperature)
+    return Calibrated(network, mean, deviation, calibrator)
 
 
 def exported(model: Calibrated, dataset: Dataset, about: Mapping[str, str]) -> ExportedModel:

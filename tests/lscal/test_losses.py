@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lscal.losses import (
+    SmoothedCrossEntropy,
     confidence_penalised_cross_entropy,
     margin_smoothed_cross_entropy,
     smoothed_cross_entropy,
@@ -772,3 +773,44 @@ def test_compiled_whole_it_is_the_same():
     "inductor".
     """
     subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED.replace("BACKEND", "eager")], check=True)
+
+
+def test_a_dropped_epsilon_is_cross_entropy_from_its_share_on():
+    logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    loss = SmoothedCrossEntropy(0.3, drop=0.3)
+    for step in range(10):
+        loss.advance(step / 10)
+        smoothing = 0.3 if step < 3 else 0.0
+        expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        torch.testing.assert_close(loss(logits, labels), expected)
+    constant = SmoothedCrossEntropy(0.2)
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
+    torch.testing.assert_close(constant(logits, labels), expected)
+    constant.advance(1.0)
+    torch.testing.assert_close(constant(logits, labels), expected)
+
+
+def test_a_callback_counts_the_steps_also_of_a_resumed_training():
+    loss = SmoothedCrossEntropy(0.3, drop=0.5)
+    after_step = loss.follow(4)
+    seen = []
+    for _ in range(5):
+        seen.append(loss.strength)
+        after_step("a trainer", step=1)
+    assert seen == [0.3, 0.3, 0.0, 0.0, 0.0]
+    loss.follow(4, done=2)
+    assert loss.strength == 0.0
+
+
+def test_a_drop_that_never_comes_is_refused():
+    with pytest.raises(RuntimeError, match=r"loss.advance\(step / steps\) before each step"):
+        SmoothedCrossEntropy(0.3, drop=0.3)(torch.zeros(1, 2), torch.tensor([0]))
+    for wrong in (0.0, 1.1, math.nan):
+        with pytest.raises(ValueError, match="allowed is 0 < drop <= 1"):
+            SmoothedCrossEntropy(0.3, drop=wrong)
+    with pytest.raises(ValueError, match="allowed is 0 to 1"):
+        SmoothedCrossEntropy(0.3, drop=0.3).advance(1.5)
+    with pytest.raises(ValueError, match="5 of 4 steps are done"):
+        SmoothedCrossEntropy(0.3, drop=0.3).follow(4, done=5)
+    with pytest.raises(ValueError, match="epsilon"):
+        SmoothedCrossEntropy(1.0)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from lscal import CALIBRATORS, Temperature
+from lscal.crossfit import METHODS
 from sweeps.data.dataset import Dataset, Split
 from sweeps.data.load import load
 from sweeps.settings import resolve
@@ -20,6 +22,7 @@ from sweeps.training.member import Member
 CPU = torch.device("cpu")
 MEMBERS = [Member(epsilon, seed, 3e-3, 1e-2) for epsilon in (0.0, 0.2) for seed in (3, 5)]
 TEMPERATURE = 0.63
+DIVIDED = Temperature(torch.tensor(TEMPERATURE, dtype=torch.float64), torch.tensor(True))
 
 
 def images(channels, side):
@@ -61,10 +64,21 @@ def trained(request):
     return engine, found, engine.logits(found, "test")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_recalibrates_as_each_calibrator_does(trained, method):
+    engine, found, logits = trained
+    calibrator = CALIBRATORS[method].fit(logits[1], engine.dataset.splits["test"].labels)
+    model = export.calibrated_model(engine.task, engine.dataset, export.weights_of(found, 1), calibrator)
+    program = torch.export.load(io.BytesIO(export.exported(model, engine.dataset, {}).program)).module()
+    stored = engine.dataset.splits["test"].inputs[:40]
+    expected = oracles.softmax(calibrator(logits[1][:40].double()).numpy())
+    np.testing.assert_allclose(program(stored).numpy(), expected, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("row", [0, 3])
 def test_the_model_gives_the_engines_logits_and_calibrated_probabilities(trained, row):
     engine, found, logits = trained
-    model = export.calibrated_model(engine.task, engine.dataset, export.weights_of(found, row), TEMPERATURE)
+    model = export.calibrated_model(engine.task, engine.dataset, export.weights_of(found, row), DIVIDED)
     stored = engine.dataset.splits["test"].inputs
     torch.testing.assert_close(model.logits(stored), logits[row], rtol=1e-5, atol=1e-5)
     expected = oracles.softmax(logits[row].double().numpy() / TEMPERATURE)
@@ -83,7 +97,7 @@ def test_weights_go_through_a_file(trained):
 
 def test_a_program_takes_batches_of_any_size(trained):
     engine, found, _ = trained
-    model = export.calibrated_model(engine.task, engine.dataset, export.weights_of(found, 2), TEMPERATURE)
+    model = export.calibrated_model(engine.task, engine.dataset, export.weights_of(found, 2), DIVIDED)
     made = export.exported(model, engine.dataset, {"task": engine.task.name})
     program = torch.export.load(io.BytesIO(made.program)).module()
     stored = engine.dataset.splits["test"].inputs
@@ -110,7 +124,7 @@ def test_what_does_not_fit_is_said(trained):
     with pytest.raises(ValueError, match=f"member {missing} was not trained to its end"):
         export.weights_of(dropped, missing)
     with pytest.raises(ValueError, match=r"do not fit (mlp|cnn), which has"):
-        export.calibrated_model(engine.task, engine.dataset, {"0.weight": torch.ones(2, 2)}, 1.0)
+        export.calibrated_model(engine.task, engine.dataset, {"0.weight": torch.ones(2, 2)}, DIVIDED)
 
 
 class Undecided(nn.Module):
@@ -121,6 +135,6 @@ class Undecided(nn.Module):
 
 
 def test_a_network_which_cannot_be_exported_is_told_apart():
-    model = export.Calibrated(Undecided(), torch.tensor(0.0), torch.tensor(1.0), 1.0)
+    model = export.Calibrated(Undecided(), torch.tensor(0.0), torch.tensor(1.0), DIVIDED)
     with pytest.raises(export.NotExportable, match="torch cannot export the network: "):
         export.exported(model, images(1, 12), {})

@@ -1,5 +1,7 @@
 """Each kind of smoothing at its limits, in populations of both kinds."""
 
+import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -486,3 +488,59 @@ def test_an_engine_trains_a_teacher_once_and_members_by_it(monkeypatch):
     trained = engine.train([Member(0.3, 0, 3e-3, 1e-2, name) for name in engine.noises], lambda _: None)
     assert trained.finite == (True,) * 3
     assert len(trained.curves["train_loss"][-1].unique()) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_POPULATION)
+def test_a_dropped_member_is_a_constant_one_and_then_one_without(kind):
+    """Beside members with other drops and none; to the last bit until its drop, and by a plain loop after."""
+    drops = (1.0, 0.5, 0.25, 1.0)
+    members = [replace(member("uniform", 0.3, 0), drop=drop) for drop in drops[:3]] + [member("uniform", 0.0)]
+    noises = {"uniform": noise("uniform")}
+    _, losses = trained(kind, members, noises)
+    total = EPOCHS * STEPS
+    for row, drop in ((1, 0.5), (2, 0.25)):
+        last = math.ceil(drop * total)
+        assert torch.equal(losses[:last, row], losses[:last, 0])
+        assert not torch.equal(losses[last:, row], losses[last:, 0])
+        alone = kind([members[row]], network, noises, CPU)
+        assert torch.equal(train(alone)[:, 0], losses[:, row])
+    state = kind([members[1]], network, noises, CPU)
+    oracle = deepcopy(state.initial[0])
+    optimiser = torch.optim.AdamW(
+        oracle.parameters(), lr=members[1].learning_rate, weight_decay=members[1].weight_decay
+    )
+    for epoch in range(EPOCHS):
+        for step, (inputs, labels, _) in enumerate(FEED.epoch((0,), epoch), epoch * STEPS):
+            for group in optimiser.param_groups:
+                group["lr"] = members[1].learning_rate * learning_rate_at(step, total)
+            smoothing = 0.3 if step / total < 0.5 else 0.0
+            loss = nn.functional.cross_entropy(oracle(inputs[0]), labels[0], label_smoothing=smoothing)
+            assert float(loss.detach()) == pytest.approx(float(losses[step, 1]), abs=1e-5)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "drops"),
+    [
+        ("uniform@drop", "uniform", (0.1, 0.6)),
+        ("uniform@drop:0.3", "uniform", (0.3, 0.3)),
+        ("class_prior@drop:0.2-0.5", "class_prior", (0.2, 0.5)),
+        ("table:a@b.npy@drop:0.3", "table:a@b.npy", (0.3, 0.3)),
+        ("uniform@decay", "uniform@decay", (1.0, 1.0)),
+    ],
+)
+def test_a_drop_is_read_from_the_name(name, base, drops):
+    assert (parsed(name).base, parsed(name).drops) == (base, drops)
+
+
+@pytest.mark.parametrize("shares", ["0", "1", "0.5-0.2", "x", "0.1-0.2-0.3", "", "nan", "-0.3"])
+def test_a_drop_that_is_no_share_is_refused(shares):
+    with pytest.raises(WrongInput, match=r"allowed are @drop, @drop:SHARE and @drop:LOW-HIGH"):
+        parsed(f"uniform@drop:{shares}")
+
+
+def test_two_ranges_of_one_smoothing_are_refused():
+    with pytest.raises(WrongInput, match="uniform@drop has two ranges"):
+        resolve({"smoothing": "uniform@drop,uniform@drop:0.3"})

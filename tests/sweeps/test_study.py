@@ -11,13 +11,15 @@ from pathlib import Path
 import optuna
 import pytest
 from outcomes import bare
+from scipy.stats import qmc
 
 from sweeps.errors import WrongInput
 from sweeps.settings import resolve
-from sweeps.studies.design import planned, radical_inverse, seeds_of
+from sweeps.studies.design import control_point, planned, radical_inverse, seeds_of
 from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.opening import open_stage, open_study
 from sweeps.studies.retrying_storage import open_storage
+from sweeps.studies.study import point_of
 from tracking.records.outcome import Bins, Outcome
 from tracking.records.point import key_of
 
@@ -266,3 +268,41 @@ def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_taken_over(stor
     time.sleep(2.5)
     study.reap()
     assert (study.elsewhere(), study.waiting()) == (0, 4)
+
+
+def test_constant_and_dropped_smoothing_take_turns_and_fill_their_ranges():
+    plan = resolve({})
+    assert (plan.trials, plan.seeds) == (16, 4)
+    assert (resolve({"smoothing": "uniform"}).trials, resolve({"smoothing": "uniform"}).seeds) == (8, 8)
+    points = planned(plan, plan.tasks[0])
+    assert points[0] == control_point(plan, plan.tasks[0]) == {"epsilon": 0.0, "drop": 1.0}
+    constant = [point["epsilon"] for point in points[1:] if point["drop"] == 1]
+    alone = resolve({"smoothing": "uniform", "trials": 8})
+    assert constant == [point["epsilon"] for point in planned(alone, alone.tasks[0])[1:]]
+    dropped = [(point["epsilon"], point["drop"]) for point in points[1:] if point["drop"] < 1]
+    assert len(dropped) == 8
+    unit = qmc.Sobol(2, scramble=False).random_base2(3)[1:]
+    expected = {(round(0.4 * x, 9), round(0.1 + 0.5 * y, 3)) for x, y in unit.tolist()}
+    assert set(dropped[:7]) == expected  # scipy has them in the order of a Gray code
+    fixed = resolve({"smoothing": "uniform@drop:0.3", "trials": 4})
+    assert {point["drop"] for point in planned(fixed, fixed.tasks[0])[1:]} == {0.3}
+
+
+def test_a_study_stores_the_drop_and_draws_it_where_more_is_tuned(url):
+    study, _ = opened(url, smoothing="uniform,uniform@drop", trials=4)
+    assert [trial.point for trial in study.ask(9)] == planned(study.plan, study.task)
+    assert study.trials()[1].params == {"epsilon": 0.2, "drop": 0.35, "smoothing": "uniform@drop"}
+    tuned = resolve(
+        {"tune": {"learning_rate": None}, "smoothing": "class_prior,uniform@drop:0.2-0.5", "trials": 12}
+    )
+    other, _ = open_study(STORES[-1], tuned, tuned.tasks[0], "digest")
+    other.enqueue(planned(tuned, tuned.tasks[0]))
+    points = [trial.point for trial in other.ask(12)]
+    assert len(points) == 12
+    for point in points:
+        assert set(point) == {"epsilon", "learning_rate", "smoothing", "drop"}
+        if point["epsilon"] != 0:
+            assert point["drop"] == 1 if point["smoothing"] == "class_prior" else 0.2 <= point["drop"] <= 0.5
+    assert {point["smoothing"] for point in points[4:]} == {"class_prior", "uniform"}
+    kept = [dict(point_of(trial)) for trial in other.trials()]
+    assert kept == points

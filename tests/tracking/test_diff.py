@@ -67,6 +67,7 @@ def test_every_field_of_a_recommendation_which_differs_is_a_row():
         "candidate_drop": 0.3,
         "chance": Chance(0.9, 0.001),
         "invalid": "halves differ",
+        "recalibrator": "sms",
         "apart": shifted,
     }
     assert set(vars(record)) - set(other) == {"reason", "run_id"}

@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModelStatus
 from PIL import Image
 from torch import nn
 
+from lscal import Temperature
 from sweeps.data.load import load
 from sweeps.recording.plots import pictures_of
 from sweeps.recording.requests import CatchUp, OpenSweep
@@ -48,6 +49,9 @@ ABOUT = About(FOUND.task, FOUND.study, "sqlite:///mlflow.db", FACTS, INPUTS)
 NAME = versions.model_of(FOUND.task)
 
 
+DIVIDED = Temperature(torch.tensor(0.6, dtype=torch.float64), torch.tensor(True))
+
+
 def begun(client, found=FOUND):
     """A sweep in MLflow, and the evidence with its run."""
     sweep = SweepRuns(client, replace(ABOUT, task=found.task, study=found.study))
@@ -75,7 +79,7 @@ def network():
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = export.Calibrated(
-            nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), 0.6
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), DIVIDED
         )
     return (
         model,

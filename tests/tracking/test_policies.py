@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from tracking.decision.alike import unlike
 from tracking.decision.decide import accepted, claimed, decide
 from tracking.decision.holm import weights
 from tracking.decision.policies import INCUMBENT, POLICIES, candidates
@@ -13,6 +15,7 @@ from tracking.decision.terms import Terms, Tolerances
 from tracking.records.comparison import Claim, Comparison
 from tracking.records.outcome import Bins, Interval, Outcome
 from tracking.records.point import key_of
+from tracking.report.answer import sentences
 
 METRICS = (
     "accuracy",
@@ -501,3 +504,138 @@ def test_equal_accuracies_recommend_zero():
 def test_the_key_of_a_point_does_not_depend_on_the_order_of_its_values():
     assert key_of({"epsilon": 0.1, "weight_decay": 0.01}) == key_of({"weight_decay": 0.01, "epsilon": 0.1})
     assert key_of({"epsilon": 0.1}) != key_of({"epsilon": 0.10000001})
+
+
+def dropped(comparison_at, drop=0.3):
+    """The same comparison, of an ε that falls to 0."""
+    outcome = comparison_at.outcome
+    return replace(comparison_at, outcome=replace(outcome, point={**outcome.point, "drop": drop}))
+
+
+def both(constant, falling, apart=None, policy="safe", **values):
+    """A policy's recommendation where a constant ε and one that falls to 0 were confirmed."""
+    chosen = {policy: constant.outcome.point, f"{policy}@drop": falling.outcome.point}
+    found = {key_of(one.outcome.point): one for one in (CONTROL, constant, falling)}
+    return decide(
+        chosen,
+        found,
+        key_of(CONTROL.outcome.point),
+        Terms(policy),
+        SOURCE,
+        between=lambda *_: apart,
+        **values,
+    )[policy]
+
+
+def test_of_two_adopted_schedules_the_dropped_one_is_preferred_unless_it_is_told_worse():
+    constant, falling = comparison(0.2, p=0.001), dropped(comparison(0.3, p=0.001))
+    for high, preferred in ((-0.0031, "constant"), (-0.0029, "dropped"), (0.01, "dropped")):
+        found = both(constant, falling, Interval(-0.005, -0.01, high))
+        assert (found.epsilon, found.drop, found.preferred) == (0.2, 1.0, preferred)
+        assert (found.dropped.epsilon, found.dropped.drop) == (0.3, 0.3)
+        assert found.dropped.smoothing == "uniform@drop:0.3"
+        assert found.best.epsilon == (0.2 if preferred == "constant" else 0.3)
+        assert found.apart.high == high
+    assert both(constant, falling, Interval(0.0, -0.1, 0.1), constant_first=["safe"]).preferred == "constant"
+
+
+def test_the_bare_number_is_the_constant_epsilon():
+    refused, falling = comparison(0.2, p=0.4, gain=(0.001, -0.01, 0.01)), dropped(comparison(0.3, p=0.001))
+    found = both(refused, falling)
+    assert (found.epsilon, found.best.epsilon, found.preferred, found.apart) == (0.0, 0.3, "dropped", None)
+    assert "ε = 0.3 until 30 % is adopted" in found.best.reason
+    other = both(comparison(0.2, p=0.001), dropped(comparison(0.3, p=0.4, gain=(0.001, -0.01, 0.01))))
+    assert (other.epsilon, other.best.epsilon, other.preferred) == (0.2, 0.2, "constant")
+    assert (other.dropped.candidate, other.dropped.candidate_drop) == (0.3, 0.3)
+
+
+def test_two_own_claims_share_the_weight_of_one():
+    """p = 0.02 is enough for one claim of the plan's policy, and for none of two."""
+    family = {name: comparison(0.1, nll_p=0.9) for name in ("calibrated",)}
+    assert accepted({"safe": comparison(0.2, p=0.02), **family}, TERMS)["safe"]
+    two = {"safe": comparison(0.2, p=0.02), "safe@drop": dropped(comparison(0.3, p=0.02)), **family}
+    assert not any(accepted(two, TERMS).values())
+    one = {**two, "safe@drop": dropped(comparison(0.3, p=0.001))}
+    assert accepted(one, TERMS) == {"safe": True, "safe@drop": True, "calibrated": False}
+
+
+def honest(nll=(-0.02, -0.03, -0.01), gain=(0.0, -0.002, 0.002), p=0.001):
+    found = comparison(0.3, gain=gain)
+    claims = {**found.claims, "nll": Claim(p, nll[1], nll[2], (4, 8), (nll[0], nll[0]))}
+    return replace(found, claims=claims, differences={**found.differences, "nll": Interval(*nll)})
+
+
+@pytest.mark.parametrize(
+    ("found", "adopted"),
+    [
+        (honest(), True),
+        (honest(p=0.2, nll=(-0.02, -0.05, 0.01)), False),  # NLL is not told lower
+        (honest(gain=(-0.001, -0.0031, 0.002)), False),  # accuracy may be worse by more than 0.3 pp
+        (honest(gain=(-0.001, -0.0029, 0.002)), True),
+    ],
+)
+def test_honest_takes_a_lower_nll_at_an_accuracy_that_is_not_told_worse(found, adopted):
+    assert (decision_of("honest", found).epsilon == 0.3) is adopted
+
+
+def test_safe_judges_each_epsilon_after_its_own_recalibration():
+    found = comparison(0.2, aurc=(0.2, 0.1, 0.3), nll=0.05)
+    assert decision_of("safe", found).epsilon == 0  # after temperature it is harmful
+    repaired = replace(
+        found,
+        recalibrator="sms",
+        claims={**found.claims, "aurc_recalibrated": Claim(0.5, -0.01, 0.04, (4, 8), (0.0, 0.0))},
+        relative={
+            **found.relative,
+            "aurc_recalibrated": Interval(0.01, -0.01, 0.04),
+            "nll_recalibrated": Interval(0.002, -0.01, 0.01),
+        },
+    )
+    safe = decision_of("safe", repaired)
+    assert (safe.epsilon, safe.recalibrator) == (0.2, "sms")
+    assert "AURC after structured matrix scaling (ε = 0: temperature) changes" in safe.conditions[1].sentence
+    raw = decision_of("raw", repaired)
+    assert (raw.epsilon, raw.recalibrator) == (0.0, "temperature")
+
+
+HALVES = (0.30, 0.31, 0.29, 0.305, 0.30, 0.295, 0.31, 0.30)
+
+
+@pytest.mark.parametrize(
+    ("nll", "sound"),
+    [
+        (HALVES, True),
+        (tuple(value + (0.2 if place >= 4 else 0) for place, value in enumerate(HALVES)), False),
+        (tuple(value + 0.01 * (place >= 4) for place, value in enumerate(HALVES)), True),
+        ((0.3, 0.3, 0.9), True),  # too few seeds to tell
+        ((0.3,) * 8, True),
+        ((0.3,) * 4 + (0.4,) * 4, False),
+    ],
+)
+def test_halves_of_the_seeds_at_zero_that_differ_make_a_sweep_invalid(nll, sound):
+    outcome = replace(CONTROL.outcome, seeds=tuple(range(len(nll))), metrics={"test/nll": nll})
+    assert (unlike(outcome) == "") is sound
+    control = replace(CONTROL, outcome=outcome)
+    constant = comparison(0.2, p=0.001)
+    found = decide(
+        {"safe": constant.outcome.point},
+        {key_of(one.outcome.point): one for one in (control, constant)},
+        key_of(control.outcome.point),
+        TERMS,
+        SOURCE,
+    )["safe"]
+    assert (found.invalid == "") is sound
+    assert found.epsilon == (0.2 if sound else 0.0)
+    assert (
+        sentences({"safe": found}, "safe")[0].startswith("INVALID: at ε = 0 the first 4 seeds") is not sound
+    )
+
+
+def test_a_sound_sweep_is_hardly_ever_called_invalid():
+    random = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(2000):
+        nll, brier = random.lognormal(-1, 0.1, 8), random.normal(0.2, 0.01, 8)
+        metrics = {"test/nll": tuple(nll.tolist()), "test/brier": tuple(brier.tolist())}
+        wrong += unlike(replace(CONTROL.outcome, seeds=tuple(range(8)), metrics=metrics)) != ""
+    assert wrong <= 8  # 0.1 % of 2000 is 2

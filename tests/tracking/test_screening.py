@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracking.decision.policies import POLICIES, candidates, ties
+from tracking.decision.policies import POLICIES, candidates, constant_ahead, ties
 from tracking.decision.prices import Prices
 from tracking.decision.screening import SHORT, Screening, Tie, middle, shortened
 from tracking.decision.terms import Terms
@@ -364,3 +364,72 @@ def test_what_is_in_the_tie_of_a_policy_is_what_is_told_of_it():
     around = (tie.low - 0.001, tie.low, tie.high, tie.high + 0.001)
     assert [epsilon in tie for epsilon in around] == [False, True, True, False]
     assert candidates(screening, terms)["safe"]["epsilon"] in tie
+
+
+def in_time(gain, gap, shares=(0.15, 0.25, 0.35, 0.45, 0.55), seed=0):
+    """A screening with constant ε and with some that fall to 0; `gain` and `gap` of ε and the share."""
+    random = np.random.default_rng(seed)
+    points = [{"epsilon": 0.0, "drop": 1.0}]
+    points += [{"epsilon": epsilon, "drop": 1.0} for epsilon in (0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35)]
+    points += [
+        {"epsilon": epsilon, "drop": shares[place % len(shares)]}
+        for place, epsilon in enumerate((0.2, 0.1, 0.3, 0.05, 0.25, 0.15, 0.35, 0.02))
+    ]
+    trials = []
+    for number, point in enumerate(points):
+        noise = 0.0005 * random.standard_normal(4)
+        one = outcome([], number, **{name: value for name, value in point.items() if name != "epsilon"})
+        accuracy = tuple(0.9 + gain(point["epsilon"], point["drop"]) + noise)
+        gaps = tuple(gap(point["epsilon"], point["drop"]) + noise)
+        metrics = {**one.metrics, "select/accuracy": accuracy, "select/confidence_gap": gaps}
+        trials.append(replace(one, epsilon=point["epsilon"], point=point, metrics=metrics))
+    return Screening(trials, trials[0], Prices(), (0.0, 0.4))
+
+
+def saved(epsilon, drop):
+    """A gain that the first third of the training brings nearly whole."""
+    return 0.015 * (1 - math.exp(-epsilon / 0.08)) * (1 if drop == 1 else 1 - math.exp(-drop / 0.12))
+
+
+def test_each_schedule_has_candidates_of_its_own():
+    screening = in_time(saved, lambda epsilon, drop: -0.8 * epsilon * (1 if drop == 1 else 0.05 * drop))
+    found = ties(screening, Terms("raw"))
+    assert set(found) == {name + suffix for name in POLICIES for suffix in ("", "@drop")}
+    assert all(tie.drop == 1 for name, tie in found.items() if not name.endswith("@drop"))
+    raw, falling = found["raw"], found["raw@drop"]
+    assert raw.epsilon <= 0.05  # a constant ε bends confidence
+    assert falling.epsilon >= 0.1
+    assert 0.1 <= falling.drop <= 0.6
+    point = screening.on("drop").point_at(falling)
+    assert point == {"epsilon": falling.epsilon, "drop": falling.drop}
+    assert screening.schedule == "constant"  # unchanged by the other
+
+
+def test_a_share_that_is_too_late_for_honest_confidence_is_left_out():
+    screening = in_time(
+        saved, lambda epsilon, drop: -0.2 * epsilon * (drop > 0.3), shares=(0.1, 0.2, 0.5, 0.6)
+    )
+    assert ties(screening, Terms("raw"), ["raw"])["raw@drop"].drop < 0.4
+    assert ties(screening, Terms("accuracy"), ["accuracy"])["accuracy@drop"].drop >= 0.4
+
+
+def test_without_drops_there_is_one_schedule_and_a_fixed_share_stays():
+    assert along(level).schedules == ("constant",)
+    fixed = in_time(saved, lambda *_: 0.0, shares=(0.3,))
+    assert fixed.on("drop").shares == (0.3,)
+    assert fixed.on("constant").shares == (1.0,)
+
+
+def test_at_zero_all_schedules_are_the_same_to_the_fit():
+    fit = in_time(saved, lambda *_: 0.0).fit("accuracy")
+    here = [{"epsilon": 0.0, "drop": drop} for drop in (1.0, 0.2, 0.5)]
+    assert np.ptp(fit.mean(here)) < 1e-12
+    apart = fit.mean([{"epsilon": 0.3, "drop": drop} for drop in (1.0, 0.15)])
+    assert apart[0] > apart[1] + 0.002
+
+
+def test_strict_policies_prefer_what_was_ahead_in_the_screening():
+    found = ties(in_time(saved, lambda *_: 0.0), Terms())
+    assert "accuracy" in constant_ahead(found)
+    late = ties(in_time(lambda epsilon, drop: 0.01 * (drop < 1) * (epsilon > 0), lambda *_: 0.0), Terms())
+    assert "accuracy" not in constant_ahead(late)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from tracking.decision.conditions import condition, remedy, tolerance_remedy
 from tracking.decision.screening import Schedule, Screening, Tie
-from tracking.decision.targets import ACCURACY, BLEU, COST, NLL, RANKING, RAW_NLL, Target
+from tracking.decision.targets import ACCURACY, BLEU, COST, NLL, RANKING, RAW_NLL, REPAIRED_RANKING, Target
 from tracking.decision.terms import Terms
 from tracking.decision.tie import (
     Find,
@@ -55,6 +55,14 @@ class Policy:
 
 POLICIES: dict[str, Policy] = {}
 
+RECALIBRATORS = {
+    "p_norm": "p-norm",
+    "vector": "vector scaling",
+    "svs": "structured vector scaling",
+    "sms": "structured matrix scaling",
+}
+"""Calibrators of lscal as a sentence names them; others by their own name."""
+
 
 INCUMBENT = "the published ε"
 """Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its
@@ -77,13 +85,30 @@ def policy(tie: Find, target: Target, strict: bool = False) -> Callable[[Judge],
 
 
 @policy(tie=among_harmless, target=ACCURACY)
-def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
-    """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than
-    tolerated.
+def safe(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Condition, ...]:
+    """A gain in accuracy is proven, and what no recalibration can repair has not become worse than tolerated:
+    each ε after the best of several, ε = 0 with its own.
     """
+    if REPAIRED_RANKING.metric not in comparison.claims:  # a record of an older version, or without logits
+        return kept(comparison, terms, RANKING, "nll_calibrated", "temperature")
+    after = spoken(comparison.recalibrator)
+    if comparison.recalibrator != control.recalibrator:
+        after += f" (ε = 0: {spoken(control.recalibrator)})"
+    return kept(comparison, terms, REPAIRED_RANKING, "nll_recalibrated", after)
+
+
+def spoken(recalibrator: str) -> str:
+    """A calibrator as a sentence names it."""
+    return RECALIBRATORS.get(recalibrator, recalibrator)
+
+
+def kept(
+    comparison: Comparison, terms: Terms, ranked_by: Target, nll_metric: str, after: str
+) -> tuple[Condition, ...]:
+    """That ranking, probabilities and the worst class are kept, after a recalibration."""
     tolerances = terms.tolerances
-    ranking, aurc = comparison.claims[RANKING.metric], comparison.relative[RANKING.metric]
-    nll, worst = comparison.relative["nll_calibrated"], comparison.differences["worst_class_accuracy"]
+    ranking, aurc = comparison.claims[ranked_by.metric], comparison.relative[ranked_by.metric]
+    nll, worst = comparison.relative[nll_metric], comparison.differences["worst_class_accuracy"]
     ranked = ranking.high < tolerances.aurc_relative
     return (
         condition(
@@ -93,7 +118,7 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             threshold=tolerances.aurc_relative,
             met=ranked,
             sentence=(
-                f"AURC after temperature changes by {relative(aurc.value)}, at most {relative(ranking.high)}"
+                f"AURC after {after} changes by {relative(aurc.value)}, at most {relative(ranking.high)}"
                 f" (tolerated: below {relative(tolerances.aurc_relative)})"
             ),
             remedy="" if ranked else remedy(aurc, comparison, tolerances.aurc_relative, -1),
@@ -105,7 +130,7 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
             threshold=tolerances.nll_relative,
             met=nll.value < tolerances.nll_relative,
             sentence=(
-                f"NLL after temperature changes by {relative(nll.value)} (tolerated: below"
+                f"NLL after {after} changes by {relative(nll.value)} (tolerated: below"
                 f" {relative(tolerances.nll_relative)})"
             ),
             remedy=tolerance_remedy("nll_relative", nll),
@@ -127,11 +152,13 @@ def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition
 
 @policy(tie=among_honest, target=ACCURACY)
 def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Condition, ...]:
-    """As `safe`, for teams that cannot recalibrate: confidence as it is also stays with the accuracy."""
+    """A proven gain for teams that cannot recalibrate: confidence as it is also stays with the accuracy, and
+    ranking and probabilities are kept after temperature.
+    """
     gap, before = comparison.estimates["confidence_gap"], control.estimates["confidence_gap"]
     largest = max(terms.tolerances.confidence_gap, abs(before.value))
     return (
-        *safe(comparison, control, terms),
+        *kept(comparison, terms, RANKING, "nll_calibrated", "temperature"),
         condition(
             "confidence kept",
             gap,

@@ -99,6 +99,7 @@ def recommend(
         created=source.created,
         training=source.training,
         invalid=source.invalid,
+        recalibrator=adopted.recalibrator if name == "safe" else "temperature",
         temperature=temperature,
         at_bound=at_bound,
         calibrate_examples=source.calibrate_examples,

@@ -122,6 +122,10 @@ class Screening:
         """The smooth fit of a metric on *select*; of accuracy on *select* and *calibrate* together."""
         return Fit.of(self.outcomes, screened(metric, *self.outcomes), *self.span)
 
+    def has(self, metric: str) -> bool:
+        """Whether all trials have a metric on *select*."""
+        return all(f"select/{metric}" in outcome.metrics for outcome in self.outcomes)
+
     @cached_property
     def grid(self) -> tuple[float, ...]:
         """Values of ε: 0, and even steps over the range."""

@@ -39,7 +39,10 @@ COST = Target("cost", "expected cost", -1, 1, "")
 RANKING = Target("aurc_calibrated", "AURC after temperature", -1, 100, " %", relative=True)
 
 
-TARGETS = (ACCURACY, BLEU, NLL, RAW_NLL, COST, RANKING)
+REPAIRED_RANKING = Target("aurc_recalibrated", "AURC after recalibration", -1, 100, " %", relative=True)
+
+
+TARGETS = (ACCURACY, BLEU, NLL, RAW_NLL, COST, RANKING, REPAIRED_RANKING)
 """What is tested at every look of the confirmation."""
 
 

@@ -26,7 +26,10 @@ def among_harmless(screening: Screening, terms: Terms) -> Tie:
 
     Where no ε but 0 keeps them, among all: the confirmation then says what fails.
     """
-    return screening.tie("accuracy", 1, lambda points: harmless(screening, points, terms), cautious=True)
+    after = "recalibrated" if screening.has("nll_recalibrated") else "calibrated"
+    return screening.tie(
+        "accuracy", 1, lambda points: harmless(screening, points, terms, after), cautious=True
+    )
 
 
 def among_honest(screening: Screening, terms: Terms) -> Tie:
@@ -40,17 +43,21 @@ def among_honest(screening: Screening, terms: Terms) -> Tie:
         gaps = np.abs(fit.mean([*points, screening.control_point]))
         tolerance = terms.tolerances.confidence_gap
         unsure = np.minimum(fit.shift(points, screening.control_point).error, tolerance / 4)
-        kept: Array = harmless(screening, points, terms) & (gaps[:-1] + unsure <= max(tolerance, gaps[-1]))
+        kept: Array = harmless(screening, points, terms, "calibrated") & (
+            gaps[:-1] + unsure <= max(tolerance, gaps[-1])
+        )
         return kept
 
     return screening.tie("accuracy", 1, honest, cautious=True)
 
 
-def harmless(screening: Screening, points: Sequence[Point], terms: Terms) -> Array:
-    """At which points the fits of NLL and AURC after temperature stay within the tolerances."""
+def harmless(screening: Screening, points: Sequence[Point], terms: Terms, after: str) -> Array:
+    """At which points the fits of NLL and AURC stay within the tolerances; `after` temperature
+    ("calibrated") or each trial's best of several recalibrations ("recalibrated").
+    """
     tolerated = {
-        "nll_calibrated": terms.tolerances.nll_relative,
-        "aurc_calibrated": terms.tolerances.aurc_relative,
+        f"nll_{after}": terms.tolerances.nll_relative,
+        f"aurc_{after}": terms.tolerances.aurc_relative,
     }
     fitted = {name: screening.fit(name).mean([*points, screening.control_point]) for name in tolerated}
     kept: Array = np.all(

@@ -64,6 +64,8 @@ class Comparison:
         claims: metric (`accuracy`, `nll_calibrated`, `nll`, `cost`) -> the claim that it is better than at ε
             = 0; none for ε = 0 itself.
         chances: metric -> the chance that it is better than at ε = 0, for those that are claimed.
+        recalibrator: the calibrator after which metrics are `…_recalibrated`, by its name in lscal: the best
+            for this ε on *calibrate*. Metrics `…_calibrated` are after temperature.
         coverage: the share of examples to decide without a review at which the expected cost is least, chosen
             on *calibrate*.
     """
@@ -74,6 +76,7 @@ class Comparison:
     relative: Mapping[str, Interval]
     claims: Mapping[str, Claim] = field(default_factory=dict)
     coverage: Share = 1.0
+    recalibrator: str = "temperature"
     chances: Mapping[str, Chance] = field(default_factory=dict)
 
     @property

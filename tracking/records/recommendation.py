@@ -18,11 +18,17 @@ ANSWERED = (
     "nll_calibrated",
     "aurc",
     "aurc_calibrated",
+    "accuracy_recalibrated",
+    "ece_recalibrated",
+    "nll_recalibrated",
+    "aurc_recalibrated",
     "confidence_gap",
     "confidence_gap_calibrated",
     "cost",
 )
-"""Metrics that a recommendation carries, raw and repaired by the temperature, where they were measured."""
+"""Metrics that a recommendation carries, raw, after temperature and after its recalibrator, where they were
+measured.
+"""
 
 
 Preferred = Literal["constant", "dropped"]
@@ -91,6 +97,8 @@ class Recommendation:
             where none was tried.
         preferred: which of both the policy recommends.
         candidate_drop: the share after which the candidate's ε falls to 0; 1 where it does not.
+        recalibrator: the calibrator that repairs the recommended ε best, by its name in lscal; what the
+            policy is judged by where it is `safe`. T is beside it in any case.
         chance: how likely the candidate is better than ε = 0 in what is claimed, and the expected loss of
             choosing it; None where the candidate is 0, or diverged.
         invalid: why nothing of the sweep can be trusted, "" where it can.
@@ -135,6 +143,7 @@ class Recommendation:
     dropped: "Recommendation | None" = None
     preferred: Preferred = "constant"
     candidate_drop: Share = 1.0
+    recalibrator: str = "temperature"
     chance: Chance | None = None
     invalid: str = ""
     apart: Interval | None = None

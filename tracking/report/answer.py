@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from lscal.display import display
+from tracking.decision.policies import spoken
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
@@ -126,7 +127,7 @@ def action(chosen: Recommendation) -> str:
     """What to train with, and what to do with logits and unsure decisions."""
     steps = [f"Train {how(chosen)}{tuned(chosen.point)}"]
     if chosen.policy not in UNCALIBRATED:
-        steps.append(f"divide logits by {temperature(chosen)}")
+        steps.append(recalibrate(chosen))
     if chosen.policy == "utility":
         share = number(100 * chosen.coverage, 0)
         steps.append(
@@ -180,6 +181,20 @@ def tuned(point: Point) -> str:
 def number_of(value: float | str) -> str:
     """A tuned value."""
     return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def recalibrate(chosen: Recommendation) -> str:
+    """What to do with the logits: divide them by T, or more where that repairs them better."""
+    if chosen.recalibrator == "temperature":
+        return f"divide logits by {temperature(chosen)}"
+    known = "" if chosen.temperature is None else f" (or divide them by T = {degrees(chosen.temperature)})"
+    return f"recalibrate logits by {spoken(chosen.recalibrator)}, as the published model does{known}"
+
+
+def repaired(chosen: Recommendation) -> str:
+    """ECE after the recalibration, in percent."""
+    found = chosen.estimates.get("ece_recalibrated", chosen.ece_calibrated)
+    return percent((found if chosen.recalibrator != "temperature" else chosen.ece_calibrated).value)
 
 
 def temperature(chosen: Recommendation) -> str:
@@ -265,16 +280,15 @@ def interest(chosen: Recommendation) -> str:
 
 
 def calibration(chosen: Recommendation) -> str:
-    """ECE at ε = 0 and at the recommended ε, and after the temperature."""
+    """ECE at ε = 0 and at the recommended ε, and after the recalibration."""
     values = (
         [chosen.ece.value]
         if chosen.epsilon == 0 or "ece" not in chosen.control
         else [chosen.control["ece"].value, chosen.ece.value]
     )
     said = f"ECE {' → '.join(percent(value) for value in values)} %"
-    return (
-        said if chosen.policy in UNCALIBRATED else f"{said}, {percent(chosen.ece_calibrated.value)} % after T"
-    )
+    after = "T" if chosen.recalibrator == "temperature" else "recalibration"
+    return said if chosen.policy in UNCALIBRATED else f"{said}, {repaired(chosen)} % after {after}"
 
 
 def percent(share: float) -> str:
@@ -346,8 +360,8 @@ def opposite(chosen: Recommendation, other: Recommendation) -> str:
         if same:
             return f"Cannot recalibrate? {smoothing(other)} as well: {confidence(other)}."
         return f"Cannot recalibrate? Use {named(other)}: {against(chosen, other)}."
-    divided = f"divide logits by {temperature(other)}"
-    after = f"ECE is {percent(other.ece_calibrated.value)} % then"
+    divided = recalibrate(other)
+    after = f"ECE is {repaired(other)} % then"
     if same:
         return f"Can you recalibrate? {smoothing(other)} as well, and {divided}: {after}."
     told = gain(other) if other.epsilon != 0 else refusal(other)

@@ -15,8 +15,10 @@ from tracking.records.recommendation import Condition, Recommendation
 
 NBSP = "\N{NO-BREAK SPACE}"
 SHOWN = (
-    *("bleu", "accuracy", "worst_class_accuracy", "ece", "ece_calibrated", "confidence_gap"),
-    *("nll", "nll_calibrated", "aurc", "aurc_calibrated", "soft_nll", "soft_nll_calibrated"),
+    *("bleu", "accuracy", "accuracy_recalibrated", "worst_class_accuracy"),
+    *("ece", "ece_calibrated", "ece_recalibrated", "confidence_gap"),
+    *("nll", "nll_calibrated", "nll_recalibrated", "aurc", "aurc_calibrated", "aurc_recalibrated"),
+    *("soft_nll", "soft_nll_calibrated"),
     *("jensen_shannon", "jensen_shannon_calibrated", "human_ece", "human_ece_calibrated", "cost"),
 )
 """Metrics on the page, in their order."""
