@@ -66,7 +66,7 @@ def policy(tie: Find, target: Target) -> Callable[[Judge], Judge]:
 
 @policy(tie=among_harmless, target=ACCURACY)
 def safe(comparison: Comparison, _: Comparison, terms: Terms) -> tuple[Condition, ...]:
-    """A gain in accuracy is proven, and what recalibration cannot repair has not become worse than
+    """A gain in accuracy is proven, and what temperature does not repair has not become worse than
     tolerated.
     """
     tolerances = terms.tolerances
