@@ -170,7 +170,7 @@ def fresh_nll(
     method: str,
     logits: Float[Tensor, "*member example class"],
     labels: Integer[Tensor, " example"],
-    parts: Sequence[tuple[Int[Tensor, " held"], Int[Tensor, " others"]]],
+    parts: Sequence[tuple[Int[Tensor, "_"], Int[Tensor, "_"]]],
 ) -> Float[Tensor, " example"]:
     """The NLL of each example after a recalibration fitted on the other folds, mean over members."""
     from lscal.calibrators import CALIBRATORS
