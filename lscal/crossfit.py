@@ -13,6 +13,8 @@ from torch import Tensor
 from lscal.predictions import Predictions, check
 
 FOLDS = 5
+EQUAL = 1e-5
+"""Nats of mean NLL below which methods are the same: p-norm with p = 0 is a temperature, but for rounding."""
 METHODS = ("temperature", "p_norm", "vector", "svs", "sms")
 """What `best_of` chooses from, by name (`lscal.CALIBRATORS`), the simplest first."""
 ROWS_TIMES_CLASSES = 1 << 23
@@ -116,9 +118,9 @@ def best_of(
     Each example's NLL comes from maps fitted on the folds without it, of each member by itself, and is
     averaged over members. The methods are gone through in the order given: one replaces the best so far where
     its mean NLL is lower by more than one standard error of the paired difference per example (with `groups`,
-    per group, whose members are not independent). So five methods are no five chances: noise keeps the
-    first. The folds are always the same, so the choice is deterministic. Examples whose label is masked cost
-    infinitely much with every method and are left out.
+    per group, whose examples are not independent), and than 1e-5 nats. So what is not told apart keeps the
+    simpler one. The folds are always the same, so the choice is deterministic. Examples whose label is masked
+    cost infinitely much with every method and are left out.
 
     Args:
         logits: of all members (seeds, say) on the same examples, which no member was trained on; any float
@@ -168,7 +170,7 @@ def fresh_nll(
     method: str,
     logits: Float[Tensor, "*member example class"],
     labels: Integer[Tensor, " example"],
-    parts: Sequence[tuple[Int[Tensor, " held"], Int[Tensor, " others"]]],
+    parts: Sequence[tuple[Int[Tensor, "_"], Int[Tensor, "_"]]],
 ) -> Float[Tensor, " example"]:
     """The NLL of each example after a recalibration fitted on the other folds, mean over members."""
     from lscal.calibrators import CALIBRATORS
@@ -187,7 +189,9 @@ def lower(
     other: Float[Tensor, " example"],
     groups: Integer[Tensor, " example"] | None,
 ) -> bool:
-    """Whether a mean is lower than another by more than one standard error of the paired difference."""
+    """Whether a mean is lower than another by more than one standard error of the paired difference, and than
+    `EQUAL`.
+    """
     difference = nll - other
     if groups is not None:
         member = torch.from_numpy(np.unique(groups.cpu().numpy(), return_inverse=True)[1]).to(nll.device)
@@ -198,4 +202,4 @@ def lower(
         error = (sums.square().sum() * len(sums) / (len(sums) - 1)).sqrt() / len(nll)
     else:
         error = difference.std() / len(nll) ** 0.5
-    return bool(difference.mean() < -error)
+    return bool(difference.mean() < -error.clamp(min=EQUAL))

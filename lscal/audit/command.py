@@ -85,8 +85,10 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         metavar="NAME",
         help=(
-            "score a further recalibration of one file, cross-fitted, in a column of its own: vector,"
-            " isotonic, or netcal's histogram, beta and bbq. May be given several times"
+            "score a further recalibration of one file, cross-fitted, in a column of its own: vector, svs,"
+            " sms, ets, isotonic, or netcal's histogram, beta and bbq. May be given several times. On log"
+            " loss isotonic, histogram and bbq lose to one temperature in most of 632 experiments (CalArena"
+            " 2026)"
         ),
     )
     flags.add_argument("--ignore-index", type=int, metavar="LABEL", help="rows with this label do not count")

@@ -16,6 +16,9 @@ from lscal.calibrators.one_vs_rest import Answers, Array, OneVsRest
 class Histogram(OneVsRest):
     """netcal's histogram binning: the share of hits in each of 10 bins of equal width; the middle of an empty
     bin.
+
+    On log loss it loses to one temperature more often than not, as one-versus-rest methods do (CalArena 2026;
+    632 experiments).
     """
 
     method: ClassVar[str] = "histogram"
@@ -31,6 +34,9 @@ class Histogram(OneVsRest):
 class BBQ(OneVsRest):
     """netcal's BBQ: the mean of histograms of many sizes, weighted by exp(-BIC/2). Its bins have equal
     width.
+
+    On log loss it loses to one temperature in 81 to 100 % of the experiments of each kind in CalArena (2026;
+    632 experiments).
     """
 
     method: ClassVar[str] = "bbq"

@@ -114,10 +114,11 @@ def simplex(
         decrement = (step * gradient).sum(-1)
         if bool((decrement <= DECREMENT).all()):
             break
-        share = 0.99 / (step / w).amax(-1).clamp(min=0.99)
+        share = torch.ones_like(decrement)
         before = value(w)
         for _ in range(HALVINGS):
             after = value(w - share.unsqueeze(-1) * step)
+            # NaN, which is not less, where a weight is not positive
             enough = after <= before - share * decrement / 4 + 1e-13 * before.abs()
             if bool(enough.all()):
                 break

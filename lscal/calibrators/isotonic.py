@@ -13,6 +13,9 @@ from lscal.calibrators.one_vs_rest import Answers, Array, OneVsRest
 class Isotonic(OneVsRest):
     """scikit-learn's isotonic regression: the ascending curve of least squared error, linear between its
     knots.
+
+    On log loss it loses to one temperature in 58 to 100 % of the experiments of each kind in CalArena (2026;
+    632 experiments).
     """
 
     method: ClassVar[str] = "isotonic"

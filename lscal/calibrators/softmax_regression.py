@@ -27,8 +27,10 @@ block of each row of the matrix; else the diagonal.
 SAMPLE = 2048
 """Examples of which the first curvature is taken, or twice the parameters where those are more."""
 STEPS, PAIRS, HALVINGS = 500, 12, 40
+RENEWED = 25
+"""Steps after which the curvature is taken anew, where the first one was of no use."""
 TOLERANCE = 1e-6
-"""Gradient per example at which a fit counts as converged."""
+"""Gradient per example at which a fit counts as converged, too."""
 DECREMENT = 1e-12
 """The solver goes on to a predicted decrease of the objective this small, in nats: with a ridge of 1 or more,
 parameters are then off by 1e-6 at most.
@@ -248,7 +250,7 @@ def minimise(
     structure: Structure,
     ridge: Float[Tensor, " parameter"],
 ) -> tuple[Float[Tensor, "member parameter"], Bool[Tensor, " member"]]:
-    """θ of each member, and whether the gradient vanished (to 1e-6 per example).
+    """θ of each member, and whether it is the minimum (to 1e-12 nats, or a gradient of 1e-6 per example).
 
     L-BFGS on the exact gradient in float64, all members at once, from the identity. Its first curvature is
     the Hessian there, of some of the examples, so that ten to twenty passes do (Nocedal and Wright 2006,
@@ -260,11 +262,14 @@ def minimise(
     here = objective.at(ridge.new_zeros(len(logits), len(ridge)))
     factor = objective.curvature(here.theta, len(labels))
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-    done = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-    for _ in range(STEPS):
-        direction = -descent(here.gradient, pairs, lambda g: inverse(g, factor))
+    found = done = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    for step in range(1, STEPS):
+        if step % RENEWED == 0:
+            factor, pairs = objective.curvature(here.theta, len(labels)), []
+        direction = -descent(here.gradient, pairs, factor)
         slope = (direction * here.gradient).sum(-1)
-        done = done | (-slope <= DECREMENT)
+        found = found | (~done & (-slope <= DECREMENT))
+        done = done | found
         if bool(done.all()):
             break
         there = searched(objective, here, direction.masked_fill(done.unsqueeze(-1), 0.0), slope)
@@ -274,7 +279,7 @@ def minimise(
         done = done | stuck
         pairs.append((change, bend, torch.where(stuck, 0.0, 1 / product)))
         pairs, here = pairs[-PAIRS:], there
-    return here.theta, here.gradient.abs().amax(-1) <= TOLERANCE * len(labels)
+    return here.theta, found | (here.gradient.abs().amax(-1) <= TOLERANCE * len(labels))
 
 
 def inverse(gradient: Tensor, factor: Tensor) -> Tensor:
@@ -284,9 +289,7 @@ def inverse(gradient: Tensor, factor: Tensor) -> Tensor:
     return parts.reshape(gradient.shape)
 
 
-def descent(
-    gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]], first: Callable[[Tensor], Tensor]
-) -> Tensor:
+def descent(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]], factor: Tensor) -> Tensor:
     """The inverse curvature times the gradient, by the two loops of L-BFGS. A pair of weight 0 counts
     nothing.
     """
@@ -295,7 +298,7 @@ def descent(
         share = (weight * (change * gradient).sum(-1)).unsqueeze(-1)
         gradient = gradient - share * bend
         shares.append(share)
-    result = first(gradient)
+    result = inverse(gradient, factor)
     for (change, bend, weight), share in zip(pairs, reversed(shares), strict=True):
         result = result + change * (share - (weight * (bend * result).sum(-1)).unsqueeze(-1))
     return result

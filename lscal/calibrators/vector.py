@@ -29,7 +29,7 @@ class VectorScaling(Calibrator):
     Attributes:
         scale: w of each class. May be negative.
         bias: b of each class; these sum to 0.
-        converged: whether the gradient vanished (to 1e-6 per example).
+        converged: whether this is the minimum (to 1e-12 nats, or a gradient of 1e-6 per example).
     """
 
     method: ClassVar[str] = "vector"

@@ -77,7 +77,7 @@ def nll(of: Summary) -> Float[Tensor, "*member"]:
 
 @metric(0, INF)
 def nll_refinement(of: Summary) -> Float[Tensor, "*member"]:
-    """What is left of the NLL after cross-fitted temperature scaling: the loss that recalibration does not
+    """What is left of the NLL after cross-fitted temperature scaling: the loss that one temperature does not
     repair.
 
     In nats, range [0, inf], lower is better. Source: Berta et al. 2025, "Rethinking Early Stopping: Refine,

@@ -192,6 +192,12 @@ def test_one_standard_error_decides(
         assert crossfit.best_of(logits, labels, "abc", groups=groups).method == "b"
 
 
+def test_the_same_method_but_for_rounding_is_not_chosen(monkeypatch: pytest.MonkeyPatch):
+    losses = {"temperature": torch.zeros(50).double(), "p_norm": torch.full((50,), -1e-7).double()}
+    monkeypatch.setattr(crossfit, "fresh_nll", lambda method, *_: losses[method])
+    assert crossfit.best_of(*confused(50), ["temperature", "p_norm"]).method == "temperature"
+
+
 def test_examples_whose_label_is_masked_do_not_count():
     logits, labels = confused(90)
     masked = torch.cat([logits, logits[:, :4]], 1)

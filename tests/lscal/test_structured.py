@@ -159,6 +159,24 @@ def test_separable_examples_have_a_finite_answer(method: type, sharpness: float)
         assert bool(fitted.converged)
 
 
+@pytest.mark.parametrize("method", [VectorScaling, *STRUCTURED])
+@pytest.mark.parametrize("kind", ["one class is upside down", "all but two labels are the same"])
+@pytest.mark.parametrize("classes", [4, 10])
+@pytest.mark.parametrize("scale", [0.1, 50.0])
+def test_where_the_first_curvature_misleads_the_minimum_is_found(
+    method: type, kind: str, classes: int, scale: float
+):
+    logits, labels = drawn(examples=200, classes=classes)
+    logits = scale * logits
+    if kind == "one class is upside down":
+        logits[:, 0] *= -5
+    else:
+        labels = torch.where(torch.arange(200) < 198, 0, labels)
+    fitted = method.fit(logits, labels)
+    assert bool(fitted.converged)
+    assert fitted(logits).isfinite().all()
+
+
 @pytest.mark.parametrize("method", STRUCTURED)
 def test_a_mask_is_the_limit_of_a_low_logit(method: type):
     """In features and predictions; the regression itself gives a masked class nothing to win."""
@@ -209,6 +227,21 @@ def test_gradient_and_hessian_are_the_derivatives(structure: Structure):
         assert_close(factor[member, 0] @ factor[member, 0].mT, hessian[member, :, member])
 
 
+def test_an_example_whose_label_is_masked_adds_nothing():
+    logits, labels = drawn(examples=9, classes=3)
+    logits[4, labels[4]] = -INF
+    others = torch.arange(9) != 4
+    theta = torch.linspace(-1, 1, 12, dtype=torch.float64).unsqueeze(0)
+    both = []
+    for rows in (slice(None), others):
+        chunks = softmax_regression.Chunks(
+            logits[rows].unsqueeze(0), labels[rows], lambda z: z.masked_fill(z.isneginf(), 0.0)
+        )
+        both.append(softmax_regression.Objective(Full(), chunks, torch.ones(12).double()).at(theta))
+    assert_close(both[0].value, both[1].value)
+    assert_close(both[0].gradient, both[1].gradient)
+
+
 @pytest.mark.parametrize(("classes", "examples"), [(100, 300), (1000, 120)])
 def test_many_classes(classes: int, examples: int):
     logits, labels = drawn(examples=examples, classes=classes)
@@ -256,6 +289,16 @@ def test_ensemble_temperature_agrees_with_probmetrics():
     p = torch.from_numpy(theirs.predict_proba(logits.softmax(-1).numpy())).double()
     calibrated = EnsembleTemperature.fit(logits, labels)(logits)
     assert float(F.cross_entropy(calibrated, labels)) < 1.0005 * float(F.nll_loss(p.log(), labels))
+
+
+def test_the_uniform_part_is_spread_over_the_classes_that_are_allowed():
+    logits, labels = drawn(examples=100)
+    labels = torch.where(labels == 3, 0, labels)
+    masked = torch.cat([logits[:, :3], torch.full((100, 1), -INF)], 1)
+    fitted = EnsembleTemperature.fit(masked, labels)
+    alone = EnsembleTemperature.fit(logits[:, :3], labels)
+    assert_close(fitted(masked)[:, :3], alone(logits[:, :3]))
+    assert fitted(masked)[:, 3].isneginf().all()
 
 
 @pytest.mark.parametrize("examples", [1, 7, 5000])
