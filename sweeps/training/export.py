@@ -4,6 +4,7 @@ no code of ours.
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import safetensors.torch
@@ -48,7 +49,9 @@ class Calibrated(nn.Module):
         if not self.tokens:  # torch.export takes no buffer that is None
             self.register_buffer("mean", mean)
             self.register_buffer("deviation", deviation)
-        self.calibrator = calibrator
+        # as copies: torch.export would store the whole of a tensor that is a view of another
+        own = {name: value.clone() for name, value in vars(calibrator).items() if isinstance(value, Tensor)}
+        self.calibrator = replace(calibrator, **own)
         self.eval().requires_grad_(False)
 
     @override

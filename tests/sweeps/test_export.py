@@ -64,6 +64,7 @@ def trained(request):
     return engine, found, engine.logits(found, "test")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_program_recalibrates_as_each_calibrator_does(trained, method):
     engine, found, logits = trained

@@ -551,12 +551,14 @@ def test_the_bare_number_is_the_constant_epsilon():
 
 def test_two_own_claims_share_the_weight_of_one():
     """p = 0.02 is enough for one claim of the plan's policy, and for none of two."""
-    family = {name: comparison(0.1, nll_p=0.9) for name in ("calibrated",)}
+    family = {"calibrated": comparison(0.1, nll_p=0.9)}
     assert accepted({"safe": comparison(0.2, p=0.02), **family}, TERMS)["safe"]
     two = {"safe": comparison(0.2, p=0.02), "safe@drop": dropped(comparison(0.3, p=0.02)), **family}
     assert not any(accepted(two, TERMS).values())
     one = {**two, "safe@drop": dropped(comparison(0.3, p=0.001))}
-    assert accepted(one, TERMS) == {"safe": True, "safe@drop": True, "calibrated": False}
+    assert accepted(one, TERMS) == {"safe": False, "safe@drop": True, "calibrated": False}
+    alone = {name: one[name] for name in ("safe", "safe@drop")}
+    assert accepted(alone, TERMS) == {"safe": True, "safe@drop": True}
 
 
 def honest(nll=(-0.02, -0.03, -0.01), gain=(0.0, -0.002, 0.002), p=0.001):

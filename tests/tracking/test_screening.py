@@ -378,7 +378,7 @@ def in_time(gain, gap, shares=(0.15, 0.25, 0.35, 0.45, 0.55), seed=0):
     trials = []
     for number, point in enumerate(points):
         noise = 0.0005 * random.standard_normal(4)
-        one = outcome([], number, **{name: value for name, value in point.items() if name != "epsilon"})
+        one = outcome([], number, **point)
         accuracy = tuple(0.9 + gain(point["epsilon"], point["drop"]) + noise)
         gaps = tuple(gap(point["epsilon"], point["drop"]) + noise)
         metrics = {**one.metrics, "select/accuracy": accuracy, "select/confidence_gap": gaps}
@@ -429,7 +429,7 @@ def test_at_zero_all_schedules_are_the_same_to_the_fit():
 
 
 def test_strict_policies_prefer_what_was_ahead_in_the_screening():
-    found = ties(in_time(saved, lambda *_: 0.0), Terms())
+    found = ties(in_time(saved, lambda *_: 0.0, shares=(0.1, 0.15)), Terms())
     assert "accuracy" in constant_ahead(found)
     late = ties(in_time(lambda epsilon, drop: 0.01 * (drop < 1) * (epsilon > 0), lambda *_: 0.0), Terms())
     assert "accuracy" not in constant_ahead(late)
