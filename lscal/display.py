@@ -147,3 +147,16 @@ def display(name: str) -> Display:
             abbreviation = f"{raw.abbreviation or raw.title}{mark}"
             return replace(raw, title=f"{raw.title}{after}", abbreviation=abbreviation, label="")
     return DISPLAY[name]
+
+
+RECALIBRATORS = {
+    "p_norm": "p-norm",
+    "vector": "vector scaling",
+    "svs": "structured vector scaling",
+    "sms": "structured matrix scaling",
+}
+
+
+def recalibrator(name: str) -> str:
+    """A calibrator as a sentence names it."""
+    return RECALIBRATORS.get(name, name)

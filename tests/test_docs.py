@@ -57,24 +57,27 @@ def figures_are_those_of(record):
     """The README's figures agree with a record: ε exactly, the others within their intervals."""
     text = re.sub(r"\s+", " ", README)
     answer = re.search(
-        r"Train with label_smoothing=([\d.]+) and divide logits by T = ([\d.]+) .*?accuracy \+([\d.]+) pp .*?"
-        r"ECE ([\d.]+) → ([\d.]+) %, ([\d.]+) %",
+        r"Train with label_smoothing=([\d.]+) for the first (\d+) % of the steps, then 0, and divide"
+        r" logits by"
+        r" T = ([\d.]+) .*?accuracy \+([\d.]+) pp .*?ECE ([\d.]+) → ([\d.]+) %, ([\d.]+) %",
         text,
     )
-    epsilon, temperature, gain, before, raw, after = map(float, answer.groups())
-    caption = re.search(
-        r"At ε = ([\d.]+) accuracy is ([\d.]+) points higher, and confidence ([\d.]+) points too low", text
-    )
-    epsilon_again, gain_again, gap = map(float, caption.groups())
-    assert epsilon == epsilon_again == record["epsilon"]
-    assert temperature == pytest.approx(record["temperature"], rel=0.05)
+    epsilon, percent, temperature, gain, before, raw, after = map(float, answer.groups())
+    dropped = record["dropped"]
+    assert record["preferred"] == "dropped"
+    assert {"epsilon": epsilon, "drop": percent / 100} == dropped["point"]
+    assert temperature == pytest.approx(dropped["temperature"], rel=0.05)
+    constant = re.search(r"constant ε = ([\d.]+) \| ([\d.]+) % \| ([\d.]+) %, ([\d.]+) % after T", text)
+    epsilon, accurate, bent, repaired = map(float, constant.groups())
+    assert epsilon == record["epsilon"]
     for percent, interval in (
-        (gain, record["delta_accuracy"]),
-        (gain_again, record["delta_accuracy"]),
+        (gain, dropped["delta_accuracy"]),
         (before, record["control"]["ece"]),
-        (raw, record["ece"]),
-        (after, record["ece_calibrated"]),
-        (-gap, record["estimates"]["confidence_gap"]),
+        (raw, dropped["ece"]),
+        (after, dropped["ece_calibrated"]),
+        (accurate, record["accuracy"]),
+        (bent, record["ece"]),
+        (repaired, record["ece_calibrated"]),
     ):
         assert 100 * interval["low"] - 0.05 <= percent <= 100 * interval["high"] + 0.05, (percent, interval)
 

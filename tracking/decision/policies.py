@@ -12,6 +12,7 @@ beside it.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from lscal.display import recalibrator
 from tracking.decision.conditions import condition, remedy, tolerance_remedy
 from tracking.decision.screening import Schedule, Screening, Tie
 from tracking.decision.targets import ACCURACY, BLEU, COST, NLL, RANKING, RAW_NLL, REPAIRED_RANKING, Target
@@ -55,14 +56,6 @@ class Policy:
 
 POLICIES: dict[str, Policy] = {}
 
-RECALIBRATORS = {
-    "p_norm": "p-norm",
-    "vector": "vector scaling",
-    "svs": "structured vector scaling",
-    "sms": "structured matrix scaling",
-}
-"""Calibrators of lscal as a sentence names them; others by their own name."""
-
 
 INCUMBENT = "the published ε"
 """Stands beside the policies' names for an ε that is published already: the plan's policy tries it beside its
@@ -91,15 +84,10 @@ def safe(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Con
     """
     if REPAIRED_RANKING.metric not in comparison.claims:  # a record of an older version, or without logits
         return kept(comparison, terms, RANKING, "nll_calibrated", "temperature")
-    after = spoken(comparison.recalibrator)
+    after = recalibrator(comparison.recalibrator)
     if comparison.recalibrator != control.recalibrator:
-        after += f" (ε = 0: {spoken(control.recalibrator)})"
+        after += f" (ε = 0: {recalibrator(control.recalibrator)})"
     return kept(comparison, terms, REPAIRED_RANKING, "nll_recalibrated", after)
-
-
-def spoken(recalibrator: str) -> str:
-    """A calibrator as a sentence names it."""
-    return RECALIBRATORS.get(recalibrator, recalibrator)
 
 
 def kept(

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from lscal.display import display
-from tracking.decision.policies import spoken
+from lscal.display import display, recalibrator
 from tracking.numbers import decimals, epsilon, number
 from tracking.records.comparison import Verdict
 from tracking.records.outcome import Interval
@@ -135,7 +134,8 @@ def action(chosen: Recommendation) -> str:
             if 0 < chosen.coverage < 1
             else deciding(chosen.coverage)
         )
-    return f"{', '.join(steps[:-1])} and {steps[-1]}" if len(steps) > 1 else steps[0]
+    comma = "" if chosen.drop == 1 else ","
+    return f"{', '.join(steps[:-1])}{comma} and {steps[-1]}" if len(steps) > 1 else steps[0]
 
 
 def deciding(coverage: float) -> str:
@@ -188,7 +188,7 @@ def recalibrate(chosen: Recommendation) -> str:
     if chosen.recalibrator == "temperature":
         return f"divide logits by {temperature(chosen)}"
     known = "" if chosen.temperature is None else f" (or divide them by T = {degrees(chosen.temperature)})"
-    return f"recalibrate logits by {spoken(chosen.recalibrator)}, as the published model does{known}"
+    return f"recalibrate logits by {recalibrator(chosen.recalibrator)}, as the published model does{known}"
 
 
 def repaired(chosen: Recommendation) -> str:
@@ -405,7 +405,12 @@ def range_of(chosen: Recommendation) -> str:
         return ""
     low, high = chosen.tied
     if low == high:
-        return f"Every other ε can be told apart from {epsilon(low)}."
+        beside = (
+            "ties with it and keeps the tolerances"
+            if chosen.policy in (RAW, RECALIBRATED)
+            else "ties with it"
+        )
+        return f"No ε beside {candidate(chosen) if chosen.candidate else epsilon(low)} {beside}."
     until_then = f", {until(chosen.candidate_drop)}," if chosen.candidate_drop != 1 else ""
     said = f"{epsilon(low)} to {epsilon(high)}{until_then} cannot be told apart"
     stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
