@@ -121,11 +121,13 @@ def softmax(logits: Array) -> Array:
     return torch.from_numpy(logits).softmax(-1).numpy()
 
 
-def netcals(module: str, name: str) -> Method:
+def netcals(name: str) -> Method:
     """One of netcal's, on probabilities in float64."""
 
     def recalibrate(logits: Array, labels: Array, fresh: Array) -> Array:
-        fitted = getattr(importlib.import_module(f"netcal.{module}"), name)()
+        from netcal import binning, scaling
+
+        fitted = getattr(scaling if hasattr(scaling, name) else binning, name)()
         fitted.fit(softmax(logits), labels)
         return np.asarray(fitted.transform(softmax(fresh)))
 
@@ -187,11 +189,11 @@ ENTRANTS = [
     Entrant("scikit-learn", "temperature", sklearns("temperature")),
     Entrant("scikit-learn", "sigmoid", sklearns("sigmoid")),
     Entrant("scikit-learn", "isotonic", sklearns("isotonic")),
-    Entrant("netcal", "temperature", netcals("scaling", "TemperatureScaling")),
-    Entrant("netcal", "isotonic", netcals("binning", "IsotonicRegression")),
-    Entrant("netcal", "histogram", netcals("binning", "HistogramBinning")),
-    Entrant("netcal", "bbq", netcals("binning", "BBQ")),
-    Entrant("netcal", "beta", netcals("scaling", "BetaCalibration")),
+    Entrant("netcal", "temperature", netcals("TemperatureScaling")),
+    Entrant("netcal", "isotonic", netcals("IsotonicRegression")),
+    Entrant("netcal", "histogram", netcals("HistogramBinning")),
+    Entrant("netcal", "bbq", netcals("BBQ")),
+    Entrant("netcal", "beta", netcals("BetaCalibration")),
 ]
 MODULES = {"scikit-learn": "sklearn"}
 

@@ -222,7 +222,7 @@ class Seen:
         epsilons = np.array([point["epsilon"] for point in points], dtype=np.float64)
         allowed = np.ones(len(points), bool)
         if policy == "safe":
-            allowed = harmless(screening, points, Terms(policy)) | (epsilons == 0)
+            allowed = harmless(screening, points, Terms(policy), "calibrated") | (epsilons == 0)
         return cls(
             epsilons,
             (target.sign * shift.value).round(10),

@@ -51,7 +51,7 @@ def choose(
 
 
 def fitted(
-    method: str, logits: Float[Tensor, "seed example class"], labels: Int[Tensor, " example"]
+    method: str, logits: Float[Tensor, "*seed example class"], labels: Int[Tensor, " example"]
 ) -> Calibrator:
     """A calibrator of each member, by name."""
     return CALIBRATORS[method].fit(logits, labels)

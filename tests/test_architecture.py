@@ -31,6 +31,7 @@ LEVELS = (
     ("sweeps.settings",),
     ("sweeps.studies",),
     ("sweeps.early_stopping",),
+    ("sweeps.recalibration",),
     ("sweeps.scoring",),
     ("sweeps.recording",),
     ("sweeps.workers",),

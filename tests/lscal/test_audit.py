@@ -689,6 +689,6 @@ def test_further_calibrators_get_a_column_each(tmp_path, capsys):
     assert ">bbq<" in (tmp_path / "a.audit.html").read_text()
     assert main([str(tmp_path / "a.npz"), "--calibrator", "platt"]) == 2
     assert (
-        "--calibrator is 'platt'; allowed are bbq, beta, histogram, isotonic, vector"
+        "--calibrator is 'platt'; allowed are bbq, beta, ets, histogram, isotonic, sms, svs, vector"
         in capsys.readouterr().err
     )

@@ -382,7 +382,7 @@ def against(chosen: Recommendation, raw: Recommendation) -> str:
         return f"at {smoothing(chosen)} ECE is {percent(chosen.ece.value)} % without T"
     if chosen.epsilon != 0 and gap is not None and abs(gap.value) >= POINT_OF_NOTE:
         return f"at {smoothing(chosen)} {confidence(chosen)}"
-    return gain(raw) if raw.epsilon != 0 else refusal(raw)
+    return f"{gain(raw)}, {calibration(raw)}" if raw.epsilon != 0 else refusal(raw)
 
 
 def confidence(chosen: Recommendation) -> str:

@@ -134,7 +134,7 @@ def trade(evidence: Evidence) -> str:
         return ""
     found = words.changes(evidence.comparisons[0], tried, recommendation.effect or 0.0)
     return (
-        f"With {words.plural(recommendation.seeds, 'fresh seed')}, {words.at(tried.epsilon)}"
+        f"With {words.plural(recommendation.seeds, 'fresh seed')}, {figures.name_of(tried.outcome)}"
         f" {words.trade(found, recommendation.policy)}."
     )
 
