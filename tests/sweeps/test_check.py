@@ -129,7 +129,6 @@ def test_numbers_which_are_not_finite_are_wrong(bring):
 
 
 # ---- Networks
-# --------------------------------------------------------------------------------------------------
 
 
 class Broken(nn.Module):
@@ -371,7 +370,6 @@ def test_a_rate_which_is_too_high_is_seen(looked):
 
 
 # ---- The command
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -285,7 +285,6 @@ def test_texts_become_tokens_and_get_a_network_for_them():
 
 
 # ---- Images
-# --------------------------------------------------------------------------------------------------
 
 
 def picture(row, size=(9, 7), mode="RGB"):
@@ -391,7 +390,6 @@ def test_100_classes_of_50_images(tmp_path):
 
 
 # ---- Parquet, arrays, sound
-# ------------------------------------------------------------------------------------------
 
 
 def packed(image):
@@ -530,7 +528,6 @@ def test_recordings_become_spectrograms(tmp_path):
 
 
 # ---- Functions
-# --------------------------------------------------------------------------------------------------
 
 
 CODE = """
@@ -644,7 +641,6 @@ def test_a_decorated_architecture_has_its_recipe_and_does_not_take_the_place_of_
 
 
 # ---- Plans and workers
-# -----------------------------------------------------------------------------------------------
 
 
 def test_a_plan_with_what_is_brought_is_repeated_by_its_yaml(module, tmp_path):
