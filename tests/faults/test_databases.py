@@ -14,7 +14,6 @@ from test_workers import same
 
 from tracking.recommend import recommendation
 
-
 BUSY = ("RUNNING", "COMPLETE")
 
 
