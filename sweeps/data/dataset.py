@@ -1,4 +1,4 @@
-"""Datasets: a Source as it is read, its four Splits, and the Dataset that training uses."""
+"""Data sets: RawData as it is read, its four Splits, and the Dataset that training uses."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -29,8 +29,8 @@ out.
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a data set's file returns: all examples, before they are split.
+class RawData:
+    """All examples of a data set, before they are split.
 
     Attributes:
         inputs: images (example, channel, height, width), features (example, feature), other numbers (example,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 
 DataKind = Literal["images", "features", "tokens", "sequences"]
 """Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a
@@ -26,7 +26,7 @@ class Yields:
         return self.kind if self.side is None else f"{self.kind} of {self.side} or more pixels a side"
 
 
-Load = Callable[[Path | None], Source]
+Load = Callable[[Path | None], RawData]
 
 
 DATASETS: dict[str, Load] = {}

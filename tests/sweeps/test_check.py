@@ -9,7 +9,7 @@ from torch import nn
 
 from sweeps.cli.check import main
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.models.builtin import ARCHITECTURES
@@ -35,7 +35,9 @@ def registered(monkeypatch):
     """A function that registers a data set and loads it."""
 
     def loaded(inputs, labels, classes=3, test=0, **more):
-        source = Source(inputs, labels, tuple(f"class {one}" for one in range(classes)), test, "here", **more)
+        source = RawData(
+            inputs, labels, tuple(f"class {one}" for one in range(classes)), test, "here", **more
+        )
         monkeypatch.setitem(DATASETS, "made", lambda _: source)
         return load("made")
 

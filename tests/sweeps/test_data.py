@@ -14,7 +14,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import SPLITS, Source
+from sweeps.data.dataset import SPLITS, RawData
 from sweeps.data.load import load
 from sweeps.data.splits import check_classes, stratify
 from sweeps.errors import WrongInput
@@ -67,7 +67,7 @@ def test_prepare_standardises_by_train():
 
 
 def test_a_class_that_is_too_rare_is_named():
-    source = Source(np.zeros((5, 2)), np.array([0, 0, 1, 1, 1]), ("cat", "dog"), 0, "here")
+    source = RawData(np.zeros((5, 2)), np.array([0, 0, 1, 1, 1]), ("cat", "dog"), 0, "here")
     with pytest.raises(WrongInput, match="the select split of pets has 1 examples of class 'cat'"):
         check_classes("pets", {"select": np.array([0, 2, 3])}, source)
 
@@ -112,7 +112,7 @@ def colours(examples=900):
     generator = np.random.default_rng(2)
     ranges = ((0, 90), (40, 250), (255, 256))
     inputs = np.stack([generator.integers(*own, (examples, 5, 4)) for own in ranges], 1).astype(np.uint8)
-    return Source(inputs, generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random")
+    return RawData(inputs, generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random")
 
 
 def test_each_channel_is_standardised(monkeypatch):
@@ -302,7 +302,7 @@ def test_a_part_of_the_real_cifar10(tmp_path):
 
 def test_an_official_test_split_stays_the_test_split(monkeypatch):
     inputs = np.arange(240, dtype=np.float32)[:, None]
-    source = Source(inputs, np.arange(240) % 2, ("a", "b"), 40, "here")
+    source = RawData(inputs, np.arange(240) % 2, ("a", "b"), 40, "here")
     monkeypatch.setitem(DATASETS, "official", lambda _: source)
     splits = load("official").splits
     assert splits["test"].inputs[:, 0].tolist() == list(range(200, 240))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.load import load
 from sweeps.data.readers import hub
 from sweeps.errors import WrongInput
@@ -30,7 +30,7 @@ def _as_before(monkeypatch, tmp_path):
 
 def images(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (80, 3, 32, 32), np.uint8)
-    source = Source(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    source = RawData(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
     monkeypatch.setitem(DATASETS, "made", lambda _: source)
     return load("made")
 
@@ -38,10 +38,10 @@ def images(monkeypatch):
 def texts(monkeypatch, tokenizer=None):
     words = np.random.default_rng(0).choice(WORDS[1:6], (80, 6))
     lines = np.array([" ".join(["the", *line]) for line in words], object)
-    source = Source(lines, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    source = RawData(lines, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
     if tokenizer:
         ids, vocabulary = hub.tokenised(lines, tokenizer, 256)
-        source = Source(ids, source.labels, source.classes, 0, "here", vocabulary=vocabulary)
+        source = RawData(ids, source.labels, source.classes, 0, "here", vocabulary=vocabulary)
     monkeypatch.setitem(DATASETS, "made", lambda _: source)
     return load("made")
 

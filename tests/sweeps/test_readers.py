@@ -502,7 +502,7 @@ CODE = """
 import numpy as np, torch
 from torch import nn
 from sweeps.models.registry import architecture
-from sweeps.data.load import Source
+from sweeps.data.load import RawData
 from sweeps.task import Recipe
 
 X = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
@@ -511,8 +511,8 @@ Y = (X[:, 0] > 0).astype(np.int64)
 def pair(): return X, Y
 def mapping(data_dir):
     return {"x_train": torch.tensor(X[:60]), "y_train": Y[:60], "x_test": X[60:], "y_test": Y[60:]}
-def source(): return Source(X, Y, ("no", "yes"), 20, "here")
-def high(): return Source(X, Y + 1, ("no", "yes"), 20, "here")
+def source(): return RawData(X, Y, ("no", "yes"), 20, "here")
+def high(): return RawData(X, Y + 1, ("no", "yes"), 20, "here")
 def number(): return 3
 def dataset(): return torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
 
@@ -550,7 +550,7 @@ HAS = f"{MODULE} has nothing of that name; wanted a function or a class. It has:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (f"{MODULE}:number", "returned int; wanted a Source, a pair (inputs, labels)"),
+        (f"{MODULE}:number", "returned int; wanted RawData, a pair (inputs, labels)"),
         (f"{MODULE}:high", "returned labels from 1 to 2 and 2 classes; wanted labels from 0 to 1"),
         (f"{MODULE}:value", f"{MODULE} has a int; wanted a function"),
         (f"{MODULE}:pear", HAS),

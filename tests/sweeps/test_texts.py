@@ -13,7 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.load import load
 from sweeps.data.tokens import LONGEST, PADDING, UNKNOWN, encode, longest, vocabulary_of, words_of
 from sweeps.errors import WrongInput
@@ -55,7 +55,7 @@ def test_the_few_longest_texts_are_cut():
 
 def test_the_vocabulary_is_that_of_train_alone(monkeypatch):
     texts = np.array([f"word{row % 40} word{row % 40} class{row % 2}" for row in range(400)])
-    source = Source(texts, np.arange(400) % 2, ("a", "b"), 40, "made")
+    source = RawData(texts, np.arange(400) % 2, ("a", "b"), 40, "made")
     monkeypatch.setitem(DATASETS, "made", lambda _: source)
     texts[360:] = "unseen unseen class0"
     data = load("made")
@@ -175,7 +175,7 @@ def questions(_):
     labels = generator.integers(0, 2, 200)
     pairs = ("fox red", "red fox")
     texts = [f"{pairs[label]} w{generator.integers(0, 6)}" + " and so on" * int(label) for label in labels]
-    return Source(np.array(texts), labels, pairs, 40, "made")
+    return RawData(np.array(texts), labels, pairs, 40, "made")
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -13,7 +13,7 @@ import pytest
 from entries import FOUND, LOGITS, about, filled, findings, trial
 
 from tracking.mlflow.model import ExportedModel
-from tracking.outbox.outbox import NAME, Damaged, Entry, Outbox, Record
+from tracking.outbox.outbox import NAME, Damaged, Outbox, OutboxEntry, Record
 
 URI = "http://127.0.0.1:5000"
 HERE = Path(__file__).parents[1]
@@ -227,7 +227,7 @@ def test_half_written_files_are_removed_when_they_are_old(tmp_path):
         os.utime(tmp_path / name, (os.path.getmtime(tmp_path / name) - age,) * 2)
     assert Outbox(tmp_path).entries() == []
     assert os.listdir(tmp_path) == [".new.part"]
-    assert Entry.of(tmp_path / ".new.part") is None
+    assert OutboxEntry.of(tmp_path / ".new.part") is None
 
 
 def test_a_writer_that_is_killed_leaves_no_entry(tmp_path):

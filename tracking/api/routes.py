@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class VersionSummary:
     """One version of a task, in short."""
 
     task: str
@@ -75,7 +75,7 @@ class Entry:
 class Tasks:
     """The recommended version of every task, by name."""
 
-    tasks: tuple[Entry, ...]
+    tasks: tuple[VersionSummary, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class History:
     """All versions of a task, the latest first."""
 
     task: str
-    versions: tuple[Entry, ...]
+    versions: tuple[VersionSummary, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def add_records(app: FastAPI, uri: str) -> None:
 
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
-        found = [Entry.of(one) for one in versions.recommended(uri)]
+        found = [VersionSummary.of(one) for one in versions.recommended(uri)]
         return reply(
             request,
             asdict(Tasks(tuple(found))),
@@ -236,7 +236,9 @@ def add_records(app: FastAPI, uri: str) -> None:
     )
     def history(request: Request, dataset: Dataset, architecture: Architecture) -> Response:
         task = f"{dataset}/{architecture}"
-        found = [Entry.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]]
+        found = [
+            VersionSummary.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]
+        ]
         lines = (
             f"{one.version}\t{plain(one.epsilon)}\t{one.policy}\t{one.created}"
             f"\t{'recommended' if one.recommended else ''}\n"

@@ -126,7 +126,7 @@ class Record:
 
 
 @dataclass(frozen=True, order=True)
-class Entry:
+class OutboxEntry:
     """An entry as its name tells it: when it was put, and digests of what it is about. In the order of
     time.
     """
@@ -220,7 +220,7 @@ class Outbox:
         say(f"{unkept}: {why}. Its numbers are kept in the study; run the same command again to log them.")
         return False
 
-    def replace(self, entry: Entry, record: Record, files: Mapping[str, Content]) -> None:
+    def replace(self, entry: OutboxEntry, record: Record, files: Mapping[str, Content]) -> None:
         """Give an entry that is claimed other files, where they fit. Errors: OSError, which leaves it as it
         was.
         """
@@ -267,10 +267,12 @@ class Outbox:
         finally:
             os.close(handle)
 
-    def entries(self, server: str | None = None, study: str | None = None) -> list[Entry]:
+    def entries(self, server: str | None = None, study: str | None = None) -> list[OutboxEntry]:
         """The entries, the first one first: all, or those for a tracking store, or of a study."""
         found = sorted(
-            entry for name in os.listdir(self.folder) if (entry := Entry.of(self.folder / name)) is not None
+            entry
+            for name in os.listdir(self.folder)
+            if (entry := OutboxEntry.of(self.folder / name)) is not None
         )
         if server is not None:
             found = [entry for entry in found if entry.server == digest(identity(server))[:8]]
@@ -292,7 +294,7 @@ class Outbox:
         return total
 
     @contextmanager
-    def claim(self, entry: Entry) -> Iterator[bool]:
+    def claim(self, entry: OutboxEntry) -> Iterator[bool]:
         """Inside, whether the entry is ours to send: it is there, and nobody else sends it."""
         try:
             handle = os.open(entry.path, os.O_RDONLY)
@@ -309,12 +311,12 @@ class Outbox:
         finally:
             os.close(handle)
 
-    def delete(self, entry: Entry) -> None:
+    def delete(self, entry: OutboxEntry) -> None:
         """Remove an entry, which is sent."""
         entry.path.unlink(missing_ok=True)
         self.sync()
 
-    def set_aside(self, entry: Entry) -> Path:
+    def set_aside(self, entry: OutboxEntry) -> Path:
         """Keep a damaged entry under a name that is no entry's; that name."""
         return entry.path.rename(entry.path.with_suffix(".damaged"))
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tracking.mlflow.client import TrackingUnavailable, reach
 from tracking.mlflow.runs import SweepRuns, connect
-from tracking.outbox.outbox import PROGRAM, Damaged, Entry, Outbox, Record
+from tracking.outbox.outbox import PROGRAM, Damaged, Outbox, OutboxEntry, Record
 
 ATTEMPTS = 4
 """An entry that a server that answers did not take so often is left where it is."""
@@ -40,7 +40,7 @@ class Sent:
     again.
     """
 
-    entry: Entry
+    entry: OutboxEntry
     what: str
     why: str = ""
     last: bool = False
@@ -83,7 +83,7 @@ class Sender:
         """Why entries are not tried again, by name."""
         return {name: failure.why for name, failure in self.failures.items() if failure.times >= ATTEMPTS}
 
-    def waiting(self, study: str | None = None) -> list[Entry]:
+    def waiting(self, study: str | None = None) -> list[OutboxEntry]:
         """The entries that are still to be sent from here, less those that are not tried again."""
         refused = self.refused()
         return [entry for entry in self.outbox.entries(self.uri, study) if entry.path.name not in refused]
@@ -108,7 +108,7 @@ class Sender:
                     return self.send(entry, client)
         return None
 
-    def send(self, entry: Entry, client: MlflowClient) -> Sent:
+    def send(self, entry: OutboxEntry, client: MlflowClient) -> Sent:
         """Send an entry that is claimed, and delete it. Errors: TrackingAway; TrackingUnavailable."""
         try:
             record, files = entry.read()
@@ -139,7 +139,7 @@ class Sender:
             model = record.model and replace(record.model, program=others[PROGRAM])
             sweep.publish(record.evidence, record.tables, model, pictures)
 
-    def failed(self, entry: Entry, what: str, why: str) -> Sent:
+    def failed(self, entry: OutboxEntry, what: str, why: str) -> Sent:
         """Remember that an entry was not taken by a server that answers."""
         name = entry.path.name
         times = self.failures[name].times + 1 if name in self.failures else 1

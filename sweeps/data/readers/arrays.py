@@ -149,7 +149,7 @@ def soft(labels: Array, name: str) -> tuple[Array, Array | None, str]:
 
 
 def inputs_of(values: Array, name: str) -> tuple[Array, str]:
-    """Inputs as `Source` takes them: texts, images with the channel first, features; and what was made of
+    """Inputs as `RawData` takes them: texts, images with the channel first, features; and what was made of
     them.
 
     Errors: WrongInput for objects, for numbers that are not finite, and for examples of nothing.

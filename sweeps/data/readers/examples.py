@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from sweeps.data.dataset import Array, Source
+from sweeps.data.dataset import Array, RawData
 from sweeps.data.splits import split_rows, stratify
 from sweeps.errors import WrongInput
 
@@ -54,7 +54,7 @@ class Examples:
     """All examples of a source, in its own order.
 
     Attributes:
-        inputs: as in `Source`, or what they will be made of.
+        inputs: as in `RawData`, or what they will be made of.
         labels: one per example: a text, a whole number, a number, true or false; None where it is missing.
         parts: of each example.
         names: of the classes that whole numbers stand for; empty where the numbers or texts are the names.
@@ -76,7 +76,7 @@ def listed(names: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def source_of(examples: Examples, drop_rare: bool) -> Source:
+def source_of(examples: Examples, drop_rare: bool) -> RawData:
     """The examples as `sweeps.data.load.load` takes them: labels numbered from 0, official validation and
     test examples last.
 
@@ -107,7 +107,7 @@ def source_of(examples: Examples, drop_rare: bool) -> Source:
     )
     notes += why
     tests = int((parts[order] == "test").sum())
-    whole = Source(order, labels[order], names, tests, examples.where, validation)
+    whole = RawData(order, labels[order], names, tests, examples.where, validation)
     train = order[split_rows(whole, labels[order])["train"]]
     features: tuple[str, ...] = ()
     if isinstance(examples.inputs, np.ndarray):
@@ -269,6 +269,6 @@ def enough(
 def rare_of(order: Array, labels: Array, classes: int, validation: int, tests: int) -> list[int]:
     """The classes of which some split would have fewer than LEAST examples."""
     own = labels[order]
-    rows = split_rows(Source(order, own, ("",) * classes, tests, "", validation), own)
+    rows = split_rows(RawData(order, own, ("",) * classes, tests, "", validation), own)
     counts = np.stack([np.bincount(own[of_split], minlength=classes) for of_split in rows.values()])
     return np.flatnonzero(counts.min(0) < LEAST).tolist()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.data.dataset import IGNORED, TEXTS, Source
+from sweeps.data.dataset import IGNORED, TEXTS, RawData
 from sweeps.data.readers import arrays
 from sweeps.data.readers.examples import Examples
 from sweeps.errors import WrongInput
@@ -27,7 +27,7 @@ from sweeps.errors import WrongInput
 SPEC = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 FILE = re.compile(r"(?P<folder>.*?)(?P<module>[^\W\d]\w*)\.py:(?P<name>[^\W\d]\w*)")
 WANTED = (
-    "wanted a Source, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a"
+    "wanted RawData, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a"
     " torch Dataset"
 )
 
@@ -92,7 +92,7 @@ def version(function: Callable[..., Any]) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8] if file else ""
 
 
-def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
+def examples_of(spec: str, data_dir: Path | None) -> Examples | RawData:
     """What a data set's function returns; it is called with the data directory where it takes an argument."""
     function = found(spec)
     takes = [
@@ -110,7 +110,7 @@ def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
         if takes or inspect.signature(function).parameters.keys() & {"data_dir", "_"}
         else function()
     )
-    if isinstance(value, Source):
+    if isinstance(value, RawData):
         return checked(value, spec)
     if isinstance(value, torch.utils.data.Dataset):
         value = pairs(value, spec)
@@ -152,8 +152,8 @@ def as_array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def checked(source: Source, spec: str) -> Source:
-    """A Source that a function made, its labels as int64. Errors: WrongInput for what does not fit
+def checked(source: RawData, spec: str) -> RawData:
+    """RawData that a function made, its labels as int64. Errors: WrongInput for what does not fit
     together.
     """
     inputs, labels = as_array(source.inputs), np.asarray(as_array(source.labels))
