@@ -105,7 +105,7 @@ def chunks(inputs: Array, rows: Array) -> Iterator[Array]:
 def mapped(inputs: Array) -> Tensor:
     """A memory-mapped array as a tensor of the same memory."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is not written to
         return torch.from_numpy(inputs)
 
 

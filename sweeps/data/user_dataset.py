@@ -16,7 +16,7 @@ from sweeps.errors import WrongInput
 
 @final
 class UserDataset:
-    """Loader of a user-supplied data set. The next call hands over what `look` has read."""
+    """Loader of a user-supplied data set. `look` reads ahead: the next call returns the same examples."""
 
     def __init__(self, name: str, columns: Columns):
         self.name, self.columns = name, columns

@@ -109,7 +109,7 @@ def test_constant_extreme_and_leaking_features_are_named(registered):
     assert "never vary" in constant
     assert "year" in constant
     assert "income" in extreme
-    assert leaking.startswith("code alone tells the class")
+    assert leaking.startswith("code alone determines the class")
 
 
 def test_uneven_classes_and_numbers_that_are_not_finite_are_found(registered):

@@ -163,7 +163,7 @@ def test_a_table_is_read_back_as_it_was_written(form, encoding, dtype, classes, 
         seen += own
     assert sorted(seen) == places.tolist()
     assert not parted or {PART[row // 3 % 4] for row in own} == {"test"}
-    assert parted == ("'fold' says which examples" in " ".join(data.notes))
+    assert parted == ("'fold' divides the examples" in " ".join(data.notes))
 
 
 def test_gaps_are_filled_from_train_and_each_guess_is_noted():
@@ -219,7 +219,7 @@ def test_columns_can_be_named():
             "height,y",
             lambda row: ("inf" if row == 17 else row, row % 2),
             "",
-            ("the column 'height' has 1 values which are infinite or above 3e38, the first in row 17",),
+            ("the column 'height' has 1 values that are infinite or above 3e38, the first in row 17",),
         ),
         ("x,y", lambda row: (row, row % 2), "--split-column x", ("has the values 0, 1, 10, 100",)),
         (
@@ -457,7 +457,7 @@ ZEROS, WHICH = (
         ({"x": ZEROS, "y": np.zeros(8)}, "9 inputs in 'x' and 8 labels in 'y'"),
         (
             {"x": ZEROS + np.nan, "y": np.arange(9) % 2},
-            "18 numbers which are NaN or infinite, the first in row 0",
+            "18 numbers that are NaN or infinite, the first in row 0",
         ),
         ({"x": np.array([{"a": 1}] * 9, object), "y": np.arange(9)}, "holds Python objects"),
         ({"x": ZEROS, "y": np.full((9, 4), 0.3)}, "no distributions over classes"),
@@ -557,8 +557,8 @@ HAS = f"{MODULE} has nothing of that name; wanted a function or a class. It has:
         ("supplied_nowhere:load", "there is no module 'supplied_nowhere'"),
         ("nowhere.csv", "there is no data set 'nowhere.csv': no such file or folder"),
         ("supplied_needs:load", "needs no_such_package, which is not installed"),
-        ("notes.docx", "of a kind which is not understood; wanted a folder of images"),
-        ("empty", "has 0 files, none of which is understood"),
+        ("notes.docx", "of an unknown kind; wanted a folder of images"),
+        ("empty", "has 0 files, none of a known kind"),
     ],
 )
 def test_sources_that_cannot_be_used_are_refused(spec, message):
@@ -585,7 +585,7 @@ def test_architectures_are_called_by_the_names_of_their_parameters():
     assert built("Net", classes=4).out_features == 4
     assert built("tokens", classes=4, dataset="trec", vocabulary=30)[0].num_embeddings == 30
     for function, message in (
-        ("strange", "what is depth? Wanted a function (shape, classes)"),
+        ("strange", "unknown parameters depth. Wanted a function (shape, classes)"),
         ("nothing", "returned NoneType; wanted a torch.nn.Module"),
     ):
         with pytest.raises(WrongInput) as caught:

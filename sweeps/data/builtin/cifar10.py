@@ -89,7 +89,7 @@ def read_people(path: Path, train: int, test: int) -> Array:
 
 
 def decode(path: Path, packed: Sequence[bytes], first: int) -> Array:
-    """The pixels of `PART` images from `first`. Errors: WrongInput for what is no image of 32×32 RGB
+    """The pixels of `PART` images from `first`. Errors: WrongInput unless each is an image of 32×32 RGB
     pixels.
     """
     from PIL import Image

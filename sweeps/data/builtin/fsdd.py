@@ -41,8 +41,8 @@ def fsdd(data_dir: Path | None) -> RawData:
 
 @dataset(Yields("images", side=SPECTROGRAM.bands))
 def fsdd_by_speaker(data_dir: Path | None) -> RawData:
-    """The same, but the test split holds the 1000 recordings of the two speakers who come first by name, whom
-    nobody trained on.
+    """The same, but the test split holds the 1000 recordings of the two speakers whose names come first,
+    and *train* has none of them.
     """
     return read(data_dir, 2)
 
@@ -89,7 +89,7 @@ def read(data_dir: Path | None, unheard: int | None) -> RawData:
 
 
 def samples_of(path: Path, row: int, packed: bytes) -> Float[Tensor, " sample"]:
-    """The samples of a WAV file, from -1 to 1. Errors: WrongInput for what is no mono recording of 16 bits at
+    """The samples of a WAV file, from -1 to 1. Errors: WrongInput unless it is a mono recording of 16 bits at
     8000 Hz.
     """
     try:

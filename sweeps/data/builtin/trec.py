@@ -1,4 +1,4 @@
-"""TREC questions: 5 952 English questions by what kind of answer they want, 6 classes, the last 500 the
+"""TREC questions: 5 952 English questions by the kind of answer that they want, 6 classes, the last 500 the
 official test split.
 
 Origin: Li and Roth 2002, "Learning Question Classifiers", COLING, https://cogcomp.seas.upenn.edu/Data/QA/QC/.

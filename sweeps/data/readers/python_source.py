@@ -1,5 +1,5 @@
-"""Code: a function or a class that the command line names as `package.module:function`, and what a data
-set's function returns.
+"""User code: a function or a class that the command line names as `package.module:function`, and the examples
+that a data set's function returns.
 
 The only place where a module is imported by a name from outside: from the command line or the plan of the
 person who runs it. Names that a study in a database has are never looked up here, see
@@ -38,10 +38,10 @@ def names_code(spec: str) -> bool:
 
 
 def found(spec: str) -> Callable[..., Any]:
-    """Import what `package.module:function` or `folder/file.py:function` names. The working directory is
-    searched first.
+    """Import the object named `package.module:function` or `folder/file.py:function`. The working directory
+    is searched first.
 
-    Errors: WrongInput where there is no such module or function; what goes wrong in the module itself is
+    Errors: WrongInput where there is no such module or function; errors of the module itself are
     raised as it is.
     """
     file, match = FILE.fullmatch(spec), SPEC.fullmatch(spec)
@@ -153,7 +153,7 @@ def as_array(value: Any) -> Any:
 
 
 def checked(source: RawData, spec: str) -> RawData:
-    """RawData that a function made, its labels as int64. Errors: WrongInput for what does not fit
+    """RawData that a function made, its labels as int64. Errors: WrongInput for parts that do not fit
     together.
     """
     inputs, labels = as_array(source.inputs), np.asarray(as_array(source.labels))
@@ -188,7 +188,7 @@ def as_numbers(inputs: Any, spec: str) -> Any:
         raise WrongInput(f"{spec} returned inputs of type {inputs.dtype}; wanted numbers or texts.")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         raise WrongInput(
-            f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs which are NaN or infinite. Repair"
+            f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs that are NaN or infinite. Repair"
             " them."
         )
     return inputs if inputs.dtype in (np.uint8, np.float32) else inputs.astype(np.float32)
