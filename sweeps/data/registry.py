@@ -39,8 +39,8 @@ YIELDS: dict[str, Yields] = {}
 def dataset(yields: Yields) -> Callable[[Load], Load]:
     """Register a loader under its function's name. It takes the data directory, or None when none was given.
 
-    `yields` is the kind of its inputs, before they are read: by that, patterns such as `*/mlp` find the
-    tasks that are possible.
+    `yields` is the kind of its inputs, before they are read: by that, patterns such as `*/mlp` find the tasks
+    that are possible.
     """
 
     def register(load: Load) -> Load:

@@ -69,8 +69,8 @@ def refusal(task: Task, dataset: Dataset) -> Finding | None:
     """Why a network cannot be trained at all, or would be trained to mislead; None where nothing of the kind
     is found.
 
-    A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many
-    steps as it takes to decide.
+    A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many steps as it
+    takes to decide.
     """
     try:
         module = built(task, dataset, 0)
@@ -226,8 +226,8 @@ def alone(
     chance.
 
     Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside
-    large ones, which is rounded as they are, makes no difference. The other examples are
-    replaced by known ones: the batch keeps its size.
+    large ones, which is rounded as they are, makes no difference. The other examples are replaced by known
+    ones: the batch keeps its size.
     """
     near = CLOSE * max(1.0, float(logits.abs().max()))
     if (module(inputs) - logits).abs().max() > near:

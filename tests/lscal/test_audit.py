@@ -408,7 +408,7 @@ def test_the_seeds_of_a_sweep_are_one_page(tmp_path):
     np.savez(tmp_path / "test.npz", logits=logits.float().numpy(), labels=labels.numpy(), **named)
     assert run(tmp_path, "test.npz") == 0
     found = page_of(tmp_path / "test.audit.html")
-    assert "trained with ε = 0.1, the file says" in found.text
+    assert "trained with ε = 0.1 according to the file" in found.text
     assert "The file holds 3 models (5, 6, 7)" in found.text
     accuracy = METRICS["accuracy"].function(Predictions.from_logits(logits, labels))
     for seed, value in zip(("5", "6", "7"), accuracy.tolist(), strict=True):
@@ -431,7 +431,7 @@ def test_epsilon_is_estimated_from_training_predictions_alone(tmp_path, folder, 
     assert sentence in page_of(tmp_path / "page.html").text
     none = replace(wanted, low=-wanted.value, misfit=wanted.value)
     said = verdict.smoothing(replace(audits[0], trained=read(tmp_path / "train.npz"), epsilon=none))
-    assert said.startswith("No label smoothing is told from its 400 training predictions")
+    assert said.startswith("No label smoothing is visible in its 400 training predictions")
     assert said.endswith("take this with care.")
 
 
@@ -519,7 +519,7 @@ def test_numbers_have_the_digits_their_interval_needs(name, ends, said, changed)
         ("over.npz --out notes.html", "notes.html exists and is no audit page"),
         ("over.npz --out over.npz", "over.npz exists and is no audit page"),
         ("over.npz --train bad.npz", "hold 1 models of 4 classes and 1 models of 2 classes"),
-        ("over.npz --train soft.npz", "holds probabilities; the ε is told from logits"),
+        ("over.npz --train soft.npz", "holds probabilities; ε is estimated from logits"),
         ("over.npz --train flat.npz", "flat.npz: no logit differs from another of its row"),
         ("over.npz other.npz", "differ in the label of row 3 (rows count from 0)"),
     ],

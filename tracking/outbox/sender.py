@@ -26,8 +26,8 @@ FAULTS = (
     AttributeError,
     ArithmeticError,
 )
-"""What the writing of one entry may raise: those of the store, and what comes of content that makes no sense.
-The others are sent.
+"""Errors of writing one entry: those of the store, and those of content that makes no sense. The others are
+sent.
 """
 
 Draw = Callable[[Record], Mapping[str, bytes]]
@@ -36,8 +36,8 @@ Draw = Callable[[Record], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not tried
-    again.
+    """Result of sending an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not
+    tried again.
     """
 
     entry: OutboxEntry
@@ -47,7 +47,7 @@ class Sent:
 
     @property
     def line(self) -> str:
-        """What came of it, to be printed; "" where it is tried again."""
+        """The line to print; "" where it is tried again."""
         if not self.why:
             return f"sent: {self.what}"
         return f"NOT sent: {self.what}: {self.why}" if self.last else ""
@@ -91,7 +91,7 @@ class Sender:
     def step(self) -> Sent | None:
         """Send the first entry that can be sent now; None where there is none.
 
-        An entry waits for earlier ones of the same trial, and what a sweep found for its trials. Errors:
+        An entry waits for earlier ones of the same trial, and a sweep's findings wait for its trials. Errors:
         TrackingAway and TrackingUnavailable, where no entry could be sent: it is not the entry's fault.
         """
         waiting = self.waiting()

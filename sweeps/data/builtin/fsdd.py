@@ -41,8 +41,8 @@ def fsdd(data_dir: Path | None) -> RawData:
 
 @dataset(Yields("images", side=SPECTROGRAM.bands))
 def fsdd_by_speaker(data_dir: Path | None) -> RawData:
-    """The same, but the test split holds the 1000 recordings of the two speakers whose names come first,
-    and *train* has none of them.
+    """The same, but the test split holds the 1000 recordings of the two speakers whose names come first, and
+    *train* has none of them.
     """
     return read(data_dir, 2)
 

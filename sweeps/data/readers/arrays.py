@@ -39,8 +39,8 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
-    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where their names do not
-    show inputs and labels.
+    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where their names do not show
+    inputs and labels.
     """
     found = paired(arrays, where)
     notes = []

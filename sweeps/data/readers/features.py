@@ -54,8 +54,8 @@ class Features:
     columns: tuple[Column, ...]
 
     def fitted(self, rows: Array, train: Array) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
-        """The features of some rows, their names, and notes on the columns. Errors: WrongInput for
-        infinite numbers.
+        """The features of some rows, their names, and notes on the columns. Errors: WrongInput for infinite
+        numbers.
         """
         made: dict[str, Array] = {}
         encoded, filled = [], []

@@ -41,8 +41,8 @@ def found(spec: str) -> Callable[..., Any]:
     """Import the object named `package.module:function` or `folder/file.py:function`. The working directory
     is searched first.
 
-    Errors: WrongInput where there is no such module or function; errors of the module itself are
-    raised as it is.
+    Errors: WrongInput where there is no such module or function; errors of the module itself are raised as
+    they are.
     """
     file, match = FILE.fullmatch(spec), SPEC.fullmatch(spec)
     folder = Path(file["folder"] if file else "").expanduser().resolve()

@@ -73,8 +73,7 @@ PICTURE = r"(?i)\.(png|jpe?g|bmp|gif|webp|tiff?|ppm|pgm)$"
 def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: str) -> Examples:
     """The examples of tables, one for each part of the data, or one of all (None), which a column may divide.
 
-    Errors: WrongInput where the label or the inputs are unclear; it lists the columns and the flag
-    to give.
+    Errors: WrongInput where the label or the inputs are unclear; it lists the columns and the flag to give.
     """
     import pyarrow
 
@@ -358,8 +357,8 @@ def made(inputs: Sequence[Column], where: str, columns: Columns) -> Examples:
 
 
 def packed(values: "ChunkedArray", most: int, folder: Path | None = None) -> list[bytes]:
-    """The files in the first `most` entries: bytes, or the file at their path in a folder; b"" where there
-    is none.
+    """The files in the first `most` entries: bytes, or the file at their path in a folder; b"" where there is
+    none.
     """
     found = []
     for entry in values.slice(0, most).to_pylist():
