@@ -40,12 +40,10 @@ def beside(uri):
 
 def publish(client, found, params=None):
     """The version, and its run with its artifacts."""
-    known = client.get_experiment_by_name(found.task)
-    experiment = (
-        known.experiment_id
-        if known
-        else client.create_experiment(found.task, artifact_location=beside(client.tracking_uri))
-    )
+    if known := client.get_experiment_by_name(found.task):
+        experiment = known.experiment_id
+    else:
+        experiment = client.create_experiment(found.task, artifact_location=beside(client.tracking_uri))
     run = client.create_run(experiment).info
     for key, value in (params or {}).items():
         client.log_param(run.run_id, key, value)
@@ -58,12 +56,9 @@ def publish(client, found, params=None):
         for name, record in found.recommendations.items():
             (place / f"recommendation.{name}.json").write_text(record.to_json())
         client.log_artifacts(run.run_id, folder)
-    return (
-        registry.publish(
-            client, found.task, found.recommendations, found.policy, run.run_id, run.artifact_uri
-        ),
-        run.run_id,
-    )
+    records = found.recommendations
+    number = registry.publish(client, found.task, records, found.policy, run.run_id, run.artifact_uri)
+    return number, run.run_id
 
 
 def free_port():
@@ -73,22 +68,12 @@ def free_port():
 
 
 @contextmanager
-def mlflow_server(uri, folder):
+def mlflow_server(uri, folder, port=0, end=signal.SIGTERM):
     """The address of a real MLflow server on a database, which keeps artifacts in a folder."""
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    where = ["--backend-store-uri", uri, "--artifacts-destination", str(folder)]
-    with process(
-        "mlflow",
-        "server",
-        *where,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        folder=folder,
-    ) as log:
+    address = f"http://127.0.0.1:{(port := port or free_port())}"
+    flags = f"--backend-store-uri {uri} --artifacts-destination {folder}/artifacts --workers 1"
+    flags += f" --host 127.0.0.1 --port {port}"
+    with process("mlflow", "server", *flags.split(), folder=folder, end=end) as log:
         for _ in range(240):
             try:
                 reach(address)
@@ -103,22 +88,12 @@ def mlflow_server(uri, folder):
 @contextmanager
 def process(module, *arguments, folder, end=signal.SIGTERM):
     """A real process of a module, ended with all its children; gives the file that it writes to."""
-    environment = {
-        **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, **quiet, "PYTHONPATH": str(Path(__file__).parents[1])}
     log = Path(folder, f"{module}.log")
-    command = [sys.executable, "-m", module, *arguments]
     with log.open("w") as stream:
-        running = subprocess.Popen(
-            command,
-            env={**environment, "PYTHONPATH": str(Path(__file__).parents[1])},
-            stdout=stream,
-            stderr=stream,
-            cwd=folder,
-            start_new_session=True,
-        )
+        streams = {"stdout": stream, "stderr": stream, "cwd": folder, "start_new_session": True}
+        running = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment, **streams)
     try:
         yield log
     finally:

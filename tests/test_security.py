@@ -29,7 +29,7 @@ from tracking.mlflow import registry, versions
 from tracking.mlflow.client import TrackingUnavailable
 from tracking.mlflow.versions import NotPublished, Version
 from tracking.names import WrongName
-from tracking.outbox.outbox import RECORD, Damaged, Entry, Outbox, Record
+from tracking.outbox.outbox import RECORD, Damaged, Outbox, OutboxEntry, Record
 from tracking.records.about import About
 from tracking.records.inputs import Inputs
 from tracking.records.outcome import Facts
@@ -435,7 +435,7 @@ ABOUT = About(
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Entry:
+def entry(tmp_path: Path) -> OutboxEntry:
     """An entry of an outbox, with what a sweep found."""
     outbox = Outbox(tmp_path / "outbox")
     assert outbox.put(
@@ -448,7 +448,7 @@ def entry(tmp_path: Path) -> Entry:
     return found
 
 
-def rewritten(entry: Entry, record: dict[str, object], files: dict[str, bytes]) -> Entry:
+def rewritten(entry: OutboxEntry, record: dict[str, object], files: dict[str, bytes]) -> OutboxEntry:
     """The entry with other contents."""
     with zipfile.ZipFile(entry.path, "w") as archive:
         archive.writestr(RECORD, json.dumps(record))
@@ -462,7 +462,7 @@ def rewritten(entry: Entry, record: dict[str, object], files: dict[str, bytes]) 
     ["../x", "a/../../x", "/etc/x", "a//x", "a\\..\\x", "a\n", "<script>", "..", ".", "a/.", "é/../x"],
     ids=ascii,
 )
-def test_an_entry_of_the_outbox_names_no_file_outside(entry: Entry, path: str) -> None:
+def test_an_entry_of_the_outbox_names_no_file_outside(entry: OutboxEntry, path: str) -> None:
     with zipfile.ZipFile(entry.path) as archive:
         record = json.loads(archive.read(RECORD))
     rewritten(entry, record, {f"files/{path}": b"x"})
@@ -470,7 +470,7 @@ def test_an_entry_of_the_outbox_names_no_file_outside(entry: Entry, path: str) -
         entry.read()
 
 
-def test_an_entry_of_the_outbox_with_hostile_names_is_damaged(entry: Entry) -> None:
+def test_an_entry_of_the_outbox_with_hostile_names_is_damaged(entry: OutboxEntry) -> None:
     with zipfile.ZipFile(entry.path) as archive:
         record = json.loads(archive.read(RECORD))
     for name in HOSTILE:
@@ -483,7 +483,7 @@ def test_an_entry_of_the_outbox_with_hostile_names_is_damaged(entry: Entry) -> N
 
 
 @pytest.mark.parametrize("name", ["../../x", "/../../x", "..", "<script>", "a\0b"], ids=ascii)
-def test_what_becomes_the_name_of_a_file_is_checked_in_an_entry(entry: Entry, name: str) -> None:
+def test_what_becomes_the_name_of_a_file_is_checked_in_an_entry(entry: OutboxEntry, name: str) -> None:
     """The names of policies and the numbers of instances become names of files, on their way to MLflow."""
     with zipfile.ZipFile(entry.path) as archive:
         record = json.loads(archive.read(RECORD))
@@ -499,7 +499,7 @@ def test_what_becomes_the_name_of_a_file_is_checked_in_an_entry(entry: Entry, na
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_only_names_which_an_outbox_gives_are_its_entries(name: str, tmp_path: Path) -> None:
-    assert Entry.of(tmp_path / f"{name}.zip") is None
+    assert OutboxEntry.of(tmp_path / f"{name}.zip") is None
 
 
 # ---- What people are told

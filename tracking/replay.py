@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tracking.exits import Exit
 from tracking.mlflow.client import DEFAULT_URI, TrackingUnavailable, WrongAddress, identity, reach
-from tracking.outbox.outbox import Damaged, Entry, Outbox, megabytes
+from tracking.outbox.outbox import Damaged, Outbox, OutboxEntry, megabytes
 from tracking.recommend import resolved
 
 OUTBOX = "outbox"
@@ -140,7 +140,7 @@ def rest(outbox: Outbox, uri: str) -> int:
     return Exit.DONE
 
 
-def counted(entries: Sequence[Entry]) -> dict[str, int]:
+def counted(entries: Sequence[OutboxEntry]) -> dict[str, int]:
     """How many entries there are for each tracking store."""
     found: dict[str, int] = {}
     for entry in entries:

@@ -1,5 +1,5 @@
-"""Audit: `python -m lscal.audit predictions.parquet` says of any model's saved predictions how far its
-confidence can be trusted.
+"""Audit: `python -m lscal.audit predictions.parquet` measures, from any model's saved predictions, how far
+its confidence can be trusted.
 """
 
 GENERATOR = "lscal.audit"

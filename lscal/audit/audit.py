@@ -27,7 +27,7 @@ FITTED = 20_000
 long as a temperature.
 """
 SPLITS = ("nll_refinement", "nll_calibration", "brier_refinement", "brier_calibration")
-"""Measures of what a temperature repairs: not computed again after one."""
+"""Metrics that a temperature does not change or has repaired: not computed again after one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +88,11 @@ class Audit:
     """One file's predictions.
 
     Attributes:
-        name: what the page calls them.
+        name: their name on the page.
         raw: as they are.
         scaled: after temperature scaling.
         normalised: after p-norm logit normalisation and its temperature. Both are cross-fitted: each example
-            is recalibrated by what was fitted on the other four folds.
+            is recalibrated with a fit on the other four folds.
         temperature: fitted on all examples, to be used on new ones; one value per model.
         norm: likewise.
         trained: the training predictions, where they were given.

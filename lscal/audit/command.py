@@ -26,12 +26,12 @@ DESCRIPTION = (
 EPILOG = """\
 What a file holds, by the end of its name:
   .npz, .safetensors   arrays `logits` (rows, classes) or (models, rows, classes), and `labels`: (rows,) whole
-                       numbers from 0, or (rows, classes) shares which add up to 1. If there: `classes`
+                       numbers from 0, or (rows, classes) shares that add up to 1. If there: `classes`
                        (names, npz), `seeds` (names of the models).
-                       The logits/*.npz which a sweep logs are such files.
+                       The logits/*.npz that a sweep logs are such files.
   .parquet, .csv       columns `logit_0`, `logit_1`, … and `label`, or `label_0`, `label_1`, … for shares.
                        In parquet also a column of lists `logits`, and one of lists `label`.
-`probabilities`, `probability_0`, … go in place of logits. They lose what lies below the
+`probabilities`, `probability_0`, … go in place of logits. They lose values below the
 float's precision: prefer logits.
 Nothing is guessed from the values, and nothing is unpickled.
 
@@ -42,7 +42,7 @@ SHOWN = {"temperature", "p_norm"}
 
 
 class Refused(Exception):
-    """A flag that cannot be followed: what came and what to do."""
+    """A flag that cannot be followed: its value and the remedy."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     flags.add_argument(
-        "--member", type=int, metavar="I", help="only model I of files which hold several, from 0"
+        "--member", type=int, metavar="I", help="only model I of files that hold several, from 0"
     )
     flags.add_argument(
         "--calibrator",
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # who read the table has seen enough of it; the page is written
+    except BrokenPipeError:  # the reader of the table has closed it; the page is written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
 
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def names_of(files: Sequence[Path]) -> list[str]:
-    """Names of the files on the page: the name of one; of two what distinguishes them, at best their names
+    """Names of the files on the page: the name of one; of two the part that differs, at best their names
     without endings.
     """
     if len(files) == 1:

@@ -18,11 +18,11 @@ WIDTH = 400
 
 @runtime_checkable
 class Diagram(Protocol):
-    """What can be drawn."""
+    """A diagram that can be drawn."""
 
     @property
     def title(self) -> str:
-        """What it shows."""
+        """Title of the diagram."""
 
     def draw(self, theme: ThemeName = ..., width: int = ...) -> "Figure":
         """Draw for print."""
@@ -46,8 +46,8 @@ def variables() -> dict[str, str]:
     for name, value in light.items():
         if dark[named.setdefault(value, name)] != dark[name]:
             raise ValueError(
-                f"{value} is both {named[value]} and {name}, which differ in the dark theme; give one another"
-                " colour"
+                f"{value} is both {named[value]} and {name}, and they differ in the dark theme;"
+                " give one another colour"
             )
     return named
 

@@ -28,12 +28,12 @@ SAME = 1e-6
 
 
 class WrongFile(ValueError):
-    """A file that cannot be audited: which it is, where in it, what came and what is wanted."""
+    """A file that cannot be audited: its path, the row, the value found and the value wanted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """What a file holds.
+    """Contents of a file, checked.
 
     Attributes:
         predictions: of one model, or of several in one member dimension.
@@ -51,20 +51,20 @@ class Saved:
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """Numbers of a file, and what an error calls them: all of them, and those of class k."""
+    """Numbers of a file, and their names in an error: of all, and of class k."""
 
     values: Tensor
     name: str
     of_class: str
 
     def at(self, k: int) -> str:
-        """What the numbers of class k are called."""
+        """Name of the numbers of class k."""
         return self.of_class.format(k)
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What was found in a file, not yet checked."""
+    """Contents of a file, not yet checked."""
 
     kind: Kind
     scores: Numbers
@@ -80,7 +80,7 @@ def read(
     """Read and check a file. Rows are counted from 0; the header of a csv file and its empty lines are no
     rows.
 
-    `kind` is what to take where there are logits and probabilities, `member` which model where there are
+    `kind` chooses between logits and probabilities where both are there, `member` a model where there are
     several, and rows whose label is `ignore_index` do not count. Errors: WrongFile, naming the file, the
     column or array, and the first bad row.
     """
@@ -280,7 +280,7 @@ def numbered(path: Path, names: Sequence[str], stem: str) -> list[str]:
 
 
 def columns_of(path: Path, table: "pa.Table", names: Sequence[str]) -> Numbers:
-    """One column, which may hold lists, or several side by side."""
+    """One column, perhaps of lists, or several side by side."""
     import pyarrow as pa
 
     if len(names) > 1:
@@ -542,10 +542,10 @@ def same_examples(first_file: Saved, second_file: Saved) -> None:
 def same_model(audited: Saved, train: Saved) -> None:
     """Errors: WrongFile where training predictions cannot be of the same model, or of known ε."""
     if train.predictions.kind != "logits":
-        raise WrongFile(f"{train.path}: holds probabilities; the ε is told from logits")
+        raise WrongFile(f"{train.path}: holds probabilities; ε is estimated from logits")
     if train.predictions.distribution is not None:
         raise WrongFile(
-            f"{train.path}: holds label distributions; the ε is told where training examples have one label"
+            f"{train.path}: holds label distributions; ε is estimated where training examples have one label"
             " each"
         )
     shapes = [(len(saved.members) or 1, saved.predictions.classes) for saved in (audited, train)]

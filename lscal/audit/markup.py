@@ -14,7 +14,7 @@ class Markup:
 
 
 Part = Markup | str
-"""What stands between tags: text, which is escaped, or markup."""
+"""Content of an element: text, escaped, or markup."""
 
 
 def element(tag: str, *parts: Part, **attributes: str) -> Markup:

@@ -37,7 +37,7 @@ REPAIRED = (
     "aurc",
     "coverage_at_risk",
 )
-"""What a recalibration may change, in short."""
+"""Metrics that a recalibration may change, in short."""
 OF_MODELS = ("accuracy", "confidence_gap", "ece", "nll", "aurc")
 MODELS = 50
 """Models listed one by one."""
@@ -93,7 +93,7 @@ def page(audits: Sequence[Audit], comparison: Comparison | None) -> str:
 
 
 def about(audit: Audit) -> list[Markup]:
-    """What was read."""
+    """Header of the page: files, examples, classes, models."""
     predictions = audit.saved.predictions
     facts = [f"{predictions.scores.shape[-2]:,} rows", f"{predictions.classes} classes", predictions.kind]
     if audit.unscored:
@@ -101,7 +101,7 @@ def about(audit: Audit) -> list[Markup]:
     if predictions.distribution is not None:
         facts.append("labels are distributions; where one class is needed, the most probable one is taken")
     if audit.saved.epsilon is not None:
-        facts.append(f"trained with ε = {audit.saved.epsilon:g}, the file says")
+        facts.append(f"trained with ε = {audit.saved.epsilon:g} according to the file")
     parts = [element("p", " · ".join(facts), class_="facts")]
     if audit.saved.members:
         models = (
@@ -205,7 +205,7 @@ def judged(name: str, before: Estimate, after: Estimate, difference: Estimate) -
 
 
 def repairs(audit: Audit) -> Markup:
-    """What changes after temperature and p-norm."""
+    """Table of metrics after temperature and p-norm."""
     rows: list[list[Part]] = []
     for name in REPAIRED:
         raw = audit.raw.estimates[name]
@@ -231,8 +231,8 @@ def repairs(audit: Audit) -> Markup:
 def how_to_repair(audit: Audit) -> str:
     """How the recalibrations were scored, and how to use them."""
     return (
-        "Each example was recalibrated by what was fitted on the other four fifths of the file, so that"
-        " nothing is scored on what it was fitted on. To use on new examples: divide the logits by"
+        "Each example was recalibrated with a fit on the other four fifths of the file, so that"
+        " no example is scored with its own fit. To use on new examples: divide the logits by"
         f" {verdict.temperatures(audit)}; p-norm, as lscal.PNorm: {verdict.norms(audit)}. Changes are paired:"
         " their intervals are of the same examples before and after."
     )
@@ -379,7 +379,7 @@ def side_by_side(comparison: Comparison, numbers: Iterator[int]) -> list[Markup]
 
 
 def distinct(names: tuple[str, str]) -> tuple[str, str]:
-    """The names, which letters missing in the font may have made the same."""
+    """Distinct names: letters missing in the font may have made two the same."""
     return names if names[0] != names[1] else (f"A: {names[0]}", f"B: {names[1]}")
 
 
@@ -392,7 +392,7 @@ RELIABILITY = (
     " calibrated model would fall by chance."
 )
 RISK = (
-    "The further left, the fewer and the more confident the answers that are used. A curve which starts low"
+    "The further left, the fewer and the more confident the answers that are used. A curve that starts low"
     " ranks its errors last."
 )
 HISTOGRAM = (
@@ -452,7 +452,7 @@ def pictures(audit: Audit, numbers: Iterator[int]) -> Markup:
 
 
 def figure(numbers: Iterator[int], diagram: Diagram, caption: str) -> Markup:
-    """A diagram with what to see in it."""
+    """A diagram with a caption on how to read it."""
     return element("figure", inline(diagram, next(numbers), diagram.title), element("figcaption", caption))
 
 
@@ -461,7 +461,7 @@ def figure(numbers: Iterator[int], diagram: Diagram, caption: str) -> Markup:
 
 
 def glossary(scored: Scored) -> list[Markup]:
-    """What each metric is, in the words of its definition."""
+    """Definitions of all metrics on the page."""
     entries: list[Markup] = []
     for name in scored.estimates:
         lines = (METRICS[name].function.__doc__ or "").strip().splitlines()
@@ -482,7 +482,7 @@ METHOD = (
 
 
 def footer() -> Markup:
-    """What wrote this."""
+    """Footer: the program and its version."""
     return element(
         "footer",
         f"Written by lscal {version('lscal')}, python -m lscal.audit. The page has no script and loads"

@@ -18,7 +18,7 @@ NAME = 24
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Tell on stderr what is being done, where a person looks."""
+    """Shows on stderr, where it is a terminal, the step in progress."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(f"{what} …"):

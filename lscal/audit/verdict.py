@@ -1,4 +1,4 @@
-"""Verdict: what an audit found, in sentences. The first one is the answer."""
+"""Verdict of an audit in sentences. The first one is the answer."""
 
 from lscal.audit.audit import Audit, Comparison, Scored, told_from_zero
 from lscal.audit.words import Figures, change, figures, number
@@ -14,7 +14,7 @@ some of it.
 
 
 def of_audit(audit: Audit) -> list[str]:
-    """What is said of one file."""
+    """Sentences on one file."""
     said = [
         answer(audit.raw),
         few(audit),
@@ -42,7 +42,7 @@ def answer(scored: Scored) -> str:
 
 
 def few(audit: Audit) -> str:
-    """What resampling cannot see."""
+    """Limits of the intervals."""
     count, accuracy = audit.saved.predictions.examples, float(audit.raw.estimates["accuracy"].value)
     if accuracy in (0.0, 1.0):
         other = "error" if accuracy else "right answer"
@@ -67,7 +67,7 @@ def unsigned(of: Figures) -> str:
 
 
 def calibration(audit: Audit) -> str:
-    """The ECE beside that of a calibrated model, and what a temperature and a p-norm make of it."""
+    """The ECE beside that of a calibrated model, and after a temperature and a p-norm."""
     raw = audit.raw.estimates["ece"]
     before, after, normed = (
         figures(one.estimates["ece"], "ece", like=raw).value
@@ -113,7 +113,7 @@ def unbounded(audit: Audit) -> str:
         return "for some of the models the loss falls with it, or with its inverse, without end"
     if float(audit.temperature.value) < 1:
         return "the lower it is, the lower the loss, as where every answer is right"
-    return "the higher it is, the lower the loss: these logits know no more of the labels than guessing does"
+    return "the higher it is, the lower the loss: these logits are no better than guesses"
 
 
 def examples(audit: Audit) -> str:
@@ -141,7 +141,7 @@ def norms(audit: Audit) -> str:
 
 
 def ranking(audit: Audit) -> str:
-    """What can be answered at 1 % errors, and whether p-norm normalisation would rank better."""
+    """Coverage at 1 % errors, and whether p-norm normalisation would rank better."""
     coverage = figures(audit.raw.estimates["coverage_at_risk"], "coverage_at_risk")
     start = (
         f"Answering only where it is most confident, it errs at most 1 % of the time on {coverage} of the"
@@ -186,7 +186,7 @@ def smoothing(audit: Audit) -> str:
     rows = f"{train.predictions.examples:,} training predictions"
     caution = " They look far from trained, so take this with care." if misfit > UNTRAINED else ""
     if low <= 0 <= high:
-        return f"No label smoothing is told from its {rows}: ε = {ends}.{caution}"
+        return f"No label smoothing is visible in its {rows}: ε = {ends}.{caution}"
     classes = audit.saved.predictions.classes
     wrong = number(value * (classes - 1) / classes, 2)
     return (
@@ -196,7 +196,7 @@ def smoothing(audit: Audit) -> str:
 
 
 def of_comparison(comparison: Comparison) -> list[str]:
-    """What is said of two files."""
+    """Sentences on two files."""
     said = [accuracies(comparison), losses(comparison), orders(comparison), crossing(comparison)]
     return [sentence for sentence in said if sentence]
 
@@ -207,7 +207,7 @@ def accuracies(comparison: Comparison) -> str:
     difference = comparison.difference("accuracy")
     if not told_from_zero(difference):
         return (
-            f"{examples(first)} cannot tell which is right more often: {second.name} less {first.name} is"
+            f"{examples(first)} cannot decide which is right more often: {second.name} less {first.name} is"
             f" {said(change(difference, 'accuracy'))}."
         )
     more = "more" if float(difference.value) > 0 else "less"
@@ -218,7 +218,7 @@ def accuracies(comparison: Comparison) -> str:
 
 
 def losses(comparison: Comparison) -> str:
-    """Calibration as they are, and the NLL after a temperature each: what no temperature repairs."""
+    """Calibration of each, and the NLL after a temperature each, for errors that no temperature repairs."""
     gaps = [figures(one.raw.estimates["ece"], "ece").value for one in (comparison.first, comparison.second)]
     difference = comparison.scaled_difference("nll")
     names = [one.name for one in (comparison.first, comparison.second)]
@@ -241,7 +241,7 @@ def orders(comparison: Comparison) -> str:
     second = comparison.second.name
     if not told_from_zero(difference):
         less = f"{second} less {comparison.first.name}: {change(difference, 'aurc')}"
-        return f"In ranking right above wrong answers no difference is told from chance (AURC, {less})."
+        return f"In ranking right above wrong answers no difference from chance is visible (AURC, {less})."
     way = "worse: its AURC is higher" if float(difference.value) > 0 else "better: its AURC is lower"
     return f"{second} ranks right above wrong answers {way} by {unsigned(change(difference, 'aurc'))}."
 

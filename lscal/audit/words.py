@@ -41,7 +41,7 @@ class Figures:
 
 
 def sign(of: Display, unit: str) -> str:
-    """What follows a number: the unit of a scaled one."""
+    """Unit behind a scaled number."""
     return f" {unit}" if of.scale != 1 else ""
 
 

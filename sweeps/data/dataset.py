@@ -1,4 +1,4 @@
-"""Datasets: a Source as it is read, its four Splits, and the Dataset that training uses."""
+"""Data sets: RawData as it is read, its four Splits, and the Dataset that training uses."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -29,8 +29,8 @@ out.
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a data set's file returns: all examples, before they are split.
+class RawData:
+    """All examples of a data set, before they are split.
 
     Attributes:
         inputs: images (example, channel, height, width), features (example, feature), other numbers (example,
@@ -47,7 +47,7 @@ class Source:
         human: label distributions (example, class) where people disagree, NaN in the rows of examples that
             have none.
         shown: a text for each example, as a person reads it; empty where its picture or its text is shown.
-        notes: sentences for a person on what was guessed and done when it was read.
+        notes: sentences for a person on guesses and changes made when it was read.
         features: the name of each feature; empty where they have none.
     """
 
@@ -70,7 +70,7 @@ class Split:
 
     Attributes:
         stored: the inputs of the examples; where `rows` are given, those of the whole source, memory-mapped.
-        rows: which row of `stored` is each example.
+        rows: the row of `stored` of each example.
         human: how people label each example, where that is known; NaN for examples where it is not.
         shown: a text for each example; empty where there is none.
     """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import SPLITS, TEXTS, Array, Dataset, Source, Split, SplitName
+from sweeps.data.dataset import SPLITS, TEXTS, Array, Dataset, RawData, Split, SplitName
 from sweeps.data.registry import Load
 from sweeps.data.splits import check_classes, split_rows, stratify, thinned
 from sweeps.data.tokens import encode, longest, vocabulary_of
@@ -84,7 +84,7 @@ def load(
     )
 
 
-def tokenised(source: Source, train: Array) -> Source:
+def tokenised(source: RawData, train: Array) -> RawData:
     """A source of texts as one of token ids; its vocabulary is made of the texts of *train* alone."""
     texts = [str(text) for text in source.inputs]
     vocabulary = vocabulary_of([texts[row] for row in train])
@@ -105,7 +105,7 @@ def chunks(inputs: Array, rows: Array) -> Iterator[Array]:
 def mapped(inputs: Array) -> Tensor:
     """A memory-mapped array as a tensor of the same memory."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is not written to
         return torch.from_numpy(inputs)
 
 

@@ -1,11 +1,11 @@
-"""Registry of data sets, and what each yields before it is read: images, features, tokens or sequences."""
+"""Registry of data sets and the kind of their inputs: images, features, tokens or sequences."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 
 DataKind = Literal["images", "features", "tokens", "sequences"]
 """Pixels (channel, height, width); other numbers of any shape; token ids (position,); or examples with a
@@ -15,8 +15,8 @@ label for each position.
 
 @dataclass(frozen=True)
 class Yields:
-    """What a data set yields. `side` is how many pixels the shorter side of its images has; None where that
-    is not known.
+    """Kind of a data set's inputs. `side` is the number of pixels of the shorter side of its images; None
+    where it is unknown.
     """
 
     kind: DataKind
@@ -26,7 +26,7 @@ class Yields:
         return self.kind if self.side is None else f"{self.kind} of {self.side} or more pixels a side"
 
 
-Load = Callable[[Path | None], Source]
+Load = Callable[[Path | None], RawData]
 
 
 DATASETS: dict[str, Load] = {}
@@ -39,8 +39,8 @@ YIELDS: dict[str, Yields] = {}
 def dataset(yields: Yields) -> Callable[[Load], Load]:
     """Register a loader under its function's name. It takes the data directory, or None when none was given.
 
-    `yields` is what is known of its inputs before they are read: by that, patterns such as `*/mlp` find the
-    tasks that are possible.
+    `yields` is the kind of its inputs, before they are read: by that, patterns such as `*/mlp` find the tasks
+    that are possible.
     """
 
     def register(load: Load) -> Load:

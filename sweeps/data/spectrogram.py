@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FLOOR = 1e-3
-"""Added to energies before their logarithm, where the loudest sample is 1: what is softer is silence."""
+"""Added to energies before their logarithm, where the loudest sample is 1: softer sounds are silence."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sweeps.data.dataset import IGNORED, SPLITS, Array, Source, SplitName
+from sweeps.data.dataset import IGNORED, SPLITS, Array, RawData, SplitName
 from sweeps.errors import WrongInput
 
 POSITIONS = 4000
@@ -20,7 +20,7 @@ def thinned(labels: Array) -> Array:
     return kept
 
 
-def split_rows(source: Source, strata: Array) -> dict[SplitName, Array]:
+def split_rows(source: RawData, strata: Array) -> dict[SplitName, Array]:
     """The row numbers of each split, with the strata in equal shares."""
     examples = len(source.labels)
     end = examples - source.test - source.validation
@@ -54,7 +54,7 @@ def stratify(rows: Array, labels: Array, shares: dict[str, float]) -> dict[str, 
     return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
 
 
-def check_classes(name: str, rows: dict[SplitName, Array], source: Source) -> None:
+def check_classes(name: str, rows: dict[SplitName, Array], source: RawData) -> None:
     """Raise WrongInput where a split has fewer than 2 examples of a class."""
     for split, of_split in rows.items():
         counts = np.bincount(source.labels[of_split], minlength=len(source.classes))

@@ -16,7 +16,7 @@ LEAST_OFTEN = 2
 """Words that are rarer in *train* are unknown ones, so that their vector is trained too."""
 LONGEST = 256
 COVERED = 0.99
-"""The share of the texts of *train* which are kept whole: the few longest would make all others longer with
+"""The share of the texts of *train* that are kept whole: the few longest would make all others longer with
 padding.
 """
 

@@ -1,11 +1,11 @@
-"""User-supplied data set: a file, a folder, a function or a hub's data set, read as a Source."""
+"""User-supplied data set: a file, a folder, a function or a hub's data set, read as RawData."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import TEXTS, Source
+from sweeps.data.dataset import TEXTS, RawData
 from sweeps.data.readers import files, hub, python_source
 from sweeps.data.readers.examples import Examples, source_of
 from sweeps.data.readers.spec import Columns
@@ -16,11 +16,11 @@ from sweeps.errors import WrongInput
 
 @final
 class UserDataset:
-    """Loader of a user-supplied data set. The next call hands over what `look` has read."""
+    """Loader of a user-supplied data set. `look` reads ahead: the next call returns the same examples."""
 
     def __init__(self, name: str, columns: Columns):
         self.name, self.columns = name, columns
-        self.kept: Source | None = None
+        self.kept: RawData | None = None
 
     @property
     def yields(self) -> Yields | None:
@@ -29,20 +29,20 @@ class UserDataset:
             return Yields("tokens")
         return Yields("images", self.columns.image_size) if self.columns.image_size else None
 
-    def __call__(self, data_dir: Path | None) -> Source:
+    def __call__(self, data_dir: Path | None) -> RawData:
         """The examples. Errors: WrongInput, in words for its user."""
         source, self.kept = self.kept or self.read(data_dir), None
         return source
 
-    def look(self, data_dir: Path | None) -> Source:
+    def look(self, data_dir: Path | None) -> RawData:
         """The examples, kept for the next call."""
         self.kept = self.kept or self.read(data_dir)
         return self.kept
 
-    def read(self, data_dir: Path | None) -> Source:
+    def read(self, data_dir: Path | None) -> RawData:
         """Read the source, of whatever kind it is."""
         columns = self.columns
-        found: Examples | Source
+        found: Examples | RawData
         if columns.source.startswith("openml:"):
             found = hub.of_openml(columns, data_dir)
         elif columns.source.startswith("hf:"):
@@ -57,7 +57,7 @@ class UserDataset:
                 " openml:NAME, hf:NAME or package.module:function. Ours are"
                 f" {', '.join(sorted(DATASETS))}."
             )
-        source = found if isinstance(found, Source) else source_of(found, columns.drop_rare_classes)
+        source = found if isinstance(found, RawData) else source_of(found, columns.drop_rare_classes)
         if columns.tokenizer and source.inputs.dtype.kind in TEXTS:
             ids, vocabulary = hub.tokenised(source.inputs, columns.tokenizer, LONGEST)
             texts = tuple(map(str, source.inputs))

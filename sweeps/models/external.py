@@ -97,7 +97,8 @@ def adapted(function: Callable[..., Any], spec: str) -> Build:
         known = {needed[0].name: "shape", needed[1].name: "classes"}
     elif strange:
         raise WrongInput(
-            f"{spec}{inspect.signature(function)} cannot be called: what is {' and '.join(strange)}? Wanted a"
+            f"{spec}{inspect.signature(function)} cannot be called: unknown parameters"
+            f" {' and '.join(strange)}. Wanted a"
             " function (shape, classes), with a parameter vocabulary where inputs are token ids; understood"
             f" are {', '.join(MEANS)}."
         )
@@ -155,7 +156,7 @@ def of_timm(name: str, model: str) -> Architecture:
                 raise
             raise WrongInput(
                 f"the weights of timm:{model} cannot be had: {str(error).splitlines()[0]} Fetch them on a"
-                " machine which reaches huggingface.co and copy its cache here, or train from random"
+                " machine that reaches huggingface.co and copy its cache here, or train from random"
                 f" weights: --architecture timm:{model}{FRESH}."
             ) from error
         return built
@@ -168,7 +169,7 @@ def of_hugging_face(name: str, model: str) -> Architecture:
     configuration has it.
 
     With its weights, or freshly drawn ones for `NAME:fresh` and for a config.json. A text model with its
-    weights knows the tokens of its own tokenizer alone: the data set is to have `tokenizer`. Errors:
+    weights reads the tokens of its own tokenizer alone: the data set is to have `tokenizer`. Errors:
     WrongInput where it cannot be had.
     """
     transformers = extra("transformers", f"--architecture hf:{model}")
@@ -213,7 +214,7 @@ def of_hugging_face(name: str, model: str) -> Architecture:
             return TextModel(loaded(classes, changes), 0)
         if vocabulary != len(tokenizer_of(source)):
             raise ValueError(
-                "its weights know the tokens of its own tokenizer; give the data with --tokenizer"
+                "its weights are for the tokens of its own tokenizer; give the data with --tokenizer"
                 f" hf:{source}"
             )
         return TextModel(loaded(classes, {}), int(config.pad_token_id or 0))

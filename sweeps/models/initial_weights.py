@@ -1,6 +1,4 @@
-"""Start: the weights from which every member begins, where a plan names a file of them instead of a fresh
-initialisation.
-"""
+"""Initial weights of every member, from a file that a plan names, instead of a fresh initialisation."""
 
 import hashlib
 from functools import cache
@@ -46,8 +44,8 @@ def read(path: str) -> dict[str, Tensor]:
 
 
 def take_over(module: nn.Module, path: str) -> None:
-    """Give a module the weights of a file, in place. Errors: WrongInput, naming what is missing, too much, or
-    of another shape.
+    """Give a module the weights of a file, in place. Errors: WrongInput, naming those that are missing, too
+    many, or of another shape.
     """
     given = read(path)
     own = module.state_dict()

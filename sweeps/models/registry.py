@@ -13,15 +13,13 @@ from sweeps.task import Recipe
 
 @dataclass(frozen=True)
 class Reads:
-    """What a network reads: the kinds, and how many pixels a side images have at least."""
+    """Kinds of inputs that a network reads, and the least pixels a side of images."""
 
     kinds: tuple[DataKind, ...]
     side: int = 1
 
     def takes(self, yields: Yields | None) -> bool:
-        """Whether it reads what a data set yields. What is not known is taken: it is found out when the
-        network is built.
-        """
+        """Whether it reads inputs of this kind. An unknown kind is accepted: building the network decides."""
         return yields is None or (
             yields.kind in self.kinds
             and (yields.kind != "images" or yields.side is None or yields.side >= self.side)
@@ -39,9 +37,9 @@ Build = Callable[..., nn.Module]
 
 
 NUMBERS = Reads(("images", "features", "sequences"))
-"""A network of which it is known only that its inputs are numbers."""
+"""A network with numbers of any kind as inputs."""
 TOKENS = Reads(("tokens", "sequences"))
-"""A network of which it is known only that its inputs are token ids."""
+"""A network with token ids of any kind as inputs."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Architecture:
     `build(shape, classes)` returns a freshly initialised module that maps inputs (example, *shape) to logits
     (example, class), or (example, position, class) for sequences. Where it has a parameter `vocabulary`, its
     inputs are token ids, and it is given how many there are. Recipes are per data set; the key "*" holds for
-    those not named. `declared` is what it reads, where its file declares it.
+    those not named. `declared` is the kinds it reads, where its file declares them.
     """
 
     name: str
@@ -63,7 +61,7 @@ class Architecture:
 
     @property
     def reads(self) -> Reads:
-        """What it reads; where that is not declared, numbers or token ids of any kind."""
+        """The kinds it reads; where none is declared, numbers or token ids of any kind."""
         return self.declared or (TOKENS if self.reads_tokens else NUMBERS)
 
     def recipe(self, dataset: str) -> Recipe:
@@ -95,8 +93,8 @@ ARCHITECTURES: dict[str, Architecture] = {}
 
 
 def architecture(recipes: Mapping[str, Recipe], reads: Reads | None = None) -> Callable[[Build], Build]:
-    """Register a builder under its function's name, with what it reads: by that, patterns such as `digits/*`
-    find the tasks that are possible.
+    """Register a builder under its function's name, with the kinds it reads: by them, patterns such as
+    `digits/*` find the tasks that are possible.
     """
 
     def register(build: Build) -> Build:

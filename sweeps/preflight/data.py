@@ -52,8 +52,7 @@ def sizes(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             "doubt",
             "small splits",
-            f"{' and '.join(small)} examples: what is chosen and measured there is rough. Bring more if"
-            " you can",
+            f"{' and '.join(small)} examples: estimates there are rough. Add more examples if you can",
         )
 
 
@@ -77,7 +76,7 @@ def classes(dataset: Dataset) -> Finding:
 
 
 def fingerprints(dataset: Dataset, name: SplitName) -> list[bytes]:
-    """A hash of each example: of its text where that is known, or else of its numbers."""
+    """A hash of each example: of its text where it has one, else of its numbers."""
     split = dataset.splits[name]
     if split.shown and dataset.vocabulary:
         return [
@@ -128,8 +127,8 @@ def repeated(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             "doubt",
             "labels",
-            f"{torn} inputs occur with different labels: labels are noisy, or inputs lack what tells them"
-            " apart",
+            f"{torn} inputs occur with different labels: labels are noisy, or inputs lack the features that"
+            " distinguish them",
         )
     if clean:
         yield Finding("fine", "duplicates", "no example is in two splits, or twice in train")
@@ -145,7 +144,7 @@ def few_values(dataset: Dataset) -> str:
 
 
 def smallest_gain(expected: Expected) -> Finding:
-    """Which gain in accuracy *test* could show, by the calculation of the sweep's pilot."""
+    """Smallest gain in accuracy that *test* could show, by the calculation of the sweep's pilot."""
     low, high = expected.detectable
     asked = f"--effect {100 * expected.effect:g}"
     if low > expected.effect:
@@ -193,7 +192,8 @@ def numbers(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             "doubt",
             "features",
-            f"{len(constant)} of {len(names)} never vary in train and tell nothing: {listed(constant, 5)}",
+            f"{len(constant)} of {len(names)} never vary in train and carry no information:"
+            f" {listed(constant, 5)}",
         )
     far = prepared.abs().amax(0)
     out = [f"{names[index]} ({far[index]:.0f})" for index in far.argsort(descending=True) if far[index] > FAR]
@@ -206,7 +206,7 @@ def numbers(dataset: Dataset) -> Iterator[Finding]:
     telling = [names[index] for index in perfect(prepared, dataset.splits["train"].labels)]
     if telling:
         text = (
-            f"{listed(telling, 5)} alone tells the class of every training example: is it made from the"
+            f"{listed(telling, 5)} alone determines the class of every training example: is it made from the"
             " label?"
         )
         yield Finding("doubt", "features", text)

@@ -1,4 +1,4 @@
-"""Check: what is wrong with data and a network, in plain words, before a sweep is paid for. `python -m
+"""Findings: faults of data and of a network, in plain words, before a sweep is paid for. `python -m
 sweeps.check --dataset … --architecture …`.
 """
 
@@ -14,9 +14,9 @@ class Finding:
     """A sentence on one thing.
 
     Attributes:
-        level: fine; a note on what was done; a doubt, which a person should look at; or wrong: a sweep would
+        level: fine; a note; a doubt, to be judged by a person; or wrong: a sweep would
             fail or mislead.
-        about: what was looked at, a word or two.
+        about: the subject, in a word or two.
     """
 
     level: Level

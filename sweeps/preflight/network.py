@@ -36,7 +36,7 @@ from sweeps.training.population import initialised
 
 BATCH = 32
 STEPS = 20
-"""On one batch: a network that can learn at all begins to know it by heart."""
+"""On one batch: a network that can learn at all begins to memorise it."""
 OURS = Path(__file__).parents[1]
 UNCHANGED = Temperature(torch.tensor(1.0, dtype=torch.float64), torch.tensor(True))
 CANNOT = (
@@ -49,7 +49,7 @@ CANNOT = (
     TypeError,
     ValueError,
 )
-"""What a network of somebody's own may raise."""
+"""Errors that a user-supplied network may raise."""
 CLOSE = 1e-3
 BEYOND = 0.01
 """How far outside of [0, 1] a number has to be for it to have left."""
@@ -72,7 +72,7 @@ def refusal(task: Task, dataset: Dataset) -> Finding | None:
     is found.
 
     A few forward passes; where fresh outputs lie in [0, 1], which they may do by chance, as many steps as it
-    takes to know better.
+    takes to decide.
     """
     try:
         module = built(task, dataset, 0)
@@ -106,8 +106,8 @@ def batch_of(dataset: Dataset) -> tuple[Tensor, Int[Tensor, "example *position"]
 
 
 def told(error: BaseException) -> str:
-    """An error in a sentence, with the line of somebody's own code that raised it."""
-    said = str(error).strip().splitlines()[0] if str(error).strip() else "no more is said"
+    """An error in a sentence, with the line of the user's code that raised it."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     frames = [
         one
         for one in traceback.extract_tb(error.__traceback__)
@@ -180,7 +180,7 @@ def probabilities(
     seen = [*by_inputs, *by_steps]
     if all(torch.allclose(outputs.sum(-1), torch.ones(()), atol=CLOSE) for outputs in seen):
         text = (
-            "numbers between 0 and 1 which sum to 1: a softmax is at the end. The loss has one itself; return"
+            "numbers between 0 and 1 that sum to 1: a softmax is at the end. The loss has one itself; return"
             " the logits before it"
         )
     else:
@@ -228,8 +228,8 @@ def alone(
     chance.
 
     Numbers are close where they differ by less than a thousandth of the largest, so that a small one beside
-    large ones, which is rounded as they are, makes no difference. The other examples are exchanged for known
-    ones, so that a batch of another size is not what is seen.
+    large ones, which is rounded as they are, makes no difference. The other examples are replaced by known
+    ones: the batch keeps its size.
     """
     near = CLOSE * max(1.0, float(logits.abs().max()))
     if (module(inputs) - logits).abs().max() > near:
@@ -240,7 +240,7 @@ def alone(
     among_others = module(torch.cat([inputs[:half], inputs[:half]])[: len(inputs)])
     if (among_others - logits)[:half].abs().max() > near:
         text = (
-            "what it says of an example depends on the others in its batch, in evaluation mode (attention or"
+            "the output of an example depends on the others in its batch, in evaluation mode (attention or"
             " normalisation over the examples?)"
         )
         return Finding("wrong", "output", text)
@@ -369,7 +369,7 @@ def fall(task: Task, losses: Sequence[float], examples: int) -> Finding:
 
 
 def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Finding]:
-    """How members are trained, and what the sweep takes."""
+    """How members are trained, and how long the sweep takes."""
     device = pick_device(site.device)
     try:
         engine = engine_for(replace(plan, smoothing=("uniform",)), task, dataset, site.device)

@@ -14,7 +14,7 @@ from sweeps.task import Task
 
 
 def checked(options: Mapping[str, Any]) -> Iterator[tuple[Task, list[Finding]]]:
-    """The tasks that the flags name, one after another, each with what is found. Errors: WrongInput."""
+    """The tasks that the flags name, one after another, each with its findings. Errors: WrongInput."""
     values = merge(options, {})
     plan, site = resolve(values), site_of(values)
     check_used(site.datasets, site.architectures, [task.name for task in plan.tasks])

@@ -146,7 +146,7 @@ def join(
 
 
 def other_sweep(screening: Study, dataset: Dataset) -> str:
-    """Why this machine's code, weights or data are not the sweep's, and what to do."""
+    """Reason why this machine's code, weights or data are not the sweep's, and the remedy."""
     name, task, unlike = screening.name, screening.task, screening.unlike(dataset.digest)
     if "code" in unlike:
         theirs, own = unlike["code"]

@@ -38,7 +38,7 @@ class Metrics:
             registry=self.registry,
         )
         self.entries = Gauge(
-            "lscal_outbox_entries", "Entries which MLflow has not taken yet.", registry=self.registry
+            "lscal_outbox_entries", "Entries that MLflow has not taken yet.", registry=self.registry
         )
         self.size = Gauge("lscal_outbox_bytes", "Bytes of those entries.", registry=self.registry)
         self.info = Info("lscal_worker", "The worker: host, pid, device, engine.", registry=self.registry)
@@ -75,7 +75,7 @@ class Metrics:
             self.counts.labels(task, state).set(count)
 
     def outbox(self, entries: int, size: int) -> None:
-        """Set what waits for MLflow; `size` in bytes."""
+        """Set the number and the size in bytes of entries that wait for MLflow."""
         self.entries.set(entries)
         self.size.set(size)
 

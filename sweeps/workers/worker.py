@@ -328,7 +328,7 @@ def agreed(screening: Study, engine: Engine) -> Engine:
     plan = screening.plan
     if PinnedExecution.of(plan.execution).kind:
         raise WrongInput(
-            f"{screening.name} was begun with {kept} members, and the plan says --execution {plan.execution}:"
+            f"{screening.name} was begun with {kept} members, and the plan has --execution {plan.execution}:"
             " they agree to rounding only. Leave --execution out, or give another --storage."
         )
     return engine_for(replace(plan, execution=kept), engine.task, engine.dataset, str(engine.device))
@@ -355,7 +355,7 @@ def weights_path(outcome: Outcome) -> str:
 
 
 def member_of(task: Task, smoothing: str, point: Point, seed: int) -> Member:
-    """Member at a point; what is not tuned comes from `smoothing` and the recipe."""
+    """Member at a point; parameters that are not tuned come from `smoothing` and the recipe."""
     recipe = task.recipe
     return Member(
         epsilon=point["epsilon"],

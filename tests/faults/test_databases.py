@@ -1,6 +1,4 @@
-"""What befalls the databases and MLflow: the sweep comes to the same numbers, and MLflow gets everything in
-the end.
-"""
+"""Faults of the databases and of MLflow: the sweep's numbers are the same, and MLflow gets everything."""
 
 import signal
 import subprocess
@@ -11,18 +9,18 @@ import time
 import pytest
 from arena import Arena, ended
 from mlflow import MlflowClient
-from published import free_port, process
+from published import free_port, mlflow_server
 from test_workers import same
 
 from tracking.recommend import recommendation
+
+BUSY = ("RUNNING", "COMPLETE")
 
 
 def restart_often(database, arena, conductor, times):
     """Restart the database while the sweep runs, in turn as an orderly end of all sessions and as a crash."""
     for number in range(times):
-        arena.until(
-            lambda: conductor.poll() is not None or arena.trials("RUNNING") or arena.trials("COMPLETE")
-        )
+        arena.until(lambda: conductor.poll() is not None or any(map(arena.trials, BUSY)))
         if conductor.poll() is not None:
             return number
         database.restart(("fast", "immediate")[number % 2])
@@ -33,7 +31,7 @@ def restart_often(database, arena, conductor, times):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("times", [2, 10])
-def test_the_database_is_restarted(database, arena, undisturbed, times):
+def test_a_database_that_is_restarted_changes_no_number(database, arena, undisturbed, times):
     conductor = arena.sweep("--launch", "inline", "--epochs", "12" if times == 2 else "60")
     with ended(conductor):
         assert restart_often(database, arena, conductor, times) > 1
@@ -48,7 +46,7 @@ def test_the_database_is_restarted(database, arena, undisturbed, times):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_database_is_away_for_half_a_minute(database, arena, undisturbed):
+def test_a_database_that_is_away_for_half_a_minute_changes_no_number(database, arena, undisturbed):
     conductor = arena.sweep("--launch", "inline")
     with ended(conductor):
         arena.until(lambda: arena.trials("RUNNING"))
@@ -70,21 +68,12 @@ def test_mlflow_is_away_for_the_whole_sweep_and_gets_everything_later(tmp_path, 
     assert "The sweep goes on" in said
     assert "python -m tracking.replay" in said
     with server(tmp_path, port):
-        done = subprocess.run(
-            [sys.executable, "-m", "tracking.replay"],
-            cwd=tmp_path,
-            env=arena.environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        complete(arena, undisturbed)
+        replayed(arena, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["start", "middle", "end"])
-def test_mlflow_is_killed(tmp_path, undisturbed, moment):
+def test_mlflow_that_is_killed_gets_everything_later(tmp_path, undisturbed, moment):
     port = free_port()
     arena = Arena(tmp_path, f"sqlite:///{tmp_path}/optuna.db", f"http://127.0.0.1:{port}")
     with server(tmp_path, port, signal.SIGKILL):
@@ -99,66 +88,19 @@ def test_mlflow_is_killed(tmp_path, undisturbed, moment):
         time.sleep(2)
         with server(tmp_path, port):
             same(arena, conductor, undisturbed)
-            done = subprocess.run(
-                [sys.executable, "-m", "tracking.replay"],
-                cwd=tmp_path,
-                env=arena.environment(),
-                capture_output=True,
-                timeout=120,
-            )
-            assert done.returncode == 0
-            complete(arena, undisturbed)
+            replayed(arena, undisturbed)
 
 
 def server(folder, port, end=signal.SIGTERM):
-    """An MLflow server that is there, always at the same port."""
-    where = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    return Serving(
-        process(
-            "mlflow",
-            "server",
-            *where,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            folder=folder,
-            end=end,
-        ),
-        port,
-    )
+    return mlflow_server(f"sqlite:///{folder}/mlflow.db", folder, port, end)
 
 
-class Serving:
-    """Waits for a server, and ends it."""
-
-    def __init__(self, process, port):
-        self.process, self.address = process, f"http://127.0.0.1:{port}"
-
-    def __enter__(self):
-        from tracking.mlflow.client import TrackingUnavailable, reach
-
-        self.process.__enter__()
-        for _ in range(240):
-            try:
-                return reach(self.address)
-            except TrackingUnavailable:
-                time.sleep(0.25)
-        raise AssertionError("the server did not start")
-
-    def __exit__(self, *error):
-        return self.process.__exit__(*error)
-
-
-def complete(arena, undisturbed):
-    """MLflow has one complete run for each trial, a parent, and the recommendation."""
+def replayed(arena, undisturbed):
+    """After a replay, MLflow has one complete run for each trial, a parent, and the recommendation."""
+    command = [sys.executable, "-m", "tracking.replay"]
+    around = {"cwd": arena.folder, "env": arena.environment(), "timeout": 120}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **around)
+    assert done.returncode == 0, done.stdout + done.stderr
     client = MlflowClient(arena.tracking, arena.tracking)
     experiment = client.get_experiment_by_name("digits/mlp")
     found = client.search_runs([experiment.experiment_id], max_results=1000)

@@ -1,5 +1,6 @@
-"""The audit: one page that says what the library measures, and nothing that loads or runs."""
+"""The audit: one page with the library's figures, and nothing that loads or runs."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -41,6 +42,7 @@ from lscal.diagrams import ConfidenceHistogram
 
 ROOT = Path(__file__).parents[2]
 REPLICATES = 40
+NAMES = ["cat", "dog", "<i>", "$x$"]
 EXAMPLES, CLASSES = 130, 4
 
 
@@ -94,12 +96,27 @@ class Page(HTMLParser):
 
 def run(folder, *words, replicates=REPLICATES):
     """Run the command line in a folder."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         return main([*words, "--replicates", str(replicates)])
-    finally:
-        os.chdir(before)
+
+
+def page_of(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def numbers_of(cell):
+    """The signed numbers with decimals in a cell."""
+    return [float(text.replace("−", "-")) for text in re.findall(r"[−+]?\d+\.\d+", cell)]
+
+
+def shown_as(factor, *values):
+    """Values as a table shows them, rounded."""
+    wanted = [factor * float(value) for value in values]
+    return pytest.approx(wanted, abs=0.0501 if factor > 1 else 0.00501)
+
+
+def ends(found):
+    return found.value, found.low, found.high
 
 
 def undrawn_figure(diagram, number, title):
@@ -127,12 +144,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     for name, model in (("over", 2), ("under", 0)):
         logits, labels = logits_of(model)
-        np.savez(
-            folder / f"{name}.npz",
-            logits=logits,
-            labels=labels,
-            classes=np.array(["cat", "dog", "<i>", "$x$"]),
-        )
+        np.savez(folder / f"{name}.npz", logits=logits, labels=labels, classes=np.array(NAMES))
     return folder
 
 
@@ -168,42 +180,28 @@ def predictions_of(model):
     return Predictions.from_logits(torch.from_numpy(logits), torch.from_numpy(labels))
 
 
-# ---- what the page says
-# ----------------------------------------------------------------------------------------------
+# ---- the content of the page
 
 
 def test_the_first_sentence_is_the_answer(single):
     z, y = logits_of(2)
-    p = np.exp(z - z.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
     accuracy, confidence = (p.argmax(-1) == y).mean(), p.max(-1).mean()
-    gap = confidence - accuracy
     wanted = (
         rf"Right {100 * accuracy:.1f} % of the time \[[\d.]+, [\d.]+\], says {100 * confidence:.1f} %:"
-        rf" overconfident by {100 * gap:.1f} points \["
+        rf" overconfident by {100 * (confidence - accuracy):.1f} points \["
     )
-    assert gap > 0.1
+    assert confidence - accuracy > 0.1
     assert re.search(wanted, single.text)
 
 
 def test_every_metric_stands_with_its_interval_as_the_library_gives_it(single, resamples):
     found = estimates(predictions_of(2), resamples=resamples)
-    rows = {
-        "accuracy": "accuracy",
-        "NLL": "nll",
-        "ECE": "ece",
-        "smooth ECE": "smooth_ece",
-        "AURC": "aurc",
-        "fidelity": "fidelity",
-    }
-    for title, name in rows.items():
-        factor = 1000 if name == "aurc" else 1 if name in ("nll", "fidelity") else 100
-        value, low, high = (
-            factor * float(end) for end in (found[name].value, found[name].low, found[name].high)
-        )
-        cell = single.row(title, table=-1)[1]
-        said = [float(number) for number in re.findall(r"[\d.]+", cell)[:3]]
-        assert said == pytest.approx([value, low, high], abs=0.0501 if factor > 1 else 0.00501), name
+    for title in ("accuracy", "NLL", "ECE", "smooth ECE", "AURC", "fidelity"):
+        name = title.lower().replace(" ", "_")
+        factor = {"aurc": 1000, "nll": 1, "fidelity": 1}.get(name, 100)
+        cell = [float(number) for number in re.findall(r"[\d.]+", single.row(title, table=-1)[1])[:3]]
+        assert cell == shown_as(factor, *ends(found[name])), name
     shown = {name for name in single.values("id") if name in METRICS}
     assert shown == set(found) - {"top_k_accuracy"}  # of four classes it is always 1
     linked = {target[1:] for target in single.values("href") if target[1:] in METRICS}
@@ -220,9 +218,7 @@ def test_what_a_temperature_would_repair_is_cross_fitted(single, resamples):
         after = float(estimates(scaled, [name], resamples=resamples)[name].value)
         difference = differences(scaled, predictions, [name], resamples=resamples)[name]
         cell = single.row(title)[2]
-        said = [float(text.replace("−", "-")) for text in re.findall(r"[−+]?\d+\.\d+", cell)]
-        wanted = [factor * float(end) for end in (after, difference.value, difference.low, difference.high)]
-        assert said == pytest.approx(wanted, abs=0.0501 if factor > 1 else 0.00501)
+        assert numbers_of(cell) == shown_as(factor, after, *ends(difference))
         assert cell.endswith("better ")
     best = float(Temperature.fit(predictions.scores, predictions.labels).value)
     assert f"divide the logits by {best:.2f};" in single.text
@@ -233,36 +229,22 @@ def test_a_comparison_is_that_of_the_library(double, resamples):
     over, under = predictions_of(2), predictions_of(0)
     wanted = differences(under, over, resamples=resamples)
     scaled = differences(temperature(under), temperature(over), ["nll", "ece"], resamples=resamples)
-    for title, name, factor in (
-        ("accuracy", "accuracy", 100),
-        ("NLL", "nll", 1),
-        ("ECE", "ece", 100),
-        ("AURC", "aurc", 1000),
-    ):
-        cells = double.row(title)
-        for cell, difference in (
-            (cells[2], wanted[name]),
-            *(((cells[3], scaled[name]),) if name in scaled else ()),
-        ):
-            said = [float(text.replace("−", "-")) for text in re.findall(r"[−+]?\d+\.\d+", cell)]
-            assert said == pytest.approx(
-                [factor * float(e) for e in (difference.value, difference.low, difference.high)],
-                abs=0.0501 if factor > 1 else 0.00501,
-            )
+    for title, factor in (("accuracy", 100), ("NLL", 1), ("ECE", 100), ("AURC", 1000)):
+        name, cells = title.lower(), double.row(title)
+        assert numbers_of(cells[2]) == shown_as(factor, *ends(wanted[name]))
+        assert name not in scaled or numbers_of(cells[3]) == shown_as(factor, *ends(scaled[name]))
     assert "under against over" in double.text
 
 
 def test_classes_go_by_their_names(single):
-    y = logits_of(2)[1]
-    right = logits_of(2)[0].argmax(-1) == y
-    rates = [right[y == k].mean() for k in range(CLASSES)]
+    logits, y = logits_of(2)
+    rates = [(logits.argmax(-1) == y)[y == k].mean() for k in range(CLASSES)]
     worst = int(np.argmin(rates))
-    name = ["cat", "dog", "<i>", "$x$"][worst]
-    assert f"least often is “{name}”: {100 * rates[worst]:.1f} % of {(y == worst).sum()}." in single.text
+    sentence = f"least often is “{NAMES[worst]}”: {100 * rates[worst]:.1f} % of {(y == worst).sum()}."
+    assert sentence in single.text
 
 
-# ---- what the page is
-# ------------------------------------------------------------------------------------------------
+# ---- the form of the page
 
 
 @pytest.fixture(params=["single", "double"])
@@ -270,40 +252,26 @@ def any_page(request):
     return request.getfixturevalue(request.param)
 
 
-def test_it_loads_nothing_and_runs_nothing(any_page):
-    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image"} & set(
-        any_page.tags
-    )
-    assert not [
-        name
-        for _, name, _ in any_page.attributes
-        if name.startswith("on") or name in ("src", "srcset", "action")
-    ]
-    assert all(target.startswith("#") for name in ("href", "xlink:href") for target in any_page.values(name))
+def test_a_page_is_small_loads_nothing_and_runs_nothing(any_page):
+    assert not set("script link img iframe object embed form base image".split()) & set(any_page.tags)
+    names = {name for _, name, _ in any_page.attributes}
+    assert not [name for name in names if name.startswith("on") or name in ("src", "srcset", "action")]
     assert not re.search(r"https?:|//[a-z]|@import|javascript:", any_page.source)
-    assert not [
-        address for address in re.findall(r"url\(([^)]*)\)", any_page.source) if not address.startswith("#")
-    ]
     (policy,) = [value for value in any_page.values("content") if "default-src" in value]
     assert policy.startswith("default-src 'none';")
     assert "script" not in policy
-
-
-def test_every_reference_is_to_one_element(any_page):
-    ids = any_page.values("id")
-    assert len(ids) == len(set(ids))
-    wanted = {target[1:] for name in ("href", "xlink:href") for target in any_page.values(name)} | set(
-        re.findall(r"url\(#([^)]+)\)", any_page.source)
-    )
-    assert wanted
-    assert wanted <= set(ids)
-
-
-def test_it_is_small(any_page):
     assert len(any_page.source.encode()) < 1_500_000
 
 
-def test_its_colours_follow_the_reader(any_page):
+def test_every_reference_is_to_one_element_of_the_page(any_page):
+    ids, links = any_page.values("id"), any_page.values("href") + any_page.values("xlink:href")
+    wanted = {*links, *re.findall(r"url\(([^)]*)\)", any_page.source)}
+    assert len(ids) == len(set(ids))
+    assert wanted
+    assert wanted <= {f"#{one}" for one in ids}
+
+
+def test_the_colours_of_a_page_are_light_or_dark_as_its_reader_prefers(any_page):
     body = any_page.source.split("</style>")[1]
     assert "var(--ink)" in body
     drawn = re.sub(r'<path d="M [\d.]+ [\d.]+\s*"[^>]*>', "", body)  # a path of one point draws nothing
@@ -314,10 +282,9 @@ def test_its_colours_follow_the_reader(any_page):
     assert "prefers-color-scheme: dark" in any_page.source
 
 
-def test_a_diagram_has_words_for_who_cannot_see_it(single, double):
-    assert single.tags.count("svg") == single.tags.count("figcaption") == 6
-    assert double.tags.count("svg") == double.tags.count("figcaption") == 14
-    for found, drawn in ((single, 6), (double, 2)):
+def test_each_diagram_has_a_caption_and_a_label_for_screen_readers(single, double):
+    for found, diagrams, drawn in ((single, 6, 6), (double, 14, 2)):
+        assert found.tags.count("svg") == found.tags.count("figcaption") == diagrams
         labels = found.values("aria-label")
         assert len(labels) == drawn
         assert all(labels)
@@ -326,7 +293,7 @@ def test_a_diagram_has_words_for_who_cannot_see_it(single, double):
 def test_the_command_writes_that_page_and_prints_a_plain_table(folder, single, capsys):
     assert run(folder, "over.npz") == 0
     without = re.sub(r"<svg.*?</svg>", "<svg></svg>", single.source, flags=re.DOTALL)
-    assert (folder / "over.audit.html").read_text(encoding="utf-8") == without
+    assert page_of(folder / "over.audit.html").source == without
     out = capsys.readouterr().out
     assert "\x1b" not in out
     lines = [line.split("  ")[0].strip() for line in out.splitlines()]
@@ -354,10 +321,7 @@ def test_a_diagram_is_drawn_the_same_each_time_with_ids_of_its_own():
     assert not ids[0] & ids[2]
     assert not re.search(r"<(?:b|script|metadata|style)\b|<!--|http", texts[0])
     assert 'aria-label="&lt;b&gt;&amp;&quot;&#x27;--&gt; $x$"' in texts[0]
-
-
-def test_letters_which_no_diagram_can_show_are_question_marks():
-    assert drawable("ε→1 ü猫\n.npz") == "ε→1 ü??.npz"
+    assert drawable("ε→1 ü猫\n.npz") == "ε→1 ü??.npz"  # letters that no font has are question marks
 
 
 def test_names_from_outside_are_text(tmp_path, audits):
@@ -365,7 +329,7 @@ def test_names_from_outside_are_text(tmp_path, audits):
     rows = "\n".join(f"{a},{b},{y}" for a, b, y in [(1.5, 0.2, 0), (0.3, 2, 1), (1, 0, 1), (0.5, 0.9, 1)])
     (tmp_path / name).write_text(f"logit_0,logit_1,label\n{rows}\n")
     assert run(tmp_path, name, "--out", "page.html") == 0
-    found = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    found = page_of(tmp_path / "page.html")
     assert "script" not in found.tags
     assert f"Audit of {name}" in found.text
     other = "猫 $x^2$ \n <img src=x>.csv"
@@ -383,25 +347,18 @@ def test_text_and_attributes_are_escaped_and_markup_is_not():
 
 
 # ---- the numbers
-# --------------------------------------------------------------------------------------------------
 
 
-def test_recalibration_of_an_example_has_not_seen_it():
+def test_an_example_is_recalibrated_by_the_others():
     predictions = predictions_of(2)
     for method in (Temperature, PNorm):
         changed = crossfitted(predictions, method).logits(torch.arange(EXAMPLES))
         for held, others in folds(EXAMPLES):
             fitted = method.fit(predictions.scores[others], predictions.labels[others])
             assert torch.allclose(changed[held], fitted(predictions.scores[held]), atol=1e-12)
+        if method is Temperature:
+            assert torch.allclose(changed, temperature(predictions).logits(torch.arange(EXAMPLES)))
     assert torch.equal(predictions.scores, predictions_of(2).scores)
-
-
-def test_cross_fitted_temperature_is_that_of_crossfit():
-    predictions = predictions_of(0)
-    rows = torch.arange(EXAMPLES)
-    assert torch.allclose(
-        crossfitted(predictions, Temperature).logits(rows), temperature(predictions).logits(rows), atol=1e-12
-    )
 
 
 def test_the_classes_are_each_one_class_against_the_rest():
@@ -450,8 +407,8 @@ def test_the_seeds_of_a_sweep_are_one_page(tmp_path):
     named = {"seeds": np.array([5, 6, 7]), "epsilon": np.array(0.1)}
     np.savez(tmp_path / "test.npz", logits=logits.float().numpy(), labels=labels.numpy(), **named)
     assert run(tmp_path, "test.npz") == 0
-    found = Page((tmp_path / "test.audit.html").read_text(encoding="utf-8"))
-    assert "trained with ε = 0.1, the file says" in found.text
+    found = page_of(tmp_path / "test.audit.html")
+    assert "trained with ε = 0.1 according to the file" in found.text
     assert "The file holds 3 models (5, 6, 7)" in found.text
     accuracy = METRICS["accuracy"].function(Predictions.from_logits(logits, labels))
     for seed, value in zip(("5", "6", "7"), accuracy.tolist(), strict=True):
@@ -459,38 +416,32 @@ def test_the_seeds_of_a_sweep_are_one_page(tmp_path):
     assert f"{100 * float(accuracy.mean()):.1f} %" in found.row("accuracy")[1]
 
 
-def test_epsilon_is_told_from_training_predictions_alone(tmp_path, folder, single, audits):
+def test_epsilon_is_estimated_from_training_predictions_alone(tmp_path, folder, single, audits):
     assert "The ε of its label smoothing is not estimated" in single.text
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, 400)
     logits = 0.02 * random.normal(size=(400, CLASSES))
-    logits[np.arange(400), labels] += np.log(
-        1 + CLASSES * 0.9 / 0.1
-    )  # where the smoothed loss is least at ε = 0.1
+    logits[np.arange(400), labels] += np.log(1 + CLASSES * 0.9 / 0.1)  # the smoothed loss is least at ε = 0.1
     np.savez(tmp_path / "train.npz", logits=logits, labels=labels)
-    assert (
-        run(folder, "over.npz", "--train", str(tmp_path / "train.npz"), "--out", str(tmp_path / "page.html"))
-        == 0
-    )
+    assert run(folder, *f"over.npz --train {tmp_path}/train.npz --out {tmp_path}/page.html".split()) == 0
     wanted = estimate_epsilon(torch.from_numpy(logits), torch.from_numpy(labels))
-    ends = f"{float(wanted.value):.2f} [{float(wanted.low):.2f}, {float(wanted.high):.2f}]"
     assert abs(float(wanted.value) - 0.1) < 0.02
-    found = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert f"Its 400 training predictions are those of label smoothing with ε = {ends}" in found.text
+    epsilon = "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, ends(wanted)))
+    sentence = f"Its 400 training predictions are those of label smoothing with ε = {epsilon}"
+    assert sentence in page_of(tmp_path / "page.html").text
     none = replace(wanted, low=-wanted.value, misfit=wanted.value)
     said = verdict.smoothing(replace(audits[0], trained=read(tmp_path / "train.npz"), epsilon=none))
-    assert said.startswith("No label smoothing is told from its 400 training predictions")
+    assert said.startswith("No label smoothing is visible in its 400 training predictions")
     assert said.endswith("take this with care.")
 
 
-def test_a_p_norm_is_said_to_repair_what_it_repairs():
+def test_the_verdict_names_what_a_p_norm_repairs():
     random = np.random.default_rng(2)
     evidence = 2.2 * random.normal(size=(700, 5))
     p = np.exp(evidence) / np.exp(evidence).sum(-1, keepdims=True)
     labels = (p.cumsum(-1) > random.random((700, 1))).argmax(-1)
-    scores = torch.from_numpy(
-        evidence * np.exp(random.normal(size=(700, 1)))
-    )  # the size of a row's logits says nothing
+    # The size of a row's logits means nothing.
+    scores = torch.from_numpy(evidence * np.exp(random.normal(size=(700, 1))))
     predictions = Predictions.from_logits(scores, torch.from_numpy(labels))
     audit = Audit.of("", Saved(Path(), predictions, (), (), None), Resamples.draw(700, replicates=REPLICATES))
     said = " ".join(verdict.of_audit(audit))
@@ -501,43 +452,32 @@ def test_a_p_norm_is_said_to_repair_what_it_repairs():
 
 
 # ---- edges
-# --------------------------------------------------------------------------------------------------
 
 Z = 2 * np.random.default_rng(1).normal(size=(40, 3))
 SOFT = np.exp(Z / 3) / np.exp(Z / 3).sum(-1, keepdims=True)
 RULED_OUT = np.where(np.eye(3)[Z.argmin(-1)] > 0, -np.inf, Z)
 EDGES = {
-    "one row": ({"logits": Z[:1], "labels": Z[:1].argmax(-1)}, "There is no error among 1 example"),
-    "all right": (
-        {"logits": Z, "labels": Z.argmax(-1)},
-        "No temperature is best: the lower it is, the lower the loss",
-    ),
-    "two classes, saturated": ({"logits": 1e4 * Z[:, :2], "labels": Z.argmax(-1) % 2}, "overconfident"),
-    "all the same": (
-        {"logits": np.zeros((40, 3)), "labels": np.arange(40) % 3},
-        "there is nothing to repair",
-    ),
-    "certain probabilities": (
-        {"probabilities": np.eye(3)[Z.argmax(-1)], "labels": np.arange(40) % 3},
-        "says 100.0 %",
-    ),
-    "annotators, a class ruled out": ({"logits": RULED_OUT, "labels": SOFT}, "labels are distributions"),
+    "one row": ("logits", Z[:1], Z[:1].argmax(-1), "There is no error among 1 example"),
+    "all right": ("logits", Z, Z.argmax(-1), "No temperature is best: the lower it is, the lower the loss"),
+    "two classes, saturated": ("logits", 1e4 * Z[:, :2], Z.argmax(-1) % 2, "overconfident"),
+    "all the same": ("logits", np.zeros((40, 3)), np.arange(40) % 3, "there is nothing to repair"),
+    "certain": ("probabilities", np.eye(3)[Z.argmax(-1)], np.arange(40) % 3, "says 100.0 %"),
+    "annotators, a class ruled out": ("logits", RULED_OUT, SOFT, "labels are distributions"),
 }
 
 
 @pytest.mark.parametrize("case", EDGES)
-def test_edges_are_audited(tmp_path, case):
-    arrays, said = EDGES[case]
-    np.savez(tmp_path / "p.npz", **arrays)
+def test_extreme_predictions_are_audited(tmp_path, case):
+    kind, scores, labels, sentence = EDGES[case]
+    np.savez(tmp_path / "p.npz", **{kind: scores, "labels": labels})
     assert run(tmp_path, "p.npz", replicates=5) == 0
-    found = Page((tmp_path / "p.audit.html").read_text(encoding="utf-8"))
-    assert said in found.text
+    found = page_of(tmp_path / "p.audit.html")
+    assert sentence in found.text
     assert not re.search(r"\b(nan|inf)\b", "".join(cell for row in found.rows for cell in row))
     assert ("Against the annotators" in found.text) == case.startswith("annotators")
 
 
 # ---- words
-# --------------------------------------------------------------------------------------------------
 
 
 def estimate(value, low, high):
@@ -553,12 +493,7 @@ def estimate(value, low, high):
         ("confidence_gap", (-0.068, -0.089, 0.0001), "−6.8 pp [−8.9, 0.0]", "−6.80 pp [−8.90, +0.01]"),
         ("nll", (0.2814, 0.2754, 0.2874), "0.281 [0.275, 0.287]", "+0.281 [+0.275, +0.287]"),
         ("nll", (float("inf"), float("inf"), float("inf")), "∞", "∞"),
-        (
-            "nll",
-            (12345678, 12345678, 12345678),
-            "1.23e+07 [1.23e+07, 1.23e+07]",
-            "+1.23e+07 [+1.23e+07, +1.23e+07]",
-        ),
+        ("nll", (1.2345e7,) * 3, "1.23e+07 [1.23e+07, 1.23e+07]", "+1.23e+07 [+1.23e+07, +1.23e+07]"),
         ("aurc", (0.0200, 0.0181, 0.0222), "20.0 ‰ [18.1, 22.2]", "+20.0 ‰ [+18.1, +22.2]"),
         ("fidelity", (float("nan"),) * 3, "not defined", "not defined"),
     ],
@@ -566,59 +501,40 @@ def estimate(value, low, high):
 def test_numbers_have_the_digits_their_interval_needs(name, ends, said, changed):
     assert str(figures(estimate(*ends), name)) == said
     assert str(change(estimate(*ends), name)) == changed
-
-
-def test_zero_has_no_sign():
-    assert number(-0.0001, 1, 100) == "0.0"
-    assert number(0.0004, 1, 100, signed=True) == "0.0"
+    assert number(-0.0001, 1, 100) == number(0.0004, 1, 100, signed=True) == "0.0"  # zero has no sign
 
 
 # ---- the command line
-# ------------------------------------------------------------------------------------------------
 
 
-WRONG = {
-    "a bad row": (["bad.csv"], "row 1 (rows count from 0): column logit_1 is nan"),
-    "no file": (["absent.npz"], "absent.npz: there is no such file"),
-    "three files": (["over.npz"] * 3, "3 files were given; one is audited, two are compared"),
-    "too many trains": (
-        ["over.npz", "--train", "a.npz", "--train", "b.npz"],
-        "--train was given 2 times for 1 files",
-    ),
-    "no folder": (["over.npz", "--out", "absent/page.html"], "there is no folder absent"),
-    "a folder": (["over.npz", "--out", "."], "is a folder; give the name of a page in it"),
-    "not ours": (["over.npz", "--out", "notes.html"], "notes.html exists and is no audit page"),
-    "the file itself": (["over.npz", "--out", "over.npz"], "over.npz exists and is no audit page"),
-    "train of other classes": (
-        ["over.npz", "--train", "bad.npz"],
-        "hold 1 models of 4 classes and 1 models of 2 classes",
-    ),
-    "train of probabilities": (
-        ["over.npz", "--train", "soft.npz"],
-        "holds probabilities; the ε is told from logits",
-    ),
-    "train which tells nothing": (
-        ["over.npz", "--train", "flat.npz"],
-        "flat.npz: no logit differs from another of its row",
-    ),
-    "other labels": (["over.npz", "other.npz"], "differ in the label of row 3 (rows count from 0)"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_told_and_changes_nothing(folder, capsys, case):
-    words, message = WRONG[case]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("bad.csv", "row 1 (rows count from 0): column logit_1 is nan"),
+        ("absent.npz", "absent.npz: there is no such file"),
+        ("over.npz over.npz over.npz", "3 files were given; one is audited, two are compared"),
+        ("over.npz --train a.npz --train b.npz", "--train was given 2 times for 1 files"),
+        ("over.npz --out absent/page.html", "there is no folder absent"),
+        ("over.npz --out .", "is a folder; give the name of a page in it"),
+        ("over.npz --out notes.html", "notes.html exists and is no audit page"),
+        ("over.npz --out over.npz", "over.npz exists and is no audit page"),
+        ("over.npz --train bad.npz", "hold 1 models of 4 classes and 1 models of 2 classes"),
+        ("over.npz --train soft.npz", "holds probabilities; ε is estimated from logits"),
+        ("over.npz --train flat.npz", "flat.npz: no logit differs from another of its row"),
+        ("over.npz other.npz", "differ in the label of row 3 (rows count from 0)"),
+    ],
+)
+def test_wrong_input_is_an_error_and_changes_nothing(folder, capsys, words, message):
     (folder / "bad.csv").write_text("logit_0,logit_1,label\n1,2,0\n1,nan,1\n")
     (folder / "notes.html").write_text("<p>mine</p>")
     np.savez(folder / "bad.npz", logits=np.eye(2), labels=np.arange(2))
     np.savez(folder / "soft.npz", probabilities=np.eye(4), labels=np.arange(4))
     np.savez(folder / "flat.npz", logits=np.zeros((4, 4)), labels=np.arange(4))
     logits, labels = logits_of(1)
-    labels = labels.copy()
-    labels[3] = (labels[3] + 1) % CLASSES
-    np.savez(folder / "other.npz", logits=logits, labels=labels)
+    changed = np.where(np.arange(EXAMPLES) == 3, (labels + 1) % CLASSES, labels)
+    np.savez(folder / "other.npz", logits=logits, labels=changed)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    assert run(folder, *words) == 2
+    assert run(folder, *words.split()) == 2
     out = capsys.readouterr()
     assert out.out == ""
     assert out.err.startswith("error: ")
@@ -637,11 +553,11 @@ def test_wrong_input_is_told_and_changes_nothing(folder, capsys, case):
         ([b"a/\xff.npz".decode(errors="surrogateescape")], ["?.npz"]),
     ],
 )
-def test_files_are_called_by_what_tells_them_apart(files, names):
+def test_files_are_named_by_the_part_of_their_path_that_differs(files, names):
     assert names_of([Path(file) for file in files]) == names
 
 
-def test_help_tells_the_columns_without_loading_torch():
+def test_help_names_the_columns_without_loading_torch():
     code = (
         "import sys; from lscal.audit.command import main\ntry: main(['--help'])\n"
         "except SystemExit: print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
@@ -656,17 +572,12 @@ def test_the_example_of_the_documentation_runs(tmp_path, capsys):
     text = (ROOT / "docs/audit.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", text, re.S)
     (commands,) = re.findall(r"```sh\n(.*?)```", text, re.S)
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    try:
+    with contextlib.chdir(tmp_path):
         exec(compile(script, "docs/audit.md", "exec"), {})
-    finally:
-        os.chdir(before)
     for line in commands.splitlines():
         words, _, comment = line.partition("#")
-        start = "python -m lscal.audit "
-        assert words.startswith(start)
-        assert run(tmp_path, *shlex.split(words.removeprefix(start)), replicates=5) == 0
+        assert words.startswith("python -m lscal.audit ")
+        assert run(tmp_path, *shlex.split(words)[3:], replicates=5) == 0
         assert (tmp_path / re.findall(r"\S+\.html", comment)[0]).exists()
     assert read(tmp_path / "strength_1.npz").predictions.examples == 1197
     assert "overconfident" in capsys.readouterr().out
@@ -677,8 +588,7 @@ def test_further_calibrators_get_a_column_each(tmp_path, capsys):
     labels = draw.integers(0, 3, 300)
     logits = 4 * draw.normal(size=(300, 3)) + 3 * np.eye(3)[labels]
     np.savez(tmp_path / "a.npz", logits=logits, labels=labels)
-    few = ["--replicates", "20"]
-    assert main([str(tmp_path / "a.npz"), *few, "--calibrator", "isotonic", "--calibrator", "bbq"]) == 0
+    assert run(tmp_path, *"a.npz --calibrator isotonic --calibrator bbq".split(), replicates=20) == 0
     out = capsys.readouterr().out
     (heading,) = [line for line in out.splitlines() if line.startswith("metric")]
     assert heading.split()[-2:] == ["isotonic", "bbq"]
@@ -687,8 +597,6 @@ def test_further_calibrators_get_a_column_each(tmp_path, capsys):
     expected = 100 * float(METRICS["ece"].function(crossfitted(saved, CALIBRATORS["bbq"])))
     assert float(ece[-2]) == pytest.approx(expected, abs=0.06)
     assert ">bbq<" in (tmp_path / "a.audit.html").read_text()
-    assert main([str(tmp_path / "a.npz"), "--calibrator", "platt"]) == 2
-    assert (
-        "--calibrator is 'platt'; allowed are bbq, beta, ets, histogram, isotonic, sms, svs, vector"
-        in capsys.readouterr().err
-    )
+    assert run(tmp_path, *"a.npz --calibrator platt".split()) == 2
+    allowed = "--calibrator is 'platt'; allowed are bbq, beta, ets, histogram, isotonic, sms, svs, vector"
+    assert allowed in capsys.readouterr().err

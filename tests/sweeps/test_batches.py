@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import SPLITS, Source, Split
+from sweeps.data.dataset import SPLITS, RawData, Split
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.task import Recipe
@@ -24,7 +24,7 @@ STREAMED = -1
 def source(examples=700, shape=(3, 6, 5), dtype=np.uint8):
     generator = np.random.default_rng(8)
     inputs = generator.integers(3, 250, (examples, *shape)).astype(dtype)
-    return Source(inputs, generator.integers(0, 4, examples), ("a", "b", "c", "d"), 100, "drawn at random")
+    return RawData(inputs, generator.integers(0, 4, examples), ("a", "b", "c", "d"), 100, "drawn at random")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from sweeps.cli.check import main
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.load import load
 from sweeps.errors import WrongInput
 from sweeps.models.builtin import ARCHITECTURES
@@ -30,15 +31,17 @@ def of(found, about):
 
 
 @pytest.fixture
-def bring(monkeypatch):
-    """Makes a data set known, and loads it."""
+def registered(monkeypatch):
+    """A function that registers a data set and loads it."""
 
-    def brought(inputs, labels, classes=3, test=0, **more):
-        source = Source(inputs, labels, tuple(f"class {one}" for one in range(classes)), test, "here", **more)
+    def loaded(inputs, labels, classes=3, test=0, **more):
+        source = RawData(
+            inputs, labels, tuple(f"class {one}" for one in range(classes)), test, "here", **more
+        )
         monkeypatch.setitem(DATASETS, "made", lambda _: source)
         return load("made")
 
-    return brought
+    return loaded
 
 
 def planned(**changes):
@@ -52,34 +55,29 @@ def drawn(n=300, features=4, seed=0):
     return (draw.normal(size=(n, features)) + labels[:, None]).astype(np.float32), labels
 
 
-def test_sound_data_have_no_doubts_but_their_size(bring):
-    found = findings(bring(*drawn(3000)), planned(effect=0.02))
+def test_sound_data_have_no_doubts_but_their_size(registered):
+    data = registered(*drawn(3000))
+    found = findings(data, planned(effect=0.02))
     assert {one.level for one in found} == {"fine"}
     low, high = Expected.of(1050, 0.02, None, 20).detectable
-    assert (
-        f"a gain in accuracy of {100 * low:.2f} to {100 * high:.2f} pp or more is found"
-        in of(found, "test").text
-    )
+    sentence = f"a gain in accuracy of {100 * low:.2f} to {100 * high:.2f} pp or more is found"
+    assert sentence in of(found, "test").text
     assert of(found, "test").text.endswith("That covers --effect 2")
-    assert of(findings(bring(*drawn(3000)), planned(effect=0.008)), "test").text.endswith(
-        "--effect 0.8 lies within this range"
-    )
-    assert (
-        "(6 seeds, 1 050 test examples)"
-        in of(findings(bring(*drawn(3000)), planned(confirm_seeds=6)), "test").text
-    )
+    within = of(findings(data, planned(effect=0.008)), "test").text
+    assert within.endswith("--effect 0.8 lies within this range")
+    assert "(6 seeds, 1 050 test examples)" in of(findings(data, planned(confirm_seeds=6)), "test").text
     assert "each is 4 numbers" in of(found, "examples").text
-    small = findings(bring(*drawn()), planned())
+    small = findings(registered(*drawn()), planned())
     assert of(small, "small splits").level == of(small, "test").level == "doubt"
     assert "--effect 0.3 would take 970 of them or more" in of(small, "test").text
 
 
-def test_repeated_examples_are_found_wherever_they_are(bring):
+def test_repeated_examples_are_found_wherever_they_are(registered):
     inputs, labels = drawn(1200)
     inputs[-100:-90], labels[-100:-90] = inputs[:10], labels[:10]  # of 100 in the test split
     inputs[500:503] = inputs[503:506]  # the labels are the same there
     inputs[601] = inputs[600]  # another label
-    found = findings(bring(inputs, labels, test=100), planned())
+    found = findings(registered(inputs, labels, test=100), planned())
     leaks = [one for one in found if one.about == "leakage"]
     train = {one.numpy().tobytes() for one in load("made").splits["train"].inputs}
     of_test = sum(row.tobytes() in train for row in inputs[-100:])
@@ -90,46 +88,40 @@ def test_repeated_examples_are_found_wherever_they_are(bring):
     assert of(found, "labels").text.startswith("1 inputs occur with different labels")
 
 
-def test_texts_are_compared_as_texts(bring):
+def test_texts_are_compared_as_texts(registered):
     """Rare words are all the same token; texts that differ in them are not the same."""
     texts = np.array(
         [f"the same words {row // 2}" if row < 80 else f"rare{row} words{row}" for row in range(400)], object
     )
-    data = bring(texts, np.arange(400) // 2 % 2, classes=2)
+    data = registered(texts, np.arange(400) // 2 % 2, classes=2)
     train = data.splits["train"].shown
     found = {one.text.split()[0] for one in findings(data, planned()) if one.about == "duplicates"}
     assert found == {str(len(train) - len(set(train)))}
 
 
-def test_features_which_tell_nothing_or_too_much_are_named(bring):
+def test_constant_extreme_and_leaking_features_are_named(registered):
     inputs, labels = drawn(6000)
     inputs[:, 1] = 3
     inputs[::1500, 2] = 1e6
     inputs[:, 3] = labels * 2 - 5
-    found = findings(bring(inputs, labels, features=("age", "year", "income", "code")), planned())
-    told = [one.text for one in found if one.about == "features"]
-    assert len(told) == 3
-    assert "never vary" in told[0]
-    assert "year" in told[0]
-    assert "income" in told[1]
-    assert told[2].startswith("code alone tells the class")
+    found = findings(registered(inputs, labels, features=("age", "year", "income", "code")), planned())
+    constant, extreme, leaking = (one.text for one in found if one.about == "features")
+    assert "never vary" in constant
+    assert "year" in constant
+    assert "income" in extreme
+    assert leaking.startswith("code alone determines the class")
 
 
-def test_uneven_classes_are_told(bring):
-    inputs, _ = drawn(600)
-    labels = np.where(np.arange(600) % 20, 0, 1 + np.arange(600) // 20 % 2)
-    found = findings(bring(inputs, labels), planned())
+def test_uneven_classes_and_numbers_that_are_not_finite_are_found(registered):
+    inputs, labels = drawn(600)
+    uneven = np.where(np.arange(600) % 20, 0, 1 + np.arange(600) // 20 % 2)
+    found = findings(registered(inputs, uneven), planned())
     assert "Always saying 'class 0' is 9" in of(found, "classes").text
-
-
-def test_numbers_which_are_not_finite_are_wrong(bring):
-    inputs, labels = drawn()
     inputs[5, 2] = np.nan
-    assert "wrong" in {one.level for one in findings(bring(inputs, labels), planned())}
+    assert "wrong" in {one.level for one in findings(registered(inputs, labels), planned())}
 
 
 # ---- Networks
-# --------------------------------------------------------------------------------------------------
 
 
 class Broken(nn.Module):
@@ -189,9 +181,8 @@ class ByValue(nn.Linear):
         return super().forward(inputs if inputs.sum() > 0 else -inputs)
 
 
-def frozen():
-    layer = nn.Linear(4, 3)
-    return layer.requires_grad_(False)
+def linear(*end):
+    return nn.Sequential(nn.Linear(4, 3), *end)
 
 
 def loud():
@@ -206,16 +197,19 @@ def same():
 
 
 @pytest.fixture
-def looked(bring):
-    """What is found of a network on data with four features and three classes."""
+def looked(registered):
+    """A function that lists the findings on a network, on data with four features and three classes."""
 
     def of_network(build, rate=1e-2):
         own = Architecture("own", lambda shape, classes: build(), {}, version=f"{build}")
         task = Task("made", "own", Recipe(epochs=1, learning_rate=rate), network=own)
         plan = resolve({"seeds": 2, "trials": 2})
-        return list(network.findings(plan, Site(), task, bring(*drawn(600))))
+        return list(network.findings(plan, Site(), task, registered(*drawn(600))))
 
     return of_network
+
+
+FIVE = "has shape (32, 5); wanted (32, 3). The last layer has 5 outputs; wanted 3"
 
 
 @pytest.mark.parametrize(
@@ -223,23 +217,13 @@ def looked(bring):
     [
         (Broken, "network", "wrong", "KeyError: 'no such thing' (line "),
         (lambda: nn.Linear(7, 3), "network", "wrong", "own cannot take inputs of shape (4,)"),
-        (
-            lambda: nn.Linear(4, 5),
-            "output",
-            "wrong",
-            "has shape (32, 5); wanted (32, 3). The last layer has 5 outputs; wanted 3",
-        ),
+        (lambda: nn.Linear(4, 5), "output", "wrong", FIVE),
         (lambda: Tuple(4, 3), "output", "wrong", "it returns tuple"),
-        (
-            lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)),
-            "output",
-            "wrong",
-            "a softmax is at the end",
-        ),
-        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Sigmoid()), "output", "wrong", "a sigmoid is at the end?"),
+        (lambda: linear(nn.Softmax(-1)), "output", "wrong", "a softmax is at the end"),
+        (lambda: linear(nn.Sigmoid()), "output", "wrong", "a sigmoid is at the end?"),
         (OverBatch, "output", "wrong", "depends on the others in its batch"),
         (lambda: Chance(4, 3), "output", "wrong", "chance in evaluation mode"),
-        (frozen, "parameters", "wrong", "none is trained"),
+        (lambda: nn.Linear(4, 3).requires_grad_(False), "parameters", "wrong", "none is trained"),
         (lambda: Detached(4, 3), "gradient", "wrong", "reaches no parameter"),
         (PartlyUsed, "gradient", "doubt", "does not reach 2 of 4 parameters: spare.weight, spare.bias"),
         (ZeroStart, "gradient", "fine", "reaches every parameter"),
@@ -250,30 +234,22 @@ def looked(bring):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_is_wrong_with_a_network_is_said(looked, build, about, level, text):
+def test_faults_of_a_network_are_found(looked, build, about, level, text):
     one = of(looked(build), about)
     assert one.level == level
     assert text in one.text
 
 
-def test_a_network_which_is_right_has_no_doubts(looked):
+def test_a_sound_network_has_no_doubts(looked):
     found = looked(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)))
     assert {one.level for one in found} == {"fine"}
-    assert [one.about for one in found] == [
-        "parameters",
-        "loss",
-        "gradient",
-        "learning",
-        "fusing",
-        "time",
-        "export",
-    ]
+    assert [one.about for one in found] == "parameters loss gradient learning fusing time export".split()
     assert of(found, "parameters").text.startswith("131; ")
     assert "log 3 = 1.10" in of(found, "loss").text
 
 
 def test_log_probabilities_are_logits(looked):
-    found = looked(lambda: nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1)))
+    found = looked(lambda: linear(nn.LogSoftmax(-1)))
     assert "wrong" not in {one.level for one in found}
 
 
@@ -284,7 +260,7 @@ WORDS = torch.randint(0, 60, (32, 13), generator=torch.Generator().manual_seed(1
 
 
 def deep(width, *end, bias=True):
-    """A narrow perceptron of six hidden layers and two classes: what it says hardly depends on its inputs."""
+    """A narrow perceptron of six hidden layers and two classes: its outputs hardly depend on its inputs."""
     hidden = [layer for place in range(6) for layer in (nn.Linear(width if place else 4, width), nn.ReLU())]
     return nn.Sequential(*hidden, nn.Linear(width, 2, bias=bias), *end)
 
@@ -294,33 +270,28 @@ def of_words(*end):
 
 
 def refused(make, seed, inputs):
-    """What is said of the outputs of one initialisation, and whether they lie in [0, 1] to begin with."""
+    """The finding on the outputs of one initialisation, and whether they lie in [0, 1] to begin with."""
 
     def build():
         return initialised(make, seed).eval()
 
     with torch.no_grad():
         logits = build()(inputs)
-    return network.probabilities(build, inputs, logits, scalable=inputs is POINTS), bool(
-        logits.min() >= 0 and logits.max() <= 1
-    )
+    why = network.probabilities(build, inputs, logits, scalable=inputs is POINTS)
+    return why, bool(logits.min() >= 0 and logits.max() <= 1)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_perceptron_without_an_activation_at_its_end_is_never_refused(bias):
-    found = [
-        refused(lambda seed=seed: deep(WIDTHS[seed % 8], bias=bias), seed, POINTS)
-        for seed in range(INITIALISATIONS)
-    ]
-    assert (
-        sum(within for _, within in found) > 10
-    )  # by chance: those that one look at fresh logits cannot tell
-    assert [why for why, _ in found if why] == []
-
-
-def test_a_network_for_texts_without_an_activation_at_its_end_is_never_refused():
-    found = [refused(of_words, seed, WORDS) for seed in range(INITIALISATIONS)]
-    assert sum(within for _, within in found) > 5
+@pytest.mark.parametrize(
+    ("make", "inputs", "by_chance"),
+    [
+        (lambda seed: deep(WIDTHS[seed % 8]), POINTS, 10),
+        (lambda seed: deep(WIDTHS[seed % 8], bias=False), POINTS, 10),
+        (lambda _: of_words(), WORDS, 5),
+    ],
+)
+def test_a_network_without_an_activation_at_its_end_is_never_refused(make, inputs, by_chance):
+    found = [refused(partial(make, seed), seed, inputs) for seed in range(INITIALISATIONS)]
+    assert sum(within for _, within in found) > by_chance  # fresh logits alone would not do
     assert [why for why, _ in found if why] == []
 
 
@@ -337,15 +308,13 @@ def test_a_network_for_texts_without_an_activation_at_its_end_is_never_refused()
 def test_an_activation_at_the_end_is_always_seen(kind, end, text):
     count = INITIALISATIONS if kind == "numbers" else 20  # those for words take a second each
     for seed in range(count):
-        if kind == "numbers":
-            why, _ = refused(lambda seed=seed: deep(WIDTHS[seed % 8], end()), seed, POINTS)
-        else:
-            why, _ = refused(lambda: of_words(end()), seed, WORDS)
+        make = partial(deep, WIDTHS[seed % 8]) if kind == "numbers" else of_words
+        why, _ = refused(lambda make=make: make(end()), seed, POINTS if kind == "numbers" else WORDS)
         assert why is not None, seed
         assert text in why.text
 
 
-def test_outputs_which_are_never_below_zero_or_never_move_prove_nothing():
+def test_outputs_that_are_never_below_zero_or_never_move_are_not_refused():
     for seed in range(40):
         assert refused(lambda seed=seed: deep(WIDTHS[seed % 8], nn.ReLU()), seed, POINTS)[0] is None
     assert refused(lambda: nn.Linear(4, 2).requires_grad_(False), 0, POINTS)[0] is None
@@ -353,7 +322,7 @@ def test_outputs_which_are_never_below_zero_or_never_move_prove_nothing():
 
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e5])
 def test_rounding_is_not_taken_for_chance_or_for_the_others_in_the_batch(scale):
-    """One logit is a small difference of large numbers, as the last of a network whose inputs lie far out."""
+    """One logit is a small difference of large numbers, as in a network whose inputs lie far out."""
     layer = nn.Linear(4, 3)
     with torch.no_grad():
         layer.weight *= scale
@@ -366,12 +335,11 @@ def test_rounding_is_not_taken_for_chance_or_for_the_others_in_the_batch(scale):
         assert network.alone(OverBatch().eval(), POINTS, OverBatch().eval()(POINTS)) is not None
 
 
-def test_a_rate_which_is_too_high_is_seen(looked):
+def test_a_learning_rate_that_is_too_high_is_found(looked):
     assert of(looked(lambda: nn.Linear(4, 3), rate=1e6), "learning").level == "wrong"
 
 
 # ---- The command
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -381,25 +349,25 @@ def directory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_exit_code_tells_whether_to_go_on(directory, capsys):
+def test_the_exit_code_is_1_for_faults_and_2_for_wrong_input(directory, capsys):
     (directory / "checked_nets.py").write_text(
         "from torch import nn\ndef good(shape, classes): return nn.Linear(shape[0], classes)\n"
         "def soft(shape, classes): return nn.Sequential(nn.Linear(shape[0], classes), nn.Softmax(-1))\n"
     )
     inputs, labels = drawn(600)
     np.savez(directory / "made.npz", x=inputs, y=labels)
-    assert main(["--dataset", "made.npz", "--architecture", "checked_nets:good", "--seeds", "2"]) == 0
+    assert main("--dataset made.npz --architecture checked_nets:good --seeds 2".split()) == 0
     shown = capsys.readouterr().out
     assert "✓ learning" in shown
     assert "· read: read train: x and y" in shown
-    assert main(["--dataset", "made.npz", "--architecture", "checked_nets:soft", "--json"]) == 1
+    assert main("--dataset made.npz --architecture checked_nets:soft --json".split()) == 1
     found = json.loads(capsys.readouterr().out)
     assert {"level": "wrong", "about": "output"}.items() <= found["made/soft"][-1].items()
     assert main(["--dataset", "nothing.npz"]) == 2
     assert "there is no data set 'nothing.npz'" in capsys.readouterr().err
 
 
-def test_a_sweep_refuses_what_would_mislead(directory):
+def test_a_sweep_refuses_a_network_with_a_fault(directory):
     from sweeps.cli.run_plan import prepare
 
     (directory / "checked_soft.py").write_text(
@@ -411,6 +379,6 @@ def test_a_sweep_refuses_what_would_mislead(directory):
         prepare(plan, Site(), plan.tasks[0], {}, print)
 
 
-def test_ours_pass():
+def test_a_network_and_a_data_set_of_ours_pass():
     plan = resolve({"tasks": ["digits/mlp"], "seeds": 2})
     assert {one.level for one in check(plan, Site(), plan.tasks[0])} <= {"fine", "doubt"}

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import SPLITS, Source
+from sweeps.data.dataset import SPLITS, RawData
 from sweeps.data.load import load
 from sweeps.data.splits import check_classes, stratify
 from sweeps.errors import WrongInput
@@ -66,27 +66,25 @@ def test_prepare_standardises_by_train():
     assert prepared.std().item() == pytest.approx(1, abs=1e-3)
 
 
-def test_a_rare_class_is_named():
-    source = Source(np.zeros((5, 2)), np.array([0, 0, 1, 1, 1]), ("cat", "dog"), 0, "here")
+def test_a_class_that_is_too_rare_is_named():
+    source = RawData(np.zeros((5, 2)), np.array([0, 0, 1, 1, 1]), ("cat", "dog"), 0, "here")
     with pytest.raises(WrongInput, match="the select split of pets has 1 examples of class 'cat'"):
         check_classes("pets", {"select": np.array([0, 2, 3])}, source)
 
 
-def test_fashion_mnist_tells_how_to_get_it(tmp_path):
-    with pytest.raises(WrongInput, match="github.com/zalandoresearch/fashion-mnist"):
-        load("fashion_mnist")
-    with pytest.raises(WrongInput, match=r"train-images-idx3-ubyte.gz: No such file"):
-        load("fashion_mnist", str(tmp_path))
+def refused(message, name, folder=None):
+    with pytest.raises(WrongInput, match=message):
+        load(name, None if folder is None else str(folder))
 
 
-def test_a_corrupt_file_is_told_with_both_checksums(tmp_path):
-    folder = tmp_path / "fashion-mnist"
-    folder.mkdir()
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"not what it should be"))
-    with pytest.raises(
-        WrongInput, match="is corrupt: its MD5 is [0-9a-f]{32}, expected 8d4fb7e6c68d591d4c3dfef9ec88bf0d"
-    ):
-        load("fashion_mnist", str(tmp_path))
+def test_fashion_mnist_that_is_missing_or_corrupt_is_refused_with_its_address_or_checksums(tmp_path):
+    refused("github.com/zalandoresearch/fashion-mnist", "fashion_mnist")
+    refused(r"train-images-idx3-ubyte.gz: No such file", "fashion_mnist", tmp_path)
+    file = tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.gz"
+    file.parent.mkdir()
+    file.write_bytes(gzip.compress(b"not what it should be"))
+    sums = "is corrupt: its MD5 is [0-9a-f]{32}, expected 8d4fb7e6c68d591d4c3dfef9ec88bf0d"
+    refused(sums, "fashion_mnist", tmp_path)
 
 
 @pytest.mark.skipif(
@@ -94,19 +92,14 @@ def test_a_corrupt_file_is_told_with_both_checksums(tmp_path):
 )
 def test_fashion_mnist_from_its_four_files():
     data = load("fashion_mnist", str(SHARED))
-    assert {name: len(split.labels) for name, split in data.splits.items()} == {
-        "train": 50000,
-        "select": 5000,
-        "calibrate": 5000,
-        "test": 10000,
-    }
+    assert [len(data.splits[name].labels) for name in SPLITS] == [50000, 5000, 5000, 10000]
     assert data.shape == (1, 28, 28)
     assert (torch.bincount(data.splits["test"].labels) == 1000).all()
     assert data.mean[0] / 255 == pytest.approx(0.2860, abs=1e-3)
 
 
-def test_what_a_study_is_keyed_by_stays():
-    """A study is found again by this digest; the figures are those of NumPy over all pixels at once."""
+def test_the_digest_by_which_a_study_is_found_again_is_the_same_as_ever():
+    """Means and deviations are those of NumPy over all pixels at once."""
     digits = load("digits")
     assert digits.digest == "0dd55efb15839e12"
     train = digits.splits["train"].inputs.double().numpy()
@@ -117,12 +110,9 @@ def test_what_a_study_is_keyed_by_stays():
 def colours(examples=900):
     """Channels whose means and deviations differ, the last one constant."""
     generator = np.random.default_rng(2)
-    inputs = np.stack(
-        [generator.integers(low, high, (examples, 5, 4)) for low, high in ((0, 90), (40, 250), (255, 256))], 1
-    )
-    return Source(
-        inputs.astype(np.uint8), generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random"
-    )
+    ranges = ((0, 90), (40, 250), (255, 256))
+    inputs = np.stack([generator.integers(*own, (examples, 5, 4)) for own in ranges], 1).astype(np.uint8)
+    return RawData(inputs, generator.integers(0, 3, examples), ("a", "b", "c"), 90, "drawn at random")
 
 
 def test_each_channel_is_standardised(monkeypatch):
@@ -132,19 +122,16 @@ def test_each_channel_is_standardised(monkeypatch):
     assert data.mean == pytest.approx(train.mean((0, 2, 3)), rel=1e-12)
     assert data.deviation == pytest.approx((*train.std((0, 2, 3))[:2], 1.0), rel=1e-12)
     prepared = data.prepare(data.splits["train"].inputs)
-    torch.testing.assert_close(prepared.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        prepared.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), rtol=1e-5, atol=0
-    )
+    assert prepared.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert prepared.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 0], rel=1e-5)
     one = data.splits["train"].inputs[17]
     assert torch.equal(data.prepare(one), prepared[17])
 
 
 def test_prepare_leaves_float_inputs_as_they_are(monkeypatch):
     source = colours()
-    monkeypatch.setitem(
-        DATASETS, "rows", lambda _: replace(source, inputs=source.inputs.reshape(900, -1).astype(np.float32))
-    )
+    flat = replace(source, inputs=source.inputs.reshape(900, -1).astype(np.float32))
+    monkeypatch.setitem(DATASETS, "rows", lambda _: flat)
     data = load("rows")
     stored = data.splits["train"].inputs
     before = stored.clone()
@@ -169,12 +156,8 @@ def test_a_mapped_file_gives_the_same_and_is_not_copied(monkeypatch, tmp_path, m
     train = held.splits["train"].inputs.double().numpy()
     assert held.mean == pytest.approx(train.mean((0, 2, 3)), rel=1e-12)
     assert held.deviation[:2] == pytest.approx(train.std((0, 2, 3))[:2], rel=1e-12)
-    assert (mapped.digest, mapped.mean, mapped.deviation, mapped.shape) == (
-        held.digest,
-        held.mean,
-        held.deviation,
-        held.shape,
-    )
+    for same in ("digest", "mean", "deviation", "shape"):
+        assert getattr(mapped, same) == getattr(held, same)
     for name in SPLITS:
         ours, theirs = mapped.splits[name], held.splits[name]
         assert ours.stored.data_ptr() == file.ctypes.data
@@ -226,41 +209,32 @@ def test_cifar10_from_its_two_files(tmp_path, folder, column):
     assert len(source.classes) == 10
 
 
-def test_cifar10_tells_how_to_get_it(tmp_path):
-    with pytest.raises(WrongInput, match="huggingface.co/datasets/uoft-cs/cifar10"):
-        load("cifar10")
-    with pytest.raises(
-        WrongInput,
-        match=r"cannot read .*cifar10/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR",
-    ):
-        load("cifar10", str(tmp_path))
-
-
-def test_a_file_that_is_not_cifar10_is_told(tmp_path):
-    _, images = pictures(3, 0)
+def test_cifar10_that_is_missing_or_another_file_is_refused(tmp_path):
+    refused("huggingface.co/datasets/uoft-cs/cifar10", "cifar10")
+    where = r"cannot read .*cifar10/train-00000-of-00001.parquet: no such file. Get .* --data-dir DIR"
+    refused(where, "cifar10", tmp_path)
+    _, (one, two, three) = pictures(3, 0)
     train, test = tmp_path / "cifar10" / TRAIN, tmp_path / "cifar10" / TEST
-    write(test, images, [0, 1, 2])
-
-    def told(message):
-        with pytest.raises(WrongInput, match=message):
-            load("cifar10", str(tmp_path))
-
+    write(test, [one, two, three], [0, 1, 2])
     train.write_bytes(test.read_bytes()[:-100])
-    told(r"cannot read .*train-00000-of-00001.parquet: .* Get train")
-    write(train, images, [0, 1, 2], "picture")
-    told(r"has columns picture, label; wanted image \(or img\) and label. Get")
-    write(train, images, [0, 1, 2], label="fine_label")
-    told(r"has columns image, fine_label; wanted")
-    write(train, images, [0, 10, 2])
-    told("has labels from 0 to 10; wanted 0 to 9")
-    write(train, [*images[:2], b"no image"], [0, 1, 2])
-    told("is corrupt: row 2 is no image")
-    write(train, [images[0], images[1][:-900], images[2]], [0, 1, 2])
-    told("is corrupt: row 1 is no image")
-    write(train, [*images[:2], packed(Image.new("L", (32, 32)))], [0, 1, 2])
-    told("row 2 of .* is an image of 32×32 pixels in L; wanted 32×32 in RGB")
-    write(train, [packed(Image.new("RGB", (28, 32)), "JPEG"), *images[:2]], [0, 1, 2])
-    told("row 0 of .* is an image of 28×32 pixels in RGB")
+    refused(r"cannot read .*train-00000-of-00001.parquet: .* Get train", "cifar10", tmp_path)
+    grey, narrow = packed(Image.new("L", (32, 32))), packed(Image.new("RGB", (28, 32)), "JPEG")
+    for images, label, columns, message in (
+        (
+            [one, two, three],
+            1,
+            ("picture", "label"),
+            r"picture, label; wanted image \(or img\) and label. Get",
+        ),
+        ([one, two, three], 1, ("image", "fine_label"), r"has columns image, fine_label; wanted"),
+        ([one, two, three], 10, ("image", "label"), "has labels from 0 to 10; wanted 0 to 9"),
+        ([one, two, b"no image"], 1, ("image", "label"), "is corrupt: row 2 is no image"),
+        ([one, two[:-900], three], 1, ("image", "label"), "is corrupt: row 1 is no image"),
+        ([one, two, grey], 1, ("image", "label"), "row 2 of .* of 32×32 pixels in L; wanted 32×32 in RGB"),
+        ([narrow, two, three], 1, ("image", "label"), "row 0 of .* is an image of 28×32 pixels in RGB"),
+    ):
+        write(train, images, [0, label, 2], *columns)
+        refused(message, "cifar10", tmp_path)
 
 
 def small_cifar10(folder):
@@ -284,22 +258,15 @@ def test_people_label_the_test_images_of_cifar10(tmp_path):
     assert np.isnan(human[:6]).all()
     np.testing.assert_allclose(human[6:], counts / 50)
     write_columns(people, counts=list(counts[:2]))
-    with pytest.raises(
-        WrongInput, match=r"has counts of shape \(2, 10\); wanted those of 10 classes for 3 test images"
-    ):
-        DATASETS["cifar10"](tmp_path)
+    refused(r"has counts of shape \(2, 10\); wanted those of 10 classes for 3 test", "cifar10", tmp_path)
 
 
 def test_cifar10n_has_the_labels_of_workers_for_training_and_clean_ones_for_the_test(tmp_path):
     small_cifar10(tmp_path)
-    with pytest.raises(
-        WrongInput,
-        match=(
-            r"cifar10n/train-00000-of-00001.parquet: no such file. Get the labels from"
-            r" https://github.com/UCSC"
-        ),
-    ):
-        DATASETS["cifar10n_worst"](tmp_path)
+    where = (
+        r"cifar10n/train-00000-of-00001.parquet: no such file. Get the labels from https://github.com/UCSC"
+    )
+    refused(where, "cifar10n_worst", tmp_path)
     wrong = {"aggregate": [0, 1, 2, 3, 4, 6], "random1": [0, 1, 2, 3, 5, 6], "worst": [9, 9, 9, 9, 9, 9]}
     path = tmp_path / "cifar10" / "cifar10n" / TRAIN
     write_columns(path, **wrong)
@@ -309,14 +276,12 @@ def test_cifar10n_has_the_labels_of_workers_for_training_and_clean_ones_for_the_
         assert source.labels.tolist() == [*expected, 7, 8, 9]
         assert (source.inputs == clean.inputs).all()
     write_columns(path, worst=[9, 9])
-    with pytest.raises(WrongInput, match="has 2 rows; wanted 6, one for each training image"):
-        DATASETS["cifar10n_worst"](tmp_path)
-    with pytest.raises(WrongInput, match="has columns worst; wanted random1"):
-        DATASETS["cifar10n_random1"](tmp_path)
+    refused("has 2 rows; wanted 6, one for each training image", "cifar10n_worst", tmp_path)
+    refused("has columns worst; wanted random1", "cifar10n_random1", tmp_path)
 
 
 @pytest.mark.skipif(not (SHARED / "cifar10").exists(), reason="CIFAR-10 is not there: set LSCAL_DATA")
-def test_workers_are_wrong_as_often_as_published():
+def test_labels_of_workers_are_wrong_as_often_as_published():
     table = parquet.read_table(SHARED / "cifar10" / "cifar10n" / TRAIN)
     official = parquet.read_table(SHARED / "cifar10" / "data" / TRAIN, columns=["label"])["label"].to_numpy()
     for name, share in {"aggregate": 0.0903, "random1": 0.1723, "worst": 0.4021}.items():
@@ -337,7 +302,7 @@ def test_a_part_of_the_real_cifar10(tmp_path):
 
 def test_an_official_test_split_stays_the_test_split(monkeypatch):
     inputs = np.arange(240, dtype=np.float32)[:, None]
-    source = Source(inputs, np.arange(240) % 2, ("a", "b"), 40, "here")
+    source = RawData(inputs, np.arange(240) % 2, ("a", "b"), 40, "here")
     monkeypatch.setitem(DATASETS, "official", lambda _: source)
     splits = load("official").splits
     assert splits["test"].inputs[:, 0].tolist() == list(range(200, 240))

@@ -4,19 +4,21 @@ import json
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from sweeps.data.builtin import DATASETS
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.load import load
 from sweeps.data.readers import hub
 from sweeps.errors import WrongInput
 from sweeps.models.external import architecture_of
 from sweeps.training.population import initialised
 
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 WORDS = ["the", "storm", "goal", "bank", "vote", "song", "##s", "a"]
 
 
@@ -28,19 +30,18 @@ def _as_before(monkeypatch, tmp_path):
 
 def images(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (80, 3, 32, 32), np.uint8)
-    monkeypatch.setitem(
-        DATASETS, "made", lambda _: Source(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
-    )
+    source = RawData(pixels, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    monkeypatch.setitem(DATASETS, "made", lambda _: source)
     return load("made")
 
 
 def texts(monkeypatch, tokenizer=None):
     words = np.random.default_rng(0).choice(WORDS[1:6], (80, 6))
     lines = np.array([" ".join(["the", *line]) for line in words], object)
-    source = Source(lines, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
+    source = RawData(lines, np.arange(80) % 4, ("a", "b", "c", "d"), 0, "here")
     if tokenizer:
         ids, vocabulary = hub.tokenised(lines, tokenizer, 256)
-        source = Source(ids, source.labels, source.classes, 0, "here", vocabulary=vocabulary)
+        source = RawData(ids, source.labels, source.classes, 0, "here", vocabulary=vocabulary)
     monkeypatch.setitem(DATASETS, "made", lambda _: source)
     return load("made")
 
@@ -62,7 +63,7 @@ def test_models_of_timm(monkeypatch, model):
     assert tuned.recipes["*"].learning_rate <= 1e-4
 
 
-def test_an_unknown_model_of_timm_is_told():
+def test_an_unknown_model_of_timm_is_refused_with_names_like_it():
     pytest.importorskip("timm", exc_type=ImportError)
     with pytest.raises(WrongInput, match=r"timm has no model 'resnet19t'\. Did you mean resnet"):
         architecture_of("pictures", "timm:resnet19t")
@@ -77,17 +78,9 @@ def bert(folder, padding):
     vocabulary = {word: index for index, word in enumerate([*marks, *WORDS])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        pad_token_id=padding,
-    )
+    marked = {"tokenizer_object": tokenizer, "unk_token": "[UNK]", "pad_token": "[PAD]"}
+    transformers.PreTrainedTokenizerFast(**marked).save_pretrained(folder)
+    config = transformers.BertConfig(vocab_size=len(vocabulary), pad_token_id=padding, **TINY)
     torch.manual_seed(3)
     model = transformers.BertForSequenceClassification(config)
     model.save_pretrained(folder)
@@ -102,16 +95,16 @@ def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monk
         logits(network, texts(monkeypatch))
     dataset = texts(monkeypatch, "bert")
     module = initialised(partial(network.module, dataset), 0)
-    assert torch.equal(
-        module.model.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight
-    )
-    ours = module.eval()(dataset.splits["train"].take(torch.arange(5)).long())
+    own, given = (one.bert.embeddings.word_embeddings.weight for one in (module.model, model))
+    assert torch.equal(own, given)
+    tokens = dataset.splits["train"].take(torch.arange(5)).long()
+    ours = module.eval()(tokens)
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained("bert")
     words = [
         " ".join(dataset.vocabulary[token] for token in row if token != 0).replace(" ##", "")
-        for row in dataset.splits["train"].take(torch.arange(5)).tolist()
+        for row in tokens.tolist()
     ]
     theirs = module.model(**tokenizer(words, return_tensors="pt", padding=True)).logits
     torch.testing.assert_close(ours, theirs)
@@ -121,18 +114,9 @@ def test_a_text_model_with_its_weights_sees_the_tokens_of_its_own_tokenizer(monk
 def test_models_of_transformers_from_a_configuration(monkeypatch):
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
     _, config = bert("bert", 0)
-    with open("bert.json", "w") as stream:
-        json.dump({**config.to_dict(), "model_type": "bert"}, stream)
-    vit = transformers.ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=224,
-        patch_size=8,
-    )
-    with open("vit.json", "w") as stream:
-        json.dump({**vit.to_dict(), "model_type": "vit"}, stream)
+    vit = transformers.ViTConfig(image_size=224, patch_size=8, **TINY)
+    for kind, own in (("bert", config), ("vit", vit)):
+        Path(f"{kind}.json").write_text(json.dumps({**own.to_dict(), "model_type": kind}))
     text, image = architecture_of("text", "hf:bert.json"), architecture_of("image", "hf:vit.json")
     words = texts(monkeypatch)
     assert logits(text, words).shape == (5, 4)
@@ -150,7 +134,7 @@ def test_padding_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("spec", ["hf:nobody/nothing", "hf:nowhere/config.json"])
-def test_what_cannot_be_had_says_what_to_copy(spec):
+def test_a_model_that_cannot_be_fetched_is_refused_with_the_folder_to_copy(spec):
     pytest.importorskip("transformers", exc_type=ImportError)
     with pytest.raises(WrongInput, match="copy the model's folder"):
         architecture_of("text", spec)

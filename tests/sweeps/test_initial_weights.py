@@ -75,23 +75,21 @@ def test_prefixes_of_wrappers_are_understood(tmp_path):
         assert torch.equal(network(plan.tasks[0], load("digits"))[1].weight, weights["1.weight"])
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_weights_that_do_not_fit_are_named(tmp_path):
     path = tmp_path / "other.safetensors"
     weights = mlp(5)
-    safetensors.torch.save_file(
-        {**weights, "5.weight": torch.zeros(7, 128), "6.scale": torch.zeros(3)} | {}, path
-    )
+    others = {"5.weight": torch.zeros(7, 128), "6.scale": torch.zeros(3)}
+    safetensors.torch.save_file({**weights, **others}, path)
     plan = resolve({"start_from": str(path)})
     with pytest.raises(WrongInput) as caught:
         network(plan.tasks[0], load("digits"))
     assert "not in the network: 6.scale" in str(caught.value)
     assert "of another shape: 5.weight (7, 128) instead of (10, 128)" in str(caught.value)
-    safetensors.torch.save_file({"1.weight": weights["1.weight"]}, tmp_path / "part.safetensors")
+    part = tmp_path / "part.safetensors"
+    safetensors.torch.save_file({"1.weight": weights["1.weight"]}, part)
+    fresh = network(replace(plan.tasks[0], start_from=None), load("digits"))
     with pytest.raises(WrongInput, match=r"not in the file: 1\.bias, 3\.weight, 3\.bias, 5\.weight, 5\.bias"):
-        initial_weights.take_over(
-            network(replace(plan.tasks[0], start_from=None), load("digits")),
-            str(tmp_path / "part.safetensors"),
-        )
+        initial_weights.take_over(fresh, str(part))
 
 
 def test_a_pickle_is_not_read(tmp_path):
@@ -112,7 +110,7 @@ def test_tied_weights_need_to_be_there_once(tmp_path):
     assert torch.equal(module["b"].weight, own["a.weight"])
 
 
-def test_a_worker_says_which_of_code_weights_and_data_is_another(file, tmp_path):
+def test_a_worker_names_which_of_code_weights_and_data_differs(file, tmp_path):
     url = f"sqlite:///{tmp_path}/optuna.db"
     storage = open_storage(url)
     plan = resolve({"start_from": file, "storage": url, "trials": 2, "seeds": 1})
@@ -123,13 +121,12 @@ def test_a_worker_says_which_of_code_weights_and_data_is_another(file, tmp_path)
     assert joined.expected(digits.digest) == study.name
     without = join_study(storage, study.name, {})
     assert without.task.start_from is None
-    assert (
+    weights = (
         f"begin with the weights {initial_weights.digest(file)}, those of this worker with fresh weights"
-        in other_sweep(without, digits)
     )
-    assert "the data of digits on this machine are not those" in other_sweep(
-        joined, load("digits", train_examples=100)
-    )
+    assert weights in other_sweep(without, digits)
+    part = load("digits", train_examples=100)
+    assert "the data of digits on this machine are not those" in other_sweep(joined, part)
     kept = json.loads(study.noted("plan"))
     study.note("plan", json.dumps({**kept, "code": "12345678"}))
     assert "the code of mlp on this machine is not that of the sweep" in other_sweep(joined, digits)

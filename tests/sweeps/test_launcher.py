@@ -1,4 +1,4 @@
-"""Workers as processes: real ones, which die in every way."""
+"""Workers as processes: real ones that are killed, hang, fail and flood."""
 
 import os
 import signal
@@ -47,9 +47,9 @@ with Processes([Placement("cpu", {CPU.cores})] * 2, sys.argv[1:], {{}}, reporter
 """
 
 
-def workers(source, said, count=1, environment=None):
-    """Launcher of `count` workers that run this source code; what it says is appended to `said`."""
-    return Processes([CPU] * count, ["-c", source], environment or {}, Reporter(said.append))
+def workers(source, said, count=1):
+    """Launcher of `count` workers that run this source code; its lines are appended to `said`."""
+    return Processes([CPU] * count, ["-c", source], {}, Reporter(said.append))
 
 
 def pids(launched):
@@ -62,10 +62,11 @@ def count(said, text):
 
 def test_a_worker_runs_on_its_cores_in_a_session_of_its_own():
     said = []
-    source = (
-        "import os, time; print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'], os.getsid(0) =="
-        " os.getpid()); time.sleep(600)"
-    )
+    source = """
+import os, time
+print(os.sched_getaffinity(0), os.environ["OMP_NUM_THREADS"], os.getsid(0) == os.getpid())
+time.sleep(600)
+"""
     with workers(source, said) as launched:
         until(lambda: said, launched.watch)
         assert launched.working() == 1
@@ -99,7 +100,7 @@ def test_workers_give_their_trials_back_before_they_end():
     assert count(said, "restarting") == 0
 
 
-def test_a_worker_which_does_not_stop_is_killed_with_what_it_started(monkeypatch):
+def test_a_worker_that_does_not_stop_is_killed_with_what_it_started(monkeypatch):
     monkeypatch.setattr("sweeps.workers.processes.STOP_SECONDS", 0.5)
     said = []
     source = """
@@ -139,10 +140,8 @@ def test_a_second_ctrl_c_kills_at_once():
 def test_wrong_input_is_not_retried_and_is_reported():
     said = []
     source = "import sys, time; print('error: the file is corrupt', file=sys.stderr); sys.exit(2)"
-    with (
-        workers(source, said) as launched,
-        pytest.raises(NoWorkers, match="stopped: wrong input\n  error: the file is corrupt"),
-    ):
+    reason = "stopped: wrong input\n  error: the file is corrupt"
+    with workers(source, said) as launched, pytest.raises(NoWorkers, match=reason):
         until(lambda: False, launched.watch)
     assert count(said, "worker 1: error: the file is corrupt") == 1
 
@@ -165,13 +164,11 @@ sys.exit(2)
     assert count(said, "restarting") == 0
 
 
-def test_a_worker_which_fails_at_every_start_is_given_up_with_its_last_words(monkeypatch):
+def test_a_worker_that_fails_at_every_start_is_given_up_with_its_last_words(monkeypatch):
     monkeypatch.setattr(supervisor, "DELAYS", (0.0, 0.1, 0.2, 0.3))
     said = []
-    with (
-        workers("raise RuntimeError('no such driver')", said) as launched,
-        pytest.raises(NoWorkers) as caught,
-    ):
+    source = "raise RuntimeError('no such driver')"
+    with workers(source, said) as launched, pytest.raises(NoWorkers) as caught:
         until(lambda: False, launched.watch)
     assert "worker 1 ended with exit code 1, soon after its start, 5 times in a row" in str(caught.value)
     assert "RuntimeError: no such driver" in str(caught.value)
@@ -206,12 +203,9 @@ def test_a_finished_worker_is_not_restarted():
 def test_a_flood_of_output_never_holds_a_worker_up(tmp_path):
     done = tmp_path / "done"
     said = []
-    source = (
-        "import pathlib\nfor number in range(200_000): print('line', number)\nprint('x' *"
-        f" 200_000)\npathlib.Path({str(done)!r}).touch()"
-    )
-    with workers(source, said) as launched:
-        until(done.exists)  # nobody watches
+    flood = "for number in range(200_000): print('line', number)\nprint('x' * 200_000)"
+    with workers(f"import pathlib\n{flood}\npathlib.Path({str(done)!r}).touch()", said) as launched:
+        until(done.exists)  # without watching
         launched.watch()
     assert count(said, "worker 1: ") <= 2 * supervisor.LINES
     assert max(map(len, said)) <= supervisor.LONGEST + len("worker 1: ")
@@ -222,15 +216,9 @@ def conductor(tmp_path):
     """A process in a session of its own that conducts two workers, and their numbers."""
     (tmp_path / "worker.py").write_text(REPORTING)
     command = [sys.executable, "-c", CONDUCTOR, str(tmp_path / "worker.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    around = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "start_new_session": True}
+    process = subprocess.Popen(command, **streams, **around)
     children = [int(process.stdout.readline().rpartition(" ")[2]) for _ in range(2)]
     assert all(alive(pid) for pid in children)
     yield process, children
@@ -245,40 +233,25 @@ def test_workers_end_when_their_conductor_is_killed(conductor):
     until(lambda: not any(alive(pid) for pid in children), seconds=10)
 
 
-def test_ctrl_c_reaches_the_conductor_alone_which_asks_the_workers_to_stop(conductor):
+def test_ctrl_c_reaches_the_conductor_alone_and_it_asks_the_workers_to_stop(conductor):
     process, children = conductor
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, _ = process.communicate(timeout=20)
-    assert [line for line in output.splitlines() if line.startswith("worker")] == [
-        "worker 1: SIGTERM",
-        "worker 2: SIGTERM",
-    ]
+    lines = [line for line in output.splitlines() if line.startswith("worker")]
+    assert lines == ["worker 1: SIGTERM", "worker 2: SIGTERM"]
     assert not any(alive(pid) for pid in children)
 
 
 def test_no_password_is_on_a_command_line(tmp_path):
-    url = f"postgresql+psycopg://lscal:{SECRET}@127.0.0.1:1/optuna"
-    site = site_of(
-        {
-            "storage": url,
-            "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1",
-            "workers": 2,
-            "device": "cpu",
-            "state_dir": str(tmp_path),
-        }
-    )
-    said = []
+    storage = f"postgresql+psycopg://lscal:{SECRET}@127.0.0.1:1/optuna"
+    stores = {"storage": storage, "tracking_uri": f"http://me:{SECRET}@127.0.0.1:1"}
+    site = site_of({**stores, "workers": 2, "device": "cpu", "state_dir": str(tmp_path)})
+    said, names = [], "'OPTUNA_STORAGE', 'MLFLOW_TRACKING_URI'"
     launched = launcher(site, "digits/mlp@12345678", said.append)
+    code = f"import os, time; print(*(os.environ[name] for name in ({names}))); time.sleep(600)"
     for one in launched.supervisors:
         assert one.arguments[:4] == ["-m", "sweeps.worker", "--study", "digits/mlp@12345678"]
-        one.arguments = [
-            "-c",
-            (
-                "import os, time; print(os.environ['OPTUNA_STORAGE'], os.environ['MLFLOW_TRACKING_URI']);"
-                " time.sleep(600)"
-            ),
-            *one.arguments,
-        ]
+        one.arguments = ["-c", code, *one.arguments]
     with launched:
         until(lambda: len(said) == 2, launched.watch)
         lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in pids(launched)]
@@ -321,10 +294,13 @@ def test_workers_share_gpus_in_turn_and_each_sees_its_own(monkeypatch):
 def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
     given = {"device": "cpu"}
-    assert kind_of(site_of(given)) == "inline"
-    assert kind_of(site_of({**given, "workers": 2})) == "processes"
-    assert kind_of(site_of({**given, "launch": "processes"})) == "processes"
-    assert kind_of(site_of({**given, "workers": 0, "launch": "processes"})) == "elsewhere"
+    for more, kind in (
+        ({}, "inline"),
+        ({"workers": 2}, "processes"),
+        ({"launch": "processes"}, "processes"),
+        ({"workers": 0, "launch": "processes"}, "elsewhere"),
+    ):
+        assert kind_of(site_of({**given, **more})) == kind
     nobody = launcher(site_of({**given, "workers": 0}), "digits/mlp@12345678", print)
     assert isinstance(nobody, Elsewhere)
     with nobody:
@@ -332,11 +308,9 @@ def test_a_single_worker_is_the_process_itself_unless_asked_otherwise(monkeypatc
         assert nobody.working() == 0
 
 
-def test_what_workers_write_as_json_stays_json(capsys):
-    said = []
-    news = supervisor.News(
-        ('{"event": "joined"}',), ("worker 3 was killed by SIGKILL; restarting",), True, ""
-    )
+def test_lines_of_json_from_workers_stay_json(capsys):
+    said, events = [], ("worker 3 was killed by SIGKILL; restarting",)
+    news = supervisor.News(('{"event": "joined"}',), events, True, "")
     assert Reporter(said.append, json=True).report(3, news) is news
     assert capsys.readouterr().err == '{"event": "joined"}\n'
     assert said == list(news.events)

@@ -53,15 +53,10 @@ def test_sizes_are_those_published(name, shape, parameters):
 
 
 @pytest.mark.parametrize(("name", "layers"), [("resnet8", 8), ("resnet20", 20), ("resnet18", 18)])
-def test_the_number_counts_layers_off_the_shortcuts(name, layers):
-    module = ARCHITECTURES[name].build(CIFAR, 10)
-    assert (
-        sum(
-            isinstance(part, nn.Linear) or getattr(part, "kernel_size", None) == (3, 3)
-            for part in module.modules()
-        )
-        == layers
-    )
+def test_the_number_in_a_name_counts_layers_off_the_shortcuts(name, layers):
+    parts = ARCHITECTURES[name].build(CIFAR, 10).modules()
+    counted = [isinstance(one, nn.Linear) or getattr(one, "kernel_size", 0) == (3, 3) for one in parts]
+    assert sum(counted) == layers
 
 
 def normalise(values, scale, shift):
@@ -97,9 +92,8 @@ def test_cnn_longhand():
     for _ in range(2):
         values = conv2d(values, next(take), padding=1)
         height, width = values.shape[2] // 2, values.shape[3] // 2
-        quarters = [
-            values[:, :, row : 2 * height : 2, column : 2 * width : 2] for row in (0, 1) for column in (0, 1)
-        ]
+        even = values[:, :, : 2 * height, : 2 * width]
+        quarters = [even[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
         values = normalise(torch.stack(quarters).amax(0), next(take), next(take)).relu()
     hidden = (values.flatten(1) @ next(take).T + next(take)).relu()
     torch.testing.assert_close(module.train()(inputs), hidden @ next(take).T + next(take))
@@ -114,17 +108,16 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_once_trained_an_example_does_not_depend_on_its_batch(name):
+def test_an_example_does_not_depend_on_its_batch_after_training(name):
     module = build(name, DIGITS)
     inputs = images(6, *DIGITS)
     module.train()(inputs)
     torch.testing.assert_close(module.eval()(inputs)[2:3], module(inputs[2:3]))
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*IMAGES} - {"resnet18"})
-)  # made of the same blocks as resnet20, and slow
-def test_stacked_members_do_what_they_do_apart(name):
+# resnet18 is made of the same blocks as resnet20, and slow.
+@pytest.mark.parametrize("name", sorted({*IMAGES} - {"resnet18"}))
+def test_stacked_members_compute_the_same_as_apart(name):
     apart = [build(name, DIGITS, seed=seed) for seed in range(3)]
     parameters, buffers = stack_module_state([build(name, DIGITS, seed=seed) for seed in range(3)])
     skeleton = build(name, DIGITS, seed=9)
@@ -158,14 +151,11 @@ def test_a_step_never_looks_at_values(name):
 
 @pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (3, 32, 3), (3, 3, 32)])
-def test_what_is_no_image_is_told(name, shape):
-    with pytest.raises(
-        ValueError,
-        match=(
-            r"inputs have shape \(.*\); wanted images \(channel, height, width\) of at least [48] pixels a"
-            r" side"
-        ),
-    ):
+def test_inputs_that_are_no_images_are_refused(name, shape):
+    wanted = (
+        r"inputs have shape \(.*\); wanted images \(channel, height, width\) of at least [48] pixels a side"
+    )
+    with pytest.raises(ValueError, match=wanted):
         ARCHITECTURES[name].build(shape, 10)
 
 

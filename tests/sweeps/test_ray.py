@@ -77,33 +77,22 @@ def test_work_goes_on_while_nodes_leave_and_join(tasks, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     said = []
+    tracking = f"http://me:{SECRET}@127.0.0.1:1"
+    stores = {"OPTUNA_STORAGE": f"sqlite:///{tasks}/o.db", "MLFLOW_TRACKING_URI": tracking}
     try:
         nodes = {
             name: cluster.add_node(num_cpus=1, num_gpus=1, env_vars={"NODE": name})
             for name in ("first", "second")
         }
-        stores = {
-            "OPTUNA_STORAGE": f"sqlite:///{tasks}/o.db",
-            "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:1",
-        }
-        workers = Ray(
-            cluster.address,
-            "auto",
-            "auto",
-            0.5,
-            [str(tasks / "trainer.py"), str(tasks)],
-            stores,
-            Reporter(said.append),
-        )
+        command = [str(tasks / "trainer.py"), str(tasks)]
+        workers = Ray(cluster.address, "auto", "auto", 0.5, command, stores, Reporter(said.append))
         add(tasks, 10)
         with workers:
             until(lambda: workers.working() == 4, workers.watch)  # two on each node
             until(lambda: nodes.keys() == set(finished(tasks).values()), workers.watch)
-            lines = subprocess.run(
-                ["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True
-            ).stdout
-            assert "trainer.py" in lines
-            assert SECRET not in lines
+            running = "\n".join(lines_of("ps axww -o args"))
+            assert "trainer.py" in running
+            assert SECRET not in running
             cluster.remove_node(nodes["second"], allow_graceful=False)
             until(lambda: workers.working() == 2, workers.watch)
             add(tasks, 10)
@@ -133,12 +122,15 @@ with Ray(None, 2, "cpu", None, sys.argv[1:], {}, Reporter(lambda line: print(lin
 """
 
 
+def lines_of(command):
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def below(pid):
     """All processes that descend from one."""
-    lines = subprocess.run(
-        ["ps", "ax", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    children = [int(child) for child, parent in map(str.split, lines) if int(parent) == pid]
+    pairs = map(str.split, lines_of("ps ax -o pid=,ppid="))
+    children = [int(child) for child, parent in pairs if int(parent) == pid]
     return children + [one for child in children for one in below(child)]
 
 
@@ -157,12 +149,8 @@ def conductor(tasks):
 @pytest.mark.slow
 @NEEDS_RAY
 def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, conductor):
-    until(
-        lambda: (
-            sorted((tasks / "said.txt").read_text().splitlines())
-            == [f"worker {number}: joins on here" for number in (1, 2)]
-        )
-    )
+    both = [f"worker {number}: joins on here" for number in (1, 2)]
+    until(lambda: sorted((tasks / "said.txt").read_text().splitlines()) == both)
     add(tasks, 2)
     until(lambda: len(list((tasks / "doing").iterdir())) == 2)
     names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in below(conductor.pid)}
@@ -170,19 +158,14 @@ def test_no_worker_outlives_a_local_cluster_whose_conductor_is_killed(tasks, con
     raylets = [pid for pid, name in names.items() if name.partition("\0")[0].endswith("/raylet")]
     assert (len(workers), len(raylets)) == (2, 1)
     conductor.kill()
-    until(
-        lambda: not any(map(alive, [*workers, *raylets]))
-    )  # Ray's own agents look for a while for the one they reported to
-
-
-def ray_of(plan):
-    return launcher(site_of(plan), "digits/mlp@12345678", print)
+    # Ray's own agents look for a while for the one they reported to.
+    until(lambda: not any(map(alive, [*workers, *raylets])))
 
 
 def test_without_ray_the_package_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(WrongInput, match=r"pip install 'lscal\[ray\]'"):
-        ray_of({"launch": "ray"})
+        launcher(site_of({"launch": "ray"}), "digits/mlp@12345678", print)
 
 
 def test_ray_chooses_the_gpu_and_a_worker_has_one_at_most():
@@ -204,10 +187,11 @@ def test_a_database_in_a_file_is_refused_where_other_machines_work():
         refuse_files({"OPTUNA_STORAGE": url}, set())
         with pytest.raises(WrongInput, match=r"node-7 cannot share; give --storage postgresql\+psycopg://"):
             refuse_files({"OPTUNA_STORAGE": url}, {"node-7"})
-    refuse_files(
-        {"OPTUNA_STORAGE": "postgresql+psycopg://me@db/optuna", "MLFLOW_TRACKING_URI": "http://mlflow:5000"},
-        {"node-7"},
-    )
+    shared = {
+        "OPTUNA_STORAGE": "postgresql+psycopg://me@db/optuna",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    }
+    refuse_files(shared, {"node-7"})
 
 
 def test_paths_mean_the_same_from_any_folder(tmp_path, monkeypatch):

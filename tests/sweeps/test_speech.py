@@ -44,10 +44,8 @@ def packed(samples, rate=RATE, channels=1):
 
 
 def test_each_frequency_has_its_band():
-    centres = [
-        float(band @ torch.linspace(0, RATE / 2, WINDOW // 2 + 1) / band.sum())
-        for band in SPECTROGRAM.filters
-    ]
+    hertz = torch.linspace(0, RATE / 2, WINDOW // 2 + 1)
+    centres = [float(band @ hertz / band.sum()) for band in SPECTROGRAM.filters]
     assert centres == sorted(centres)
     loudest = [int(seen(tone(hertz, 0.5))[:, 5].argmax()) for hertz in (200, 500, 1000, 2000, 3000)]
     for band, hertz in zip(loudest, (200, 500, 1000, 2000, 3000), strict=True):
@@ -85,19 +83,14 @@ def write(folder, rows, test_rows):
     for name, own in zip(FILES, (rows, test_rows), strict=True):
         sounds, labels, speakers = zip(*own, strict=True)
         audio = [{"bytes": sound, "path": None} for sound in sounds]
-        parquet.write_table(
-            pyarrow.table({"audio": audio, "label": list(labels), "speaker": list(speakers)}), folder / name
-        )
+        columns = {"audio": audio, "label": list(labels), "speaker": list(speakers)}
+        parquet.write_table(pyarrow.table(columns), folder / name)
 
 
-def test_the_test_split_is_the_official_one_or_speakers_nobody_heard(tmp_path):
-    sounds = {
-        name: packed(tone(hertz, 0.2))
-        for name, hertz in (("ann", 300), ("bob", 600), ("cleo", 900), ("dan", 1200))
-    }
-    rows = [
-        (sounds[speaker], label, speaker) for label in (0, 1) for speaker in ("dan", "ann", "cleo", "bob")
-    ]
+def test_the_test_split_is_the_official_one_or_has_speakers_of_its_own(tmp_path):
+    hertz = {"ann": 300, "bob": 600, "cleo": 900, "dan": 1200}
+    sounds = {name: packed(tone(own, 0.2)) for name, own in hertz.items()}
+    rows = [(sounds[name], label, name) for label in (0, 1) for name in ("dan", "ann", "cleo", "bob")]
     write(tmp_path / "fsdd" / "data", rows[:5], rows[5:])
     official, by_speaker = DATASETS["fsdd"](tmp_path), DATASETS["fsdd_by_speaker"](tmp_path)
     assert official.shown[-official.test :] == ("spoken by ann", "spoken by cleo", "spoken by bob")
@@ -108,28 +101,25 @@ def test_the_test_split_is_the_official_one_or_speakers_nobody_heard(tmp_path):
         for row, shown in enumerate(source.shown):
             expected = seen(samples_of(Path("x"), 0, sounds[shown.removeprefix("spoken by ")]))
             assert np.array_equal(source.inputs[row, 0], expected.numpy())
-    assert sorted(zip(official.labels, official.shown, strict=True)) == sorted(
-        zip(by_speaker.labels, by_speaker.shown, strict=True)
-    )
+    pairs = [sorted(zip(one.labels, one.shown, strict=True)) for one in (official, by_speaker)]
+    assert pairs[0] == pairs[1]
 
 
-def test_fsdd_tells_what_is_wrong(tmp_path):
-    good = (packed(tone(300, 0.1)), 3, "ann")
-
-    def told(rows, message):
+def test_fsdd_that_is_missing_or_malformed_is_refused(tmp_path):
+    sound = packed(tone(300, 0.1))
+    good, fast = (sound, 3, "ann"), packed(tone(300, 0.1), rate=16000)
+    hertz = "row 0 of .* has 1 channels of 16 bits at 16000 Hz .*; wanted 1 of 16 bits at 8000 Hz"
+    for rows, message in (
+        ([], r"cannot read .*train-00000-of-00001.parquet: no such file. Get .*github.com/Jakobovski"),
+        ([good, (b"no sound", 1, "ann")], "is corrupt: row 1 is no WAV file"),
+        ([(fast, 1, "ann")], hertz),
+        ([(packed(torch.zeros(0)), 1, "ann")], "and 0 bytes of sound; wanted .* not empty"),
+        ([(sound, 10, "ann")], "has labels from 10 to 10; wanted 0 to 9"),
+    ):
         if rows:
             write(tmp_path / "fsdd", rows, [good])
         with pytest.raises(WrongInput, match=message):
             load("fsdd", str(tmp_path))
-
-    told([], r"cannot read .*train-00000-of-00001.parquet: no such file. Get .*github.com/Jakobovski")
-    told([good, (b"no sound", 1, "ann")], "is corrupt: row 1 is no WAV file")
-    told(
-        [(packed(tone(300, 0.1), rate=16000), 1, "ann")],
-        "row 0 of .* has 1 channels of 16 bits at 16000 Hz .*; wanted 1 of 16 bits at 8000 Hz",
-    )
-    told([(packed(torch.zeros(0)), 1, "ann")], "and 0 bytes of sound; wanted .* not empty")
-    told([(good[0], 10, "ann")], "has labels from 10 to 10; wanted 0 to 9")
 
 
 @pytest.mark.skipif(not (SHARED / "fsdd").exists(), reason="FSDD is not there: set LSCAL_DATA")

@@ -15,49 +15,31 @@ from sweeps.models.registry import Architecture, Reads
 from sweeps.settings import resolve
 from sweeps.task_patterns import matching
 
-IMAGE_SETS = [
-    "cifar10",
-    "cifar10n_aggregate",
-    "cifar10n_random1",
-    "cifar10n_worst",
-    "digits",
-    "fashion_mnist",
-    "fsdd",
-    "fsdd_by_speaker",
-]
-
-
+IMAGE_SETS = (
+    "cifar10 cifar10n_aggregate cifar10n_random1 cifar10n_worst digits fashion_mnist fsdd fsdd_by_speaker"
+).split()
 OURS = Catalogue({}, {}, None)
 
 
 @pytest.mark.parametrize(
     ("pattern", "wanted"),
     [
-        (
-            "digits/*",
-            [
-                "digits/cnn",
-                "digits/mlp",
-                "digits/resnet18",
-                "digits/resnet20",
-                "digits/resnet8",
-                "digits/vit",
-            ],
-        ),
+        ("digits/*", [f"digits/{name}" for name in "cnn mlp resnet18 resnet20 resnet8 vit".split()]),
         ("trec/*", ["trec/text_cnn", "trec/text_transformer"]),
         ("multi30k/*", ["multi30k/translator"]),
         ("*/t*", ["multi30k/translator", "trec/text_cnn", "trec/text_transformer"]),
         ("*/mlp", [f"{name}/mlp" for name in IMAGE_SETS]),
     ],
 )
-def test_a_pattern_means_what_is_possible(pattern, wanted):
+def test_a_pattern_matches_the_tasks_that_are_possible(pattern, wanted):
     assert sorted(matching(pattern, OURS)) == wanted
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name, own in ARCHITECTURES.items() if "images" in own.reads.kinds)
-)
-def test_what_a_network_says_of_images_is_so(name):
+OF_IMAGES = sorted(name for name, own in ARCHITECTURES.items() if "images" in own.reads.kinds)
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_a_network_accepts_images_from_the_size_that_it_declares(name):
     side = ARCHITECTURES[name].reads.side
     assert isinstance(ARCHITECTURES[name].build((1, side, side + 1), 3), object)
     if side > 1:
@@ -65,7 +47,7 @@ def test_what_a_network_says_of_images_is_so(name):
             ARCHITECTURES[name].build((1, side - 1, side + 1), 3)
 
 
-def test_every_network_and_data_set_of_ours_says_what_it_reads_and_yields():
+def test_every_network_and_data_set_of_ours_declares_its_kinds():
     assert {name for name, own in ARCHITECTURES.items() if own.declared is None} == set()
     assert {name for name in DATASETS if OURS.yields(name) is None} == set()
     for own in ARCHITECTURES.values():
@@ -73,92 +55,73 @@ def test_every_network_and_data_set_of_ours_says_what_it_reads_and_yields():
     assert OURS.seen("digits") == OURS.yields("digits")
 
 
-def test_images_which_are_too_small_are_not_read(monkeypatch):
-    monkeypatch.setitem(
-        ARCHITECTURES,
-        "large",
-        Architecture("large", lambda shape, classes: None, {}, declared=Reads(("images",), side=16)),
-    )
+def test_images_that_are_too_small_are_not_read(monkeypatch):
+    large = Architecture("large", lambda shape, classes: None, {}, declared=Reads(("images",), side=16))
+    monkeypatch.setitem(ARCHITECTURES, "large", large)
     assert "digits/large" not in matching("digits/*", OURS)
     assert matching("fashion_mnist/large", OURS) == ["fashion_mnist/large"]
-    with pytest.raises(
-        WrongInput,
-        match=(
-            "large reads images of at least 16 pixels a side, and digits yields images of 8 or more pixels a"
-            " side"
-        ),
-    ):
+    why = (
+        "large reads images of at least 16 pixels a side, and digits yields images of 8 or more pixels a side"
+    )
+    with pytest.raises(WrongInput, match=why):
         matching("digits/large", OURS)
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("task", "why"),
     [
         (
-            ["digits/translator"],
-            (
-                "digits/translator is not possible: translator reads sequences, and digits yields images of 8"
-                " or more pixels"
-            ),
+            "digits/translator",
+            "digits/translator is not possible: translator reads sequences, and digits yields images of 8",
         ),
-        (["digits/t*"], "no task 'digits/t*' is possible: "),
+        ("digits/t*", "no task 'digits/t*' is possible: "),
         (
-            ["multi30k/mlp"],
+            "multi30k/mlp",
             (
                 "mlp reads images or features, and multi30k yields sequences. With multi30k go translator;"
                 " with mlp go cifar10"
             ),
         ),
-        (["nosuch/*"], "no dataset named 'nosuch'"),
-        (["digits/nosuch"], "no architecture named 'nosuch'"),
+        ("nosuch/*", "no dataset named 'nosuch'"),
+        ("digits/nosuch", "no architecture named 'nosuch'"),
     ],
 )
-def test_what_is_not_possible_is_refused_at_once_in_one_sentence(words, why, capsys):
-    assert main([*words, "--dry-run"]) == 2
+def test_an_impossible_task_is_refused_at_once_in_one_sentence(task, why, capsys):
+    assert main([task, "--dry-run"]) == 2
     assert why in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_is_brought_is_looked_at_for_a_pattern_and_taken_at_its_word_by_name(tmp_path, monkeypatch):
+def test_user_supplied_data_are_read_to_match_a_pattern_but_not_to_match_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [f"{'good' if row % 2 else 'bad'} words number {row},{row % 2}" for row in range(200)]
     (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    np.savez(
-        tmp_path / "points.npz",
-        x=np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32),
-        y=np.arange(200) % 2,
-    )
+    inputs = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    np.savez(tmp_path / "points.npz", x=inputs, y=np.arange(200) % 2)
     (tmp_path / "kinds_nets.py").write_text(
         "from torch import nn\ndef of_numbers(shape, classes): return nn.Linear(shape[0], classes)\n"
         "def of_tokens(shape, classes, vocabulary): return nn.Embedding(vocabulary, classes)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    brought = {
+    supplied = {
         "datasets": {"reviews": "reviews.csv", "points": "points.npz"},
         "architectures": {"of_numbers": "kinds_nets:of_numbers", "of_tokens": "kinds_nets:of_tokens"},
     }
-    assert [one.name for one in resolve({**brought, "tasks": ["reviews/*"]}).tasks] == [
-        "reviews/text_cnn",
-        "reviews/text_transformer",
-        "reviews/of_tokens",
-    ]
-    assert [one.name for one in resolve({**brought, "tasks": ["points/*"]}).tasks] == [
-        "points/mlp",
-        "points/of_numbers",
-    ]
-    assert [one.name for one in resolve({**brought, "tasks": ["digits/of_*"]}).tasks] == ["digits/of_numbers"]
-    assert [one.name for one in resolve({**brought, "tasks": ["points/cnn"]}).tasks] == [
-        "points/cnn"
-    ]  # the network itself will say
-    catalogue = Catalogue(brought["datasets"], {}, None)
+    for pattern, tasks in {
+        "reviews/*": ["reviews/text_cnn", "reviews/text_transformer", "reviews/of_tokens"],
+        "points/*": ["points/mlp", "points/of_numbers"],
+        "digits/of_*": ["digits/of_numbers"],
+        "points/cnn": ["points/cnn"],  # an error comes from the network itself
+    }.items():
+        assert [one.name for one in resolve({**supplied, "tasks": [pattern]}).tasks] == tasks
+    catalogue = Catalogue(supplied["datasets"], {}, None)
     assert (catalogue.suited("reviews"), catalogue.suited("points")) == ("text_cnn", "mlp")
 
 
-def test_what_the_user_says_of_a_data_set_is_known_before_it_is_read():
+def test_a_declared_image_size_is_used_before_the_data_are_read():
     pets = Catalogue({"pets": {"source": "no/such/folder", "image_size": 16}}, {}, None)
     assert pets.yields("pets") == Yields("images", side=16)
-    with pytest.raises(
-        WrongInput, match="text_cnn reads tokens, and pets yields images of 16 or more pixels a side"
-    ):
+    why = "text_cnn reads tokens, and pets yields images of 16 or more pixels a side"
+    with pytest.raises(WrongInput, match=why):
         matching("pets/text_cnn", pets)
 
 

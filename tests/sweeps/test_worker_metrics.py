@@ -35,14 +35,13 @@ def scraped(address):
     return values, {family.name: family.type for family in families}
 
 
-def test_what_a_worker_does_is_counted(metrics):
+def test_the_work_of_a_worker_is_counted(metrics):
     metrics.described({"host": 'a"b\n', "pid": "1"})
     metrics.advance(8)
     metrics.advance(4)
     metrics.trained(8, 2.5)
-    metrics.ended("finished")
-    metrics.ended("finished")
-    metrics.ended("returned")
+    for state in ("finished", "finished", "returned"):
+        metrics.ended(state)
     metrics.trials("digits/mlp", {"running": 2, "queued": 5})
     metrics.trials("digits/mlp", {"running": 1})
     metrics.outbox(3, 4096)
@@ -60,11 +59,8 @@ def test_what_a_worker_does_is_counted(metrics):
         ("lscal_worker_info", (("host", 'a"b\n'), ("pid", "1"))): 1,
     }
     assert {key: values.get(key) for key in expected} == expected
-    assert (types["lscal_members"], types["lscal_trials"], types["lscal_gpu_memory_bytes"]) == (
-        "counter",
-        "gauge",
-        "gauge",
-    )
+    kinds = {"lscal_members": "counter", "lscal_trials": "gauge", "lscal_gpu_memory_bytes": "gauge"}
+    assert kinds.items() <= types.items()
     assert values[("process_resident_memory_bytes", ())] > 0
 
 
@@ -85,7 +81,7 @@ def test_two_registries_share_nothing():
     assert values["lscal_member_epochs_total", ()] == 0
 
 
-def test_it_listens_on_loopback_alone_until_it_is_closed(metrics):
+def test_metrics_are_served_on_loopback_alone_until_they_are_closed(metrics):
     address = metrics.serve()
     port = int(address.rpartition(":")[2].partition("/")[0])
     assert address == f"http://127.0.0.1:{port}/metrics"
@@ -121,9 +117,10 @@ def test_the_memory_of_a_gpu_in_use_is_served(metrics):
         pytest.skip("there is no GPU")
     kept = torch.zeros(1_000_000, device="cuda")
     values, _ = scraped(metrics.serve())
-    name = (("device", f"cuda:{kept.device.index}"),)
-    assert values["lscal_gpu_memory_bytes", (*name, ("kind", "allocated"))] >= 4_000_000
-    assert (
-        values["lscal_gpu_memory_bytes", (*name, ("kind", "total"))]
-        >= values["lscal_gpu_memory_bytes", (*name, ("kind", "used_by_all"))]
+    device = ("device", f"cuda:{kept.device.index}")
+    allocated, total, used = (
+        values["lscal_gpu_memory_bytes", (device, ("kind", kind))]
+        for kind in ("allocated", "total", "used_by_all")
     )
+    assert allocated >= 4_000_000
+    assert total >= used

@@ -1,6 +1,4 @@
-"""What a sweep leaves in MLflow: runs, notes, tables, the model; in real databases, also after a crash
-between two steps.
-"""
+"""Records of a sweep in MLflow: runs, notes, tables, the model; also after a crash between two steps."""
 
 import json
 import os
@@ -14,6 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from entries import FACTS, FOUND, UNPLACED, about
 from mlflow.entities import LoggedModelStatus
 from PIL import Image
 from torch import nn
@@ -25,27 +24,13 @@ from sweeps.recording.requests import CatchUp, OpenSweep
 from sweeps.recording.uploader import Uploader
 from sweeps.training import export
 from tracking.mlflow import registry, versions
-from tracking.mlflow.client import identity
 from tracking.mlflow.note import numbers
 from tracking.mlflow.runs import SweepRuns, metric, metrics_of, trial_name
 from tracking.outbox.outbox import Record
-from tracking.records.about import About
 from tracking.records.evidence import Evidence
-from tracking.records.inputs import Inputs
-from tracking.records.outcome import Facts
 from tracking.report import summary
 
-FOUND = made.evidence()
-FACTS = Facts(
-    params={"dataset": "digits", "architecture": "mlp"},
-    tags={"version.torch": "2.13.0"},
-    dataset="digits",
-    digest="0123456789abcdef",
-    where="bundled with scikit-learn",
-    plan=FOUND.plan,
-)
-INPUTS = Inputs(FOUND.examples, FOUND.classes, "uint8", (1, 8, 8))
-ABOUT = About(FOUND.task, FOUND.study, "sqlite:///mlflow.db", FACTS, INPUTS)
+ABOUT = about("sqlite:///mlflow.db")
 NAME = versions.model_of(FOUND.task)
 
 
@@ -78,52 +63,34 @@ def network():
     dataset = load("digits")
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        model = export.Calibrated(
-            nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.tensor(4.9), torch.tensor(6.1), DIVIDED
-        )
-    return (
-        model,
-        export.exported(
-            model, dataset, {"task": "digits/mlp", "epsilon": "0.1", "temperature": "0.6", "seed": "5000"}
-        ),
-        dataset,
-    )
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model = export.Calibrated(layers, torch.tensor(4.9), torch.tensor(6.1), DIVIDED)
+    notes = {"task": "digits/mlp", "epsilon": "0.1", "temperature": "0.6", "seed": "5000"}
+    return model, export.exported(model, dataset, notes), dataset
 
 
-def test_a_list_of_runs_reads_well(client, uri):
+def test_each_run_has_a_name_a_role_a_status_and_a_note(client, uri):
     sweep, found = begun(client)
+    tested = found.comparisons[1].outcome
     pilot = replace(found.outcomes[2], stage="pilot", uid="pilot", seeds=(4000, 4001))
-    parts = [
-        replace(found.comparisons[1].outcome, uid=f"part{first}", seeds=(first, first + 1))
-        for first in (5000, 5002)
-    ]
+    parts = [replace(tested, uid=f"part{one}", seeds=(one, one + 1)) for one in (5000, 5002)]
     for outcome in (found.outcomes[0], found.outcomes[3], found.dropped[0], pilot, *parts):
         sweep.trial(outcome, {}, {})
-    runs = client.search_runs([sweep.experiment])
-    assert {run.info.run_name for run in runs} == {
-        "sweep 1a2b3c4d",
-        "ε = 0 · control",
-        "ε = 0.15 · 8 seeds",
-        "ε = 0.35 · dropped",
-        "pilot ε = 0.1 · 2 seeds",
-        "ε = 0.1 · test, seeds 5000–5001",
-        "ε = 0.1 · test, seeds 5002–5003",
+    runs = {run.info.run_name: run for run in client.search_runs([sweep.experiment])}
+    assert {name: (run.data.tags["role"], run.info.status) for name, run in runs.items()} == {
+        "sweep 1a2b3c4d": ("sweep", "RUNNING"),
+        "ε = 0 · control": ("trial", "FINISHED"),
+        "ε = 0.15 · 8 seeds": ("trial", "FINISHED"),
+        "ε = 0.35 · dropped": ("trial", "KILLED"),
+        "pilot ε = 0.1 · 2 seeds": ("trial", "FINISHED"),
+        "ε = 0.1 · test, seeds 5000–5001": ("trial", "FINISHED"),
+        "ε = 0.1 · test, seeds 5002–5003": ("trial", "FINISHED"),
     }
-    roles = {run.info.run_name: run.data.tags["role"] for run in runs}
-    assert roles.pop("sweep 1a2b3c4d") == "sweep"
-    assert set(roles.values()) == {"trial"}
-    by_name = {run.info.run_name: run for run in runs}
-    dropped = by_name["ε = 0.35 · dropped"]
-    assert dropped.info.status == "KILLED"
-    assert dropped.data.tags["mlflow.note.content"].splitlines()[-1] == f"Dropped: {found.dropped[0].dropped}"
-    tested = by_name["ε = 0.1 · test, seeds 5002–5003"]
-    assert tested.data.params["seeds"] == "2: 5002–5003"
-    assert "scored on *test*" in tested.data.tags["mlflow.note.content"]
-    assert [
-        trial.info.status
-        for name, trial in by_name.items()
-        if name != "sweep 1a2b3c4d" and trial is not dropped
-    ] == ["FINISHED"] * 5
+    note = runs["ε = 0.35 · dropped"].data.tags["mlflow.note.content"]
+    assert note.splitlines()[-1] == f"Dropped: {found.dropped[0].dropped}"
+    last = runs["ε = 0.1 · test, seeds 5002–5003"].data
+    assert last.params["seeds"] == "2: 5002–5003"
+    assert "scored on *test*" in last.tags["mlflow.note.content"]
 
 
 def test_numbers_are_short():
@@ -160,13 +127,13 @@ def test_each_split_is_a_data_set_of_its_own(client, uri):
         "confirm": {**held, "digits test": "test"},
         "sweep": {**held, "digits test": "test"},
     }
-    for entry in runs["confirm"].inputs.dataset_inputs:
-        profile = json.loads(entry.dataset.profile)
-        assert profile["features_shape"] == [FOUND.examples[entry.dataset.name.split()[1]], 1, 8, 8]
+    for dataset in (entry.dataset for entry in runs["confirm"].inputs.dataset_inputs):
+        profile = json.loads(dataset.profile)
+        assert profile["features_shape"] == [FOUND.examples[dataset.name.split()[1]], 1, 8, 8]
         assert profile["classes"] == list(FOUND.classes)
-        assert entry.dataset.digest == FACTS.digest
-        assert mlflow.data.get_source(entry.dataset).to_dict() == {"uri": FACTS.where}
-        features = json.loads(json.loads(entry.dataset.schema)["mlflow_tensorspec"]["features"])
+        assert dataset.digest == FACTS.digest
+        assert mlflow.data.get_source(dataset).to_dict() == {"uri": FACTS.where}
+        features = json.loads(json.loads(dataset.schema)["mlflow_tensorspec"]["features"])
         assert mlflow.types.Schema.from_json(json.dumps(features)).inputs[0].shape == (-1, 1, 8, 8)
 
 
@@ -177,54 +144,39 @@ def send_all(uploader):
         assert not uploader.follower.away
 
 
-def test_what_is_published(client, uri, network):
-    uploader, about = Uploader(uri, "outbox"), replace(ABOUT, server=identity(uri))
-    opened = uploader.answer(OpenSweep(about))
-    unplaced = replace(
-        FOUND,
-        run_id="",
-        recommendations={key: replace(one, run_id="") for key, one in FOUND.recommendations.items()},
-    )
+def test_publishing_leaves_metrics_pages_pictures_a_version_and_a_note(client, uri, network):
+    uploader, sweep = Uploader(uri, "outbox"), about(uri)
+    opened = uploader.answer(OpenSweep(sweep))
     for _ in range(2):
-        uploader.answer(CatchUp(about, [FOUND.comparisons[0].outcome]))
+        uploader.answer(CatchUp(sweep, [FOUND.comparisons[0].outcome]))
         send_all(uploader)
-    files = {**pictures_of(unplaced), "model.pt2": network[1].program}
-    uploader.follower.outbox.put(
-        Record.of_findings(about, unplaced, tables(unplaced), network[1]), files, print
-    )
+    files = {**pictures_of(UNPLACED), "model.pt2": network[1].program}
+    record = Record.of_findings(sweep, UNPLACED, tables(UNPLACED), network[1])
+    uploader.follower.outbox.put(record, files, print)
     send_all(uploader)
     _, found = begun(client)
     assert found.run_id == opened.id
     parent = client.get_run(found.run_id)
     assert parent.info.run_name == "ε = 0.1 adopted · sweep 1a2b3c4d"
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["recommended_epsilon"] == 0.1
-    assert parent.data.metrics["test/accuracy"] == pytest.approx(
-        found.comparisons[1].estimates["accuracy"].value, rel=5e-5
-    )
-    assert parent.data.metrics["test/accuracy_delta"] == pytest.approx(
-        found.comparisons[1].differences["accuracy"].value, rel=5e-5
-    )
+    metrics, adopted = parent.data.metrics, found.comparisons[1]
+    assert metrics["recommended_epsilon"] == 0.1
+    assert metrics["test/accuracy"] == pytest.approx(adopted.estimates["accuracy"].value, rel=5e-5)
+    assert metrics["test/accuracy_delta"] == pytest.approx(adopted.differences["accuracy"].value, rel=5e-5)
     assert Evidence.from_json(artifact(client, found.run_id, "evidence.json").decode()) == found
     assert artifact(client, found.run_id, "page.html").lower().startswith(b"<!doctype html>")
     assert artifact(client, found.run_id, "plan.yaml").decode() == found.plan
     (child,) = client.search_runs([parent.info.experiment_id], "tags.role = 'trial'")
-    for run, name in (
-        (parent, "overview.png"),
-        (parent, "reliability.png"),
-        (child, "reliability/test_after_temperature.png"),
-    ):
+    after = (child, "reliability/test_after_temperature.png")
+    for run, name in ((parent, "overview.png"), (parent, "reliability.png"), after):
         assert artifact(client, run.info.run_id, name).startswith(b"\x89PNG")
     version = versions.version(uri, found.task)
     assert (version.number, version.run_id, version.recommendation().epsilon) == (1, found.run_id, 0.1)
 
     note = parent.data.tags["mlflow.note.content"]
     experiment = client.get_experiment_by_name(found.task)
-    assert (
-        experiment.tags["mlflow.note.content"]
-        == note
-        == artifact(client, found.run_id, "summary.md").decode()
-    )
+    assert experiment.tags["mlflow.note.content"] == note
+    assert artifact(client, found.run_id, "summary.md").decode() == note
     assert note.startswith("**Train with label_smoothing=0.1 and divide logits by T = ")
     for place in (
         opened.link,
@@ -248,13 +200,8 @@ def test_publishing_again_changes_nothing(client, uri, network):
     assert again.logged() == {found.outcomes[0].uid}
     assert again.publish(found, tables(found), network[1], {}) == first
     after = client.get_run(found.run_id)
-    assert after.info.status == "FINISHED"
-    assert after.info.run_name == before.info.run_name
-    assert (after.data.metrics, after.data.params, after.data.tags) == (
-        before.data.metrics,
-        before.data.params,
-        before.data.tags,
-    )
+    assert (after.info.status, after.info.run_name) == ("FINISHED", before.info.run_name)
+    assert after.data.to_dictionary() == before.data.to_dictionary()
     assert len(client.search_runs([sweep.experiment])) == 2
     assert len(client.search_logged_models([sweep.experiment])) == 1
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
@@ -287,14 +234,11 @@ def test_a_crash_between_two_steps_is_repaired_by_the_same_call(client, uri, net
     (model,) = client.search_logged_models([sweep.experiment])
     assert model.status == LoggedModelStatus.READY
     assert client.get_run(found.run_id).info.status == "FINISHED"
-    assert (
-        client.get_experiment_by_name(found.task)
-        .tags["mlflow.note.content"]
-        .startswith("**Train with label_smoothing=0.1 ")
-    )
+    note = client.get_experiment_by_name(found.task).tags["mlflow.note.content"]
+    assert note.startswith("**Train with label_smoothing=0.1 ")
 
 
-def test_without_a_model_and_with_nothing_adopted(client, uri):
+def test_a_sweep_without_a_model_that_adopts_nothing_is_published(client, uri):
     sweep, found = begun(client, made.evidence(adopted=False, optional=False, instances=False))
     sweep.publish(found, tables(found), None, {})
     parent = client.get_run(found.run_id)
@@ -318,9 +262,8 @@ def test_the_instances_are_a_table_with_pictures(client, uri):
     sweep, found = begun(client)
     sweep.publish(found, tables(found), None, {})
     table = json.loads(artifact(client, found.run_id, "instances.json"))
-    assert json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"]) == [
-        {"path": "instances.json", "type": "table"}
-    ]
+    logged = json.loads(client.get_run(found.run_id).data.tags["mlflow.loggedArtifacts"])
+    assert logged == [{"path": "instances.json", "type": "table"}]
     assert not any("." in column for column in table["columns"])  # the UI would show an empty cell
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     drops = [row["drop at ε = 0․1"] for row in rows]
@@ -330,19 +273,20 @@ def test_the_instances_are_a_table_with_pictures(client, uri):
     for row in rows:
         one = by_index[row["index"]]
         assert row["class"] == found.classes[one.label]
-        assert row["confidence at ε = 0"] - row["drop at ε = 0․1"] == pytest.approx(
-            one.confidence[1], abs=1.1e-3
-        )
+        left = row["confidence at ε = 0"] - row["drop at ε = 0․1"]
+        assert left == pytest.approx(one.confidence[1], abs=1.1e-3)
         assert row["predicted at ε = 0․25"] == found.classes[one.predicted[2]]
         path = client.download_artifacts(found.run_id, row["picture"]["filepath"])
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
 
 
-THREE_LINES = """
-import mlflow
+LOADING = """
+import mlflow, numpy, torch
+inputs = numpy.load("inputs.npy")
 model = mlflow.pytorch.load_model("models:/digits--mlp@recommended")
-probabilities = model(inputs)
+served = mlflow.pyfunc.load_model("models:/digits--mlp@recommended")
+numpy.save("found.npy", numpy.stack([model(torch.from_numpy(inputs)).numpy(), served.predict(inputs)]))
 """
 
 
@@ -351,22 +295,16 @@ def test_the_registered_model_loads_without_pickle_in_another_process(client, ur
     sweep.publish(found, tables(found), network[1], {})
     inputs = network[2].splits["test"].inputs[:5].numpy()
     np.save(tmp_path / "inputs.npy", inputs)
-    around = ["import numpy, torch", "inputs = torch.from_numpy(numpy.load('inputs.npy'))", THREE_LINES]
-    served = "mlflow.pyfunc.load_model('models:/digits--mlp@recommended').predict(inputs.numpy())"
-    code = "\n".join([*around, f"numpy.save('found.npy', numpy.stack([probabilities.numpy(), {served}]))"])
     settings = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    around = {"env": settings, "cwd": tmp_path, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, **around)
     assert done.returncode == 0, done.stderr
     expected = network[0](torch.from_numpy(inputs)).numpy()
     for execution in np.load(tmp_path / "found.npy"):
         np.testing.assert_allclose(execution, expected, atol=1e-6)
 
 
-def test_processes_which_create_the_tables_at_the_same_moment_all_get_them(tmp_path):
-    """Without `log.alone` one of them fails, or leaves tables that no later one can use."""
-    code = """
+CONNECTING = """
 import sys
 from tracking.mlflow.runs import connect
 print("ready", flush=True)
@@ -374,18 +312,17 @@ sys.stdin.readline()
 connect(sys.argv[1])
 print("done")
 """
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    start = [sys.executable, "-c", code, store]
-    processes = [
-        subprocess.Popen(
-            start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(3)
-    ]
+
+
+def test_processes_that_create_the_tables_at_the_same_moment_all_get_them(tmp_path):
+    """Without a lock one of them fails, or leaves tables that no later one can use."""
+    start = [sys.executable, "-c", CONNECTING, f"sqlite:///{tmp_path}/mlflow.db"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen(start, text=True, **pipes) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    told = [process.communicate() for process in processes]
-    assert [out for out, _ in told] == ["done\n"] * 3, told
+    outputs = [process.communicate() for process in processes]
+    assert [out for out, _ in outputs] == ["done\n"] * 3, outputs

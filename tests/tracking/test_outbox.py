@@ -13,16 +13,22 @@ import pytest
 from entries import FOUND, LOGITS, about, filled, findings, trial
 
 from tracking.mlflow.model import ExportedModel
-from tracking.outbox.outbox import NAME, Damaged, Entry, Outbox, Record
+from tracking.outbox.outbox import NAME, Damaged, Outbox, OutboxEntry, Record
 
 URI = "http://127.0.0.1:5000"
 HERE = Path(__file__).parents[1]
 
 
-def said():
-    """What is said, as a list, and what says it."""
-    words = []
-    return words, words.append
+def command(code, *arguments):
+    """The command line of a Python process that has the builders of entries."""
+    head = "import os, sys, time\nfrom pathlib import Path\nfrom entries import *\n"
+    return [sys.executable, "-c", head + code, *map(str, arguments)]
+
+
+def python(code, *arguments):
+    return subprocess.run(
+        command(code, *arguments), cwd=HERE, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize("make", [lambda: trial(1, URI), lambda: findings(URI)])
@@ -34,7 +40,7 @@ def test_a_record_comes_back_as_it_was(tmp_path, make):
     assert entry.read() == (record, files)
 
 
-def test_a_model_travels_without_its_program_which_is_a_file(tmp_path):
+def test_the_program_of_a_model_is_a_file_of_its_own(tmp_path):
     model = ExportedModel("uint8", (1, 8, 8), FOUND.classes, "2.13.0", {"epsilon": "0.1"}, b"program")
     record = Record.of_findings(about(URI), FOUND, [], model)
     outbox = Outbox(tmp_path)
@@ -47,17 +53,9 @@ def test_a_model_travels_without_its_program_which_is_a_file(tmp_path):
 
 
 def test_entries_are_in_the_order_of_time_also_of_several_processes(tmp_path):
-    code = (
-        "import sys; from entries import *; Outbox(Path(sys.argv[1])).put(trial(int(sys.argv[2]),"
-        " 'http://h'), {}, print)"
-    )
+    code = "Outbox(Path(sys.argv[1])).put(trial(int(sys.argv[2]), 'http://h'), {}, print)"
     for number in (3, 1, 2):
-        done = subprocess.run(
-            [sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path), str(number)],
-            cwd=HERE,
-            check=True,
-        )
-        assert done.returncode == 0
+        assert python(code, tmp_path, number).returncode == 0
     filled(tmp_path, URI, trials=2)
     numbers = [entry.read()[0].outcome.number for entry in Outbox(tmp_path).entries()]
     assert numbers == [3, 1, 2, 0, 1]
@@ -97,7 +95,7 @@ def test_a_sqlite_store_is_the_same_from_any_directory(tmp_path, monkeypatch):
     assert outbox.entries("sqlite:///mlflow.db") == []
 
 
-def test_files_are_found_by_uid_whoever_put_them(tmp_path):
+def test_files_are_found_by_uid(tmp_path):
     filled(tmp_path, URI)
     outbox = Outbox(tmp_path)
     assert outbox.file(trial(2, URI).uid, LOGITS) == b"\x02" * 1000
@@ -105,31 +103,22 @@ def test_files_are_found_by_uid_whoever_put_them(tmp_path):
     assert outbox.file("another", LOGITS) is None
 
 
-def test_what_is_left_and_how_it_is_sent(tmp_path):
+def test_unsent_entries_are_counted_with_the_command_that_sends_them(tmp_path):
     outbox = filled(tmp_path, URI, trials=2)
     filled(tmp_path, URI, trials=1, study="digits/mlp@other")
-    assert [
-        outbox.count(),
-        outbox.left(URI).entries,
-        outbox.left(URI, FOUND.study).entries,
-        outbox.left("http://h").entries,
-    ] == [
-        3,
-        3,
-        2,
-        0,
-    ]
+    assert (outbox.count(), outbox.left(URI).entries) == (3, 3)
+    assert (outbox.left(URI, FOUND.study).entries, outbox.left("http://h").entries) == (2, 0)
     assert outbox.bytes() == outbox.left(URI).bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert f"python -m tracking.replay --tracking-uri {URI} --outbox {tmp_path}" in outbox.left(URI).sentence
     assert outbox.left("http://h").sentence == ""
 
 
-def test_the_bound_is_told_at_nine_tenths_once_and_artifacts_are_left_out_beyond_it(tmp_path):
-    words, say = said()
+def test_a_warning_comes_once_at_nine_tenths_of_the_bound_and_artifacts_are_left_out_beyond_it(tmp_path):
+    words = []
     one = len(trial(0, URI).to_json())
     outbox = Outbox(tmp_path, limit=10 * 100_000 + 12 * one + 20_000)
     for number in range(12):
-        assert outbox.put(trial(number, URI), {LOGITS: bytes(100_000)}, say)
+        assert outbox.put(trial(number, URI), {LOGITS: bytes(100_000)}, words.append)
     assert sum("may hold" in line and "left out" in line for line in words) == 1
     assert sum("without its artifacts" in line for line in words) >= 1
     assert outbox.bytes() <= outbox.limit
@@ -138,7 +127,7 @@ def test_the_bound_is_told_at_nine_tenths_once_and_artifacts_are_left_out_beyond
     assert contents[-1] == {}
     tiny = Outbox(tmp_path, limit=outbox.bytes() + 10)
     words.clear()
-    assert not tiny.put(trial(99, URI), {}, say)
+    assert not tiny.put(trial(99, URI), {}, words.append)
     assert "run the same command again to log them" in words[-1]
 
 
@@ -161,15 +150,10 @@ def test_one_entry_is_claimed_by_one_process_and_by_nobody_when_that_dies(tmp_pa
     outbox = filled(tmp_path, URI, trials=2)
     first, second = outbox.entries()
     code = (
-        "import sys, time; from entries import *; box = Outbox(Path(sys.argv[1])); entry = box.entries()[0]\n"
-        "with box.claim(entry) as ours: print(ours, flush=True); time.sleep(60)"
+        "box = Outbox(Path(sys.argv[1]))\n"
+        "with box.claim(box.entries()[0]) as ours: print(ours, flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", "from pathlib import Path; " + code, str(tmp_path)],
-        cwd=HERE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    holder = subprocess.Popen(command(code, tmp_path), cwd=HERE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "True\n"
     with outbox.claim(first) as ours, outbox.claim(second) as other:
         assert (ours, other) == (False, True)
@@ -182,21 +166,17 @@ def test_one_entry_is_claimed_by_one_process_and_by_nobody_when_that_dies(tmp_pa
             assert not again
 
 
-def test_an_entry_which_is_deleted_while_it_is_claimed_is_nobodys(tmp_path, monkeypatch):
+def test_an_entry_that_is_deleted_while_it_is_claimed_belongs_to_no_process(tmp_path, monkeypatch):
     outbox = filled(tmp_path, URI, trials=1)
     (entry,) = outbox.entries()
-    before = os.open
-    monkeypatch.setattr(
-        os, "open", lambda *arguments: (before(*arguments), entry.path.unlink())[0]
-    )  # by another, between open and lock
+    before = os.open  # by another process, between open and lock
+    monkeypatch.setattr(os, "open", lambda *arguments: (before(*arguments), entry.path.unlink())[0])
     with outbox.claim(entry) as ours:
         assert not ours
 
 
 LIMITED = """
-import resource, sys
-from pathlib import Path
-from entries import *
+import resource
 outbox = Outbox(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 print(outbox.put(trial(7, "http://h"), {LOGITS: bytes(10**6)}, print))
@@ -204,22 +184,14 @@ print(outbox.put(trial(7, "http://h"), {LOGITS: bytes(10**6)}, print))
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(500_000, True), (1000, False)])
-def test_a_disk_that_takes_no_more_is_told_and_stops_nothing(tmp_path, limit, kept):
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+def test_a_disk_that_takes_no_more_is_reported_and_stops_nothing(tmp_path, limit, kept):
+    done = python(LIMITED, tmp_path, limit)
     *words, result = done.stdout.splitlines()
     assert result == str(kept)
     assert "File too large" in words[0]
     assert "numbers are kept in the study" in words[-1]
-    assert [(entry.read()[0].uid, entry.read()[1]) for entry in Outbox(tmp_path).entries()] == (
-        [(trial(7, URI).uid, {})] if kept else []
-    )
+    entries = [entry.read() for entry in Outbox(tmp_path).entries()]
+    assert [(record.uid, files) for record, files in entries] == [(trial(7, URI).uid, {})] * kept
     assert not list(tmp_path.glob(".*"))
 
 
@@ -228,27 +200,22 @@ def small_disk(tmp_path):
     """A file system of 1 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True
-        ).returncode
-    ):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("only root may mount")
     yield place
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk_is_told_and_the_numbers_are_kept_as_long_as_they_fit(small_disk):
-    words, say = said()
+def test_a_full_disk_is_reported_and_the_numbers_are_kept_as_long_as_they_fit(small_disk):
+    words = []
     outbox = Outbox(small_disk / "outbox")
-    kept = [outbox.put(trial(number, URI), {LOGITS: bytes(300_000)}, say) for number in range(40)]
+    kept = [outbox.put(trial(number, URI), {LOGITS: bytes(300_000)}, words.append) for number in range(40)]
     assert kept[0]
     assert not kept[-1]
     assert any("without its artifacts: No space left on device" in line for line in words)
-    assert (
-        "No space left on device. Its numbers are kept in the study; run the same command again" in words[-1]
-    )
+    kept_in = "No space left on device. Its numbers are kept in the study; run the same command again"
+    assert kept_in in words[-1]
     contents = [entry.read()[1] for entry in outbox.entries()]
     assert len(contents) == sum(kept)
     assert {len(files) for files in contents} == {0, 1}
@@ -260,16 +227,14 @@ def test_half_written_files_are_removed_when_they_are_old(tmp_path):
         os.utime(tmp_path / name, (os.path.getmtime(tmp_path / name) - age,) * 2)
     assert Outbox(tmp_path).entries() == []
     assert os.listdir(tmp_path) == [".new.part"]
-    assert Entry.of(tmp_path / ".new.part") is None
+    assert OutboxEntry.of(tmp_path / ".new.part") is None
 
 
 def test_a_writer_that_is_killed_leaves_no_entry(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from entries import *\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
         "Outbox(Path(sys.argv[1])).put(trial(0, 'http://h'), {LOGITS: bytes(1000)}, print)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=HERE, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert python(code, tmp_path).returncode == -signal.SIGKILL
     assert Outbox(tmp_path).entries() == []
     assert len(list(tmp_path.glob(".*.part"))) == 1

@@ -10,7 +10,7 @@ from published import publish
 
 from tracking.api.routes import application
 from tracking.mlflow.versions import Version
-from tracking.outbox.outbox import Entry, Record
+from tracking.outbox.outbox import OutboxEntry, Record
 from tracking.recommend import main
 from tracking.records.evidence import Evidence
 from tracking.records.outcome import Bins, Interval, Outcome
@@ -87,7 +87,7 @@ def test_a_recommendation_comes_back_from_json_with_its_infinite_freedom():
 
 def test_an_outbox_entry_of_an_older_version_is_read():
     (path,) = OLDER.glob("*.zip")
-    record, files = Entry.of(path).read()
+    record, files = OutboxEntry.of(path).read()
     assert (record.outcome.epsilon, record.about.facts.digest, files) == (
         0.05,
         "0123456789abcdef",

@@ -1,6 +1,4 @@
-"""What is in an outbox arrives in MLflow once and complete, whatever dies on the way: real servers, killed
-and started again.
-"""
+"""Entries of an outbox arrive in MLflow once and complete: real servers, killed and started again."""
 
 import os
 import shutil
@@ -9,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 from entries import FOUND, LOGITS, about, filled, findings, trial
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from published import free_port
+from published import free_port, mlflow_server
 
 from tracking.mlflow import versions
 from tracking.mlflow.client import TrackingAway, TrackingUnavailable, reach
@@ -33,59 +31,21 @@ ROOT = Path(__file__).parents[2]
 
 
 class Server:
-    """A real MLflow server that can be killed and started again, at the same address with the same
-    database.
-    """
+    """A real MLflow server that can be killed and started again, at one address with one database."""
 
     def __init__(self, folder, database):
-        self.folder, self.port, self.running = folder, free_port(), None
+        self.folder, self.port, self.running = folder, free_port(), ExitStack()
         self.address = f"http://127.0.0.1:{self.port}"
         self.database = shutil.copy(database, folder / "server.db")
 
     def start(self):
         """Return when it answers."""
-        where = [
-            "--backend-store-uri",
-            f"sqlite:///{self.database}",
-            "--artifacts-destination",
-            str(self.folder / "artifacts"),
-        ]
-        self.running = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mlflow",
-                "server",
-                *where,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(self.port),
-                "--workers",
-                "1",
-            ],
-            env={
-                **os.environ,
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.folder,
-            start_new_session=True,
-        )
-        for _ in range(600):
-            with suppress(TrackingAway):
-                return reach(self.address)
-            time.sleep(0.1)
-        raise AssertionError("the server does not start")
+        store = f"sqlite:///{self.database}"
+        self.running.enter_context(mlflow_server(store, self.folder, self.port, signal.SIGKILL))
 
     def kill(self):
         """SIGKILL, also of its children."""
-        if self.running:
-            os.killpg(self.running.pid, signal.SIGKILL)
-            self.running.wait()
-            self.running = None
+        self.running.close()
 
 
 @pytest.fixture
@@ -95,23 +55,22 @@ def server(tmp_path, initialised):
     there.kill()
 
 
+def flags_of(folder, uri):
+    return ["--outbox", str(folder), "--tracking-uri", uri]
+
+
+def replay(folder, uri, *flags):
+    """Exit code of the command, in this process."""
+    return main([*flags_of(folder, uri), *flags])
+
+
 @contextmanager
 def replaying(folder, uri, *flags):
     """A process of the command."""
-    command = [
-        sys.executable,
-        "-m",
-        "tracking.replay",
-        "--outbox",
-        str(folder),
-        "--tracking-uri",
-        uri,
-        *flags,
-    ]
+    command = [sys.executable, "-m", "tracking.replay", *flags_of(folder, uri), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env=environment, **streams)
     try:
         yield process
     finally:
@@ -125,24 +84,17 @@ def runs(client, where="tags.role = 'trial'"):
 
 
 def everything(client):
-    """All that MLflow knows of the sweep, as plain values."""
-    return sorted(
-        (
-            run.info.run_id,
-            run.info.run_name,
-            run.info.status,
-            run.info.start_time,
-            run.info.end_time,
-            dict(run.data.params),
-            dict(run.data.tags),
-            {
-                key: [(point.timestamp, point.step, point.value) for point in history(client, run, key)]
-                for key in run.data.metrics
-            },
-            sorted(one.dataset.name for one in run.inputs.dataset_inputs),
-        )
-        for run in runs(client, "")
-    )
+    """All that MLflow has of the sweep, as plain values."""
+
+    def plain(run):
+        points = {
+            key: [(point.timestamp, point.step, point.value) for point in history(client, run, key)]
+            for key in run.data.metrics
+        }
+        inputs = sorted(one.dataset.name for one in run.inputs.dataset_inputs)
+        return run.info.run_id, dict(run.info), dict(run.data.params), dict(run.data.tags), points, inputs
+
+    return sorted(map(plain, runs(client, "")))
 
 
 def history(client, run, key):
@@ -150,11 +102,10 @@ def history(client, run, key):
 
 
 def whole(client, trials):
-    """That there is one complete run for each trial, with its file, below one parent."""
+    """Assert that there is one complete run for each trial, with its file, below one parent."""
     found, (parent,) = runs(client), runs(client, "tags.role = 'sweep'")
-    assert sorted(run.data.tags["uid"] for run in found) == sorted(
-        trial(number, "http://h").uid for number in range(trials)
-    )
+    uids = [trial(number, "http://h").uid for number in range(trials)]
+    assert sorted(run.data.tags["uid"] for run in found) == sorted(uids)
     for run in found:
         number = int(run.data.tags["uid"].rpartition("#")[2])
         outcome = trial(number, "http://h").outcome
@@ -171,27 +122,27 @@ def whole(client, trials):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_while_it_is_sent_to_gets_the_rest_when_it_is_back_and_nothing_twice(
+def test_a_server_that_is_killed_while_receiving_gets_the_rest_later_and_nothing_twice(
     server, tmp_path, capsys
 ):
     outbox = filled(tmp_path / "box", server.address, trials=4, size=3_000_000)
     outbox.put(findings(server.address), {"overview.png": b"a picture"}, print)
     server.start()
-    with replaying(outbox.folder, server.address) as replay:
-        assert "sent: screen trial 0 of digits/mlp" in replay.stdout.readline()
-        deadline = time.monotonic() + 20
-        while not half_uploaded(server) and time.monotonic() < deadline:
+    with replaying(outbox.folder, server.address) as sending:
+        assert "sent: screen trial 0 of digits/mlp" in sending.stdout.readline()
+        deadline = time.monotonic() + 20  # until a second trial's file has begun to arrive
+        while len([*server.folder.rglob("artifacts/**/select.npz")]) < 2 and time.monotonic() < deadline:
             time.sleep(0.002)
         server.kill()
-        output, _ = replay.communicate(timeout=60)
-    assert replay.returncode == 1
+        output, _ = sending.communicate(timeout=60)
+    assert sending.returncode == 1
     assert "does not answer" in output
     left = outbox.count()
     assert 2 <= left <= 4
     assert f"{left} entries" in output
     copy = Path(shutil.copytree(outbox.folder, tmp_path / "copy"))
     server.start()
-    assert main(["--outbox", str(outbox.folder), "--tracking-uri", server.address]) == 0
+    assert replay(outbox.folder, server.address) == 0
     output = capsys.readouterr().out
     assert output.count("sent: ") == left
     assert "sent: recommendation for digits/mlp" in output
@@ -199,14 +150,9 @@ def test_a_server_that_is_killed_while_it_is_sent_to_gets_the_rest_when_it_is_ba
     database = MlflowClient(f"sqlite:///{server.database}")  # a thousand questions, which take long over HTTP
     before = everything(database)
     shutil.copytree(copy, outbox.folder, dirs_exist_ok=True)
-    assert main(["--outbox", str(outbox.folder), "--tracking-uri", server.address]) == 0
+    assert replay(outbox.folder, server.address) == 0
     assert everything(database) == before
     assert [one.number for one in versions.history(server.address, FOUND.task)] == [1]
-
-
-def half_uploaded(server):
-    """Whether a second trial's file has begun to arrive."""
-    return len(list((server.folder / "artifacts").rglob("select.npz"))) >= 2
 
 
 def test_three_replays_leave_the_same_as_one(client, uri, tmp_path):
@@ -214,8 +160,7 @@ def test_three_replays_leave_the_same_as_one(client, uri, tmp_path):
     once.put(findings(uri), {"overview.png": b"a picture"}, print)
     states = []
     for _ in range(3):
-        again = shutil.copytree(once.folder, tmp_path / "again", dirs_exist_ok=True)
-        assert main(["--outbox", str(again), "--tracking-uri", uri]) == 0
+        assert replay(shutil.copytree(once.folder, tmp_path / "again", dirs_exist_ok=True), uri) == 0
         states.append(everything(client))
     assert states[0] == states[1] == states[2]
     found, parent = whole(client, 2)
@@ -225,17 +170,14 @@ def test_three_replays_leave_the_same_as_one(client, uri, tmp_path):
         assert run.info.end_time - run.info.start_time == int(1000 * outcome.seconds)
     (version,) = versions.history(uri, FOUND.task)
     assert version.run_id == parent.info.run_id == version.recommendation().run_id
-    kept = Evidence.from_json(
-        Path(client.download_artifacts(parent.info.run_id, "evidence.json")).read_text()
-    )
+    path = client.download_artifacts(parent.info.run_id, "evidence.json")
+    kept = Evidence.from_json(Path(path).read_text())
     assert kept.run_id == parent.info.run_id
     assert {one.run_id for one in kept.recommendations.values()} == {parent.info.run_id}
 
 
 def forked(work):
-    """A process that does this. MLflow is imported already; the parent uses the store only after this: a
-    connection is no thing to share.
-    """
+    """A process that does this. The parent uses the store only after it: connections cannot be shared."""
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
@@ -247,8 +189,7 @@ def forked(work):
 def test_two_senders_at_once_and_one_killed_in_the_middle(uri, tmp_path):
     outbox = filled(tmp_path / "box", uri, trials=6, size=2_000_000)
     outbox.put(findings(uri), {}, print)
-    arguments = ["--outbox", str(outbox.folder), "--tracking-uri", uri]
-    first, second = (forked(lambda: main(arguments)) for _ in range(2))
+    first, second = (forked(lambda: replay(outbox.folder, uri)) for _ in range(2))
     while outbox.count() > 4:
         time.sleep(0.005)
     time.sleep(0.05)
@@ -259,13 +200,12 @@ def test_two_senders_at_once_and_one_killed_in_the_middle(uri, tmp_path):
     whole(MlflowClient(uri, uri), 6)
 
 
-STEPS = ["create_run", "log_inputs", "log_batch", "log_artifacts", "set_tag", "set_terminated"]
+STEPS = "create_run log_inputs log_batch log_artifacts set_tag set_terminated".split()
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_that_was_left_after_any_step_is_completed(uri, tmp_path, step):
     outbox = filled(tmp_path / "box", uri, trials=1)
-    arguments = ["--outbox", str(outbox.folder), "--tracking-uri", uri]
     last = 2 if step in ("create_run", "log_inputs") else 1  # the parent run has these, too
 
     def die_after_it():
@@ -279,17 +219,17 @@ def test_a_run_that_was_left_after_any_step_is_completed(uri, tmp_path, step):
             return made
 
         setattr(MlflowClient, step, killed)
-        main(arguments)
+        replay(outbox.folder, uri)
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(die_after_it), 0)[1]) == -signal.SIGKILL
     client = MlflowClient(uri, uri)
     assert outbox.count() == 1
     assert [complete(run) for run in runs(client)] == [step == "set_terminated"]
-    assert main(arguments) == 0
+    assert replay(outbox.folder, uri) == 0
     whole(client, 1)
 
 
-def test_writers_which_begin_at_once_leave_one_parent_and_one_run_per_trial(client, uri):
+def test_writers_that_begin_at_once_leave_one_parent_and_one_run_per_trial(client, uri):
     """Eight threads with clients of their own, from an empty store; four of them have the same trial."""
     start = threading.Barrier(8)
 
@@ -326,38 +266,32 @@ def test_publishing_joins_two_parents_and_removes_what_is_double(client, uri, tm
     client.create_run(sweep.experiment, tags={**half, "uid": trial(0, uri).uid})
     client.create_run(sweep.experiment, tags={**half, "uid": "lone"})
     Outbox(tmp_path / "box").put(findings(uri), {}, print)
-    assert main(["--outbox", str(tmp_path / "box"), "--tracking-uri", uri]) == 0
+    assert replay(tmp_path / "box", uri) == 0
     (parent,) = runs(client, "tags.role = 'sweep'")
     assert parent.info.status == "FINISHED"
-    assert {
-        run.data.tags["uid"]: (run.data.tags["mlflow.parentRunId"], complete(run)) for run in runs(client)
-    } == {
-        trial(0, uri).uid: (parent.info.run_id, True),
-        "lone": (parent.info.run_id, False),
-    }
-    assert len(runs(client)) == 2
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(client)} == {parent.info.run_id}
+    found = sorted((run.data.tags["uid"], complete(run)) for run in runs(client))
+    assert found == sorted([(trial(0, uri).uid, True), ("lone", False)])
 
 
-def test_artifacts_which_come_after_the_numbers_are_added(client, uri, tmp_path):
+def test_artifacts_that_come_after_the_numbers_are_added(client, uri, tmp_path):
     outbox = Outbox(tmp_path)
     for files in ({}, {LOGITS: bytes(1000)}, {}):
         outbox.put(trial(0, uri), files, print)
-        assert main(["--outbox", str(tmp_path), "--tracking-uri", uri]) == 0
+        assert replay(tmp_path, uri) == 0
     whole(client, 1)
 
 
-def test_a_damaged_entry_and_one_which_the_server_refuses_do_not_hold_up_the_others(
+def test_a_damaged_entry_and_one_that_the_server_refuses_do_not_hold_up_the_others(
     client, uri, tmp_path, capsys
 ):
     outbox = filled(tmp_path, uri, trials=3)
     damaged = outbox.entries()[0]
     damaged.path.write_bytes(b"PK" + bytes(100))
-    bad = trial(5, uri)
-    outbox.put(
-        replace(bad, outcome=replace(bad.outcome, seeds=(), metrics={"select/accuracy": ()})), {}, print
-    )
+    bad = replace(trial(5, uri).outcome, seeds=(), metrics={"select/accuracy": ()})
+    outbox.put(replace(trial(5, uri), outcome=bad), {}, print)
     outbox.put(findings(uri), {}, print)
-    assert main(["--outbox", str(tmp_path), "--tracking-uri", uri]) == 1
+    assert replay(tmp_path, uri) == 1
     output = capsys.readouterr().out
     assert "NOT sent: an entry" in output
     assert f"damaged and set aside: {tmp_path / damaged.path.stem}.damaged" in output
@@ -367,19 +301,17 @@ def test_a_damaged_entry_and_one_which_the_server_refuses_do_not_hold_up_the_oth
     assert {run.data.tags["uid"] for run in runs(client)} == {trial(1, uri).uid, trial(2, uri).uid}
 
 
-def test_what_was_found_waits_for_its_trials_in_another_sender(client, uri, tmp_path):
+def test_findings_wait_for_their_trials_in_another_sender(client, uri, tmp_path):
     outbox = filled(tmp_path, uri, trials=1)
     outbox.put(findings(uri), {}, print)
     sender = Sender(outbox, uri, lambda _: {})
     with outbox.claim(outbox.entries()[0]):
         assert sender.step() is None
-    assert [sender.step().what for _ in range(2)] == [
-        "screen trial 0 of digits/mlp at ε = 0",
-        "recommendation for digits/mlp",
-    ]
+    sent = [sender.step().what for _ in range(2)]
+    assert sent == ["screen trial 0 of digits/mlp at ε = 0", "recommendation for digits/mlp"]
 
 
-def test_what_is_put_while_it_is_followed_is_sent_and_at_the_end_all_that_can_be(client, uri, tmp_path):
+def test_a_follower_sends_entries_as_they_come_and_all_that_are_left_at_the_end(client, uri, tmp_path):
     outbox, lines, waits = Outbox(tmp_path / "box"), [], []
 
     def stop(seconds):
@@ -391,9 +323,7 @@ def test_what_is_put_while_it_is_followed_is_sent_and_at_the_end_all_that_can_be
 
     follow(outbox, uri, lambda _: {}, stop, lines.append)
     assert outbox.count() == 0
-    assert [line[: len("sent: screen trial 0")] for line in lines] == [
-        f"sent: screen trial {number}" for number in range(4)
-    ]
+    assert [line[:20] for line in lines] == [f"sent: screen trial {number}" for number in range(4)]
     assert set(waits) == {0.0}
     whole(client, 4)
 
@@ -402,15 +332,12 @@ def test_a_follower_draws_while_mlflow_is_away_and_asks_less_and_less_often(tmp_
     uri, lines = f"http://127.0.0.1:{free_port()}", []
     outbox = filled(tmp_path, uri, trials=2)
     outbox.put(findings(uri), {}, print)
-    follower = Follower(
-        outbox, uri, lambda record: {"a.png": record.uid.encode()}, say=lines.append, idle=lambda: False
-    )
+    drawn = lambda record: {"a.png": record.uid.encode()}  # noqa: E731
+    follower = Follower(outbox, uri, drawn, say=lines.append, idle=lambda: False)
     assert [follower.step() for _ in range(3)] == [0.0] * 3
     assert 0 < follower.step() <= 1.0
-    assert [entry.read()[1].get("a.png") for entry in outbox.entries()] == [
-        *(trial(number, uri).uid.encode() for number in range(2)),
-        None,
-    ]
+    pictures = [entry.read()[1].get("a.png") for entry in outbox.entries()]
+    assert pictures == [*(trial(number, uri).uid.encode() for number in range(2)), None]
     follower.ask_at_once()
     assert 1.0 < follower.step() <= 2.0
     assert len(lines) == 1
@@ -420,8 +347,7 @@ def test_a_follower_draws_while_mlflow_is_away_and_asks_less_and_less_often(tmp_
 def test_following_ends_when_a_file_is_there_and_all_is_sent(client, uri, tmp_path, capsys):
     filled(tmp_path / "box", uri, trials=2)
     (tmp_path / "done").touch()
-    command = ["--outbox", str(tmp_path / "box"), "--tracking-uri", uri, "--follow", "--stop-file"]
-    assert main([*command, str(tmp_path / "done")]) == 0
+    assert replay(tmp_path / "box", uri, "--follow", "--stop-file", str(tmp_path / "done")) == 0
     assert capsys.readouterr().out.count("sent: ") == 2
     whole(client, 2)
 
@@ -429,22 +355,22 @@ def test_following_ends_when_a_file_is_there_and_all_is_sent(client, uri, tmp_pa
 @pytest.mark.slow
 def test_a_server_that_comes_later_gets_all_that_was_and_is_put(server, tmp_path):
     outbox = filled(tmp_path / "box", server.address, trials=1)
-    with replaying(outbox.folder, server.address, "--follow") as replay:
-        assert replay.stdout.readline().startswith("waiting for MLflow: ")
+    with replaying(outbox.folder, server.address, "--follow") as sending:
+        assert sending.stdout.readline().startswith("waiting for MLflow: ")
         server.start()
-        assert replay.stdout.readline().startswith("sent: screen trial 0")
+        assert sending.stdout.readline().startswith("sent: screen trial 0")
         outbox.put(trial(1, server.address), {LOGITS: b"\x01" * 1000}, print)
-        assert replay.stdout.readline().startswith("sent: screen trial 1")
-        replay.terminate()
-        assert "all is sent" in replay.communicate(timeout=60)[0]
-    assert replay.returncode == 0
+        assert sending.stdout.readline().startswith("sent: screen trial 1")
+        sending.terminate()
+        assert "all is sent" in sending.communicate(timeout=60)[0]
+    assert sending.returncode == 0
     whole(MlflowClient(server.address, server.address), 2)
 
 
 def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path, capsys):
     outbox = filled(tmp_path, uri, trials=1)
     filled(tmp_path, "http://other:5000", trials=2)
-    assert main(["--outbox", str(tmp_path), "--tracking-uri", uri]) == 1
+    assert replay(tmp_path, uri) == 1
     output = capsys.readouterr().out
     assert "sent: screen trial 0" in output
     assert "2 more for http://other:5000: not sent, as the tracking store given is sqlite:///" in output
@@ -452,54 +378,40 @@ def test_entries_for_another_server_are_named_and_not_sent(client, uri, tmp_path
     assert main(["--outbox", str(tmp_path), "--list"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert all(
-        "1 files  screen trial" in line and line.endswith("for http://other:5000") for line in lines[:2]
-    )
+    for line in lines[:2]:
+        assert "1 files  screen trial" in line
+        assert line.endswith("for http://other:5000")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--outbox", "nowhere"], "there is no outbox 'nowhere'. Give its folder with --outbox DIR"),
-        (["--outbox", "box", "--tracking-uri", "ftp://x"], "allowed are http(s)://host and database URLs"),
-        (
-            ["--outbox", "box", "--tracking-uri", "sqlite:////nowhere/x.db"],
-            "is no folder that can be written",
-        ),
+        ("--outbox nowhere", "there is no outbox 'nowhere'. Give its folder with --outbox DIR"),
+        ("--outbox box --tracking-uri ftp://x", "allowed are http(s)://host and database URLs"),
+        ("--outbox box --tracking-uri sqlite:////nowhere/x.db", "is no folder that can be written"),
     ],
 )
-def test_wrong_input_ends_with_2_without_mlflow(tmp_path, arguments, message, monkeypatch):
+def test_wrong_input_ends_with_2_without_mlflow(tmp_path, arguments, message):
     filled(tmp_path / "box", "sqlite:////nowhere/x.db", trials=1)
     code = (
         "import sys; from tracking.replay import main; code = main(sys.argv[1:]); assert 'mlflow' not in"
         " sys.modules; sys.exit(code)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    around = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "check": False}
+    command = [sys.executable, "-c", code, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, **around)
     assert done.returncode == 2
     assert message in done.stderr
 
 
-def test_away_and_wrong_are_told_apart(tmp_path):
-    with pytest.raises(TrackingAway):
-        reach(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(TrackingAway):
-        reach(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/x")
-    (tmp_path / "garbage.db").write_text("this is no database at all, nor will it be one")
-    for wrong in (
-        "ftp://x",
-        "http://[::1",
-        "http://127.0.0.1:123456",
-        "sqlite:////nowhere/x.db",
-        f"sqlite:///{tmp_path}/garbage.db",
-    ):
+def test_a_store_that_is_away_is_another_error_than_a_wrong_address(tmp_path):
+    for away in ("http://127.0.0.1:{}", "postgresql+psycopg://nobody@127.0.0.1:{}/x"):
+        with pytest.raises(TrackingAway):
+            reach(away.format(free_port()))
+    garbage = tmp_path / "garbage.db"
+    garbage.write_text("this is no database at all, nor will it be one")
+    wrongs = "ftp://x http://[::1 http://127.0.0.1:123456 sqlite:////nowhere/x.db"
+    for wrong in (*wrongs.split(), f"sqlite:///{garbage}"):
         with pytest.raises(TrackingUnavailable) as raised:
             reach(wrong)
         assert not isinstance(raised.value, TrackingAway), wrong

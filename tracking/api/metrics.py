@@ -1,4 +1,4 @@
-"""Traffic: the HTTP API's own metrics, as Prometheus scrapes them: requests, how long they took, and what is
+"""Metrics of the HTTP API, as Prometheus scrapes them: requests, their seconds, and the tasks that are
 published.
 """
 
@@ -63,7 +63,7 @@ class Counted:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500  # of an application which breaks before it answers
+        status = 500  # of an application that breaks before it answers
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -92,5 +92,5 @@ class Store(Collector):
         else:
             yield GaugeMetricFamily("lscal_tracking_up", "Whether the tracking store answers.", 1)
             yield GaugeMetricFamily(
-                "lscal_published_tasks", "Tasks which have a recommended version.", published
+                "lscal_published_tasks", "Tasks that have a recommended version.", published
             )

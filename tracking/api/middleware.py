@@ -1,5 +1,5 @@
-"""Gate: what every request passes on its way to an application that only answers, and every answer on its
-way back.
+"""Middleware of a read-only API: checks on every request on its way to the application, headers on its way
+back.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Gate:
         return None
 
     def known(self, host: str) -> bool:
-        """Whether a Host header is one of our names or an IP address, which no foreign name server can point
+        """Whether a Host header is one of our names or an IP address, that no foreign name server can point
         at us.
         """
         match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(:\d{1,5})?", host.lower())
@@ -78,7 +78,7 @@ class Gate:
 
 
 class Answer:
-    """Collects what the application answers, and sends it with headers when it is complete."""
+    """Collects the application's answer, and sends it with headers when it is complete."""
 
     def __init__(self, scope: Scope, send: Send):
         self.scope, self.send = scope, send

@@ -1,6 +1,6 @@
 """The HTTP API: the recommended ε of every task, why, and the pages, read from the tracking store alone.
 
-No route writes. Errors are problem details; what every request and answer passes is in `gate`.
+No route writes. Errors are problem details; the checks of all requests and answers are in `middleware`.
 """
 
 import html
@@ -40,7 +40,7 @@ Policy = Annotated[
     Query(
         pattern="^[a-z][a-z_]*$",
         max_length=40,
-        description="By default the one which the sweep was run with.",
+        description="By default the one that the sweep was run with.",
     ),
 ]
 Number = Annotated[
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class VersionSummary:
     """One version of a task, in short."""
 
     task: str
@@ -75,7 +75,7 @@ class Entry:
 class Tasks:
     """The recommended version of every task, by name."""
 
-    tasks: tuple[Entry, ...]
+    tasks: tuple[VersionSummary, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class History:
     """All versions of a task, the latest first."""
 
     task: str
-    versions: tuple[Entry, ...]
+    versions: tuple[VersionSummary, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Problem:
-    """What went wrong, as RFC 9457 has it."""
+    """Problem details of RFC 9457."""
 
     type: str
     title: str
@@ -112,16 +112,16 @@ class Problem:
 
 ERRORS = {
     404: "There is no such thing.",
-    406: "It is not to be had in the media type which Accept names.",
+    406: "It is not available in the media type that Accept names.",
     414: "The path with its query is too long.",
-    421: "The Host header names a host which is not served.",
+    421: "The Host header names a host that is not served.",
     422: "A parameter is not of its form, is unknown, or is given twice.",
     503: "The tracking store does not answer.",
 }
 
 
 def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of a route's answers: 200 with JSON of a model or in other media types, and every
+    """OpenAPI's description of a route's answers: 200 with JSON of a model or in other media types, and every
     error.
     """
     content = {name: {"schema": {"type": "string"}} for name in media}
@@ -133,7 +133,7 @@ def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         200: fine,
-        304: {"description": "It is what If-None-Match names."},
+        304: {"description": "It is the one that If-None-Match names."},
         **{
             status: {"description": text, "content": {PROBLEM: {"schema": schema}}}
             for status, text in ERRORS.items()
@@ -204,7 +204,7 @@ def add_records(app: FastAPI, uri: str) -> None:
 
     @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
-        found = [Entry.of(one) for one in versions.recommended(uri)]
+        found = [VersionSummary.of(one) for one in versions.recommended(uri)]
         return reply(
             request,
             asdict(Tasks(tuple(found))),
@@ -236,7 +236,9 @@ def add_records(app: FastAPI, uri: str) -> None:
     )
     def history(request: Request, dataset: Dataset, architecture: Architecture) -> Response:
         task = f"{dataset}/{architecture}"
-        found = [Entry.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]]
+        found = [
+            VersionSummary.of(one) for one in versions.history(uri, task) or [versions.version(uri, task)]
+        ]
         lines = (
             f"{one.version}\t{plain(one.epsilon)}\t{one.policy}\t{one.created}"
             f"\t{'recommended' if one.recommended else ''}\n"
@@ -260,7 +262,7 @@ def add_pages(app: FastAPI, uri: str, files: Files) -> None:
             media_type=HTML,
         )
 
-    @app.get("/", responses=told(None, HTML), summary="The page which compares all tasks")
+    @app.get("/", responses=told(None, HTML), summary="The page that compares all tasks")
     def index(request: Request) -> Response:
         agreed(request, HTML)
         evidences = []
@@ -327,13 +329,13 @@ def reply(request: Request, content: Any, text: str) -> Response:
 
 
 async def refused(_: Request, error: Any) -> Response:
-    """The answer to a route or method that is not there, and to what a route refuses."""
+    """The answer to a route or method that is not there, and to other refusals of a route."""
     headers = {"allow": "GET, HEAD"} if error.status_code == 405 else error.headers
     return problem(error.status_code, str(error.detail), headers)
 
 
 async def malformed(_: Request, error: Any) -> Response:
-    """The answer to a parameter that is not of its form; what came is not repeated."""
+    """The answer to a parameter that is not of its form; its value is not repeated."""
     wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return problem(422, "; ".join(wrong))
 
@@ -351,12 +353,12 @@ async def away(_: Request, error: Any) -> Response:
 
 async def failed(_: Request, error: Any) -> Response:
     """The answer to a defect of ours, whose trace goes to the server's own log."""
-    return problem(500, f"The server failed ({type(error).__name__}); its log says why.")
+    return problem(500, f"The server failed ({type(error).__name__}); the reason is in its log.")
 
 
 def amended(schema: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what types do not say: a query has no null, and an infinite number of degrees
-    of freedom is one.
+    """The OpenAPI document with what types do not express: a query has no null, and an infinite number of
+    degrees of freedom is one.
     """
     schemas = schema["components"]["schemas"]
     schemas["Interval"]["properties"]["freedom"] = {"anyOf": [{"type": "number"}, {"type": "null"}]}

@@ -24,7 +24,7 @@ SECONDS = 5
 """How long a tracking server may take to answer."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 BUSY = (408, 429)
-"""Statuses below 500 by which a server says that it will do it later."""
+"""Statuses below 500 that mean: later."""
 REFUSED = (
     "authentication failed",
     "does not exist",
@@ -33,9 +33,7 @@ REFUSED = (
     "Unknown database",
     "unable to open",
 )
-"""Words by which a database says that it will never do it: drivers raise the same error as when it is
-away.
-"""
+"""Words of a database that mean: never: drivers raise the same error as when it is away."""
 
 
 class TrackingUnavailable(RuntimeError):
@@ -43,7 +41,7 @@ class TrackingUnavailable(RuntimeError):
 
 
 class WrongAddress(TrackingUnavailable):
-    """What was given as the tracking URI is none that can be understood."""
+    """The tracking URI is invalid."""
 
 
 class TrackingAway(TrackingUnavailable):

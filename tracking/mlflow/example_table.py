@@ -1,6 +1,4 @@
-"""Instances: which test examples lost most confidence, as the table with pictures that the MLflow UI
-shows.
-"""
+"""Table of instances: the test examples that lost most confidence, with pictures, as the MLflow UI shows."""
 
 import base64
 import io
@@ -14,7 +12,7 @@ from tracking.records.evidence import Evidence, Instance
 
 PATH = "instances.json"
 TAGS = {"mlflow.loggedArtifacts": json.dumps([{"path": PATH, "type": "table"}])}
-"""What tells the UI that the file is a table."""
+"""Tag that marks the file as a table for the UI."""
 PICTURES = "table_images/instances"
 SIDE = 160
 """Pixels that the UI gives to a picture; smaller ones it does not enlarge."""
@@ -28,8 +26,8 @@ def table(evidence: Evidence) -> Mapping[str, bytes]:
     """The artifacts of the table by path, none where there are no instances; the largest drop of confidence
     comes first.
 
-    This is what `mlflow.log_table` writes, which uploads one picture at a time and appends when it is called
-    again.
+    The same as `mlflow.log_table` writes, but that uploads one picture at a time and appends when it is
+    called again.
     """
     if not evidence.instances:
         return {}

@@ -1,6 +1,6 @@
 """Model: a trained network with its temperature, exported, as the folder that MLflow loads and serves.
 
-The folder is made here and not by `mlflow.pytorch.save_model`: that imports torch into the process which
+The folder is made here and not by `mlflow.pytorch.save_model`: that imports torch into the process that
 writes to MLflow, and traces the network again.
 """
 
@@ -22,7 +22,7 @@ class ExportedModel:
         dtype, shape: of one stored input, such as uint8 (1, 28, 28).
         classes: the class names.
         torch: the version that exported it.
-        about: what it is, by name: task, ε, temperature, seed, trial.
+        about: its description, by name: task, ε, temperature, seed, trial.
         program: a torch.export archive (`.pt2`), whose tensors are raw bytes: nothing in it is unpickled.
     """
 
@@ -45,7 +45,7 @@ class ExportedModel:
 
         Served by python_function it computes on the CPU, where its tensors are.
         """
-        import mlflow  # takes seconds, and who exports does not write
+        import mlflow  # takes seconds, and the exporter does not write
         import numpy as np
         import yaml
         from mlflow.models import Model, ModelSignature

@@ -1,6 +1,4 @@
-"""Note: what MLflow shows above a list of runs and on a run's page, as Markdown that begins with the
-answer.
-"""
+"""Note above a list of runs and on a run's page in MLflow, as Markdown that begins with the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +15,14 @@ LIMIT = 8000
 """Characters of a note; MLflow cuts the rest without a word."""
 STAGES = {
     "pilot": "Pilot: how much two trainings differ, before the sweep is planned; scored on *select*.",
-    "screen": "Screening trial: one of those among which ε is chosen; scored on *select*.",
-    "confirm": "Confirmation: fresh seeds, which had no part in choosing ε; scored on *test*.",
+    "screen": "Screening trial: ε is chosen among these; scored on *select*.",
+    "confirm": "Confirmation: fresh seeds that had no part in choosing ε; scored on *test*.",
 }
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where what a note links to is in the MLflow UI.
+    """Addresses in the MLflow UI of the targets of a note's links.
 
     Attributes:
         experiment, run: ids; the run is the sweep's.
@@ -72,7 +70,7 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
             " model(inputs)"
         )
         parts.append(
-            f"Pull ε: `{pull}`. Load the network, which gives calibrated"
+            f"Pull ε: `{pull}`. Load the network; its outputs are calibrated"
             f" probabilities:\n\n```python\n{load}\n```"
         )
     else:
@@ -92,7 +90,7 @@ def of_sweep(evidence: Evidence, tables: Sequence[Table], places: Places) -> str
 
 
 def of_trial(outcome: Outcome) -> str:
-    """In two lines, what a run is and what came of it."""
+    """Kind of a run and its result, in two lines."""
     if outcome.dropped:
         return f"{STAGES[outcome.stage]}\n\nDropped: {outcome.dropped}"
     split = "test" if outcome.stage == "confirm" else "select"

@@ -1,5 +1,5 @@
-"""Registry: where recommendations are published, in MLflow's model registry; `versions` says how they lie
-there, and reads them.
+"""Registry: where recommendations are published, in MLflow's model registry; `versions` documents how they
+lie there, and reads them.
 
 A version is made with all its tags at once, so there is never half a one. Then `settle` moves the alias to
 where it belongs, which follows from the versions there are and from two tags of the registered model:
@@ -27,7 +27,7 @@ from tracking.report.answer import sentences
 RESTORED = "restored"
 """Tag of the registered model, "3 instead of 7": version 3 is recommended for as long as 7 is the latest."""
 TRANSIENT = ("BAD_REQUEST", "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
-"""What MLflow answers when two write to one database at a time, and when a server is away."""
+"""Answers of MLflow when two write to one database at a time, and when a server is away."""
 ATTEMPTS = 8
 LONGEST_WAIT_SECONDS = 1.0
 DESCRIPTION_LIMIT = 5000
@@ -42,11 +42,11 @@ def publish(
     run_id: str,
     source: str,
 ) -> int:
-    """Publish what a sweep found as the next version of its task; repeated for the same run and time, it is
+    """Publish a sweep's findings as the next version of its task; repeated for the same run and time, it is
     the same version.
 
     Args:
-        client: of the tracking store, which is the registry too.
+        client: of the tracking store, the registry too.
         task: `dataset/architecture`.
         recommendations: by policy.
         policy: the one whose ε is recommended.
@@ -98,8 +98,8 @@ def scheduled(best: Recommendation) -> dict[str, str]:
 
 
 def short(chosen: Recommendation) -> dict[str, str]:
-    """Tags for those who read single values: what is known of T, the ε that cannot be told apart (lowest and
-    highest), and the verdict.
+    """Tags for those who read single values: T where there is one, the ε that cannot be distinguished (lowest
+    and highest), and the verdict.
     """
     known = {
         "temperature": None if chosen.temperature is None else f"{chosen.temperature:.6g}",
@@ -180,7 +180,7 @@ def register(client: MlflowClient, task: str) -> None:
 
 
 def published(client: MlflowClient, task: str) -> list[ModelVersion]:
-    """The versions of a task, less those that somebody registered by hand."""
+    """The versions of a task, less those registered by hand."""
     found = client.search_model_versions(f"name = '{model_of(task)}'")
     return [one for one in found if Version.of(int(one.version), one.tags, False)]
 
@@ -212,8 +212,8 @@ def retried(call: Callable[[], T]) -> T:
 
 
 def disagreements(client: MlflowClient, version: Version) -> list[str]:
-    """The policies of a version whose tags are not what its run says; none where all agree. Tags can be
-    edited, so the run holds.
+    """The policies of a version whose tags differ from the files of its run; none where all agree. Tags can
+    be edited, so the run holds.
     """
     return [
         policy

@@ -1,4 +1,4 @@
-"""Log: what is written to MLflow. One experiment per task, a parent run per sweep, a child run per trial.
+"""Runs of a sweep in MLflow. One experiment per task, a parent run per sweep, a child run per trial.
 
 A trial is written when it is finished, by one batch of all its numbers and one of its files. Every step may
 be repeated and leaves the same: runs are found again by the tag `uid`, times are those of the record, and a
@@ -45,9 +45,9 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own would block for four minutes on a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which is for what was asked for
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
 }
-"""Settings of MLflow for a sweep. What the user sets is left alone."""
+"""Settings of MLflow for a sweep. The user's own are left alone."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -117,7 +117,7 @@ class SweepRuns:
             try:
                 return str(self.client.create_experiment(task, tags=views))
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # which another process made meanwhile
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process made it meanwhile
                     raise
         experiment = self.client.get_experiment_by_name(task)
         assert experiment is not None
@@ -171,8 +171,8 @@ class SweepRuns:
         return {run.data.tags["uid"] for run in self.runs("role = 'trial'") if complete(run)}
 
     def trial(self, outcome: Outcome, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> None:
-        """Write a finished trial, or what its run lacks; nothing where that is complete. `files` and
-        `pictures` are artifacts by path.
+        """Write a finished trial, or the parts that its run lacks; nothing where that is complete. `files`
+        and `pictures` are artifacts by path.
         """
         uid, ended = f"uid = '{outcome.uid}'", milliseconds(outcome.finished)
         tags = {
@@ -210,7 +210,7 @@ class SweepRuns:
             run_id, "KILLED" if outcome.dropped else "FINISHED", milliseconds(outcome.finished)
         )
         for other in self.runs(uid)[1:]:
-            if complete(other):  # nobody writes it any more, and whoever else sees both keeps the same one
+            if complete(other):  # no process writes it any more, and all keep the same one
                 self.client.delete_run(other.info.run_id)
 
     def artifact(self, uid: str, path: str) -> bytes | None:
@@ -246,9 +246,9 @@ class SweepRuns:
         """Write all that was found to the parent run, publish the recommendations, and have the experiment's
         note begin with the answer.
 
-        The records get the id of the parent run, which is not known while MLflow is away. Each step may be
-        repeated. The registry comes after the run it points to is complete, and the note last: a reader never
-        finds half of it. Returns the number of the published version.
+        The records get the id of the parent run, unknown while MLflow is away. Each step may be repeated. The
+        registry comes after the run it points to is complete, and the note last: a reader never finds half of
+        it. Returns the number of the published version.
         """
         from tracking.report.page import page
 
@@ -392,7 +392,7 @@ def metric(key: str, value: float, when: int, step: int = 0) -> Metric:
 
 
 def trial_name(outcome: Outcome) -> str:
-    """What a run is called in a list, such as `ε = 0.15 · 8 seeds`."""
+    """Name of a run in a list, such as `ε = 0.15 · 8 seeds`."""
     epsilon, seeds = f"ε = {name(outcome)}", count(len(outcome.seeds))
     if outcome.dropped:
         return f"{epsilon} · dropped"

@@ -1,8 +1,8 @@
 """Versions: the recommendations that are published, read without importing MLflow.
 
 A task is a registered model of MLflow's registry, `dataset--architecture`, and each published sweep a version
-of it. The version's tags are the recommendation; the alias `recommended` says which version holds. `registry`
-writes all this.
+of it. The version's tags are the recommendation; the alias `recommended` marks the version that holds.
+`registry` writes all this.
 """
 
 import re
@@ -22,7 +22,7 @@ RECORD = "recommendation."
 PINNED = "pinned"
 """Tag of the registered model: the number of the version that later sweeps do not replace."""
 HIGHEST = 2**31 - 1
-"""What a database holds as the number of a version."""
+"""Largest number of a version that a database can hold."""
 TAGS = (
     "SELECT v.name, v.version, a.alias, t.key, t.value FROM model_versions v JOIN model_version_tags t ON"
     " t.workspace = v.workspace AND t.name = v.name AND t.version = v.version LEFT JOIN"
@@ -35,7 +35,7 @@ PAGE = 200
 
 
 class Altered(RuntimeError):
-    """A version does not say what its run says."""
+    """A version whose tags differ from the files of its run."""
 
 
 class NotPublished(LookupError):
@@ -77,9 +77,7 @@ class Version:
 
     @classmethod
     def of(cls, number: int, tags: Mapping[str, str], recommended: bool) -> Self | None:
-        """The version that such tags describe; None where somebody registered it by hand, or a name in it is
-        none.
-        """
+        """The version that such tags describe; None where one was made by hand, or a name in it is none."""
         records = {key.removeprefix(RECORD): value for key, value in tags.items() if key.startswith(RECORD)}
         if (
             not all(re.fullmatch(form, tags.get(key, "")) for key, form in NAMES.items())
@@ -93,7 +91,7 @@ class Version:
         )
 
     def recommendation(self, policy: str | None = None) -> Recommendation:
-        """That of a policy, by default the sweep's. Errors: NotPublished, saying which there are."""
+        """That of a policy, by default the sweep's. Errors: NotPublished, listing those there are."""
         name = policy or self.policy
         if name not in self.records:
             there = ", ".join(sorted(self.records))
@@ -213,7 +211,7 @@ def by_sql(uri: str, name: str, number: int | None) -> Version | None:
 
 
 def select(uri: str, condition: str, parameters: Mapping[str, str | int]) -> list[Version]:
-    """The versions for which a condition on `v`, the version, and `a`, its alias, holds: one query."""
+    """The versions that meet a condition on `v`, the version, and `a`, its alias: one query."""
     found = rows(uri, f"{TAGS} AND {condition}", {"alias": ALIAS, **parameters})
     tags: dict[tuple[str, int, bool], dict[str, str]] = {}
     for name, number, alias, key, value in found:

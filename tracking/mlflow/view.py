@@ -1,9 +1,8 @@
-"""Views: what a task's experiment looks like in the MLflow UI: which runs, columns and charts, in which order
-and colours.
+"""Views of a task's experiment in the MLflow UI: its runs, columns and charts, and their order and colours.
 
 A view is an experiment tag such as the UI of MLflow 3.17 writes when a person saves one. It is internal to
-that UI: another version that does not know it shows its default table instead. `tests/tracking/test_view.py`
-looks at the views in a browser.
+that UI: another version shows its default table instead. `tests/tracking/test_view.py` looks at the views in
+a browser.
 """
 
 import json
@@ -39,7 +38,7 @@ class Section:
     own: bool = False
 
     def heading(self) -> Mapping[str, Any]:
-        """What the UI wants to know of it."""
+        """The chart in the UI's terms."""
         return {
             "uuid": self.name,
             "name": self.name,
@@ -65,8 +64,8 @@ def address(experiment: str, key: str) -> str:
 
 
 def view(name: str, stage: str, split: str, created: int) -> str:
-    """A tag's value: a stage's runs by ascending ε with what they reached on a split. The UI lists later
-    views before earlier ones.
+    """A tag's value: a stage's runs by ascending ε with their metrics on a split. The UI lists later views
+    before earlier ones.
     """
     metrics, columned = ([f"{split}/{metric}" for metric in some] for some in (CHARTED, COLUMNS))
     sections = [
@@ -93,7 +92,7 @@ def view(name: str, stage: str, split: str, created: int) -> str:
         "viewMaximized": False,
         "runsHiddenMode": "SHOW_ALL",  # or the UI draws ten runs at most
         "hideEmptyCharts": True,
-        "isAccordionReordered": True,  # or our sections stand below those which the UI adds
+        "isAccordionReordered": True,  # or our sections stand below those that the UI adds
         "compareRunSections": [one.heading() for one in sections],
         "compareRunCharts": [
             chart | {"metricSectionId": one.name} for one in sections for chart in one.charts
@@ -130,7 +129,7 @@ def coordinates(metrics: Sequence[str]) -> Chart:
 
 
 def card(kind: str, key: str) -> Chart:
-    """What the UI wants to know of every chart."""
+    """Fields that the UI wants in every chart."""
     return {"type": kind, "uuid": key, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
 
 

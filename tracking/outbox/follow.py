@@ -1,4 +1,4 @@
-"""Follow: sends what is put into an outbox for as long as it is wanted, whether or not MLflow answers."""
+"""Follower: sends the entries of an outbox as they come, whether or not MLflow answers."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 def follow(
     outbox: Outbox, uri: str, draw: Draw, stop: Callable[[float], bool], say: Callable[[str], None]
 ) -> None:
-    """Send what is put into an outbox, until told to stop; then what can be sent at once.
+    """Send entries as they are put into an outbox, until `stop`; then those that can be sent at once.
 
     `stop` waits for so many seconds at most and returns whether this is the end; `threading.Event.wait` is
     one. `say` is given a line for each entry.

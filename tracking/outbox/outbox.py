@@ -1,8 +1,8 @@
-"""Outbox: what is to go to MLflow and is not there yet, as files that survive whatever dies.
+"""Outbox: records on their way to MLflow, as files that survive the death of any process.
 
 An entry is a zip, stored and not compressed: `record.json`, and the artifacts under `files/`. It is written
 under another name, fsynced and renamed, so that what can be seen is complete. Any number of processes put
-entries into a folder and send them from it: who sends one holds a lock on it, which ends with the process.
+entries into a folder and send them from it: the sender of one holds a lock on it that ends with the process.
 """
 
 import fcntl
@@ -32,15 +32,15 @@ from tracking.report.summary import Table
 LIMIT = 4 * 2**30
 """Bytes that an outbox may hold."""
 NEAR = 0.9
-"""It says so from this share of its limit on."""
+"""Share of the limit from which on it warns."""
 RECORD, FILES, PROGRAM = "record.json", "files/", "model.pt2"
 NAME = re.compile(
     r"\d{20}-\d{7}-\d{6}-(?P<server>[0-9a-f]{8})-(?P<study>[0-9a-f]{8})-(?P<kind>trial|publish)-(?P<uid>[0-9a-f]{16})\.zip"
 )
 PATH = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w. =+-]+(/[\w. =+-]+)*", re.ASCII)
-"""What the path of an artifact may be: below the folder it is put into."""
+"""Allowed paths of an artifact: below the folder it is put into."""
 WORD = re.compile(r"[^'\"`\\\x00-\x1f\x7f]{1,1000}")
-"""What names a task, a study or a trial may be: what MLflow's search can be asked for."""
+"""Allowed names of a task, a study or a trial: those that MLflow's search takes."""
 ABANDONED_SECONDS = 3600
 """A file that was half written so long ago has no writer any more."""
 Content = bytes
@@ -52,14 +52,14 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """What is to be written to MLflow, without its files.
+    """A record for MLflow, without its files.
 
     Attributes:
-        kind: a finished trial, or what a sweep found.
+        kind: a finished trial, or a sweep's findings.
         uid: names it among all: the trial's, or the study with the time of the decision.
         written: when it was put into the outbox, ISO 8601, UTC, by this machine's clock.
         outcome: of a trial.
-        evidence, tables: of what a sweep found; `run_id` in them is "" as long as the parent run is not
+        evidence, tables: of a sweep's findings; `run_id` in them is "" as long as the parent run is not
             known.
         model: the exported model without its program, which is among the files.
     """
@@ -82,7 +82,7 @@ class Record:
     def of_findings(
         cls, about: About, evidence: Evidence, tables: Sequence[Table], model: ExportedModel | None
     ) -> Self:
-        """What a sweep found, now."""
+        """Record of a sweep's findings, dated now."""
         without = model and replace(model, program=b"")
         return cls(
             about,
@@ -126,9 +126,9 @@ class Record:
 
 
 @dataclass(frozen=True, order=True)
-class Entry:
-    """An entry as its name tells it: when it was put, and digests of what it is about. In the order of
-    time.
+class OutboxEntry:
+    """An entry by the parts of its file name: the time it was put, and digests of its server, study and
+    trial. In the order of time.
     """
 
     path: Path
@@ -163,7 +163,7 @@ class Entry:
 
     @contextmanager
     def opened(self) -> Iterator[zipfile.ZipFile]:
-        """The zip, open. Errors: Damaged, also for what the block finds wrong."""
+        """The zip, open. Errors: Damaged, also for errors in the block."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
@@ -173,8 +173,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Left:
-    """What is still in an outbox: how many entries, of how many bytes, and in a sentence how they are sent;
-    "" where there are none.
+    """Unsent entries of an outbox: their number, their bytes, and a sentence with the command that sends
+    them; "" where there are none.
     """
 
     entries: int
@@ -220,7 +220,7 @@ class Outbox:
         say(f"{unkept}: {why}. Its numbers are kept in the study; run the same command again to log them.")
         return False
 
-    def replace(self, entry: Entry, record: Record, files: Mapping[str, Content]) -> None:
+    def replace(self, entry: OutboxEntry, record: Record, files: Mapping[str, Content]) -> None:
         """Give an entry that is claimed other files, where they fit. Errors: OSError, which leaves it as it
         was.
         """
@@ -267,10 +267,12 @@ class Outbox:
         finally:
             os.close(handle)
 
-    def entries(self, server: str | None = None, study: str | None = None) -> list[Entry]:
+    def entries(self, server: str | None = None, study: str | None = None) -> list[OutboxEntry]:
         """The entries, the first one first: all, or those for a tracking store, or of a study."""
         found = sorted(
-            entry for name in os.listdir(self.folder) if (entry := Entry.of(self.folder / name)) is not None
+            entry
+            for name in os.listdir(self.folder)
+            if (entry := OutboxEntry.of(self.folder / name)) is not None
         )
         if server is not None:
             found = [entry for entry in found if entry.server == digest(identity(server))[:8]]
@@ -292,8 +294,8 @@ class Outbox:
         return total
 
     @contextmanager
-    def claim(self, entry: Entry) -> Iterator[bool]:
-        """Inside, whether the entry is ours to send: it is there, and nobody else sends it."""
+    def claim(self, entry: OutboxEntry) -> Iterator[bool]:
+        """Inside, whether the entry is ours to send: it is there, and no other process sends it."""
         try:
             handle = os.open(entry.path, os.O_RDONLY)
         except FileNotFoundError:
@@ -309,12 +311,12 @@ class Outbox:
         finally:
             os.close(handle)
 
-    def delete(self, entry: Entry) -> None:
-        """Remove an entry, which is sent."""
+    def delete(self, entry: OutboxEntry) -> None:
+        """Remove an entry that was sent."""
         entry.path.unlink(missing_ok=True)
         self.sync()
 
-    def set_aside(self, entry: Entry) -> Path:
+    def set_aside(self, entry: OutboxEntry) -> Path:
         """Keep a damaged entry under a name that is no entry's; that name."""
         return entry.path.rename(entry.path.with_suffix(".damaged"))
 
@@ -328,7 +330,7 @@ class Outbox:
         return None
 
     def left(self, server: str, study: str | None = None) -> Left:
-        """What is still to be sent to a tracking store."""
+        """Unsent entries for a tracking store."""
         entries = self.entries(server, study)
         size = 0
         for entry in entries:
@@ -357,5 +359,5 @@ def now() -> str:
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes as a person says it."""
+    """A number of bytes in megabytes, as text."""
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

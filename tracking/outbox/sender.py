@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tracking.mlflow.client import TrackingUnavailable, reach
 from tracking.mlflow.runs import SweepRuns, connect
-from tracking.outbox.outbox import PROGRAM, Damaged, Entry, Outbox, Record
+from tracking.outbox.outbox import PROGRAM, Damaged, Outbox, OutboxEntry, Record
 
 ATTEMPTS = 4
 """An entry that a server that answers did not take so often is left where it is."""
@@ -26,8 +26,8 @@ FAULTS = (
     AttributeError,
     ArithmeticError,
 )
-"""What the writing of one entry may raise: those of the store, and what comes of content that makes no sense.
-The others are sent.
+"""Errors of writing one entry: those of the store, and those of content that makes no sense. The others are
+sent.
 """
 
 Draw = Callable[[Record], Mapping[str, bytes]]
@@ -36,18 +36,18 @@ Draw = Callable[[Record], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not tried
-    again.
+    """Result of sending an entry: `why` it was not taken, "" where it is in MLflow; `last` where it is not
+    tried again.
     """
 
-    entry: Entry
+    entry: OutboxEntry
     what: str
     why: str = ""
     last: bool = False
 
     @property
     def line(self) -> str:
-        """What came of it, to be printed; "" where it is tried again."""
+        """The line to print; "" where it is tried again."""
         if not self.why:
             return f"sent: {self.what}"
         return f"NOT sent: {self.what}: {self.why}" if self.last else ""
@@ -83,7 +83,7 @@ class Sender:
         """Why entries are not tried again, by name."""
         return {name: failure.why for name, failure in self.failures.items() if failure.times >= ATTEMPTS}
 
-    def waiting(self, study: str | None = None) -> list[Entry]:
+    def waiting(self, study: str | None = None) -> list[OutboxEntry]:
         """The entries that are still to be sent from here, less those that are not tried again."""
         refused = self.refused()
         return [entry for entry in self.outbox.entries(self.uri, study) if entry.path.name not in refused]
@@ -91,7 +91,7 @@ class Sender:
     def step(self) -> Sent | None:
         """Send the first entry that can be sent now; None where there is none.
 
-        An entry waits for earlier ones of the same trial, and what a sweep found for its trials. Errors:
+        An entry waits for earlier ones of the same trial, and a sweep's findings wait for its trials. Errors:
         TrackingAway and TrackingUnavailable, where no entry could be sent: it is not the entry's fault.
         """
         waiting = self.waiting()
@@ -108,7 +108,7 @@ class Sender:
                     return self.send(entry, client)
         return None
 
-    def send(self, entry: Entry, client: MlflowClient) -> Sent:
+    def send(self, entry: OutboxEntry, client: MlflowClient) -> Sent:
         """Send an entry that is claimed, and delete it. Errors: TrackingAway; TrackingUnavailable."""
         try:
             record, files = entry.read()
@@ -139,7 +139,7 @@ class Sender:
             model = record.model and replace(record.model, program=others[PROGRAM])
             sweep.publish(record.evidence, record.tables, model, pictures)
 
-    def failed(self, entry: Entry, what: str, why: str) -> Sent:
+    def failed(self, entry: OutboxEntry, what: str, why: str) -> Sent:
         """Remember that an entry was not taken by a server that answers."""
         name = entry.path.name
         times = self.failures[name].times + 1 if name in self.failures else 1

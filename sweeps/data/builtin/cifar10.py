@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeps.data.dataset import Array, Source
+from sweeps.data.dataset import Array, RawData
 from sweeps.data.readers.parquet import folder_of, labels_of, read_table
 from sweeps.data.registry import Yields, dataset
 from sweeps.errors import WrongInput
@@ -33,7 +33,7 @@ HOW = (
 
 
 @dataset(Yields("images", side=32))
-def cifar10(data_dir: Path | None) -> Source:
+def cifar10(data_dir: Path | None) -> RawData:
     """The two parquet files in the layout of Hugging Face's datasets: images as JPEG or PNG in `image` or
     `img`, and `label`.
 
@@ -46,7 +46,7 @@ def cifar10(data_dir: Path | None) -> Source:
     (train_inputs, train_labels), (test_inputs, test_labels) = (read_parquet(folder / name) for name in FILES)
     labels = np.concatenate([train_labels, test_labels])
     people = next((path for place in (folder, folder.parent) if (path := place / PEOPLE).exists()), None)
-    return Source(
+    return RawData(
         inputs=np.concatenate([train_inputs, test_inputs]),
         labels=labels,
         classes=CLASSES,
@@ -89,7 +89,7 @@ def read_people(path: Path, train: int, test: int) -> Array:
 
 
 def decode(path: Path, packed: Sequence[bytes], first: int) -> Array:
-    """The pixels of `PART` images from `first`. Errors: WrongInput for what is no image of 32×32 RGB
+    """The pixels of `PART` images from `first`. Errors: WrongInput unless each is an image of 32×32 RGB
     pixels.
     """
     from PIL import Image

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeps.data.builtin.cifar10 import CLASSES, cifar10
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.readers.parquet import folder_of, labels_of, read_table
 from sweeps.data.registry import Yields, dataset
 from sweeps.errors import WrongInput
@@ -23,24 +23,24 @@ HOW = (
 
 
 @dataset(Yields("images", side=32))
-def cifar10n_aggregate(data_dir: Path | None) -> Source:
+def cifar10n_aggregate(data_dir: Path | None) -> RawData:
     """The majority of three workers: 9 % of the labels are wrong."""
     return noisy(data_dir, "aggregate")
 
 
 @dataset(Yields("images", side=32))
-def cifar10n_random1(data_dir: Path | None) -> Source:
+def cifar10n_random1(data_dir: Path | None) -> RawData:
     """The first of three workers: 17 % of the labels are wrong."""
     return noisy(data_dir, "random1")
 
 
 @dataset(Yields("images", side=32))
-def cifar10n_worst(data_dir: Path | None) -> Source:
+def cifar10n_worst(data_dir: Path | None) -> RawData:
     """A wrong one of three workers where there is one: 40 % of the labels are wrong."""
     return noisy(data_dir, "worst")
 
 
-def noisy(data_dir: Path | None, column: str) -> Source:
+def noisy(data_dir: Path | None, column: str) -> RawData:
     """CIFAR-10 with other training labels, hence with those in *train*, *select* and *calibrate*; *test* has
     the official ones.
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.registry import Yields, dataset
 from sweeps.errors import WrongInput
 
 
 @dataset(Yields("images", side=8))
-def digits(_: Path | None) -> Source:
+def digits(_: Path | None) -> RawData:
     """Pixels from 0 to 16 as uint8.
 
     Reads the file of `sklearn.datasets.load_digits` itself: importing that function takes seconds, the file a
@@ -30,7 +30,7 @@ def digits(_: Path | None) -> Source:
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     with gzip.open(path, "rt") as stream:
         table = np.loadtxt(stream, delimiter=",", dtype=np.float64)
-    return Source(
+    return RawData(
         inputs=table[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8),
         labels=table[:, -1].astype(np.int64),
         classes=tuple("0123456789"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeps.data.dataset import Array, Source
+from sweeps.data.dataset import Array, RawData
 from sweeps.data.registry import Yields, dataset
 from sweeps.errors import WrongInput
 
@@ -38,7 +38,7 @@ HOW = (
 
 
 @dataset(Yields("images", side=28))
-def fashion_mnist(data_dir: Path | None) -> Source:
+def fashion_mnist(data_dir: Path | None) -> RawData:
     """The four original IDX files, each checked against its published MD5.
 
     They lie in `data_dir/fashion-mnist`, in torchvision's `data_dir/FashionMNIST/raw`, or in `data_dir`
@@ -51,7 +51,7 @@ def fashion_mnist(data_dir: Path | None) -> Source:
     train_inputs, train_labels, test_inputs, test_labels = (
         read_idx(folder / name, md5) for name, md5 in MD5.items()
     )
-    return Source(
+    return RawData(
         inputs=np.concatenate([train_inputs, test_inputs])[:, None],
         labels=np.concatenate([train_labels, test_labels]).astype(np.int64),
         classes=CLASSES,

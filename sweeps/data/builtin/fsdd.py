@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.readers.parquet import folder_of, labels_of, read_table
 from sweeps.data.registry import Yields, dataset
 from sweeps.data.spectrogram import Spectrogram
@@ -32,7 +32,7 @@ SPECTROGRAM = Spectrogram(rate=8000, window=256, hop=192, bands=24, frames=40)
 
 
 @dataset(Yields("images", side=SPECTROGRAM.bands))
-def fsdd(data_dir: Path | None) -> Source:
+def fsdd(data_dir: Path | None) -> RawData:
     """The official split: recordings 0 to 4 of each digit and speaker are the 300 test examples. All speakers
     are heard in training.
     """
@@ -40,14 +40,14 @@ def fsdd(data_dir: Path | None) -> Source:
 
 
 @dataset(Yields("images", side=SPECTROGRAM.bands))
-def fsdd_by_speaker(data_dir: Path | None) -> Source:
-    """The same, but the test split holds the 1000 recordings of the two speakers who come first by name, whom
-    nobody trained on.
+def fsdd_by_speaker(data_dir: Path | None) -> RawData:
+    """The same, but the test split holds the 1000 recordings of the two speakers whose names come first, and
+    *train* has none of them.
     """
     return read(data_dir, 2)
 
 
-def read(data_dir: Path | None, unheard: int | None) -> Source:
+def read(data_dir: Path | None, unheard: int | None) -> RawData:
     """The two parquet files in `data_dir/fsdd` or `data_dir`, there in `data` or the folder itself. `unheard`
     speakers are the test split, or None for the official one.
     """
@@ -78,7 +78,7 @@ def read(data_dir: Path | None, unheard: int | None) -> Source:
         else np.isin(speakers, np.unique(speakers)[:unheard])
     )
     order = np.concatenate([np.flatnonzero(~tested), np.flatnonzero(tested)])
-    return Source(
+    return RawData(
         inputs=inputs[order],
         labels=labels[order],
         classes=CLASSES,
@@ -89,7 +89,7 @@ def read(data_dir: Path | None, unheard: int | None) -> Source:
 
 
 def samples_of(path: Path, row: int, packed: bytes) -> Float[Tensor, " sample"]:
-    """The samples of a WAV file, from -1 to 1. Errors: WrongInput for what is no mono recording of 16 bits at
+    """The samples of a WAV file, from -1 to 1. Errors: WrongInput unless it is a mono recording of 16 bits at
     8000 Hz.
     """
     try:

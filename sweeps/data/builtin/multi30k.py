@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.data.dataset import IGNORED, Array, Source
+from sweeps.data.dataset import IGNORED, Array, RawData
 from sweeps.data.readers.parquet import folder_of, read_table
 from sweeps.data.registry import Yields, dataset
 from sweeps.errors import WrongInput
@@ -40,7 +40,7 @@ HOW = (
 
 
 @dataset(Yields("sequences"))
-def multi30k(data_dir: Path | None) -> Source:
+def multi30k(data_dir: Path | None) -> RawData:
     """Pieces of three parquet files in `data_dir/multi30k` or `data_dir` itself, there in `data` or the
     folder itself. Validation is the official split.
     """
@@ -59,7 +59,7 @@ def multi30k(data_dir: Path | None) -> Source:
         + captions[1][1]
         + captions[2][1]
     )
-    return Source(
+    return RawData(
         inputs=np.stack([rows(german), rows([[BEGIN, *pieces] for pieces in english])], axis=1),
         labels=rows([[*pieces, END] for pieces in english], IGNORED).astype(np.int64),
         classes=tuple(tokeniser.id_to_token(index) for index in range(tokeniser.get_vocab_size())),

@@ -1,4 +1,4 @@
-"""TREC questions: 5 952 English questions by what kind of answer they want, 6 classes, the last 500 the
+"""TREC questions: 5 952 English questions by the kind of answer that they want, 6 classes, the last 500 the
 official test split.
 
 Origin: Li and Roth 2002, "Learning Question Classifiers", COLING, https://cogcomp.seas.upenn.edu/Data/QA/QC/.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeps.data.dataset import Source
+from sweeps.data.dataset import RawData
 from sweeps.data.readers.parquet import folder_of, labels_of, read_table
 from sweeps.data.registry import Yields, dataset
 
@@ -24,7 +24,7 @@ HOW = (
 
 
 @dataset(Yields("tokens"))
-def trec(data_dir: Path | None) -> Source:
+def trec(data_dir: Path | None) -> RawData:
     """The texts and coarse labels of the two parquet files in `data_dir/trec` or `data_dir`, there in `data`
     or the folder itself.
 
@@ -41,7 +41,7 @@ def trec(data_dir: Path | None) -> Source:
     first = {text: row for row, text in reversed([*enumerate(texts)])}
     asked = set(test_texts)
     kept = sorted(row for text, row in first.items() if text not in asked)
-    return Source(
+    return RawData(
         inputs=np.array([*(texts[row] for row in kept), *test_texts]),
         labels=np.concatenate([labels[kept], test_labels]),
         classes=CLASSES,

@@ -24,7 +24,7 @@ ROUNDED = 1e-4
 
 def read(path: Path) -> dict[str, Array]:
     """The arrays of a file. Errors: WrongInput where it is no `.npz`, and where it holds Python objects,
-    which would be run when read.
+    which could run code when read.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -39,8 +39,8 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
-    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where it cannot be told that
-    is what.
+    """Inputs and labels of all parts. Errors: WrongInput, listing the arrays, where their names do not show
+    inputs and labels.
     """
     found = paired(arrays, where)
     notes = []
@@ -149,8 +149,7 @@ def soft(labels: Array, name: str) -> tuple[Array, Array | None, str]:
 
 
 def inputs_of(values: Array, name: str) -> tuple[Array, str]:
-    """Inputs as `Source` takes them: texts, images with the channel first, features; and what was made of
-    them.
+    """Inputs as `RawData` takes them: texts, images with the channel first, features; and a note on changes.
 
     Errors: WrongInput for objects, for numbers that are not finite, and for examples of nothing.
     """
@@ -172,7 +171,7 @@ def inputs_of(values: Array, name: str) -> tuple[Array, str]:
         if wrong.any():
             row = int(np.flatnonzero(wrong.reshape(len(values), -1).any(1))[0])
             raise WrongInput(
-                f"the inputs {name!r} have {int(wrong.sum())} numbers which are NaN or infinite, the first in"
+                f"the inputs {name!r} have {int(wrong.sum())} numbers that are NaN or infinite, the first in"
                 f" row {row}. Repair them."
             )
     if kind == "b":

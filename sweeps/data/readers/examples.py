@@ -1,5 +1,5 @@
-"""Examples: what a reader found, before classes are numbered, missing labels dropped and the official splits
-put last.
+"""Examples as a reader found them, before classes are numbered, missing labels dropped and the official
+splits put last.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from sweeps.data.dataset import Array, Source
+from sweeps.data.dataset import Array, RawData
 from sweeps.data.splits import split_rows, stratify
 from sweeps.errors import WrongInput
 
@@ -39,8 +39,8 @@ with.
 
 @runtime_checkable
 class Fitted(Protocol):
-    """Inputs that are made after *train* is known: what fills in for missing values, and which categories
-    there are, comes from it alone.
+    """Inputs that are made after *train* is chosen: the values that fill gaps, and the categories, come from
+    it alone.
     """
 
     def fitted(self, rows: Array, train: Array) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
@@ -54,11 +54,11 @@ class Examples:
     """All examples of a source, in its own order.
 
     Attributes:
-        inputs: as in `Source`, or what they will be made of.
+        inputs: as in `RawData`, or the columns to make them of.
         labels: one per example: a text, a whole number, a number, true or false; None where it is missing.
         parts: of each example.
         names: of the classes that whole numbers stand for; empty where the numbers or texts are the names.
-        notes: sentences for a person on what was guessed and done.
+        notes: sentences for a person on guesses and changes.
     """
 
     inputs: Array | Fitted
@@ -76,7 +76,7 @@ def listed(names: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def source_of(examples: Examples, drop_rare: bool) -> Source:
+def source_of(examples: Examples, drop_rare: bool) -> RawData:
     """The examples as `sweeps.data.load.load` takes them: labels numbered from 0, official validation and
     test examples last.
 
@@ -88,7 +88,7 @@ def source_of(examples: Examples, drop_rare: bool) -> Source:
     known = np.array([value is not None for value in values])
     if not known.any():
         raise WrongInput(
-            f"no example of {examples.where} has a label. Say which column has it: --label-column NAME."
+            f"no example of {examples.where} has a label. Name the column that has it: --label-column NAME."
         )
     if not known.all():
         notes.append(missing(known, examples))
@@ -107,7 +107,7 @@ def source_of(examples: Examples, drop_rare: bool) -> Source:
     )
     notes += why
     tests = int((parts[order] == "test").sum())
-    whole = Source(order, labels[order], names, tests, examples.where, validation)
+    whole = RawData(order, labels[order], names, tests, examples.where, validation)
     train = order[split_rows(whole, labels[order])["train"]]
     features: tuple[str, ...] = ()
     if isinstance(examples.inputs, np.ndarray):
@@ -173,7 +173,7 @@ def shown(value: Any) -> str:
 
 
 def missing(known: npt.NDArray[np.bool_], examples: Examples) -> str:
-    """How many labels are missing, and of which part."""
+    """Sentence on the labels that are missing, by part."""
     lost = Counter(part for part, has in zip(examples.parts, known, strict=True) if not has)
     each = ", ".join(f"{lost[part]} of {part}" for part in PARTS if lost[part])
     return f"{sum(lost.values())} of {len(known)} examples have no label and are left out ({each})"
@@ -219,7 +219,7 @@ def enough(
     order: Array, labels: Array, names: tuple[str, ...], validation: int, tests: int, drop: bool, where: str
 ) -> tuple[Array, int, tuple[str, ...], Array, list[str]]:
     """Arrange rows so that every split has LEAST examples of each class: order, validation examples, names
-    and labels, and what was done.
+    and labels, and notes.
 
     Errors: WrongInput, naming the rare classes, unless they are dropped.
     """
@@ -247,13 +247,11 @@ def enough(
             )
             raise WrongInput(
                 f"{len(rare)} of {len(names)} classes of {where} have too few examples for the four splits"
-                f" (train, select, calibrate, test): {told}. They need {need}. Bring more examples, merge"
+                f" (train, select, calibrate, test): {told}. They need {need}. Add examples, merge"
                 " classes, or leave these out with --drop-rare-classes."
             )
         if len(names) - len(rare) < 2:
-            raise WrongInput(
-                f"without its rare classes, {where} has fewer than two: {told}. Bring more examples."
-            )
+            raise WrongInput(f"without its rare classes, {where} has fewer than two: {told}. Add examples.")
         notes.append(f"{len(rare)} classes have too few examples and are left out: {told}")
         stays = ~np.isin(labels[order], rare)
         ends = np.array([0, len(order) - tests - validation, len(order) - tests, len(order)])
@@ -269,6 +267,6 @@ def enough(
 def rare_of(order: Array, labels: Array, classes: int, validation: int, tests: int) -> list[int]:
     """The classes of which some split would have fewer than LEAST examples."""
     own = labels[order]
-    rows = split_rows(Source(order, own, ("",) * classes, tests, "", validation), own)
+    rows = split_rows(RawData(order, own, ("",) * classes, tests, "", validation), own)
     counts = np.stack([np.bincount(own[of_split], minlength=classes) for of_split in rows.values()])
     return np.flatnonzero(counts.min(0) < LEAST).tolist()

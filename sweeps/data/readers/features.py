@@ -25,7 +25,7 @@ ColumnKind = Literal["number", "category", "text", "image", "sound", "array", "i
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what it holds, and in how many different values."""
+    """A column of a table: its kind, its values and how many differ."""
 
     name: str
     kind: ColumnKind
@@ -54,8 +54,8 @@ class Features:
     columns: tuple[Column, ...]
 
     def fitted(self, rows: Array, train: Array) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
-        """The features of some rows, their names, and what was made of the columns. Errors: WrongInput for
-        infinite numbers.
+        """The features of some rows, their names, and notes on the columns. Errors: WrongInput for infinite
+        numbers.
         """
         made: dict[str, Array] = {}
         encoded, filled = [], []
@@ -129,7 +129,7 @@ def numbers_of(column: Column) -> Array:
         infinite = np.isinf(numbers.astype(np.float32))
     if infinite.any():
         raise WrongInput(
-            f"the column {column.name!r} has {infinite.sum()} values which are infinite or above 3e38, the"
+            f"the column {column.name!r} has {infinite.sum()} values that are infinite or above 3e38, the"
             f" first in row {infinite.argmax()}: {numbers[infinite.argmax()]:g}. Repair them, or leave the"
             " column out: --input-columns A,B."
         )

@@ -38,7 +38,7 @@ def examples_of(columns: Columns) -> Examples:
         return arrays.examples_of(arrays.read(path), str(path))
     if path.name.lower().endswith(TABLES):
         return table.examples_of({None: read(path)}, columns, str(path))
-    raise WrongInput(f"{path} is of a kind which is not understood; wanted {WHAT}.")
+    raise WrongInput(f"{path} is of an unknown kind; wanted {WHAT}.")
 
 
 def of_folder(folder: Path, columns: Columns) -> Examples:
@@ -54,7 +54,7 @@ def of_folder(folder: Path, columns: Columns) -> Examples:
             return of_classes(folder, chosen, len(files) - len(chosen), columns)
     npz = [path for path in files if path.suffix == ".npz"]
     hint = f" Give one of its files: {listed([str(path) for path in npz], 5)}." if npz else ""
-    raise WrongInput(f"{folder} has {len(files)} files, none of which is understood; wanted {WHAT}.{hint}")
+    raise WrongInput(f"{folder} has {len(files)} files, none of a known kind; wanted {WHAT}.{hint}")
 
 
 def hidden(path: Path) -> bool:
@@ -112,7 +112,7 @@ def of_tables(folder: Path, files: Sequence[Path], columns: Columns) -> Examples
     if not left:
         return found
     note = (
-        "left out, as their names tell no split:"
+        "left out, as no split is in their names:"
         f" {listed([str(path.relative_to(folder)) for path in left], 5)}"
     )
     return replace(found, notes=(*found.notes, note))
@@ -138,8 +138,8 @@ def read(path: Path) -> "Table":
 
 
 def read_csv(path: Path) -> "Table":
-    """A table of text: the separator is what the first line has most of, the first line is the header unless
-    all of it are numbers.
+    """A table of text: the separator is the one that the first line has most of, the first line is the header
+    unless all of it are numbers.
     """
     import pyarrow
     from pyarrow import csv

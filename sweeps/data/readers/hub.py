@@ -1,5 +1,5 @@
-"""Hubs: data sets of OpenML and of Hugging Face by their names. They are fetched because the command line
-says so, and nothing else is.
+"""Hubs: data sets of OpenML and of Hugging Face by their names. They are fetched where the command line names
+them, and nothing else is.
 """
 
 import importlib

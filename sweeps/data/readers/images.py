@@ -70,7 +70,7 @@ def examples_of(files: Sequence[File], names: Sequence[str], where: str, side: i
         )
     if needed > free / 2:
         notes.append(
-            f"the images take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB of memory which are free"
+            f"the images take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB of memory that are free"
         )
     pixels = np.stack(of_each(partial(decode, size=target, mode=mode), files, names, where))
     return Examples(pixels, (), (), where, notes=tuple(notes))
@@ -96,7 +96,7 @@ def free_bytes() -> int:
 def of_each(
     read: Callable[["Image"], Found], files: Sequence[File], names: Sequence[str], where: str
 ) -> list[Found]:
-    """What is read of each image, by threads. Errors: WrongInput, naming those that cannot be read."""
+    """Results of `read` for all images, in threads. Errors: WrongInput, naming those that cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     broken: list[str] = []
@@ -112,7 +112,7 @@ def of_each(
             SyntaxError,
             EOFError,
             Image.DecompressionBombError,
-        ) as error:  # what Pillow raises for broken files
+        ) as error:  # Pillow's errors for broken files
             broken.append(
                 f"{names[row]}: {'no image' if isinstance(error, UnidentifiedImageError) else error}"
             )

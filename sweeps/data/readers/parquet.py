@@ -32,7 +32,7 @@ def folder_of(
 
 def read_table(path: Path, columns: Sequence[str], how: str) -> "Table":
     """A file that has these columns. Errors: WrongInput when it is missing, unreadable or has others."""
-    import pyarrow.parquet as parquet  # takes a tenth of a second, which other data sets need not wait for
+    import pyarrow.parquet as parquet  # takes a tenth of a second; other data sets need not wait for it
     from pyarrow import ArrowException
 
     try:

@@ -1,5 +1,5 @@
-"""Code: a function or a class that the command line names as `package.module:function`, and what a data
-set's function returns.
+"""User code: a function or a class that the command line names as `package.module:function`, and the examples
+that a data set's function returns.
 
 The only place where a module is imported by a name from outside: from the command line or the plan of the
 person who runs it. Names that a study in a database has are never looked up here, see
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.data.dataset import IGNORED, TEXTS, Source
+from sweeps.data.dataset import IGNORED, TEXTS, RawData
 from sweeps.data.readers import arrays
 from sweeps.data.readers.examples import Examples
 from sweeps.errors import WrongInput
@@ -27,7 +27,7 @@ from sweeps.errors import WrongInput
 SPEC = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 FILE = re.compile(r"(?P<folder>.*?)(?P<module>[^\W\d]\w*)\.py:(?P<name>[^\W\d]\w*)")
 WANTED = (
-    "wanted a Source, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a"
+    "wanted RawData, a pair (inputs, labels), a mapping of arrays such as {'x_train': …, 'y_train': …}, or a"
     " torch Dataset"
 )
 
@@ -38,11 +38,11 @@ def names_code(spec: str) -> bool:
 
 
 def found(spec: str) -> Callable[..., Any]:
-    """Import what `package.module:function` or `folder/file.py:function` names. The working directory is
-    searched first.
+    """Import the object named `package.module:function` or `folder/file.py:function`. The working directory
+    is searched first.
 
-    Errors: WrongInput where there is no such module or function; what goes wrong in the module itself is
-    raised as it is.
+    Errors: WrongInput where there is no such module or function; errors of the module itself are raised as
+    they are.
     """
     file, match = FILE.fullmatch(spec), SPEC.fullmatch(spec)
     folder = Path(file["folder"] if file else "").expanduser().resolve()
@@ -92,7 +92,7 @@ def version(function: Callable[..., Any]) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8] if file else ""
 
 
-def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
+def examples_of(spec: str, data_dir: Path | None) -> Examples | RawData:
     """What a data set's function returns; it is called with the data directory where it takes an argument."""
     function = found(spec)
     takes = [
@@ -110,7 +110,7 @@ def examples_of(spec: str, data_dir: Path | None) -> Examples | Source:
         if takes or inspect.signature(function).parameters.keys() & {"data_dir", "_"}
         else function()
     )
-    if isinstance(value, Source):
+    if isinstance(value, RawData):
         return checked(value, spec)
     if isinstance(value, torch.utils.data.Dataset):
         value = pairs(value, spec)
@@ -152,8 +152,8 @@ def as_array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def checked(source: Source, spec: str) -> Source:
-    """A Source that a function made, its labels as int64. Errors: WrongInput for what does not fit
+def checked(source: RawData, spec: str) -> RawData:
+    """RawData that a function made, its labels as int64. Errors: WrongInput for parts that do not fit
     together.
     """
     inputs, labels = as_array(source.inputs), np.asarray(as_array(source.labels))
@@ -188,7 +188,7 @@ def as_numbers(inputs: Any, spec: str) -> Any:
         raise WrongInput(f"{spec} returned inputs of type {inputs.dtype}; wanted numbers or texts.")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         raise WrongInput(
-            f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs which are NaN or infinite. Repair"
+            f"{spec} returned {int((~np.isfinite(inputs)).sum())} inputs that are NaN or infinite. Repair"
             " them."
         )
     return inputs if inputs.dtype in (np.uint8, np.float32) else inputs.astype(np.float32)

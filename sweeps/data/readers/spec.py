@@ -16,7 +16,7 @@ SPLIT_STEMS = ("train", "data")
 
 @dataclass(frozen=True)
 class Columns:
-    """A source, and how it is to be read. What is not given is guessed from the schema.
+    """A source, and how it is to be read. Fields that are not given are guessed from the schema.
 
     Attributes:
         source: a path, `openml:NAME`, `hf:NAME` or `package.module:function`.
@@ -75,7 +75,7 @@ class Columns:
         return Columns(**checked)
 
     def to_mapping(self) -> dict[str, Any]:
-        """What differs from the defaults, as plain values."""
+        """The fields that differ from the defaults, as plain values."""
         own = asdict(self) | {"input_columns": list(self.input_columns)}
         return {key: value for key, value in own.items() if value}
 

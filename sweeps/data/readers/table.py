@@ -1,6 +1,4 @@
-"""Tables: which column has the label, which are inputs, and what becomes of them. Every kind of file with
-columns comes through here.
-"""
+"""Tables of every kind of file: the label column, the input columns, and the examples made of them."""
 
 import json
 import re
@@ -75,8 +73,7 @@ PICTURE = r"(?i)\.(png|jpe?g|bmp|gif|webp|tiff?|ppm|pgm)$"
 def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: str) -> Examples:
     """The examples of tables, one for each part of the data, or one of all (None), which a column may divide.
 
-    Errors: WrongInput where it cannot be told which column is what; it lists the columns and the flag to
-    give.
+    Errors: WrongInput where the label or the inputs are unclear; it lists the columns and the flag to give.
     """
     import pyarrow
 
@@ -105,7 +102,7 @@ def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: 
         notes += (
             []
             if columns.split_column
-            else [f"the column {split!r} says which examples are for training and for the test"]
+            else [f"the column {split!r} divides the examples into training and test"]
         )
     inputs, ignored = inputs_of(known, {label, split}, columns, where)
     examples = made(inputs, where, columns)
@@ -129,9 +126,7 @@ def examples_of(tables: Mapping[Part | None, "Table"], columns: Columns, where: 
 
 
 def described(table: "Table") -> dict[str, dict[str, Any]]:
-    """What Hugging Face's datasets say about the columns, in the metadata of the schema; {} where they say
-    nothing.
-    """
+    """Hugging Face's description of the columns, in the metadata of the schema; {} where there is none."""
     metadata = (table.schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(metadata or b"{}")["info"]["features"]
@@ -141,7 +136,7 @@ def described(table: "Table") -> dict[str, dict[str, Any]]:
 
 
 def column_of(field: "Field", values: "ChunkedArray", feature: Mapping[str, Any]) -> Column:
-    """What a column holds, by its type and its values."""
+    """Kind of a column, by its type and its values."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -219,7 +214,7 @@ def label_of(
             return candidates[0]
     doubt = f" It may be {' or '.join(named or ending)}." if named or ending else ""
     raise WrongInput(
-        f"which column of {where} is the label?{doubt} Say it with --label-column NAME. The columns are: "
+        f"which column of {where} is the label?{doubt} Name it with --label-column NAME. The columns are: "
         f"{listed([str(column) for column in known.values()], 40)}."
     )
 
@@ -293,7 +288,7 @@ def inputs_of(
     if len(strings := by_kind.get("identifier", []) + texts) == 1 and strings[0].words:
         return strings, why_not(free, strings, "")
     raise WrongInput(
-        f"which columns of {where} are the inputs? Say it with --input-columns A,B. The columns are: "
+        f"which columns of {where} are the inputs? Name them with --input-columns A,B. The columns are: "
         f"{listed([str(column) for column in known.values()], 40)}."
     )
 
@@ -362,8 +357,8 @@ def made(inputs: Sequence[Column], where: str, columns: Columns) -> Examples:
 
 
 def packed(values: "ChunkedArray", most: int, folder: Path | None = None) -> list[bytes]:
-    """The files in the first `most` entries: bytes, or what lies at their path in a folder; b"" for what is
-    not there.
+    """The files in the first `most` entries: bytes, or the file at their path in a folder; b"" where there is
+    none.
     """
     found = []
     for entry in values.slice(0, most).to_pylist():

@@ -20,7 +20,7 @@ from sweeps.task import Recipe
 WIDTHS = (3, 4, 5)
 """Words that a convolution sees."""
 NUMBERS = 64
-"""Of a word's vector, and of what each width looks for."""
+"""Of a word's vector, and of the filters of each width."""
 
 
 @architecture(

@@ -88,10 +88,10 @@ class Translator(nn.Module):
         there: Bool[Tensor, "example 1 1 _"],
         past: Sequence[Memory] | None,
     ) -> tuple[Float[Tensor, "example class"], list[Memory]]:
-        """Logits of the token behind `tokens`, which are at a place of the target, and what the next step
-        needs to be told as `past`.
+        """Logits of the token behind `tokens`, which are at a place of the target, and the `past` for the
+        next step.
 
-        `source` is what `sources` gave.
+        `source` comes from `sources`.
         """
         hidden = self.embed(tokens[:, None], place)
         memories: list[Memory] = []
@@ -111,7 +111,7 @@ class Translator(nn.Module):
     def encode(
         self, source: Int[Tensor, "example position"]
     ) -> tuple[Float[Tensor, "example position width"], Bool[Tensor, "example 1 1 position"]]:
-        """The encoder's vectors, and which positions are none of padding."""
+        """The encoder's vectors, and a mask of the positions that are no padding."""
         there = (source != 0)[:, None, None]
         hidden = self.embed(source, 0)
         for layer in self.encoder:
@@ -142,8 +142,8 @@ class Layer(nn.Module):
         there: Bool[Tensor, "example 1 1 _"] | None = None,
         past: Memory | None = None,
     ) -> tuple[Float[Tensor, "example position width"], Memory]:
-        """The next vectors, and the own keys and values, those of the past included. `seen` says which
-        positions each one attends to.
+        """The next vectors, and the own keys and values, those of the past included. `seen` masks the
+        positions that each one attends to.
         """
         memory = self.own.memory(self.own.norm(hidden))
         if past is not None:

@@ -21,7 +21,7 @@ from sweeps.task import Recipe
 
 WIDTH, HEADS, LAYERS = 64, 4, 4
 PATCH = 4
-"""Pixels a side of what takes the place of a word."""
+"""Pixels a side of a patch, the token of this transformer."""
 
 
 @architecture(
