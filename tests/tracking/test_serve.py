@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from published import PAGE, free_port, made, process, publish
 
-from tracking.api.middleware import Gate, accepted, has
+from tracking.api.middleware import ReadOnlyMiddleware, accepted, has
 from tracking.api.routes import application
 from tracking.mlflow.versions import folder_of
 from tracking.recommend import recommendation
@@ -59,7 +59,9 @@ def address(folder):
 def served(uri, names=()):
     """The application in a thread of this process."""
     server = uvicorn.Server(
-        uvicorn.Config(Gate(application(uri), names), port=0, log_level="error", http="h11", ws="none")
+        uvicorn.Config(
+            ReadOnlyMiddleware(application(uri), names), port=0, log_level="error", http="h11", ws="none"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()
