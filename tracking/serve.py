@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.WRONG_INPUT
     import uvicorn  # these take two seconds, which --help does not wait for
 
-    from tracking.api.middleware import Gate
+    from tracking.api.middleware import ReadOnlyMiddleware
     from tracking.api.routes import application
 
     uvicorn.run(
-        Gate(application(uri), options.allowed_host),
+        ReadOnlyMiddleware(application(uri), options.allowed_host),
         host=options.host,
         port=options.port,
         http="h11",  # its limit on the size of a request's head holds

@@ -62,7 +62,7 @@ def take_over(module: nn.Module, path: str) -> None:
         if name in own and value.shape != own[name].shape
     ]
     if missing or strange or other:
-        told = "; ".join(
+        listing = "; ".join(
             f"{what}:"
             f" {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
             for what, names in (
@@ -78,7 +78,7 @@ def take_over(module: nn.Module, path: str) -> None:
             if other
             else ""
         )
-        raise WrongInput(f"the weights {path} do not fit the network: {told}.{head}")
+        raise WrongInput(f"the weights {path} do not fit the network: {listing}.{head}")
     with torch.no_grad():
         for name, value in given.items():
             own[name].copy_(value)

@@ -88,7 +88,7 @@ def refusal(task: Task, dataset: Dataset) -> Finding | None:
         return Finding(
             "wrong",
             "network",
-            f"{task.architecture} cannot take inputs of shape {dataset.shape}: {told(error)}",
+            f"{task.architecture} cannot take inputs of shape {dataset.shape}: {sentence_of(error)}",
         )
 
 
@@ -105,16 +105,16 @@ def batch_of(dataset: Dataset) -> tuple[Tensor, Int[Tensor, "example *position"]
     return dataset.prepare(split.take(rows)), split.labels[rows]
 
 
-def told(error: BaseException) -> str:
+def sentence_of(error: BaseException) -> str:
     """An error in a sentence, with the line of the user's code that raised it."""
-    said = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    message = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     frames = [
         one
         for one in traceback.extract_tb(error.__traceback__)
         if not one.filename.startswith(str(OURS)) and "site-packages" not in one.filename
     ]
     place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
-    return f"{type(error).__name__}: {said}{place}"
+    return f"{type(error).__name__}: {message}{place}"
 
 
 def shape(logits: object, labels: Int[Tensor, "example *position"], classes: int) -> Finding | None:

@@ -61,7 +61,7 @@ def trained(folder, trials, seeds, megabytes, most):
 
 
 @pytest.mark.slow  # what a process can still allocate near its limit is not the same each time
-def test_a_population_which_does_not_fit_is_halved(tmp_path):
+def test_a_population_that_does_not_fit_is_halved(tmp_path):
     said, outcomes = trained(tmp_path / "little", 8, 64, 150, 512)
     assert any("do not fit into the memory of cpu" in line for line in said)
     assert any(line.startswith("LEFT 0") for line in said)
@@ -69,7 +69,7 @@ def test_a_population_which_does_not_fit_is_halved(tmp_path):
     assert len(outcomes) == 8
 
 
-def test_a_trial_which_does_not_fit_alone_is_trained_in_parts(tmp_path):
+def test_a_trial_that_does_not_fit_alone_is_trained_in_parts(tmp_path):
     said, outcomes = trained(tmp_path / "parts", 2, 8, 0, 3)
     assert said[-1] == "LEFT 0 MOST 3"
     assert outcomes == trained(tmp_path / "whole", 2, 8, 0, 16)[1]

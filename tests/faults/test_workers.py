@@ -69,7 +69,7 @@ def test_workers_are_killed_at_random_points(arena, undisturbed, times):
 
 
 @pytest.mark.slow
-def test_a_worker_which_was_paused_drops_what_was_taken_over(arena, undisturbed):
+def test_a_worker_that_was_paused_drops_the_trials_that_were_reassigned(arena, undisturbed):
     conductor = arena.sweep("--workers", "0")
     first = arena.start("sweeps.worker")
     with ended(conductor, first):

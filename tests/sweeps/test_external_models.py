@@ -159,7 +159,7 @@ def test_a_data_set_of_hugging_face(monkeypatch, tmp_path):
         UserDataset("some", Columns("hf:nobody/nothing"))(None)
 
 
-def test_what_is_not_installed_is_told(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
     for package in ("transformers", "timm", "datasets"):
         monkeypatch.setitem(sys.modules, package, None)  # as Python itself marks what cannot be imported
     for spec, package in (("timm:resnet18", r"lscal\[timm\]"), ("hf:bert", r"lscal\[hf\]")):

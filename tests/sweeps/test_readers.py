@@ -732,7 +732,7 @@ def test_a_file_of_openml_is_read():
     assert {"fur = long", "fur = short"} <= set(data.features)
 
 
-def test_absolute_leaves_what_is_no_path(tmp_path):
+def test_absolute_changes_paths_alone(tmp_path):
     (tmp_path / "a.csv").write_text("x")
     assert absolute("a.csv") == str(tmp_path / "a.csv")
     assert absolute("sub/m.py:net") == f"{tmp_path}/sub/m.py:net"

@@ -52,7 +52,7 @@ def test_each_frequency_has_its_band():
         assert abs(centres[band] - hertz) == min(abs(centre - hertz) for centre in centres)
 
 
-def test_bands_share_what_lies_between_their_peaks():
+def test_bands_share_the_frequencies_between_their_peaks():
     filters = SPECTROGRAM.filters
     assert filters.shape == (MELS, WINDOW // 2 + 1)
     inside = slice(int(filters[0].argmax()), int(filters[-1].argmax()))

@@ -146,7 +146,7 @@ def test_a_damaged_entry_is_set_aside_and_named(tmp_path):
     assert outbox.file(trial(2, URI).uid, LOGITS) is None
 
 
-def test_one_entry_is_claimed_by_one_process_and_by_nobody_when_that_dies(tmp_path):
+def test_one_entry_is_claimed_by_one_process_and_is_free_when_that_dies(tmp_path):
     outbox = filled(tmp_path, URI, trials=2)
     first, second = outbox.entries()
     code = (

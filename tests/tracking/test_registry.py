@@ -147,7 +147,7 @@ def test_a_pinned_version_holds_until_it_is_unpinned(client, uri):
     assert (recommended(uri), versions.pinned(uri, TASK)) == (3, None)
 
 
-def test_unpinning_forgets_what_was_restored(client, uri):
+def test_unpinning_ends_a_restoration(client, uri):
     for day in (1, 2):
         put(client, day)
     registry.restore(client, TASK, 1)

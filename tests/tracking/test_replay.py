@@ -258,7 +258,7 @@ def test_of_runs_made_at_once_every_writer_takes_the_same(client, uri):
         assert taken.info.run_id == min(run.info.run_id for run in runs(client, "tags.uid = 'often'"))
 
 
-def test_publishing_joins_two_parents_and_removes_what_is_double(client, uri, tmp_path):
+def test_publishing_joins_two_parents_and_removes_double_runs(client, uri, tmp_path):
     sweep = SweepRuns(client, about(uri))
     sweep.trial(trial(0, uri).outcome, {LOGITS: bytes(1000)}, {})
     other = client.create_run(sweep.experiment, tags={"study": FOUND.study, "role": "sweep"})

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from published import PAGE, free_port, made, process, publish
 
-from tracking.api.middleware import Gate, accepted, has
+from tracking.api.middleware import ReadOnlyMiddleware, accepted, has
 from tracking.api.routes import application
 from tracking.mlflow.versions import folder_of
 from tracking.recommend import recommendation
@@ -59,7 +59,9 @@ def address(folder):
 def served(uri, names=()):
     """The application in a thread of this process."""
     server = uvicorn.Server(
-        uvicorn.Config(Gate(application(uri), names), port=0, log_level="error", http="h11", ws="none")
+        uvicorn.Config(
+            ReadOnlyMiddleware(application(uri), names), port=0, log_level="error", http="h11", ws="none"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -114,7 +116,7 @@ def test_curl_with_plain_text_gives_the_number(address):
     assert ask(address, f"{TASK}/recommendation?version=1", Accept="text/plain;q=0.9, image/*")[2] == "0.25\n"
 
 
-def test_the_record_is_what_a_pull_gives(address, folder):
+def test_the_record_is_the_same_as_a_pull_gives(address, folder):
     status, headers, body = ask(address, f"{TASK}/recommendation?policy=raw&version=1")
     assert (status, headers["content-type"]) == (200, "application/json")
     content = json.loads(body)
@@ -126,7 +128,7 @@ def test_the_record_is_what_a_pull_gives(address, folder):
     assert content["policy"] == "raw"
 
 
-def test_tasks_and_history_list_what_is_published(address):
+def test_tasks_and_history_list_published_versions(address):
     tasks = json.loads(ask(address, "/v1/tasks")[2])["tasks"]
     assert [(one["task"], one["version"], one["epsilon"], one["recommended"]) for one in tasks] == [
         ("digits/mlp", 2, 0.1, True),

@@ -109,7 +109,7 @@ def test_the_instances_have_pictures(published, browser):
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 100
 
 
-def test_a_colour_tells_how_large_epsilon_is():
+def test_a_larger_epsilon_has_a_brighter_colour():
     def brightness(epsilon):
         text = view.colour(epsilon)
         return sum(
@@ -122,7 +122,7 @@ def test_a_colour_tells_how_large_epsilon_is():
     assert view.colour(0.9) == view.colour(0.4) == "#f89540"
 
 
-def test_a_view_fits_in_a_tag_and_names_what_is_logged():
+def test_a_view_fits_in_a_tag_and_names_logged_metrics_alone():
     for value in view.views().values():
         assert len(value) < 20_000  # MLflow's limit
         state = json.loads(json.loads(value)["state"])

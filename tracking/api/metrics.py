@@ -18,7 +18,7 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that have a name among the labels: a client can invent others without end."""
 
 
-class Traffic:
+class RequestMetrics:
     """Metrics of one application, in a registry of their own."""
 
     def __init__(self, uri: str):
@@ -54,8 +54,8 @@ class Counted:
     made of 200 later.
     """
 
-    def __init__(self, app: ASGIApp, traffic: Traffic):
-        self.app, self.traffic = app, traffic
+    def __init__(self, app: ASGIApp, request_metrics: RequestMetrics):
+        self.app, self.request_metrics = app, request_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -73,7 +73,7 @@ class Counted:
         try:
             await self.app(scope, receive, sent)
         finally:
-            self.traffic.note(scope, status, time.perf_counter() - started)
+            self.request_metrics.note(scope, status, time.perf_counter() - started)
 
 
 class Store(Collector):

@@ -31,7 +31,7 @@ connection to anywhere.
 """
 
 
-class Gate:
+class ReadOnlyMiddleware:
     """Checks the host, answers HEAD as GET without its body, and adds ETag and security headers; matching
     ETags become 304.
     """
@@ -44,7 +44,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = Answer(scope, send)
+        answer = BufferedResponse(scope, send)
         refusal = self.refusal(scope)
         get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         await (refusal or self.app)(get, receive, answer.take)
@@ -77,7 +77,7 @@ class Gate:
         return True
 
 
-class Answer:
+class BufferedResponse:
     """Collects the application's answer, and sends it with headers when it is complete."""
 
     def __init__(self, scope: Scope, send: Send):

@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
-from tracking.api.metrics import Counted, Traffic
+from tracking.api.metrics import Counted, RequestMetrics
 from tracking.api.middleware import PROBLEM, accepted, problem
 from tracking.mlflow import registry, versions
 from tracking.mlflow.client import TrackingUnavailable, is_server
@@ -120,7 +120,7 @@ ERRORS = {
 }
 
 
-def told(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
+def responses_of(model: type | None, *media: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of a route's answers: 200 with JSON of a model or in other media types, and every
     error.
     """
@@ -190,11 +190,11 @@ def application(uri: str) -> FastAPI:
             Exception: failed,
         },
     )
-    traffic = Traffic(uri)
-    app.add_middleware(Counted, traffic=traffic)
+    request_metrics = RequestMetrics(uri)
+    app.add_middleware(Counted, request_metrics=request_metrics)
     add_records(app, uri)
     add_pages(app, uri, Files(uri))
-    add_service(app, uri, traffic)
+    add_service(app, uri, request_metrics)
     app.openapi_schema = amended(app.openapi())
     return app
 
@@ -202,7 +202,7 @@ def application(uri: str) -> FastAPI:
 def add_records(app: FastAPI, uri: str) -> None:
     """The routes that answer with records."""
 
-    @app.get("/v1/tasks", responses=told(Tasks, TEXT), summary="Every task with its recommended ε")
+    @app.get("/v1/tasks", responses=responses_of(Tasks, TEXT), summary="Every task with its recommended ε")
     def tasks(request: Request) -> Response:
         found = [VersionSummary.of(one) for one in versions.recommended(uri)]
         return reply(
@@ -213,7 +213,7 @@ def add_records(app: FastAPI, uri: str) -> None:
 
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/recommendation",
-        responses=told(Answer, TEXT),
+        responses=responses_of(Answer, TEXT),
         summary="The recommended ε of a task, and why",
     )
     def recommendation(
@@ -231,7 +231,7 @@ def add_records(app: FastAPI, uri: str) -> None:
 
     @app.get(
         "/v1/tasks/{dataset}/{architecture}/history",
-        responses=told(History, TEXT),
+        responses=responses_of(History, TEXT),
         summary="All versions of a task, the latest first",
     )
     def history(request: Request, dataset: Dataset, architecture: Architecture) -> Response:
@@ -251,7 +251,9 @@ def add_pages(app: FastAPI, uri: str, files: Files) -> None:
     """The routes that answer with pages."""
 
     @app.get(
-        "/v1/tasks/{dataset}/{architecture}/page", responses=told(None, HTML), summary="The page about a task"
+        "/v1/tasks/{dataset}/{architecture}/page",
+        responses=responses_of(None, HTML),
+        summary="The page about a task",
     )
     def task_page(
         request: Request, dataset: Dataset, architecture: Architecture, version: Number = None
@@ -262,7 +264,7 @@ def add_pages(app: FastAPI, uri: str, files: Files) -> None:
             media_type=HTML,
         )
 
-    @app.get("/", responses=told(None, HTML), summary="The page that compares all tasks")
+    @app.get("/", responses=responses_of(None, HTML), summary="The page that compares all tasks")
     def index(request: Request) -> Response:
         agreed(request, HTML)
         evidences = []
@@ -274,10 +276,10 @@ def add_pages(app: FastAPI, uri: str, files: Files) -> None:
         return Response(page.index(evidences, lambda task: f"v1/tasks/{task}/page"), media_type=HTML)
 
 
-def add_service(app: FastAPI, uri: str, traffic: Traffic) -> None:
+def add_service(app: FastAPI, uri: str, request_metrics: RequestMetrics) -> None:
     """The routes about the service itself."""
 
-    @app.get("/healthz", responses=told(Health, TEXT), summary="Whether the tracking store answers")
+    @app.get("/healthz", responses=responses_of(Health, TEXT), summary="Whether the tracking store answers")
     def health(request: Request) -> Response:
         versions.touch(uri)
         return reply(request, asdict(Health("ok")), "ok\n")
@@ -285,7 +287,7 @@ def add_service(app: FastAPI, uri: str, traffic: Traffic) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
         agreed(request, TEXT)
-        return Response(traffic.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(request_metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:

@@ -218,8 +218,8 @@ def disagreements(client: MlflowClient, version: Version) -> list[str]:
     return [
         policy
         for policy, record in sorted(version.records.items())
-        if (told := artifact(client, version.run_id, f"{version.folder}/{RECORD}{policy}.json")) is None
-        or told.decode() != record
+        if (kept := artifact(client, version.run_id, f"{version.folder}/{RECORD}{policy}.json")) is None
+        or kept.decode() != record
     ]
 
 

@@ -80,9 +80,9 @@ def examples_of(arrays: Mapping[str, Array], where: str) -> Examples:
         if name in arrays:
             names = tuple(str(one) for one in np.asarray(arrays[name]).tolist())
     human = np.concatenate(humans) if humans and sum(map(len, humans)) == len(labels) else None
-    told = "; ".join(f"{part}: {pair['inputs']} and {pair['labels']}" for part, pair in found.items())
+    named = "; ".join(f"{part}: {pair['inputs']} and {pair['labels']}" for part, pair in found.items())
     return Examples(
-        np.concatenate(inputs), labels, parts, where, names, human, notes=(f"read {told}", *notes)
+        np.concatenate(inputs), labels, parts, where, names, human, notes=(f"read {named}", *notes)
     )
 
 

@@ -238,7 +238,7 @@ def enough(
             )
     while rare := rare_of(order, labels, len(names), validation, tests):
         counts = np.bincount(labels[order], minlength=len(names))
-        told = listed([f"{names[one]!r} ({counts[one]})" for one in rare])
+        named = listed([f"{names[one]!r} ({counts[one]})" for one in rare])
         if not drop:
             need = (
                 "about 14 examples each"
@@ -247,12 +247,12 @@ def enough(
             )
             raise WrongInput(
                 f"{len(rare)} of {len(names)} classes of {where} have too few examples for the four splits"
-                f" (train, select, calibrate, test): {told}. They need {need}. Add examples, merge"
+                f" (train, select, calibrate, test): {named}. They need {need}. Add examples, merge"
                 " classes, or leave these out with --drop-rare-classes."
             )
         if len(names) - len(rare) < 2:
-            raise WrongInput(f"without its rare classes, {where} has fewer than two: {told}. Add examples.")
-        notes.append(f"{len(rare)} classes have too few examples and are left out: {told}")
+            raise WrongInput(f"without its rare classes, {where} has fewer than two: {named}. Add examples.")
+        notes.append(f"{len(rare)} classes have too few examples and are left out: {named}")
         stays = ~np.isin(labels[order], rare)
         ends = np.array([0, len(order) - tests - validation, len(order) - tests, len(order)])
         _, validation, tests = (int(stays[low:high].sum()) for low, high in pairwise(ends))

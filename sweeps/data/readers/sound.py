@@ -51,8 +51,8 @@ def examples_of(files: Sequence[bytes | Path], names: Sequence[str], where: str)
             " Repair or remove them."
         )
     if len(rates) > 1:
-        told = listed([f"{rate} Hz ({count})" for rate, count in rates.most_common()])
-        raise WrongInput(f"the recordings of {where} have different rates: {told}. Resample them to one.")
+        listing = listed([f"{rate} Hz ({count})" for rate, count in rates.most_common()])
+        raise WrongInput(f"the recordings of {where} have different rates: {listing}. Resample them to one.")
     (rate,) = rates
     window = max(16, round(WINDOW_SECONDS * rate) // 2 * 2)
     seconds = min(LONGEST_SECONDS, float(np.quantile([len(samples) / rate for samples in sounds], COMMON)))
