@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from outcomes import bare
 
-from lscal import METRICS, Predictions, Temperature
+from lscal import CALIBRATORS, METRICS, Predictions, Temperature
 from lscal.selective import risk_coverage
+from sweeps import recalibration
 from sweeps.data.dataset import Dataset, Split
 from sweeps.protocol.confirm import BySeed, Confirmation, batches, bounds, confirm
 from sweeps.scoring import risks_of
@@ -200,3 +202,67 @@ def test_metrics_towards_people_use_the_examples_that_people_labelled(monkeypatc
     table = people([found])
     assert [len(row) for row in table.rows] == [7]
     assert people([before]).rows == ()
+
+
+def test_the_chance_of_being_better_and_the_expected_loss_are_those_of_a_crossed_bootstrap():
+    random = np.random.default_rng(5)
+    replicates = 0.01 * random.standard_normal((4000, 1)) + 0.01 * random.standard_normal((4000, 3))
+    better = BySeed(torch.full((3,), 0.01).double(), torch.from_numpy(replicates + 0.01))
+    drawn = [
+        np.mean([replicates[row, seed] + 0.01 for seed in random.integers(0, 3, 3)]) for row in range(4000)
+    ]
+    found = better.chance(1)
+    assert found.better == pytest.approx(np.mean(np.array(drawn) > 0), abs=0.02)
+    assert found.loss == pytest.approx(np.mean(np.maximum(0, -np.array(drawn))), rel=0.1)
+    worse = better.chance(-1)
+    assert worse.better == pytest.approx(1 - found.better)
+    assert worse.loss > 5 * found.loss
+    certain = BySeed(torch.ones(2).double(), torch.ones(50, 2).double())
+    assert (certain.chance(1).better, certain.chance(1).loss) == (1.0, 0.0)
+    nothing = BySeed(torch.zeros(2).double(), torch.zeros(50, 2).double())
+    assert (nothing.chance(1).better, nothing.chance(1).loss) == (0.5, 0.0)
+
+
+def test_two_finalists_are_compared_over_the_seeds_that_both_have():
+    made, _ = confirmed({"0.0": 2.0, "0.1": 2.03, "0.2": 4.5}, 12)
+    found = made.between("0.2", "0.1", "accuracy")
+    first, second = (made.runs[key].values["accuracy"].values[:8] for key in ("0.2", "0.1"))
+    assert found.value == pytest.approx(float((first - second).mean()), abs=1e-9)
+    assert found.low > 0
+
+
+def test_each_point_has_a_recalibration_of_its_own_chosen_on_calibrate_with_its_first_seeds(monkeypatch):
+    asked = []
+
+    def choose(logits, labels, groups=None):
+        asked.append((logits.shape, len(labels)))
+        return "temperature" if len(asked) == 1 else "sms"
+
+    monkeypatch.setattr("sweeps.recalibration.choose", choose)
+    made, _ = confirmed({"0.0": 2.0, "0.1": 2.03}, 8)
+    assert asked == [((4, 300, 3), 300)] * 2  # once for each, on calibrate
+    found = made.comparisons()
+    assert (found["0.0"].recalibrator, found["0.1"].recalibrator) == ("temperature", "sms")
+    control = found["0.0"].estimates
+    assert control["nll_recalibrated"] == control["nll_calibrated"]
+    nll = []
+    for place in range(8):
+        _, logits = members(0.1, [place], 2.03)
+        fitted = CALIBRATORS["sms"].fit(logits["calibrate"][0], LABELS["calibrate"])
+        log_p = fitted(logits["test"][0]).log_softmax(-1)
+        nll.append(float(-log_p.gather(-1, LABELS["test"][:, None]).mean()))
+    assert found["0.1"].estimates["nll_recalibrated"].value == pytest.approx(sum(nll) / 8, abs=1e-7)
+    assert made.runs["0.1"].calibrator.method == "sms"
+
+
+def test_a_recalibration_is_the_simplest_unless_another_is_told_better():
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(0, 3, (3000,), generator=generator)
+    logits = torch.randn(2, 3000, 3, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 3)
+    assert recalibration.choose(logits, labels) == "temperature"
+    mixed = logits @ torch.tensor([[1.0, 0.9, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.3]])
+    assert recalibration.choose(mixed, labels) == "sms"
+    assert recalibration.choose(mixed, labels, quick=True) == "sms"
+    assert recalibration.choose(mixed, labels, groups=torch.zeros(3000, dtype=torch.int64)) == "temperature"
+    wide = torch.randn(1, 50, 2000, generator=generator)
+    assert recalibration.choose(wide, torch.zeros(50, dtype=torch.int64)) == "temperature"

@@ -195,3 +195,32 @@ def test_losses_are_kept_as_text_and_of_many_examples_an_even_share():
     kept = unpacked(packed(losses))
     assert len(kept) == 4096
     assert (kept[0], kept[-1]) == (losses[0], losses[-1])
+
+
+def test_a_dropped_trial_is_left_alone_until_an_epoch_after_its_drop(study):
+    judge = pruner(study)
+    assert judge.epochs == EPOCHS == 8
+    falling = {"epsilon": 0.2, "drop": 0.5}
+    assert [judge.judged(falling, past) for past in (2, 4, 5, 6)] == [False, False, True, True]
+    assert judge.judged({"epsilon": 0.2, "drop": 1.0}, 2)
+    assert judge.judged({"epsilon": 0.2}, 2)
+
+
+def test_trials_are_compared_with_those_of_their_own_schedule(tmp_path):
+    plan = resolve({"trials": 9, "seeds": SEEDS, "epochs": EPOCHS, "policy": "accuracy"})
+    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
+    opened, _ = open_study(storage, plan, plan.tasks[0], "digest")
+    points = planned(plan, plan.tasks[0])
+    opened.enqueue(points)
+    generator = torch.Generator().manual_seed(3)
+    for trial in opened.ask(8):
+        opened.tell(trial, finished(opened, trial, generator))
+    judge = pruner(opened)
+    for place in (7, 8):
+        point = points[place]
+        before, _ = judge.before(point)
+        drops = [outcome.point["drop"] for outcome, _ in before if outcome.epsilon != 0]
+        assert before[0][0].epsilon == 0
+        assert drops
+        assert all((drop < 1) == (point["drop"] < 1) for drop in drops)
+    storage.engine.dispose()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
@@ -18,7 +19,7 @@ from tracking import recommended_epsilon
 from tracking.mlflow.client import TrackingUnavailable, is_server, reach, shown
 from tracking.mlflow.versions import NotPublished
 from tracking.names import WrongName
-from tracking.recommend import main, recommendation
+from tracking.recommend import main, recommendation, recommended_smoothing
 from tracking.records.recommendation import Recommendation
 
 TASK = "digits/mlp"
@@ -163,3 +164,49 @@ def test_credentials_are_never_shown():
     assert shown("http://me:secret@host:5000/path") == "http://host:5000/path"
     assert shown("postgresql+psycopg://me:s@c@host/db") == "postgresql+psycopg://host/db"
     assert shown("sqlite:///a@b.db") == "sqlite:///a@b.db"
+
+
+def test_a_dropped_epsilon_is_pulled_by_its_own_door_and_the_number_stays_constant(
+    initialised, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(initialised, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    sweep = made(epsilon=0.25)
+    constant = sweep.recommendations["safe"]
+    falling = replace(
+        constant,
+        epsilon=0.3,
+        point={"epsilon": 0.3, "drop": 0.4},
+        smoothing="uniform@drop:0.4",
+        candidate=0.3,
+    )
+    both = replace(constant, dropped=falling, preferred="dropped")
+    client = MlflowClient(uri, uri)
+    publish(client, replace(sweep, recommendations={**sweep.recommendations, "safe": both}))
+    assert recommended_smoothing(TASK, tracking_uri=uri) == (0.3, 0.4, "uniform")
+    assert recommended_epsilon(TASK, tracking_uri=uri) == 0.25
+    assert main([TASK, "--tracking-uri", uri]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0.25\n"
+    assert "This is the best constant ε. 0.3 until 40 % of the steps is recommended" in printed.err
+    assert main([TASK, "--tracking-uri", uri, "--explain"]) == 0
+    explained = " ".join(capsys.readouterr().out.split())
+    assert explained.startswith("Train with label_smoothing=0.3 for the first 40 % of the steps, then 0, and")
+    assert "A constant ε? 0.25:" in explained
+    assert main([TASK, "--tracking-uri", uri, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["epsilon"], record["dropped"]["point"]["drop"], record["preferred"]) == (
+        0.25,
+        0.4,
+        "dropped",
+    )
+    (version,) = client.search_model_versions("name = 'digits--mlp'")
+    tags = {name: version.tags[name] for name in ("epsilon", "dropped_epsilon", "drop", "smoothing")}
+    assert tags == {
+        "epsilon": "0.25",
+        "dropped_epsilon": "0.3",
+        "drop": "0.4",
+        "smoothing": "uniform@drop:0.4",
+    }
+    assert recommendation(TASK, tracking_uri=uri).dropped == both.dropped
