@@ -102,7 +102,7 @@ def test_the_third_sentence_gives_the_range_and_the_places():
         third == "0.05 to 0.3 cannot be told apart; 0.1 stands for them. Why, and what would change it: page"
         " file:///tmp/page.html · MLflow http://127.0.0.1:5000"
     )
-    assert said(tied=(0.1, 0.1))[2] == "No ε beside 0.1 ties with it and keeps the tolerances."
+    assert said(tied=(0.1, 0.1))[2] == "No other ε ties with 0.1 and keeps the tolerances."
     assert said(tied=(0.0, 0.05), epsilon=0.0)[2] == "0 to 0.05 cannot be told apart."
     assert (
         said(epsilon=0.0)[2]

@@ -405,12 +405,8 @@ def range_of(chosen: Recommendation) -> str:
         return ""
     low, high = chosen.tied
     if low == high:
-        beside = (
-            "ties with it and keeps the tolerances"
-            if chosen.policy in (RAW, RECALIBRATED)
-            else "ties with it"
-        )
-        return f"No ε beside {candidate(chosen) if chosen.candidate else epsilon(low)} {beside}."
+        kept = " and keeps the tolerances" if chosen.policy in (RAW, RECALIBRATED) else ""
+        return f"No other ε ties with {candidate(chosen) if chosen.candidate else epsilon(low)}{kept}."
     until_then = f", {until(chosen.candidate_drop)}," if chosen.candidate_drop != 1 else ""
     said = f"{epsilon(low)} to {epsilon(high)}{until_then} cannot be told apart"
     stands = f"; {epsilon(chosen.candidate)} stands for them" if low <= chosen.candidate <= high else ""
