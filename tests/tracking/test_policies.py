@@ -184,10 +184,10 @@ def test_raw_refuses_underconfidence_which_safe_leaves_to_recalibration():
     assert decision_of("raw", comparison(0.2, gap=0.0099)).epsilon == 0.2
 
 
-def test_raw_allows_a_gap_no_worse_than_that_of_the_control():
+def test_raw_allows_a_gap_little_worse_than_that_of_the_control():
     terms = Terms("raw")
     far = replace(CONTROL, estimates={**CONTROL.estimates, "confidence_gap": Interval(0.04, 0.03, 0.05)})
-    for gap, epsilon in ((-0.039, 0.2), (-0.041, 0.0)):
+    for gap, epsilon in ((-0.0449, 0.2), (-0.0451, 0.0)):
         found = comparison(0.2, gap=gap)
         assert recommend("raw", {"epsilon": 0.2}, found, far, True, terms, SOURCE).epsilon == epsilon
 

@@ -144,7 +144,7 @@ def raw(comparison: Comparison, control: Comparison, terms: Terms) -> tuple[Cond
     ranking and probabilities are kept after temperature.
     """
     gap, before = comparison.estimates["confidence_gap"], control.estimates["confidence_gap"]
-    largest = max(terms.tolerances.confidence_gap, abs(before.value))
+    largest = terms.tolerances.gap(before.value)
     return (
         *kept(comparison, terms, RANKING, "nll_calibrated", "temperature"),
         condition(

@@ -44,7 +44,7 @@ def among_honest(screening: Screening, terms: Terms) -> Tie:
         tolerance = terms.tolerances.confidence_gap
         unsure = np.minimum(fit.shift(points, screening.control_point).error, tolerance / 4)
         kept: Array = harmless(screening, points, terms, "calibrated") & (
-            gaps[:-1] + unsure <= max(tolerance, gaps[-1])
+            gaps[:-1] + unsure <= terms.tolerances.gap(float(gaps[-1]))
         )
         return kept
 
