@@ -134,10 +134,14 @@ OF_INTEREST = ("bleu", "accuracy")
 
 def changes(control: Comparison, other: Comparison, effect: float = 0.0) -> list[Change]:
     """Every metric that both have, with its paired difference; `effect` as in `verdict_of`."""
+    plain = {control.recalibrator, other.recalibrator} == {"temperature"}  # the same numbers again
     shared = [
         name
         for name in MEASURES
-        if name in control.estimates and name in other.estimates and name in other.differences
+        if not (plain and name.endswith("_recalibrated"))
+        and name in control.estimates
+        and name in other.estimates
+        and name in other.differences
     ]
     return [
         Change(
@@ -355,8 +359,8 @@ MEANINGS = {
     "aurc": "ranking of right above wrong",
 }
 POLICIES = {
-    "safe": "A proven gain in accuracy that harms nothing which temperature cannot repair",
-    "raw": "As safe, for those who cannot recalibrate",
+    "safe": "A proven gain in accuracy that harms nothing beyond the repair of a recalibration",
+    "raw": "A proven gain in accuracy with confidence that stays with it, for those who cannot recalibrate",
     "accuracy": "Accuracy alone",
     "honest": "The lowest NLL as it is, at an accuracy that is not told worse",
     "calibrated": "The lowest NLL after temperature",
