@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("sweeps.cli.run", "sweep ε for tasks, and recommend one for each"),
     "check": ("sweeps.cli.check", "what is wrong with data and a network, before a sweep"),
     "train": ("sweeps.cli.train", "what a recipe reaches at one ε, without a study"),
+    "decide": ("sweeps.cli.decide", "recommend ε from predictions of networks trained elsewhere"),
     "worker": ("sweeps.cli.worker", "train for sweeps that run elsewhere"),
     "status": ("sweeps.cli.status", "how far sweeps are"),
     "recommend": ("tracking.recommend", "pull the recommended ε of a task"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -70,6 +70,18 @@ def parts_of(stage: Stage, dataset: Dataset) -> tuple[Part, ...]:
     return (*splits_of(stage), *((SENTENCES,) if dataset.sequences and stage == "confirm" else ()))
 
 
+class Measured(NamedTuple):
+    """What logits of a trial come to; the attributes are those of `Outcome`, and the recalibrated loss of
+    each example of *select*, mean over the seeds.
+    """
+
+    metrics: dict[str, tuple[float, ...]]
+    temperature: tuple[float, ...]
+    bins: dict[str, Bins]
+    risks: dict[str, tuple[tuple[float, ...], ...]]
+    losses: Float[Tensor, " row"]
+
+
 def score(
     study: Study,
     trial: Trial,
@@ -79,51 +91,48 @@ def score(
     trained: Trained,
     rows: slice,
 ) -> tuple[Outcome, Float[Tensor, " row"]]:
-    """A trial's outcome: the temperature fitted on *calibrate*, then every metric on the stage's other
-    splits.
+    """A trial's outcome, and the recalibrated loss of each example of *select*, see `measure`."""
+    metrics, temperature, bins, risks, losses = measure(study.stage, dataset, logits)
+    known = unscored(study, trial, seeds, dataset, trained, rows)
+    return replace(known, metrics=metrics, temperature=temperature, bins=bins, risks=risks), losses
 
-    Also the recalibrated loss of each example of *select*, mean over the seeds.
-    """
-    labels = {split: dataset.splits[split].targets.cpu() for split in splits_of(study.stage)}
+
+def measure(stage: Stage, dataset: Dataset, logits: Logits) -> Measured:
+    """The temperature fitted on *calibrate*, then every metric on the stage's other splits."""
+    labels = {split: dataset.splits[split].targets.cpu() for split in splits_of(stage)}
     temperature = Temperature.fit(logits["calibrate"], labels["calibrate"])
     metrics: dict[str, tuple[float, ...]] = {}
     bins: dict[str, Bins] = {}
-    for split in SCORED[study.stage]:
+    for split in SCORED[stage]:
         report = Report.of(logits[split], labels[split], temperature, names=REPORTED)
         for name in report.raw:
             metrics[f"{split}/{name}"] = tuple(report.raw[name].tolist())
             metrics[f"{split}/{name}_calibrated"] = tuple(report.calibrated[name].tolist())
         bins[split] = bins_of(report.statistics)
         bins[f"{split}_calibrated"] = bins_of(report.statistics_calibrated)
-    if study.stage == "confirm":
+    if stage == "confirm":
         metrics |= after_p_norm(logits, labels)
     else:
-        if study.stage == "screen":
+        if stage == "screen":
             metrics |= after_the_best(logits, labels, dataset)
         right = [Predictions.from_logits(logits[split], labels[split]).correct for split in labels]
         metrics[HELD_OUT_ACCURACY] = tuple(torch.cat(right, -1).double().mean(-1).tolist())
     if SENTENCES in logits:
         metrics["test/bleu"] = tuple(bleu(logits[SENTENCES].sum(1)).tolist())
-    if study.stage == "confirm" and (people := towards_people(dataset, logits)) is not None:
+    if stage == "confirm" and (people := towards_people(dataset, logits)) is not None:
         for suffix, predictions in (("", people), ("_calibrated", people.calibrated(temperature))):
             metrics |= {
                 f"test/{name}{suffix}": tuple(METRICS[name].function(predictions).tolist())
                 for name in TOWARDS_PEOPLE
             }
     risks: dict[str, tuple[tuple[float, ...], ...]] = {}
-    for split in ("calibrate", *SCORED[study.stage]):
+    for split in ("calibrate", *SCORED[stage]):
         raw = Predictions.from_logits(logits[split], labels[split])
         calibrated = raw.calibrated(temperature)
         risks |= {split: risks_of(raw), f"{split}_calibrated": risks_of(calibrated)}
         if split == "select":
             losses = calibrated.nll.mean(0)
-    known = unscored(study, trial, seeds, dataset, trained, rows)
-    return (
-        replace(
-            known, metrics=metrics, temperature=tuple(temperature.value.tolist()), bins=bins, risks=risks
-        ),
-        losses,
-    )
+    return Measured(metrics, tuple(temperature.value.tolist()), bins, risks, losses)
 
 
 def towards_people(dataset: Dataset, logits: Logits) -> Predictions | None:

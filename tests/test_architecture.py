@@ -31,14 +31,14 @@ LEVELS = (
     ("sweeps.settings",),
     ("sweeps.studies",),
     ("sweeps.early_stopping",),
-    ("sweeps.recalibration",),
+    ("sweeps.recalibration", "sweeps.saved_members"),
     ("sweeps.scoring",),
     ("sweeps.recording",),
     ("sweeps.workers",),
     ("sweeps.protocol",),
     ("sweeps.preflight",),
     ("sweeps.cli",),
-    ("sweeps.run", "sweeps.worker", "sweeps.check", "sweeps.train", "sweeps.status"),
+    ("sweeps.run", "sweeps.worker", "sweeps.check", "sweeps.decide", "sweeps.train", "sweeps.status"),
 )
 """Rooms from the lowest level to the highest. A file imports files of its own room and of lower levels."""
 FORBIDDEN = {

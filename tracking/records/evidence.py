@@ -170,6 +170,7 @@ class Evidence:
         surfaces: by the name of a number that was tuned beside ε, how the two act together.
         instances: test examples whose confidence fell most from ε = 0 to the plan's policy's candidate, and
             some typical ones.
+        notes: how a decision on members that were trained elsewhere was reached; none for a sweep.
     """
 
     task: str
@@ -192,6 +193,7 @@ class Evidence:
     openings: tuple[Opening, ...]
     instances: tuple[Instance, ...]
     surfaces: Mapping[str, Surface] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The record as one line of JSON; what JSON has no number for is null."""

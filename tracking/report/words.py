@@ -266,7 +266,7 @@ def claimed(value: float, name: str) -> str:
 def certainty(evidence: Evidence) -> list[str]:
     """Sentences that say what the recommendation rests on, and what this sweep could not have seen."""
     recommendation = evidence.recommendations[evidence.policy].best
-    said = [
+    said = list(evidence.notes) or [
         f"{plural(len(evidence.outcomes), 'trial')} were screened on select. The candidate was then trained"
         f" again with {plural(recommendation.seeds, 'fresh seed')} and judged on"
         f" {plural(recommendation.examples, 'test example')} that had no part in choosing it: so the luck of"
