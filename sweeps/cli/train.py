@@ -34,14 +34,25 @@ def parser() -> Parser:
         "--epsilon", type=float, default=0.0, metavar="EPSILON", help="label smoothing mass ε (default 0)"
     )
     flags.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="how many seeds, from 0 on (default 3)"
+        "--seeds", type=int, default=3, metavar="N", help="how many seeds, from --seed on (default 3)"
+    )
+    flags.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default 0)")
+    flags.add_argument(
+        "--out",
+        metavar="DIR",
+        help=(
+            "write logits and labels of select, calibrate and test there, as python -m sweeps.decide reads"
+            " them"
+        ),
     )
     flags.add_argument(
         "--epochs", type=int, metavar="N", help="passes over the training data (default: the recipe's)"
     )
     add_recipe(flags)
     flags.add_argument("--train-examples", type=int, metavar="N", help="train on so many examples only")
-    flags.add_argument("--smoothing", metavar="NAME", help="who receives ε (default uniform)")
+    flags.add_argument(
+        "--smoothing", metavar="NAME", help="who receives ε (default uniform); @drop:0.3 takes it to 0"
+    )
     add_execution(flags)
     flags.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets lie (default LSCAL_DATA)")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sweeps.cli.decide import main
+from sweeps.cli.train import main as train
 
 SIZES = {"validation": 400, "test": 900}
 CLASSES = 4
@@ -175,3 +176,24 @@ def test_wrong_flags_are_refused(tmp_path, capsys):
         assert message in refused(capsys, "--from", tmp_path / "runs", *words)
     no_control = saved(tmp_path / "other", leads={0.1: 2.0, 0.2: 2.1})
     assert "wanted ε = 0 and at least one other" in refused(capsys, "--from", no_control)
+
+
+def test_members_of_our_own_engine_are_decided_as_a_sweep_decides_them(tmp_path, monkeypatch, capsys):
+    """sweeps.train writes what sweeps.decide reads; the numbers are those that the training printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LSCAL_DATA", raising=False)
+    words = "digits/mlp --epochs 3 --seeds 2 --seed 5 --execution looped:1 --out runs".split()
+    assert train([*words, "--epsilon", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert train([*words, "--epsilon", "0.2"]) == 0
+    assert train([*words, "--epsilon", "0.2", "--smoothing", "uniform@drop:0.5"]) == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        f"eps{point}_seed{seed}" for point in ("0", "0.2", "0.2_drop0.5") for seed in (5, 6)
+    }
+    capsys.readouterr()
+    record = decided(capsys, "--from", "runs", "--name", "digits/mlp")
+    accuracy = 100 * record["control"]["accuracy"]["value"]
+    assert f"test   accuracy {accuracy:.2f} %" in printed
+    assert record["dropped"] is not None
+    assert train([*words, "--epsilon", "0.2", "--smoothing", "uniform@drop"]) == 2
+    assert "wanted one share, such as uniform@drop:0.3" in " ".join(capsys.readouterr().err.split())
