@@ -20,7 +20,7 @@ from sweeps.models.builtin import ARCHITECTURES
 from sweeps.plan import Asked, Plan
 from sweeps.preflight.network import refusal
 from sweeps.protocol.finished import standing
-from sweeps.protocol.pilot import FINALISTS, SEEDS, expected, most_confirm_seeds
+from sweeps.protocol.pilot import SEEDS, expected, finalists, most_confirm_seeds
 from sweeps.protocol.sweep import sweep_task
 from sweeps.protocol.test_ledger import TestOpened
 from sweeps.recording.recorder import Recorder
@@ -149,7 +149,7 @@ def dry_run(plan: Plan, site: Site, console: Console, *, remeasure: bool) -> int
         )
         screened, confirmed = (
             plan.trials * plan.seeds,
-            (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
+            (1 + finalists(plan)) * (plan.confirm_seeds or most_confirm_seeds(plan)),
         )
         seconds = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * engine.execution.seconds
         total += seconds

@@ -24,7 +24,7 @@ from sweeps.engines import engine_for
 from sweeps.errors import WrongInput
 from sweeps.plan import Plan
 from sweeps.preflight.finding import Finding
-from sweeps.protocol.pilot import FINALISTS, SEEDS, most_confirm_seeds
+from sweeps.protocol.pilot import SEEDS, finalists, most_confirm_seeds
 from sweeps.site import Site
 from sweeps.task import Task
 from sweeps.terminal import duration
@@ -392,7 +392,7 @@ def speed(plan: Plan, site: Site, task: Task, dataset: Dataset) -> Iterator[Find
         )
     screened, confirmed = (
         plan.trials * plan.seeds,
-        (1 + FINALISTS) * (plan.confirm_seeds or most_confirm_seeds(plan)),
+        (1 + finalists(plan)) * (plan.confirm_seeds or most_confirm_seeds(plan)),
     )
     whole = (screened + confirmed + 2 * SEEDS) * task.recipe.epochs * execution.seconds
     yield Finding(

@@ -22,8 +22,10 @@ from tracking.records.point import Point, key_of
 
 SEEDS = 2
 EPSILON = 0.1
-FINALISTS = 2
-"""Number of candidates in the estimate of the cost: policies often agree."""
+FINALISTS, FINALISTS_OF_BOTH = 2, 8
+"""Number of candidates in the estimate of the cost, of constant ε and where some fall to 0: policies often
+agree.
+"""
 RIGHT = "right"
 
 Right = npt.NDArray[np.bool_]
@@ -33,6 +35,11 @@ def points(plan: Plan, control: Point) -> list[Point]:
     """ε = 0, and the value of the plan's range nearest to 0.1."""
     low, high = plan.epsilon
     return [control, {**control, "epsilon": min(max(EPSILON, low), high) or low}]
+
+
+def finalists(plan: Plan) -> int:
+    """Number of candidates in the estimate of the cost."""
+    return FINALISTS_OF_BOTH if plan.dropping else FINALISTS
 
 
 def most_confirm_seeds(plan: Plan) -> int:
@@ -86,7 +93,7 @@ def report(study: Study, right: Right, engine: Engine) -> Pilot:
         effect=plan.effect,
         price_per_hour=plan.price_per_hour,
         screening_members=plan.trials * plan.seeds,
-        finalists=FINALISTS,
+        finalists=finalists(plan),
         confirm_seeds=plan.confirm_seeds,
         most_confirm_seeds=most_confirm_seeds(plan),
     )

@@ -11,6 +11,7 @@ from published import made, publish
 import lscal.__main__
 import lscal.audit.command
 import sweeps.cli.check
+import sweeps.cli.decide
 import sweeps.cli.run
 import sweeps.cli.status
 import sweeps.cli.train
@@ -25,6 +26,7 @@ from tracking.exits import Exit
 COMMANDS = {
     "sweeps.run": sweeps.cli.run.main,
     "sweeps.check": sweeps.cli.check.main,
+    "sweeps.decide": sweeps.cli.decide.main,
     "sweeps.train": sweeps.cli.train.main,
     "sweeps.status": sweeps.cli.status.main,
     "sweeps.worker": sweeps.cli.worker.main,
@@ -46,6 +48,8 @@ WRONG = [
     ("sweeps.run", ["--config", "nosuch.yaml"]),
     ("sweeps.check", ["nosuch/task"]),
     ("sweeps.check", ["--dataset", "nosuch.csv"]),
+    ("sweeps.decide", ["--from", "nosuch"]),
+    ("sweeps.decide", ["--nosuch"]),
     ("sweeps.train", ["nosuch/task", "--epsilon", "0"]),
     ("sweeps.status", ["--nosuch"]),
     ("sweeps.worker", ["--nosuch"]),
