@@ -226,7 +226,10 @@ class Objective:
     def curvature(
         self, theta: Float[Tensor, "member parameter"], examples: int
     ) -> Float[Tensor, "member block size size"]:
-        """Cholesky factors of the Hessian or of blocks along its diagonal, from evenly spaced examples."""
+        """Cholesky factors of the Hessian or of blocks along its diagonal, from evenly spaced examples; of its
+        diagonal alone where rounding leaves a block that is not positive definite, as logits of many
+        magnitudes do. They only shape the search.
+        """
         stride = max(1, examples // max(SAMPLE, 2 * theta.shape[1] * (theta.shape[1] <= NEWTON)))
         seen = 0
         parts: list[tuple[Tensor, Tensor]] = []
@@ -239,7 +242,11 @@ class Objective:
         p, x = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
         total: Tensor = self.structure.curvature(p, x) * (examples / x.shape[-1])
         total.diagonal(dim1=-2, dim2=-1).add_(self.ridge.reshape(total.shape[1:-1]))
-        factor: Tensor = torch.linalg.cholesky(total)
+        factor, wrong = torch.linalg.cholesky_ex(total)
+        if bool((wrong != 0).any()):
+            least = self.ridge.reshape(total.shape[1:-1])
+            diagonal = total.diagonal(dim1=-2, dim2=-1).nan_to_num(nan=0.0).maximum(least)
+            factor = torch.where((wrong != 0)[..., None, None], diagonal.sqrt().diag_embed(), factor)
         return factor
 
 

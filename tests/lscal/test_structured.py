@@ -24,6 +24,7 @@ from lscal.calibrators import (
     softmax_regression,
 )
 from lscal.calibrators.softmax_regression import Diagonal, Full, Structure
+from lscal.predictions import Predictions
 
 INF = math.inf
 STRUCTURED = [StructuredVectorScaling, StructuredMatrixScaling]
@@ -361,3 +362,18 @@ def test_what_no_fit_gives_is_refused(method: str, changes: dict[str, object], m
     assert calibrator_from_json(json.dumps(values)).method == method
     with pytest.raises(ValueError, match=message):
         calibrator_from_json(json.dumps(values | changes).replace("Infinity", "1e999"))
+
+
+def test_logits_of_many_magnitudes_leave_a_curvature_that_rounding_spoilt():
+    """Their Hessian is not positive definite to float64; the search goes on with its diagonal."""
+    generator = torch.Generator().manual_seed(26)
+    labels = torch.randint(0, 2, (150,), generator=generator)
+    lead = 1.5 + torch.randn(1, 150, generator=generator)
+    lead = lead * torch.exp(5 * torch.randn(1, 150, generator=generator))
+    sign = 2.0 * labels - 1
+    logits = torch.stack([-lead * sign / 2, lead * sign / 2], -1)
+    for method in ("vector", "svs", "sms"):
+        fitted = CALIBRATORS[method].fit(logits, labels)
+        after = Predictions.from_logits(fitted(logits), labels).nll.mean()
+        temperature = Predictions.from_logits(Temperature.fit(logits, labels)(logits), labels).nll.mean()
+        assert float(after) <= float(temperature) + 0.02
