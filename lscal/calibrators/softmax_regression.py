@@ -242,6 +242,7 @@ class Objective:
         p, x = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
         total: Tensor = self.structure.curvature(p, x) * (examples / x.shape[-1])
         total.diagonal(dim1=-2, dim2=-1).add_(self.ridge.reshape(total.shape[1:-1]))
+        factor: Tensor
         factor, wrong = torch.linalg.cholesky_ex(total)
         if bool((wrong != 0).any()):
             least = self.ridge.reshape(total.shape[1:-1])
