@@ -226,9 +226,10 @@ class Objective:
     def curvature(
         self, theta: Float[Tensor, "member parameter"], examples: int
     ) -> Float[Tensor, "member block size size"]:
-        """Cholesky factors of the Hessian or of blocks along its diagonal, from evenly spaced examples; of its
-        diagonal alone where rounding leaves a block that is not positive definite, as logits of many
-        magnitudes do. They only shape the search.
+        """Cholesky factors of the Hessian or of blocks along its diagonal, from evenly spaced examples.
+
+        Where rounding leaves a block that is not positive definite, as logits of many magnitudes do, of its
+        diagonal alone: the factors only shape the search.
         """
         stride = max(1, examples // max(SAMPLE, 2 * theta.shape[1] * (theta.shape[1] <= NEWTON)))
         seen = 0
