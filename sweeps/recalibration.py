@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lscal import METRICS, Predictions
-from lscal.calibrators import CALIBRATORS, Calibrator
+from lscal import METRICS, Calibrator, Predictions
 from lscal.crossfit import METHODS, best_of
 
 TEMPERATURE = "temperature"
@@ -48,13 +47,6 @@ def choose(
         return TEMPERATURE
     folds = QUICK_FOLDS if quick else FOLDS
     return best_of(logits[:SEEDS, :few], labels[:few], methods, folds, groups).method
-
-
-def fitted(
-    method: str, logits: Float[Tensor, "*seed example class"], labels: Int[Tensor, " example"]
-) -> Calibrator:
-    """A calibrator of each member, by name."""
-    return CALIBRATORS[method].fit(logits, labels)
 
 
 def metrics_after(predictions: Predictions, calibrator: Calibrator) -> dict[str, Float[Tensor, " seed"]]:

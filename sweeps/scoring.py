@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lscal import METRICS, BinnedStatistics, PNorm, Predictions, Report, Temperature
+from lscal import CALIBRATORS, METRICS, BinnedStatistics, PNorm, Predictions, Report, Temperature
 from lscal.diagrams import Reliability
 from lscal.selective import risk_coverage
 from sweeps import recalibration
@@ -153,7 +153,7 @@ def after_the_best(
     held_out = logits["calibrate"], labels["calibrate"]
     method = recalibration.choose(*held_out, dataset.splits["calibrate"].groups, quick=True)
     predictions = Predictions.from_logits(logits["select"], labels["select"])
-    found = recalibration.metrics_after(predictions, recalibration.fitted(method, *held_out))
+    found = recalibration.metrics_after(predictions, CALIBRATORS[method].fit(*held_out))
     return {f"select/{name}": tuple(values.tolist()) for name, values in found.items()}
 
 

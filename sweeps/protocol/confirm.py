@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lscal import METRICS, Calibrator, Predictions, Temperature
+from lscal import CALIBRATORS, METRICS, Calibrator, Predictions, Temperature
 from lscal.estimate import REPLICATES, Crossed, Resamples
 from lscal.selective import risk_at
 from lscal.summary import Summary, Whole
@@ -82,7 +82,7 @@ class Confirmation:
         """A point with its first batch: its coverage and its recalibration are chosen, on *calibrate*."""
         held_out = logits["calibrate"], self.labels["calibrate"]
         method = recalibration.choose(*held_out, self.dataset.splits["calibrate"].groups)
-        calibrator = recalibration.fitted(method, logits["calibrate"][0], self.labels["calibrate"])
+        calibrator = CALIBRATORS[method].fit(logits["calibrate"][0], self.labels["calibrate"])
         return Run(self.terms.prices.coverage_of(outcome), calibrator)
 
     def measure(self, logits: Logits, run: "Run") -> dict[str, "BySeed"]:
@@ -120,7 +120,7 @@ class Confirmation:
         """Metrics on *test* after a point's recalibration, fitted on *calibrate*."""
         if method == recalibration.TEMPERATURE:
             return {f"{name}_recalibrated": found[f"{name}_calibrated"] for name in recalibration.MEASURED}
-        calibrator = recalibration.fitted(method, logits["calibrate"], self.labels["calibrate"])
+        calibrator = CALIBRATORS[method].fit(logits["calibrate"], self.labels["calibrate"])
         metrics = {name: METRICS[name].function for name in recalibration.MEASURED}
         after = drawn(raw.calibrated(calibrator), metrics, self.resamples)
         return {f"{name}_recalibrated": values for name, values in after.items()}
@@ -177,18 +177,19 @@ class Confirmation:
 
     def unsettled(self, going: Sequence[str], finalists: Mapping[str, Sequence[str]]) -> list[str]:
         """Those of some points that need more seeds; `finalists` holds the candidates' names of each."""
-        found = {key: self.compare(key) for key in finalists if key in self.runs}
         control = self.compare(self.control)
         claims = {
-            name: (key, by(name, self.terms).aim(found[key]).metric)
-            for key in found
-            for name in finalists[key]
+            name: (key, by(name, self.terms).aim(control).metric)
+            for key, names in finalists.items()
+            for name in names
+            if key in self.runs
         }
         accepted = levels(claims, self.terms)
         return [
             key
             for key in going
-            if key in found and not settled(finalists[key], found[key], control, self.terms, accepted)
+            if key in self.runs
+            and not settled(finalists[key], self.compare(key), control, self.terms, accepted)
         ]
 
 

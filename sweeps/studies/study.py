@@ -28,7 +28,7 @@ from tracking.records.point import Point, key_of
 RELEASE_SECONDS = 10.0
 """Longest wait for the database when trials are given back; later they are reaped."""
 OUTCOME, DIVERGED, QUEUED = "outcome", "diverged", "queued"
-SURPLUS, TAKEN, LOSSES, POINT = "surplus", "taken", "losses", "point"
+SURPLUS, TAKEN, LOSSES = "surplus", "taken", "losses"
 
 Arms = Mapping[str, tuple[str, tuple[float, float]]]
 """See `sweeps.studies.design.arms`."""
@@ -119,7 +119,7 @@ class Study:
 
     def enqueue(self, points: Iterable[Point]) -> None:
         """Queue points, unless they are queued already or were tried."""
-        known = {key_of(own) for trial in self.trials() if (own := point_of(trial)) and counts(trial)}
+        known = {key_of(own) for trial in self.trials() if (own := self.point_of(trial)) and counts(trial)}
         for point in points:
             if key_of(point) not in known:
                 known.add(key_of(point))
@@ -134,8 +134,6 @@ class Study:
         while len(trials) < most and (asked := self.pop()) is not None:
             values = {name: drawn(asked, name, one) for name, one in self.space(asked).items()}
             point = asked.user_attrs.get(QUEUED) or point_at(values, arms(self.plan))
-            if point != asked.user_attrs.get(QUEUED):
-                asked.set_user_attr(POINT, point)
             if why := self.surplus(asked.number, point):
                 self.end(asked, TrialState.FAIL, {SURPLUS: why})
                 continue
@@ -185,13 +183,24 @@ class Study:
     def surplus(self, number: int, point: Point) -> str:
         """Why an asked trial is one too many, as two workers ran at once; "" where it is not."""
         earlier = [trial for trial in self.trials() if trial.number < number and counts(trial)]
-        if any((other := point_of(trial)) and key_of(other) == key_of(point) for trial in earlier):
+        if any((other := self.point_of(trial)) and key_of(other) == key_of(point) for trial in earlier):
             return "the point was queued twice"
         if self.plan.tuned and self.stage == "screen" and len(earlier) >= self.plan.trials:
             return "two workers began the last trial"
         return ""
 
-    def space(self, trial: optuna.Trial) -> dict[str, FloatDistribution | CategoricalDistribution]:
+    def point_of(self, trial: FrozenTrial) -> Point | None:
+        """Point of a trial; None where it is not wholly drawn, or the trial is surplus."""
+        if SURPLUS in trial.user_attrs:
+            return None
+        if queued := trial.user_attrs.get(QUEUED):
+            return dict(queued)
+        whole = self.space(trial).keys() <= trial.params.keys()
+        return point_at(trial.params, arms(self.plan)) if whole else None
+
+    def space(
+        self, trial: optuna.Trial | FrozenTrial
+    ) -> dict[str, FloatDistribution | CategoricalDistribution]:
         """Distribution of each parameter. A range is widened where a queued value lies outside, as the
         control's may.
         """
@@ -319,7 +328,7 @@ class Study:
             return max(0, self.plan.trials - len(known))
         return len(
             {key_of(point) for point in planned(self.plan, self.task)}
-            - {key_of(own) for trial in known if (own := point_of(trial))}
+            - {key_of(own) for trial in known if (own := self.point_of(trial))}
         )
 
     def unfinished(self) -> int:
@@ -355,7 +364,7 @@ class Study:
         """Queue every point whose trials were all given up, by this worker or by one that died before it
         queued them.
         """
-        given_up = [point for trial in self.trials() if not counts(trial) and (point := point_of(trial))]
+        given_up = [point for trial in self.trials() if not counts(trial) and (point := self.point_of(trial))]
         if given_up:
             self.enqueue(given_up)
 
@@ -384,13 +393,6 @@ class Study:
 def counts(trial: FrozenTrial) -> bool:
     """Whether a trial counts for its point: queued, running, finished, dropped or diverged."""
     return trial.state != TrialState.FAIL or DIVERGED in trial.user_attrs
-
-
-def point_of(trial: FrozenTrial) -> Point | None:
-    """Point of a trial; None where it is not drawn yet, or the trial is surplus."""
-    if SURPLUS in trial.user_attrs:
-        return None
-    return dict(trial.user_attrs.get(QUEUED) or trial.user_attrs.get(POINT) or trial.params) or None
 
 
 def point_at(values: Mapping[str, Any], arms: Arms) -> Point:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from outcomes import bare
 from scipy.stats import qmc
 
@@ -19,7 +20,6 @@ from sweeps.studies.design import control_point, planned, radical_inverse, seeds
 from sweeps.studies.heartbeat import heartbeat
 from sweeps.studies.opening import open_stage, open_study
 from sweeps.studies.retrying_storage import open_storage
-from sweeps.studies.study import point_of
 from tracking.records.outcome import Bins, Outcome
 from tracking.records.point import key_of
 
@@ -304,5 +304,12 @@ def test_a_study_stores_the_drop_and_draws_it_where_more_is_tuned(url):
         if point["epsilon"] != 0:
             assert point["drop"] == 1 if point["smoothing"] == "class_prior" else 0.2 <= point["drop"] <= 0.5
     assert {point["smoothing"] for point in points[4:]} == {"class_prior", "uniform"}
-    kept = [dict(point_of(trial)) for trial in other.trials()]
+    kept = [other.point_of(trial) for trial in other.trials()]
     assert kept == points
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        half = other.study.ask()  # of a worker that dies while it draws
+    half.suggest_float("epsilon", 0.0, 0.4)
+    other.study.tell(half, state=TrialState.FAIL)
+    other.requeue()
+    assert len(other.trials()) == 13
+    assert other.point_of(other.trials()[-1]) is None

@@ -6,7 +6,7 @@ import pytest
 from tracking.decision.alike import unlike
 from tracking.decision.decide import accepted, claimed, decide
 from tracking.decision.holm import weights
-from tracking.decision.policies import INCUMBENT, POLICIES, candidates
+from tracking.decision.policies import INCUMBENT, POLICIES, ties
 from tracking.decision.prices import Prices
 from tracking.decision.recommend import Source, recommend
 from tracking.decision.screening import Screening
@@ -30,6 +30,11 @@ METRICS = (
 )
 SOURCE = Source("digits/mlp@1", "run", "uniform", 1000, 1, "now")
 TERMS = Terms()
+
+
+def candidates(screening, terms):
+    """Each candidate's point, by name."""
+    return {name: screening.point_at(tie) for name, tie in ties(screening, terms).items()}
 
 
 def confirmed(epsilon, seeds=8):

@@ -6,12 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracking.decision.policies import POLICIES, candidates, constant_ahead, ties
+from tracking.decision.policies import POLICIES, constant_ahead, ties
 from tracking.decision.prices import Prices
 from tracking.decision.screening import SHORT, Screening, Tie, middle, shortened
 from tracking.decision.terms import Terms
 from tracking.records.evidence import Surface
 from tracking.records.outcome import HELD_OUT_ACCURACY, Outcome
+
+
+def candidates(screening, terms):
+    """Each candidate's point, by name."""
+    return {name: screening.point_at(tie) for name, tie in ties(screening, terms).items()}
 
 
 def outcome(accuracy, number, **point):

@@ -28,7 +28,6 @@ from tracking.decision.tie import (
 )
 from tracking.numbers import points, relative
 from tracking.records.comparison import Comparison
-from tracking.records.point import Point
 from tracking.records.recommendation import Condition
 
 Judge = Callable[[Comparison, Comparison, "Terms"], tuple[Condition, ...]]
@@ -234,8 +233,3 @@ def constant_ahead(found: Mapping[str, Tie]) -> set[str]:
         for name, entry in POLICIES.items()
         if entry.strict and name + DROPPED in found and found[name].value >= found[name + DROPPED].value
     }
-
-
-def candidates(screening: Screening, terms: Terms) -> dict[str, Point]:
-    """Each policy's candidates, by the names of `ties`."""
-    return {name: screening.point_at(tie) for name, tie in ties(screening, terms).items()}
